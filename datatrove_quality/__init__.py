@@ -1,0 +1,32 @@
+"""Model-based quality filtering for DataTrove: score conversations with a classifier, keep or drop by the score."""
+
+from datatrove_quality.config import Score, ScorerConfig, ScoreScale
+from datatrove_quality.conversation import (
+    ConversationAdapter,
+    ConversationJsonlReader,
+    InvalidConversation,
+    RowAdapter,
+    ScoresAdapter,
+    parse_conversation,
+    score_schema,
+)
+from datatrove_quality.filter import QualityFilter
+from datatrove_quality.scorer import load_scorer
+
+
+__all__ = [
+    "ConversationAdapter",
+    "ConversationJsonlReader",
+    "InvalidConversation",
+    "QualityFilter",
+    "RowAdapter",
+    "Score",
+    "ScoreScale",
+    "ScorerConfig",
+    "ScoresAdapter",
+    "load_scorer",
+    "parse_conversation",
+    "score_schema",
+]
+
+__version__ = "0.1.0"

@@ -1,0 +1,75 @@
+"""Lengths in, micro-batches under a token budget out. Pure Python: nothing here knows what a token is."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+
+T = TypeVar("T")
+
+
+def windows(items: Iterable[T], size_of: Callable[[T], int], max_items: int, max_size: int) -> Iterator[list[T]]:
+    """Cut a stream into lists that are bounded in number and in size, so that a run's memory is bounded too.
+
+    Args:
+        items: a stream of any length.
+        size_of: the size of an item, in any unit (the scorer counts characters).
+        max_items: the most items in a window.
+        max_size: a window is closed as soon as its items reach this size together. One item may exceed it.
+
+    Yields:
+        Non-empty lists, which joined are the stream.
+    """
+    window: list[T] = []
+    size = 0
+    for item in items:
+        window.append(item)
+        size += size_of(item)
+        if len(window) >= max_items or size >= max_size:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
+
+
+def packed_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+    """Batches for sequences laid end to end: in their own order, the sum of lengths under the budget.
+
+    Args:
+        lengths: tokens of each sequence.
+        tokens_per_batch: the most tokens of a batch; a longer sequence is a batch of its own.
+
+    Returns:
+        Lists of indices into `lengths`; each index stands in exactly one.
+    """
+    return _greedy(range(len(lengths)), lengths, tokens_per_batch, cost=lambda count, total, longest: total)
+
+
+def padded_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+    """Batches for sequences padded to their longest: sorted by length, longest first, padding counted in the budget.
+
+    Longest first, so that a batch too large for the device's memory shows at once and not at the end.
+
+    Args:
+        lengths: tokens of each sequence.
+        tokens_per_batch: the most tokens of a batch, padding included; a longer sequence is a batch of its own.
+
+    Returns:
+        Lists of indices into `lengths`; each index stands in exactly one.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    return _greedy(order, lengths, tokens_per_batch, cost=lambda count, total, longest: count * longest)
+
+
+def _greedy(
+    order: Iterable[int], lengths: Sequence[int], budget: int, cost: Callable[[int, int, int], int]
+) -> list[list[int]]:
+    batches: list[list[int]] = []
+    total = longest = 0
+    for index in order:
+        total, longest = total + lengths[index], max(longest, lengths[index])
+        if batches and cost(len(batches[-1]) + 1, total, longest) <= budget:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+            total = longest = lengths[index]
+    return batches

@@ -1,0 +1,154 @@
+"""The values that scoring starts from and ends in: frozen, validated, hashable, free of torch."""
+
+import math
+import re
+from dataclasses import dataclass
+
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+class Unscorable(ValueError):
+    """A document that cannot be given a score, and why.
+
+    It is a result as much as an error: the scorer hands it back in the place of a `Score`, so that one bad
+    document never stops the others.
+
+    Args:
+        reason: a short snake_case word; becomes `filter_reason="unscorable_<reason>"`.
+        message: what was found and where, for a person.
+    """
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple:
+        # An exception is unpickled from its `args`, which lack the reason; errors cross process borders in executors.
+        return type(self), (self.reason, str(self))
+
+
+@dataclass(frozen=True)
+class ScoreScale:
+    """How a logit becomes a score: `score = logit + offset`, and its rounded form between `low` and `high`.
+
+    The defaults are the model card's: logits from 0 to 4, scores from 1 to 5. The FineWeb-Edu classifier is
+    `ScoreScale(offset=0, low=0, high=5)`.
+
+    Args:
+        offset: added to the logit.
+        low: the lowest `int_score`.
+        high: the highest `int_score`.
+
+    Raises:
+        ValueError: a value is not a finite number, or `low` is not below `high`.
+    """
+
+    offset: float = 1.0
+    low: int = 1
+    high: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("offset", "low", "high"):
+            _require_number(f"ScoreScale {name}", getattr(self, name))
+        for name in ("low", "high"):
+            if float(getattr(self, name)) != int(getattr(self, name)):
+                raise ValueError(f"ScoreScale {name}={getattr(self, name)!r}: int_score needs a whole number here.")
+        if self.low >= self.high:
+            raise ValueError(f"ScoreScale low={self.low!r} must be below high={self.high!r}.")
+
+    def score(self, logit: float) -> float:
+        """The score of a logit, not clipped."""
+        return logit + self.offset
+
+    def int_score(self, logit: float) -> int:
+        """The score as a whole number from `low` to `high`; halves go to the even one, as in Python and the card."""
+        return int(round(max(self.low - self.offset, min(logit, self.high - self.offset))) + self.offset)
+
+
+@dataclass(frozen=True)
+class Score:
+    """The score of one document.
+
+    Args:
+        score: logit plus the scale's offset, not clipped.
+        int_score: rounded and clipped to the scale.
+        tokens: the number of tokens that were scored, special tokens included.
+        truncated: whether the text was longer than `max_tokens`, so that its end was not seen.
+    """
+
+    score: float
+    int_score: int
+    tokens: int
+    truncated: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorerConfig:
+    """Which classifier scores, and how. Two equal configs share one loaded model per process.
+
+    Args:
+        model: hub id or local folder of a sequence classifier with one output.
+        revision: branch, tag or commit on the hub.
+        dtype: "auto" takes the checkpoint's own where the device has it natively, else float32 with a warning;
+            or "float32", "bfloat16", "float16".
+        max_tokens: longer texts are cut on the right. None: the tokenizer's `model_max_length`, at most what the
+            model's positions admit.
+        tokens_per_batch: how many tokens go through the model at once. None: chosen from the device.
+        scale: how a logit becomes a score. None: `score_scale` in the model's config.json, else the model card's.
+        chat_template: the text of a Jinja template. None: the tokenizer's own.
+        add_special_tokens: whether the tokenizer adds its special tokens around the rendered text, as the card does,
+            even where a template's BOS then stands twice.
+        device: "auto" is CUDA, else MPS, else CPU; or "cuda", "cuda:1", "mps", "cpu".
+        trust_remote_code: whether code that comes with the model may run.
+        self_check: compare our forward pass with the model's own on a few probe texts at load.
+
+    Raises:
+        ValueError: a value is not one of those above; names the field, the value and the fix.
+    """
+
+    model: str
+    revision: str | None = None
+    dtype: str = "auto"
+    max_tokens: int | None = None
+    tokens_per_batch: int | None = None
+    scale: ScoreScale | None = None
+    chat_template: str | None = None
+    add_special_tokens: bool = True
+    device: str = "auto"
+    trust_remote_code: bool = False
+    self_check: bool = True
+
+    def __post_init__(self) -> None:
+        # A path object is welcome; as a string it hashes, pickles and prints in executor.json like any other.
+        object.__setattr__(self, "model", str(self.model) if hasattr(self.model, "__fspath__") else self.model)
+        self._check_names()
+        for name in ("max_tokens", "tokens_per_batch"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name}={value!r}: give a whole number of tokens from 1, or None.")
+        if self.scale is not None and not isinstance(self.scale, ScoreScale):
+            raise ValueError(f"scale={self.scale!r}: give a ScoreScale(offset, low, high), or None.")
+        for name in ("add_special_tokens", "trust_remote_code", "self_check"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name}={getattr(self, name)!r}: give True or False.")
+
+    def _check_names(self) -> None:
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise ValueError(f"model={self.model!r}: give a hub id such as 'org/name', or a local folder.")
+        if self.revision is not None and (not isinstance(self.revision, str) or not self.revision.strip()):
+            raise ValueError(f"revision={self.revision!r}: give a branch, tag or commit, or None.")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype={self.dtype!r}: give one of {', '.join(map(repr, DTYPES))}.")
+        if not isinstance(self.device, str) or not re.fullmatch(r"auto|cuda(:[0-9]+)?|mps|cpu", self.device):
+            raise ValueError(f"device={self.device!r}: give 'auto', 'cuda', 'cuda:<index>', 'mps' or 'cpu'.")
+        template = self.chat_template
+        if template is not None and (not isinstance(template, str) or "{" not in template):
+            raise ValueError(
+                f"chat_template={template!r:.80}: give the text of a Jinja template, not a file's name, or None."
+            )
+
+
+def _require_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name}={value!r}: give a finite number.")

@@ -1,0 +1,245 @@
+"""`QualityFilter`: the DataTrove step that scores documents, writes the score into their metadata and drops by it."""
+
+import contextlib
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from itertools import chain
+from typing import Literal, TypeVar, cast
+
+from datatrove.data import Document, DocumentsPipeline
+from datatrove.pipeline.filters.base_filter import BaseFilter
+from datatrove.pipeline.writers.disk_base import DiskWriter
+from datatrove.pipeline.writers.parquet import ParquetWriter
+from datatrove.utils.stats import Stats
+from loguru import logger
+
+from datatrove_quality.config import Score, ScorerConfig, ScoreScale, Unscorable
+from datatrove_quality.conversation import CONVERSATION_ERROR, error_reason
+from datatrove_quality.scorer import Input, load_scorer
+
+
+T = TypeVar("T")
+
+# A corpus whose first documents are all unscorable is a corpus read wrongly.
+DOCUMENTS_BEFORE_GIVING_UP = 1_000
+
+
+class QualityFilter(BaseFilter):
+    """Scores documents with a classifier and keeps those within bounds.
+
+    A scored document gets `{prefix}_score` (float), `{prefix}_int_score` (int), `{prefix}_tokens` (int) and
+    `{prefix}_truncated` (bool) in its metadata; one that cannot be scored gets `{prefix}_error` (str). A dropped one
+    gets a `filter_reason`: "below_min_score", "above_max_score" or "unscorable_<reason>".
+
+    Nothing is loaded at construction: the model is loaded when the first document arrives, once per process.
+
+    Args:
+        scorer: a ScorerConfig, or a model's hub id or folder.
+        min_score: keep documents that score at least this. None: no lower bound.
+        max_score: keep documents that score at most this. None: no upper bound. Both None: annotate, drop nothing.
+        prefix: what the metadata keys begin with.
+        messages_key: the metadata key that holds the conversation. None: score the document's text.
+        unscorable: "drop", "keep" or "raise". None: "keep" when annotating, "drop" when filtering.
+        exclusion_writer: gets the dropped documents.
+
+    Raises:
+        ValueError: an argument is not one of those above; names the field, the value and the fix.
+    """
+
+    name = "🏅 Quality score"
+
+    def __init__(
+        self,
+        scorer: ScorerConfig | str,
+        min_score: float | None = None,
+        max_score: float | None = None,
+        prefix: str = "quality",
+        messages_key: str | None = "messages",
+        unscorable: Literal["drop", "keep", "raise"] | None = None,
+        exclusion_writer: DiskWriter | None = None,
+    ):
+        super().__init__(exclusion_writer)  # type: ignore[arg-type]  # None is its default
+        self.scorer = ScorerConfig(model=scorer) if isinstance(scorer, str) else scorer
+        self.min_score = min_score
+        self.max_score = max_score
+        self.prefix = prefix
+        self.messages_key = messages_key
+        annotates = min_score is None and max_score is None
+        self.unscorable = unscorable or ("keep" if annotates else "drop")
+        self._check_arguments()
+
+    def _check_arguments(self) -> None:
+        if not isinstance(self.scorer, ScorerConfig):
+            raise ValueError(f"scorer={self.scorer!r}: give a ScorerConfig(model=...), or a model's hub id or folder.")
+        for name in ("min_score", "max_score"):
+            bound = getattr(self, name)
+            is_number = isinstance(bound, int | float) and not isinstance(bound, bool) and not math.isnan(bound)
+            if bound is not None and not is_number:
+                raise ValueError(f"{name}={bound!r}: give a number, or None for no bound.")
+        if self.min_score is not None and self.max_score is not None and self.min_score > self.max_score:
+            raise ValueError(f"min_score={self.min_score} is above max_score={self.max_score}: nothing could be kept.")
+        if not isinstance(self.prefix, str) or not self.prefix:
+            raise ValueError(f"prefix={self.prefix!r}: give the word that the metadata keys begin with.")
+        if self.messages_key is not None and (not isinstance(self.messages_key, str) or not self.messages_key):
+            raise ValueError(f"messages_key={self.messages_key!r}: give a metadata key, or None to score the text.")
+        if self.unscorable not in ("drop", "keep", "raise"):
+            raise ValueError(f"unscorable={self.unscorable!r}: give 'drop', 'keep', 'raise' or None.")
+        if isinstance(self.exclusion_writer, ParquetWriter) and self.exclusion_writer.schema is None:
+            raise ValueError(
+                "exclusion_writer: a ParquetWriter without schema= takes its columns from the first dropped document "
+                "and loses those of the others; pass schema=score_schema(source_schema)."
+            )
+        if self.scorer.scale is not None:
+            self._warn_of_bounds_outside(self.scorer.scale)
+
+    def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:  # type: ignore[override]
+        """Score, annotate and filter a stream of documents.
+
+        Args:
+            data: the documents.
+            rank: which task this is, for the exclusion writer's file names.
+            world_size: how many tasks there are.
+
+        Yields:
+            The documents that are kept, in their order.
+
+        Raises:
+            ValueError: the model cannot be loaded; none of the first 1,000 documents can be scored; or, with
+                `unscorable="raise"`, a document cannot.
+        """
+        # The same step runs several ranks in a row under SLURM's tasks_per_job: each counts from zero.
+        self.stats = Stats(str(self))
+        yield from super().run(cast(DocumentsPipeline, self._scored(data)), rank, world_size)
+
+    def track_time(self, unit: str | None = None) -> contextlib.AbstractContextManager:
+        """No timing around the decision, which takes a microsecond: `_scored` times what comes before it."""
+        return contextlib.nullcontext()
+
+    def filter(self, doc: Document) -> bool | tuple[bool, str]:
+        """Keep or drop a document by the score or the error that its metadata holds."""
+        score = doc.metadata.get(f"{self.prefix}_score")
+        if score is None:
+            reason = error_reason(doc.metadata[f"{self.prefix}_error"])
+            return self.unscorable == "keep" or (False, f"unscorable_{reason}")
+        if self.min_score is not None and score < self.min_score:
+            return False, "below_min_score"
+        if self.max_score is not None and score > self.max_score:
+            return False, "above_max_score"
+        return True
+
+    def _scored(self, data: Iterable[Document] | None) -> Iterator[Document]:
+        """The documents in their order, each with its score or error in its metadata; holds what the scorer holds."""
+        held: deque[Document] = deque()
+        upstream, scoring = _Clock(), _Clock()
+        booked = 0.0
+
+        def inputs() -> Iterator[Input]:
+            for doc in upstream.timed(data or ()):
+                held.append(doc)
+                yield self._input(doc)
+
+        reasons: Counter[str] = Counter()
+        for count, result in enumerate(scoring.timed(self._results(inputs())), start=1):
+            doc = held.popleft()
+            self._annotate(doc, result)
+            self._count(result)
+            if isinstance(result, Unscorable):
+                reasons[result.reason] += 1
+            if count == DOCUMENTS_BEFORE_GIVING_UP == reasons.total():
+                raise ValueError(f"None of the task's first {count} documents could be scored: {_advice(reasons)}")
+            # What upstream took is upstream's, in DataTrove's table too.
+            spent = scoring.seconds - upstream.seconds
+            self.stats.time_stats.update(spent - booked)
+            booked = spent
+            yield doc
+        if reasons and not self.stats["scored"].n:
+            logger.error(f"None of the task's {reasons.total()} documents could be scored: {_advice(reasons)}")
+
+    def _results(self, inputs: Iterator[Input]) -> Iterator[Score | Unscorable]:
+        """A score or error per input; the model is loaded when there is a first document that it must see."""
+        for item in inputs:
+            if isinstance(item, Unscorable):
+                yield item
+                continue
+            scorer = load_scorer(self.scorer)
+            if self.scorer.scale is None:
+                self._warn_of_bounds_outside(scorer.scale)
+            yield from scorer.stream(chain([item], inputs))
+
+    def _input(self, doc: Document) -> Input:
+        """What of a document is scored, or why nothing is."""
+        if error := doc.metadata.get(CONVERSATION_ERROR):
+            reason, _, message = error.partition(": ")
+            return Unscorable(reason, message)
+        if self.messages_key is None:
+            return doc.text
+        if self.messages_key not in doc.metadata:
+            return Unscorable(
+                "missing_messages",
+                f"the document has no metadata {self.messages_key!r}; it has {sorted(doc.metadata)!r:.300}",
+            )
+        return doc.metadata[self.messages_key]
+
+    def _annotate(self, doc: Document, result: Score | Unscorable) -> None:
+        """Write a result into the metadata, in the place of whatever an earlier run left there."""
+        for suffix in ("score", "int_score", "tokens", "truncated", "error"):
+            doc.metadata.pop(f"{self.prefix}_{suffix}", None)
+        if isinstance(result, Score):
+            doc.metadata |= {f"{self.prefix}_{name}": value for name, value in asdict(result).items()}
+            return
+        doc.metadata[f"{self.prefix}_error"] = f"{result.reason}: {result}"
+        if self.unscorable == "raise":
+            file = doc.metadata.get("file_path", "its file is not known")
+            raise ValueError(
+                f"Document {doc.id!r} ({file}) cannot be scored: {result.reason}: {result}. "
+                "unscorable='drop' or 'keep' goes on without it."
+            ) from result
+
+    def _count(self, result: Score | Unscorable) -> None:
+        if isinstance(result, Unscorable):
+            self.stat_update("unscorable", f"unscorable_{result.reason}")
+            return
+        self.stat_update("scored", f"int_score_{result.int_score}")
+        self.stat_update("tokens", value=result.tokens)
+        self.stat_update("score", value=result.score)  # type: ignore[arg-type]  # takes any number
+        if result.truncated:
+            self.stat_update("truncated")
+
+    def _warn_of_bounds_outside(self, scale: ScoreScale) -> None:
+        for name in ("min_score", "max_score"):
+            bound = getattr(self, name)
+            if bound is not None and not scale.low <= bound <= scale.high:
+                logger.warning(
+                    f"{name}={bound} lies outside the scale, {scale.low} to {scale.high}. Scores are not clipped and "
+                    "may lie there too, but hardly any do."
+                )
+
+
+class _Clock:
+    """Adds up the seconds that an iterator takes to give its items."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def timed(self, items: Iterable[T]) -> Iterator[T]:
+        iterator = iter(items)
+        while True:
+            started = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self.seconds += time.perf_counter() - started
+            yield item
+
+
+def _advice(reasons: Counter[str]) -> str:
+    reason, count = reasons.most_common(1)[0]
+    return (
+        f"{count} times because of {reason}. Set the schema= or messages_key= of ConversationAdapter and the "
+        "messages_key= of QualityFilter to where the conversations are; plain text is scored with messages_key=None."
+    )

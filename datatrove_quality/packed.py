@@ -1,0 +1,420 @@
+"""The forward passes: token ids in, one logit per sequence out.
+
+Decoders run without padding. Sequences are laid end to end in one row, positions restart at each, and the attention
+function registered here under the name `PACKED` keeps them apart by their cumulative lengths. Encoders run padded.
+The kernels that compute packed attention, and every fallback between them, are in this module and nowhere else.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from loguru import logger
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+from transformers.modeling_layers import GenericForSequenceClassification
+
+
+PACKED = "datatrove_quality_packed"
+
+# Keywords that models hand to any attention function and that change nothing about a packed forward pass.
+NEUTRAL_KEYWORDS = frozenset(
+    {"position_ids", "cache_position", "use_cache", "past_key_values", "output_attentions", "output_hidden_states",
+     "return_dict", "cu_seq_lens_k", "max_length_k", "position_embeddings", "layer_idx", "output_router_logits"}
+)  # fmt: skip
+
+# Queries that the reference attention takes at once, so that its score matrix stays small for long sequences.
+QUERY_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class AttentionTerms:
+    """What a model asks of attention besides queries, keys and values.
+
+    Args:
+        scale: factor on the query-key products.
+        causal: whether a token sees only itself and what is before it.
+        window: how many tokens back, itself included, a token sees; None: all.
+        softcap: bound of the tanh on the scaled products; None: none.
+        sinks: one logit per head that joins the softmax and is dropped, shape (heads,); None: none.
+    """
+
+    scale: float
+    causal: bool = True
+    window: int | None = None
+    softcap: float | None = None
+    sinks: Tensor | None = None
+
+
+# A kernel: query (tokens, heads, dim), key and value (tokens, key heads, dim), cumulative lengths (sequences + 1,),
+# the longest length, terms -> (tokens, heads, value dim).
+Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, int, AttentionTerms], Tensor]
+
+
+def is_packable(model: PreTrainedModel) -> bool:
+    """Whether the model is a decoder with transformers' generic head, whose attention goes through its interface."""
+    return isinstance(model, GenericForSequenceClassification) and model._supports_attention_backend
+
+
+def why_not_scorable(model: PreTrainedModel, max_tokens: int) -> str | None:
+    """Why the scores of this model would not be true, or None. What is not seen here, the self-check sees.
+
+    Args:
+        model: a sequence classifier with one output.
+        max_tokens: the longest sequence that it will be given.
+    """
+    config = model.config.get_text_config()
+    kind = type(model).__name__
+    if model.config.is_encoder_decoder:
+        return f"{kind} is an encoder-decoder, which is not supported."
+    layers = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if getattr(model, "_is_stateful", False) or getattr(model.base_model, "_is_stateful", False) or layers:
+        return (
+            f"{kind} has layers that carry state along the row ({', '.join(sorted(layers)) or 'recurrent'}), which "
+            "would leak from one conversation into the next; it is not supported."
+        )
+    limit = _rope_regime(config)
+    if limit is not None and max_tokens > limit:
+        return (
+            f"{kind} rotates positions differently once a text has more than {limit} tokens, so that a long "
+            f"neighbour would change a score; set max_tokens={limit} or less."
+        )
+    if not is_packable(model) and config.pad_token_id is None:
+        return f"{kind} needs padding and its config.json names no pad_token_id; add the tokenizer's there."
+    return None
+
+
+def _rope_regime(config: Any) -> int | None:
+    """The length up to which length-dependent RoPE is one and the same for all texts; None: at any length."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    per_layer_type = [rope] if "rope_type" in rope else [value for value in rope.values() if isinstance(value, dict)]
+    limits = []
+    for parameters in per_layer_type:
+        if "dynamic" in parameters.get("rope_type", ""):
+            limits.append(config.max_position_embeddings)
+        elif parameters.get("rope_type") == "longrope":
+            limits.append(parameters["original_max_position_embeddings"])
+    return min(limits, default=None)
+
+
+def pack(sequences: Sequence[Sequence[int]], device: torch.device) -> dict[str, Any]:
+    """Lay sequences end to end.
+
+    Args:
+        sequences: token ids, none empty.
+        device: where the tensors go.
+
+    Returns:
+        A decoder's keyword arguments: `input_ids` and `position_ids` (1, tokens), and the boundaries under the names
+        that transformers gives them: `cu_seq_lens_q` and `cu_seq_lens_k` (sequences + 1,), `max_length_q` and `_k`.
+    """
+    lengths = torch.tensor([len(ids) for ids in sequences])
+    ends = lengths.cumsum(0)
+    positions = torch.arange(int(ends[-1])) - (ends - lengths).repeat_interleave(lengths)
+    boundaries = F.pad(ends, (1, 0)).to(device, torch.int32, non_blocking=True)
+    longest = int(lengths.max())
+    input_ids = torch.tensor([token for ids in sequences for token in ids])
+    return {
+        "input_ids": input_ids[None].to(device, non_blocking=True),
+        "position_ids": positions[None].to(device, non_blocking=True),
+        "cu_seq_lens_q": boundaries,
+        "cu_seq_lens_k": boundaries,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
+
+
+def pooled_positions(sequences: Sequence[Sequence[int]], pad_token_id: int | None) -> list[int]:
+    """Where transformers' generic head reads each sequence: at the rightmost token that is not the pad token.
+
+    A sequence of nothing but pad tokens is read at its first token, and all at their last where no pad token is set.
+    """
+    return [next((index for index in reversed(range(len(ids))) if ids[index] != pad_token_id), 0) for ids in sequences]
+
+
+@torch.inference_mode()
+def packed_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> Tensor:
+    """One forward pass of a decoder over sequences laid end to end.
+
+    Args:
+        model: for which `is_packable` holds, with `PACKED` as its attention implementation.
+        sequences: token ids, none empty.
+
+    Returns:
+        Logits, float32, shape (sequences,). The head runs in float32 whatever the model's dtype.
+    """
+    batch = pack(sequences, model.device)
+    backbone = getattr(model, model.base_model_prefix)
+    hidden = backbone(**batch, use_cache=False).last_hidden_state[0]
+    pooled = torch.tensor(pooled_positions(sequences, model.config.get_text_config().pad_token_id))
+    pooled = pooled.to(model.device, non_blocking=True) + batch["cu_seq_lens_q"][:-1]
+    head: nn.Linear = model.score  # type: ignore[assignment]
+    bias = None if head.bias is None else head.bias.float()
+    return F.linear(hidden[pooled].float(), head.weight.float(), bias)[:, 0]
+
+
+@torch.inference_mode()
+def padded_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> Tensor:
+    """One forward pass over sequences padded on the right to the longest, with an attention mask.
+
+    Args:
+        model: any sequence classifier with one output and a pad token.
+        sequences: token ids, none empty.
+
+    Returns:
+        Logits, float32, shape (sequences,).
+    """
+    rows = [torch.tensor(ids) for ids in sequences]
+    pad_token_id = model.config.get_text_config().pad_token_id
+    input_ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_token_id)
+    mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    output = model(input_ids=input_ids.to(model.device), attention_mask=mask.to(model.device))
+    return output.logits[:, 0].float()
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    is_causal: bool | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention within each of the sequences of a packed row; registered in transformers' attention interface.
+
+    Args:
+        module: the attention layer.
+        query: (1, heads, tokens, dim); key and value: (1, key heads, tokens, dim).
+        attention_mask: must be None: the boundaries say it all.
+        cu_seq_lens_q: where sequences begin and the last one ends, (sequences + 1,).
+        max_length_q: tokens of the longest sequence.
+        **kwargs: whatever else the model passes; what is not known to be neutral is refused, never ignored.
+
+    Returns:
+        (1, tokens, heads, value dim), and None for the weights.
+
+    Raises:
+        ValueError: the model asks for something that is not computed here.
+    """
+    asked = {name for name, given in kwargs.items() if given is not None and given is not False}
+    unknown = sorted(asked - NEUTRAL_KEYWORDS)
+    if unknown or dropout or attention_mask is not None:
+        raise ValueError(
+            f"{type(module).__name__} asks attention for {unknown or 'dropout or a mask of its own'}, which packed "
+            "attention does not compute, so its scores would be wrong: this architecture is not supported."
+        )
+    if cu_seq_lens_q is None or max_length_q is None:
+        raise ValueError(
+            f"{type(module).__name__} does not hand the sequences' boundaries to its attention, so that sequences "
+            "would see each other: this architecture is not supported."
+        )
+    terms = AttentionTerms(
+        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        causal=getattr(module, "is_causal", True) if is_causal is None else is_causal,
+        window=None if sliding_window is None or sliding_window >= max_length_q else sliding_window,
+        softcap=softcap,
+        sinks=s_aux,
+    )
+    if terms.window is not None and not terms.causal:
+        raise ValueError(f"{type(module).__name__} uses a window in both directions: this is not supported.")
+    kernel = kernel_for(query, key, value, terms)
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+    return kernel(query, key, value, cu_seq_lens_q, max_length_q, terms)[None], None
+
+
+AttentionInterface.register(PACKED, packed_attention)
+
+
+def kernel_for(query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms) -> Kernel:
+    """The first kernel that computes this attention on this device; one SDPA call per sequence does everywhere.
+
+    Args:
+        query: (1, heads, tokens, dim); key and value: (1, key heads, tokens, dim).
+        terms: what else the model asks for.
+    """
+    half_precision = query.dtype in (torch.float16, torch.bfloat16)
+    if (
+        query.device.type != "cuda"
+        or not half_precision
+        or terms.sinks is not None
+        or query.shape[-1] != value.shape[-1]
+    ):
+        return per_sequence_attention
+    return _flash_kernel(query.device, query.dtype, query.shape[1], key.shape[1], query.shape[-1], terms.softcap)
+
+
+@cache
+def _flash_kernel(
+    device: torch.device, dtype: torch.dtype, heads: int, key_heads: int, dim: int, softcap: float | None
+) -> Kernel:
+    """The first installed flash kernel that takes such heads on this device: each is tried once, on three tokens."""
+    states = (torch.zeros(3, count, dim, dtype=dtype, device=device) for count in (heads, key_heads, key_heads))
+    query, key, value = states
+    boundaries = torch.tensor([0, 1, 3], dtype=torch.int32, device=device)
+    terms = AttentionTerms(scale=1.0, window=1, softcap=softcap)
+    for kernel in (torch_varlen_attention, torch_flash_attention, flash_attn_attention):
+        if not _offers(kernel, terms):
+            continue
+        try:
+            kernel(query, key, value, boundaries, 2, terms)
+        except (RuntimeError, TypeError, ValueError) as error:
+            logger.info(f"{kernel.__name__} does not run here: {error!s:.200}")
+        else:
+            return kernel
+    logger.warning(
+        f"No variable-length attention kernel serves {dtype} with heads of {dim} on {device}: attention runs sequence "
+        "by sequence, which is slow. A newer torch, or flash-attn, may have one."
+    )
+    return per_sequence_attention
+
+
+def _offers(kernel: Kernel, terms: AttentionTerms) -> bool:
+    """Whether a flash kernel is installed whose function's signature offers what the terms need."""
+    try:
+        if kernel is torch_varlen_attention:
+            from torch.nn.attention.varlen import varlen_attn
+
+            return terms.softcap is None and {"scale", "window_size"} <= _parameters(varlen_attn)
+        if kernel is torch_flash_attention:
+            schema = torch.ops.aten._flash_attention_forward.default._schema
+            names = {argument.name for argument in schema.arguments}
+            return terms.softcap is None and {"scale", "window_size_left", "window_size_right"} <= names
+        from flash_attn import flash_attn_varlen_func
+
+        return {"softcap", "window_size"} <= _parameters(flash_attn_varlen_func)
+    except (ImportError, AttributeError):
+        return False
+
+
+@cache
+def _parameters(function: Callable) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
+
+
+def kernel_name(model: PreTrainedModel) -> str:
+    """The kernel that a decoder's attention runs on, for the log."""
+    config = model.config.get_text_config()
+    heads = config.num_attention_heads
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    query, key = (
+        torch.empty(1, count, 1, dim, dtype=model.dtype, device=model.device) for count in (heads, key_heads)
+    )
+    softcap = getattr(config, "attn_logit_softcapping", None)
+    return kernel_for(query, key, key, AttentionTerms(scale=1.0, softcap=softcap)).__name__
+
+
+def per_sequence_attention(
+    query: Tensor, key: Tensor, value: Tensor, boundaries: Tensor, longest: int, terms: AttentionTerms
+) -> Tensor:
+    """One SDPA call per sequence, on any device; what SDPA lacks (soft cap, sinks) is computed by its definition."""
+    plain = terms.softcap is None and terms.sinks is None
+    attend = _sdpa if plain else _reference_attention
+    output = query.new_empty(*query.shape[:-1], value.shape[-1])
+    for start, end in pairwise(boundaries.tolist()):
+        own_query, own_key, own_value = (states[start:end].transpose(0, 1) for states in (query, key, value))
+        output[start:end] = attend(own_query, own_key, own_value, terms).transpose(0, 1)
+    return output
+
+
+def torch_varlen_attention(
+    query: Tensor, key: Tensor, value: Tensor, boundaries: Tensor, longest: int, terms: AttentionTerms
+) -> Tensor:
+    """PyTorch's public variable-length attention, where its signature offers a scale and a window."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    # Older signatures take fewer key heads than query heads without being told.
+    grouped: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in _parameters(varlen_attn) else {}
+    output = varlen_attn(
+        query, key, value, boundaries, boundaries, longest, longest,
+        scale=terms.scale, window_size=_flash_window(terms), **grouped,
+    )  # fmt: skip
+    return cast(Tensor, output)
+
+
+def torch_flash_attention(
+    query: Tensor, key: Tensor, value: Tensor, boundaries: Tensor, longest: int, terms: AttentionTerms
+) -> Tensor:
+    """The operator under PyTorch's variable-length attention, where the public function is missing or poorer."""
+    left, right = _flash_window(terms)
+    output, *_ = torch.ops.aten._flash_attention_forward(
+        query, key, value, boundaries, boundaries, longest, longest, 0.0, terms.causal, False,
+        scale=terms.scale, window_size_left=left, window_size_right=right,
+    )  # fmt: skip
+    return output
+
+
+def flash_attn_attention(
+    query: Tensor, key: Tensor, value: Tensor, boundaries: Tensor, longest: int, terms: AttentionTerms
+) -> Tensor:
+    """The flash-attn package's variable-length attention, the only one here with a soft cap."""
+    from flash_attn import flash_attn_varlen_func
+
+    return flash_attn_varlen_func(
+        query, key, value, boundaries, boundaries, longest, longest,
+        softmax_scale=terms.scale, causal=terms.causal, window_size=_flash_window(terms), softcap=terms.softcap or 0.0,
+    )  # fmt: skip
+
+
+def _flash_window(terms: AttentionTerms) -> tuple[int, int]:
+    """Tokens seen to the left and right, not counting the token itself, as flash kernels count; -1: all."""
+    return (-1 if terms.window is None else terms.window - 1, 0 if terms.causal else -1)
+
+
+def _sdpa(query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms) -> Tensor:
+    """Scaled dot-product attention of one sequence: (heads, tokens, dim) in and out."""
+    length = query.shape[1]
+    mask = (
+        _visible(0, length, length, terms, query.device)
+        if terms.window is not None and length > terms.window
+        else None
+    )
+    query, key, value = (states[None] for states in (query, key, value))
+    grouped = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
+    causal = terms.causal and mask is None
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, scale=terms.scale, is_causal=causal, **grouped
+    )[0]
+
+
+def _reference_attention(query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms) -> Tensor:
+    """Attention of one sequence by its definition, with soft cap and sinks: (heads, tokens, dim) in and out."""
+    length = query.shape[1]
+    groups = query.shape[0] // key.shape[0]
+    key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
+    blocks = []
+    for start in range(0, length, QUERY_BLOCK):
+        end = min(start + QUERY_BLOCK, length)
+        products = query[:, start:end] @ key.transpose(1, 2) * terms.scale
+        if terms.softcap is not None:
+            products = terms.softcap * torch.tanh(products / terms.softcap)
+        products = products.float().masked_fill(~_visible(start, end, length, terms, query.device), -torch.inf)
+        if terms.sinks is not None:
+            sinks = terms.sinks.float().view(-1, 1, 1).expand(-1, end - start, 1)
+            products = torch.cat([products, sinks], dim=-1)
+        weights = products.softmax(-1)[..., :length].to(value.dtype)
+        blocks.append(weights @ value)
+    return torch.cat(blocks, dim=1)
+
+
+def _visible(start: int, end: int, length: int, terms: AttentionTerms, device: torch.device) -> Tensor:
+    """Which keys the queries from `start` to `end` see: (queries, keys), bool."""
+    query = torch.arange(start, end, device=device)[:, None]
+    key = torch.arange(length, device=device)[None]
+    if not terms.causal:
+        return torch.ones(end - start, length, dtype=torch.bool, device=device)
+    visible = key <= query
+    return visible if terms.window is None else visible & (key > query - terms.window)

@@ -1,0 +1,129 @@
+"""A conversation in, token ids out: chat template, tokenization, truncation, as the model card's example does them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from datatrove_quality.config import Unscorable
+from datatrove_quality.conversation import Conversation, parse_conversation
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """A text as the model reads it.
+
+    Args:
+        ids: token ids, special tokens included; never empty.
+        truncated: whether the text had more tokens than `max_tokens`.
+    """
+
+    ids: list[int]
+    truncated: bool
+
+
+class Renderer:
+    """Renders conversations with the tokenizer's chat template and tokenizes them.
+
+    Truncation is state on a Hugging Face tokenizer, so a renderer takes the tokenizer for itself.
+
+    Args:
+        tokenizer: the model's.
+        max_tokens: longer texts are cut on the right; the special tokens that stand at the end stay.
+        chat_template: the text of a Jinja template; None: the tokenizer's own.
+        add_special_tokens: whether the tokenizer adds its special tokens around the text.
+
+    Raises:
+        ValueError: `max_tokens` leaves no room for text beside the special tokens.
+    """
+
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        max_tokens: int,
+        chat_template: str | None = None,
+        add_special_tokens: bool = True,
+    ):
+        special_tokens = tokenizer.num_special_tokens_to_add() if add_special_tokens else 0
+        if max_tokens <= special_tokens:
+            raise ValueError(
+                f"max_tokens={max_tokens}: the tokenizer adds {special_tokens} special tokens to each text, "
+                f"so set at least {special_tokens + 1}."
+            )
+        tokenizer.truncation_side = "right"
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.chat_template = chat_template
+        self.add_special_tokens = add_special_tokens
+
+    def encode(self, inputs: Sequence[Conversation | str | Unscorable]) -> list[TokenizedText | Unscorable]:
+        """Tokenize conversations and plain texts.
+
+        Args:
+            inputs: conversations (lists of messages), texts, or what is known to be unscorable already.
+
+        Returns:
+            For each input, in order, its tokens or why there are none.
+
+        Raises:
+            ValueError: a conversation is given and there is no chat template.
+        """
+        texts = [self.render(item) for item in inputs]
+        tokenized = iter(self._tokenize([text for text in texts if isinstance(text, str)]))
+        return [next(tokenized) if isinstance(text, str) else text for text in texts]
+
+    def render(self, item: Conversation | str | Unscorable) -> str | Unscorable:
+        """The text that stands for an input, or why there is none."""
+        if isinstance(item, Unscorable):
+            return item
+        try:
+            text = item if isinstance(item, str) else self._apply_template(parse_conversation({"messages": item}))
+            text.encode()
+        except Unscorable as error:
+            return error
+        except UnicodeEncodeError:
+            return Unscorable("lone_surrogate", "the text holds half of a surrogate pair, which no tokenizer takes")
+        return text if text.strip() else Unscorable("empty_text", "the text has no character but white space")
+
+    def _apply_template(self, conversation: Conversation) -> str:
+        if self.chat_template is None and not self.tokenizer.chat_template:
+            raise ValueError(
+                f"The tokenizer of {self.tokenizer.name_or_path!r} has no chat template to render conversations with. "
+                "Set chat_template=... to the template that the classifier was trained with; "
+                "to score plain text, set messages_key=None (in a filter) or pass strings (to a scorer)."
+            )
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(conversation, chat_template=self.chat_template, tokenize=False)
+            )
+        except Exception as error:  # templates raise what they like: TemplateError, TypeError, UndefinedError, ...
+            raise Unscorable(
+                "template_error", f"the chat template refused the conversation: {error!s:.500}"
+            ) from error
+
+    def _tokenize(self, texts: list[str]) -> list[TokenizedText | Unscorable]:
+        if not texts:
+            return []
+        encoded = self.tokenizer(
+            texts, return_attention_mask=False, return_token_type_ids=False, **self.tokenizer_arguments
+        )
+        return [
+            TokenizedText(ids, len(ids) >= self.max_tokens and self._overflows(encoded, index, texts[index]))
+            if ids
+            else Unscorable("no_tokens", "the tokenizer makes no token of the text")
+            for index, ids in enumerate(encoded["input_ids"])
+        ]
+
+    @property
+    def tokenizer_arguments(self) -> dict[str, Any]:
+        """How the tokenizer is called, here and wherever the same tokens are needed."""
+        return {"add_special_tokens": self.add_special_tokens, "truncation": True, "max_length": self.max_tokens}
+
+    def _overflows(self, encoded: Any, index: int, text: str) -> bool:
+        if encoded.encodings is not None:
+            return bool(encoded.encodings[index].overflowing)
+        # A tokenizer in pure Python keeps no record of what it cut: count again without the cut.
+        return len(self.tokenizer(text, add_special_tokens=self.add_special_tokens)["input_ids"]) > self.max_tokens

@@ -1,0 +1,255 @@
+"""Score conversations with a classifier and keep those that score well.
+
+    python pipelines/filter_conversations.py data/ --output filtered/ --min-score 4
+
+reads JSONL or Parquet, writes `filtered/kept` and `filtered/excluded` in the same format with the scores as columns,
+and ends with a table of what it did. Stopped and started again with the same arguments, it goes on where it stopped.
+Without INPUT it filters the demo conversations with the demo classifier.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.io import DataFolder, get_datafolder
+from datatrove.pipeline.base import PipelineStep
+from inputs import Inputs, find_inputs, path_in
+from run_record import claim_output
+from summary import Summary
+
+from datatrove_quality import (
+    ConversationAdapter,
+    QualityFilter,
+    RowAdapter,
+    ScorerConfig,
+    ScoresAdapter,
+    ScoreScale,
+    TextAdapter,
+    score_schema,
+)
+from datatrove_quality.conversation import CONVERSATION_ERROR, SCHEMAS, error_reason
+from datatrove_quality.devices import choose_device
+from datatrove_quality.scorer import check_model
+
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+CARD_MODEL = "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier"
+DEMO = {"input": EXAMPLES / "conversations.jsonl", "model": EXAMPLES / "demo-classifier", "min_score": 3.5}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the pipeline that the command line asks for.
+
+    Args:
+        arguments: the command line without the program's name; None: the process's own.
+    """
+    options = parse(arguments)
+    inputs = find_inputs(options.input)
+    output = get_datafolder(options.output)
+    refuse_overlap(inputs, output)
+
+    adapter = TextAdapter(options.text) if options.text else conversation_adapter(options)
+    scorer = scorer_config(options)
+    choose_device(scorer.device)
+    check_model(scorer)
+    build = scores_pipeline if options.scores_only else filter_pipeline
+    pipeline = build(options, inputs, output, adapter, scorer)
+    refuse_wrong_schema(inputs, adapter)
+
+    tasks = options.tasks or len(inputs.sizes)
+    folders = ("scores",) if options.scores_only else ("kept", "excluded")
+    resumed = claim_output(output, what_decides_the_output(options, inputs, tasks), folders, options.overwrite)
+    if not resumed:
+        with output.open("logs/inputs.txt", "w") as file:
+            file.writelines(f"{path}\n" for path in inputs.sizes)
+
+    started = time.perf_counter()
+    executor = LocalPipelineExecutor(
+        pipeline, tasks=tasks, workers=min(options.workers, tasks), logging_dir=path_in(output, "logs")
+    )
+    executor.run()
+    summary = Summary.of_run(output, step=1)
+    print(summary.table(seconds=time.perf_counter() - started, resumed=resumed))
+    print("Written to", ", ".join(path_in(output, name) for name in folders))
+    if summary.documents and not summary.scored:
+        sys.exit(f"No document could be scored. {summary.commonest_reason()}")
+
+
+def filter_pipeline(
+    options: argparse.Namespace, inputs: Inputs, output: DataFolder, adapter: Callable, scorer: ScorerConfig
+) -> list[PipelineStep | Callable]:
+    """Read, score, keep or exclude, write."""
+    schema = score_schema(inputs.parquet_schema(), options.prefix) if inputs.is_parquet else None
+    return [
+        inputs.reader(adapter, paths_file=path_in(output, "logs/inputs.txt"), limit=options.limit),
+        QualityFilter(
+            scorer,
+            min_score=options.min_score,
+            max_score=options.max_score,
+            prefix=options.prefix,
+            messages_key=None if options.text else "messages",
+            unscorable=options.unscorable,
+            exclusion_writer=inputs.writer(path_in(output, "excluded"), RowAdapter(), schema),
+        ),
+        inputs.writer(path_in(output, "kept"), RowAdapter(), schema),
+    ]
+
+
+def scores_pipeline(
+    options: argparse.Namespace, inputs: Inputs, output: DataFolder, adapter: Callable, scorer: ScorerConfig
+) -> list[PipelineStep | Callable]:
+    """Read, score, write one row of scores per input row, in order."""
+    schema = score_schema(sidecar_schema(), options.prefix) if inputs.is_parquet else None
+    return [
+        inputs.reader(adapter, paths_file=path_in(output, "logs/inputs.txt"), limit=options.limit),
+        QualityFilter(
+            scorer,
+            prefix=options.prefix,
+            messages_key=None if options.text else "messages",
+            unscorable=options.unscorable or "keep",
+        ),
+        inputs.writer(path_in(output, "scores"), ScoresAdapter(options.prefix), schema),
+    ]
+
+
+def sidecar_schema() -> "pa.Schema":
+    """The columns of a sidecar beside the scores."""
+    import pyarrow as pa
+
+    return pa.schema([("id", pa.string()), ("file_path", pa.string())])
+
+
+def conversation_adapter(options: argparse.Namespace) -> ConversationAdapter:
+    """The adapter for rows that hold conversations."""
+    return ConversationAdapter(schema=options.schema, messages_key=options.messages_key, id_key=options.id_key)
+
+
+def scorer_config(options: argparse.Namespace) -> ScorerConfig:
+    """The scorer that the options ask for."""
+    return ScorerConfig(
+        model=options.model,
+        revision=options.revision,
+        dtype=options.dtype,
+        max_tokens=options.max_tokens,
+        scale=options.scale,
+        chat_template=options.chat_template,
+        device=options.device,
+    )
+
+
+def what_decides_the_output(options: argparse.Namespace, inputs: Inputs, tasks: int) -> dict[str, Any]:
+    """What a rerun into the same folder must share with the first run."""
+    free = {"input", "output", "workers", "overwrite", "device", "scale", "tasks"}
+    asked = {name: value for name, value in vars(options).items() if name not in free}
+    scale = options.scale and [options.scale.offset, options.scale.low, options.scale.high]
+    return asked | {"scale": scale, "tasks": tasks, "input": inputs.folder.path, "files": inputs.sizes}
+
+
+def refuse_overlap(inputs: Inputs, output: DataFolder) -> None:
+    """Refuse an output folder that is the input folder, or lies in it and would be read by the next run."""
+    source, target = (path_in(folder, "").rstrip("/") + "/" for folder in (inputs.folder, output))
+    if source == target or (inputs.searched and target.startswith(source)):
+        raise ValueError(f"--output {target} is or lies in the input folder {source}: give a folder outside of it.")
+
+
+def refuse_wrong_schema(inputs: Inputs, adapter: Callable) -> None:
+    """Refuse a corpus in whose first thousand rows no column holds what is to be scored."""
+    errors = [doc.metadata.get(CONVERSATION_ERROR) for doc in inputs.sample(adapter, 1_000)]
+    if errors and all(error and error_reason(error) == "missing_column" for error in errors):
+        raise ValueError(
+            f"None of the first {len(errors)} rows can be scored. {errors[0]}\n"
+            "Set --schema or --messages-key to where the conversations are; plain text is scored with --text [COLUMN]."
+        )
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line's options, checked as far as they can be one by one."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("input", nargs="?", metavar="INPUT", help="folder, file or glob of .jsonl[.gz|.zst] or .parquet")
+    add("--output", metavar="DIR", help="where kept/, excluded/ and logs/ are written")
+    model = parser.add_argument_group("classifier")
+    model.add_argument("--model", help=f"hub id or folder (default: {CARD_MODEL})")
+    model.add_argument("--revision", help="branch, tag or commit on the hub")
+    model.add_argument("--scale", type=scale, metavar="OFFSET,LOW,HIGH", help="default: the model's own, else 1,1,5")
+    model.add_argument("--chat-template", type=read_text, metavar="FILE", help="default: the tokenizer's own")
+    model.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: auto)")
+    model.add_argument("--max-tokens", type=int, metavar="N", help="cut longer texts (default: what the model takes)")
+    model.add_argument("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (default: auto)")
+    what = parser.add_argument_group("what is kept")
+    what.add_argument("--min-score", type=float, metavar="X", help="keep scores from X on (default: no bound)")
+    what.add_argument("--max-score", type=float, metavar="X", help="keep scores up to X (default: no bound)")
+    what.add_argument("--prefix", default="quality", help="of the score columns' names (default: quality)")
+    what.add_argument(
+        "--unscorable", choices=("drop", "keep", "raise"), help="default: keep without bounds, else drop"
+    )
+    what.add_argument("--scores-only", action="store_true", help="write DIR/scores, a row per input row")
+    rows = parser.add_argument_group("rows")
+    rows.add_argument("--schema", default="auto", choices=SCHEMAS, help="of the rows (default: auto)")
+    rows.add_argument("--messages-key", metavar="COLUMN", help="the column that holds the conversation")
+    rows.add_argument("--id-key", default="id", metavar="COLUMN", help="the column that holds the id (default: id)")
+    rows.add_argument("--text", nargs="?", const="text", metavar="COLUMN", help="score plain text (column: text)")
+    run = parser.add_argument_group("run")
+    run.add_argument("--tasks", type=positive, metavar="N", help="parts that resume one by one (default: files)")
+    run.add_argument("--workers", type=positive, default=1, metavar="N", help="tasks at a time (default: 1)")
+    run.add_argument("--limit", type=int, default=-1, metavar="N", help="at most N documents per task")
+    run.add_argument("--overwrite", action="store_true", help="delete an earlier run's output in DIR")
+    options = parser.parse_args(arguments)
+    if options.input is None:
+        use_demo(options)
+    if options.output is None:
+        parser.error("--output DIR is needed: where are the results to go?")
+    if options.scores_only and not (options.min_score is None and options.max_score is None):
+        parser.error("--scores-only drops nothing: leave --min-score and --max-score away.")
+    options.model = options.model or CARD_MODEL
+    return options
+
+
+def use_demo(options: argparse.Namespace) -> None:
+    """Fill in the demo where the command line leaves things open."""
+    options.input = str(DEMO["input"])
+    options.model = options.model or str(DEMO["model"])
+    options.output = options.output or "demo-output"
+    if not options.scores_only and options.min_score is None and options.max_score is None:
+        options.min_score = DEMO["min_score"]
+
+
+def scale(text: str) -> ScoreScale:
+    """`OFFSET,LOW,HIGH` as a scale."""
+    try:
+        offset, low, high = text.split(",")
+        return ScoreScale(float(offset), int(low), int(high))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: give OFFSET,LOW,HIGH, such as 1,1,5 ({error})") from error
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1")
+    return int(text)
+
+
+def read_text(path: str) -> str:
+    """The text of a file."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"{path!r} cannot be read as text: {error}") from error
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ValueError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,162 @@
+"""What a pipeline reads: the files behind a path, a glob or an address, and the reader and writers that fit them."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+
+from datatrove.data import Document
+from datatrove.io import DataFolder, get_datafolder
+from datatrove.pipeline.readers import ParquetReader
+from datatrove.pipeline.readers.base import BaseDiskReader
+from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
+from datatrove.pipeline.writers.disk_base import DiskWriter
+from fsspec.core import has_magic, url_to_fs
+
+from datatrove_quality import ConversationJsonlReader
+
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+# The ending of a file's name, and the compression that DataTrove's writer knows it by.
+JSONL_COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
+PARQUET = ".parquet"
+Codec: TypeAlias = Literal["snappy", "gzip", "brotli", "lz4", "zstd"]
+ENDINGS = (*JSONL_COMPRESSION, PARQUET)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files that a run reads, all of one format.
+
+    Args:
+        folder: where they lie.
+        sizes: bytes of each file by its path in the folder, sorted by path.
+        ending: the format, one of `ENDINGS`; plain ".jsonl" where compressions are mixed.
+        searched: whether the folder was searched to any depth, so that a later search finds what is added anywhere.
+    """
+
+    folder: DataFolder
+    sizes: dict[str, int]
+    ending: str
+    searched: bool
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether the files are Parquet; else they are JSONL."""
+        return self.ending == PARQUET
+
+    def reader(self, adapter: Callable, paths_file: str | None = None, limit: int = -1) -> BaseDiskReader:
+        """A DataTrove reader of these files that loses no row.
+
+        Args:
+            adapter: makes a document of a row.
+            paths_file: a file with one path per line; tells every task the same list.
+            limit: the most documents per task; -1: all.
+        """
+        kind = ParquetReader if self.is_parquet else ConversationJsonlReader
+        return kind(self.folder, paths_file=paths_file, adapter=adapter, limit=limit)
+
+    def writer(self, output: str, adapter: Callable, schema: "pa.Schema | None") -> DiskWriter:
+        """A DataTrove writer in the format and compression of these files.
+
+        Args:
+            output: the folder to write to.
+            adapter: makes a row of a document.
+            schema: the columns, for Parquet.
+        """
+        if self.is_parquet:
+            return ParquetWriter(output, adapter=adapter, schema=schema, compression=self._parquet_compression())
+        return JsonlWriter(output, adapter=adapter, compression=JSONL_COMPRESSION[self.ending])
+
+    def parquet_schema(self) -> "pa.Schema":
+        """The columns of all files together, read from their footers.
+
+        Raises:
+            ValueError: a footer cannot be read, or two files disagree about a column.
+        """
+        import pyarrow as pa
+
+        with ThreadPoolExecutor(16) as pool:
+            schemas = list(pool.map(self._read_schema, self.sizes))
+        try:
+            return pa.unify_schemas(schemas, promote_options="permissive")
+        except pa.ArrowException as error:
+            raise ValueError(
+                f"The Parquet files in {self.folder.path} disagree about a column: {error}. Filter those that agree "
+                "together, by a glob, or rewrite the others."
+            ) from error
+
+    def sample(self, adapter: Callable, count: int) -> list[Document]:
+        """The first documents of the first file."""
+        return list(islice(self.reader(adapter).read_file(next(iter(self.sizes))), count))
+
+    def _read_schema(self, path: str) -> "pa.Schema":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with self.folder.open(path, "rb") as file:
+                return pq.read_schema(file)
+        except pa.ArrowException as error:
+            raise ValueError(f"{path_in(self.folder, path)} is no whole Parquet file: {error}") from error
+
+    def _parquet_compression(self) -> "Codec | None":
+        import pyarrow.parquet as pq
+
+        with self.folder.open(next(iter(self.sizes)), "rb") as file:
+            footer = pq.ParquetFile(file).metadata
+        if not footer.num_row_groups or not footer.num_columns:
+            return "snappy"
+        codec = footer.row_group(0).column(0).compression.lower()
+        return cast("Codec | None", {"uncompressed": None, "lz4_raw": "lz4"}.get(codec, codec))
+
+
+def path_in(folder: DataFolder, name: str) -> str:
+    """The whole path or address of something in a folder."""
+    return str(folder.resolve_paths(name))
+
+
+def find_inputs(source: str) -> Inputs:
+    """The files that a path, a glob or an address stands for.
+
+    Args:
+        source: a folder (searched to any depth), a file, or a glob; local, or any address that DataTrove takes.
+
+    Raises:
+        ValueError: there is no such file, or the files are of two formats.
+    """
+    folder, paths, searched = _matching(source)
+    endings = {path: next((ending for ending in ENDINGS if path.endswith(ending)), None) for path in paths}
+    known = sorted(path for path, ending in endings.items() if ending)
+    if not known:
+        others = f"{len(paths)} others were found"
+        raise ValueError(f"INPUT {source}: no file here ends in {', '.join(ENDINGS)}; {others}.")
+    formats = {endings[path] for path in known}
+    if PARQUET in formats and len(formats) > 1:
+        raise ValueError(
+            f"INPUT {source} holds both JSONL and Parquet files; filter them apart, with a glob for each."
+        )
+    ending = formats.pop() if len(formats) == 1 else ".jsonl"
+    with ThreadPoolExecutor(16) as pool:
+        sizes = dict(zip(known, pool.map(folder.size, known), strict=True))
+    return Inputs(folder, sizes, str(ending), searched)
+
+
+def _matching(source: str) -> tuple[DataFolder, list[str], bool]:
+    if has_magic(source):
+        plain = source[: min(source.find(sign) for sign in "*?[" if sign in source)]
+        parent, _, _ = plain.rpartition("/")
+        folder = get_datafolder(parent or ("/" if source.startswith("/") else "."))
+        return folder, folder.list_files(glob_pattern=source[len(parent) :].lstrip("/")), "**" in source
+    filesystem, path = url_to_fs(source)
+    if filesystem.isfile(path):
+        parent, _, name = path.rpartition("/")
+        return DataFolder(parent or "/", fs=filesystem), [name], False
+    if not filesystem.isdir(path):
+        raise ValueError(f"INPUT {source}: there is no such file or folder.")
+    folder = get_datafolder(source)
+    return folder, folder.list_files(), True

@@ -1,0 +1,63 @@
+"""What a run into an output folder was asked to do, kept in its `logs/run.json`, so that two runs never mix there."""
+
+import json
+from typing import Any
+
+from datatrove.io import DataFolder
+
+
+RECORD = "logs/run.json"
+
+
+def claim_output(output: DataFolder, asked: dict[str, Any], folders: tuple[str, ...], overwrite: bool) -> bool:
+    """Make an output folder this run's own.
+
+    Args:
+        output: the run's folder.
+        asked: all that decides what the run writes; JSON values only.
+        folders: the names of the folders that the run writes beside `logs`.
+        overwrite: delete what another run of this script wrote there.
+
+    Returns:
+        Whether an earlier run was asked the same, so that this one goes on where that one stopped.
+
+    Raises:
+        ValueError: the folder holds a run that was asked something else, or files that no run recorded.
+    """
+    asked = json.loads(json.dumps(asked))  # as it will be read back
+    if not output.isfile(RECORD):
+        taken = [name for name in (*folders, "logs") if output.isdir(name) and output.list_files(name)]
+        if taken:
+            raise ValueError(
+                f"--output {output.path}: {', '.join(taken)} holds files that no run of this script recorded. "
+                "Give another folder, or move them away."
+            )
+    elif not overwrite:
+        _require_same(output, asked)
+        return True
+    for name in (*folders, "logs"):
+        if output.isdir(name):
+            output.rm(name, recursive=True)
+    with output.open(RECORD, "w") as file:
+        json.dump(asked, file, indent=2, ensure_ascii=False)
+    return False
+
+
+def _require_same(output: DataFolder, asked: dict[str, Any]) -> None:
+    with output.open(RECORD, "r") as file:
+        recorded = json.load(file)
+    differences = [
+        f"  {name}: was {_shown(recorded.get(name))}, is now {_shown(asked.get(name))}"
+        for name in {**recorded, **asked}
+        if recorded.get(name) != asked.get(name)
+    ]
+    if differences:
+        raise ValueError(
+            f"--output {output.path} holds a run that was asked something else:\n" + "\n".join(differences) + "\n"
+            "Give another folder, or --overwrite to delete that run's output and start anew."
+        )
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,306 @@
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from tiny_models import DECODER, chatml_tokenizer, save_model
+
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "pipelines"))
+
+import filter_conversations  # noqa: E402
+import inputs  # noqa: E402
+import summary  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(save_model(tmp_path_factory.mktemp("pipeline-model"), "qwen3", chatml_tokenizer(), **DECODER))
+
+
+def rows(count, name="a"):
+    return [
+        {"id": f"{name}-{i}", "messages": turns(f"Pergunta {i} de {name}", f"Resposta {i * 7}."), "rank": i, "n": None}
+        for i in range(count)
+    ]
+
+
+def turns(question, answer):
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def write_jsonl(path, items):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = b"".join(orjson.dumps(item) + b"\n" for item in items)
+    if path.suffix == ".gz":
+        data = gzip.compress(data)
+    if path.suffix == ".zst":
+        data = zstandard.compress(data)
+    path.write_bytes(data)
+
+
+def read_rows(folder):
+    found = []
+    for path in sorted(folder.glob("*")):
+        if path.suffix == ".parquet":
+            found += pq.read_table(path).to_pylist()
+            continue
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+        if path.suffix == ".zst":
+            data = zstandard.ZstdDecompressor().decompressobj().decompress(data)
+        found += [json.loads(line) for line in data.splitlines()]
+    return found
+
+
+def run(*arguments):
+    filter_conversations.main([str(argument) for argument in arguments])
+
+
+def without_scores(row):
+    return {key: value for key, value in row.items() if not key.startswith("quality_") and key != "filter_reason"}
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet"])
+def test_kept_and_excluded_are_the_input_in_its_own_format(tmp_path, model, ending, capsys):
+    """Every row comes out once, whole, in the format and compression that it came in."""
+    source = tmp_path / "in"
+    source.mkdir()
+    for name in ("a", "b"):
+        path = source / f"{name}{ending}"
+        if ending == ".parquet":
+            pq.write_table(pa.Table.from_pylist(rows(30, name)), path, compression="zstd")
+        else:
+            write_jsonl(path, rows(30, name))
+    (source / "README.md").write_text("somebody else's file")
+    run(source, "--output", tmp_path / "out", "--model", model, "--min-score", -1)
+    kept, excluded = read_rows(tmp_path / "out/kept"), read_rows(tmp_path / "out/excluded")
+    assert kept and excluded
+    assert all(path.name.endswith((f"00000{ending}", f"00001{ending}")) for path in (tmp_path / "out/kept").iterdir())
+    came_back = sorted((without_scores(row) for row in kept + excluded), key=lambda row: row["id"])
+    assert came_back == sorted(rows(30, "a") + rows(30, "b"), key=lambda row: row["id"])
+    assert all(row["quality_score"] >= -1 for row in kept)
+    assert all(row["quality_score"] < -1 and row["filter_reason"] == "below_min_score" for row in excluded)
+    table = capsys.readouterr().out
+    assert f"documents in{60:>34}" in table
+    assert "int_score 1" in table
+    if ending == ".parquet":
+        footer = pq.ParquetFile(tmp_path / "out/kept/000_00000.parquet").metadata
+        assert footer.row_group(0).column(0).compression == "ZSTD"
+
+
+def test_parquet_schema_is_that_of_all_files_together(tmp_path, model):
+    """A column or message field that first appears in the last file is neither lost nor fatal, as is a bad row."""
+    source = tmp_path / "in"
+    source.mkdir()
+    first = [{"id": "bad", "messages": []}, *({"id": str(i), "messages": turns("Oi", "Olá")} for i in range(3))]
+    later = [{"role": "user", "content": "Oi", "name": "Ana"}, {"role": "assistant", "content": "Olá", "name": None}]
+    pq.write_table(pa.Table.from_pylist(first[1:] + first[:1]).take([3, 0, 1, 2]), source / "a.parquet")
+    pq.write_table(
+        pa.Table.from_pylist([{"id": "late", "messages": later, "topic": "saudação"}]), source / "b.parquet"
+    )
+    run(source, "--output", tmp_path / "out", "--model", model, "--min-score", -100)
+    kept, excluded = read_rows(tmp_path / "out/kept"), read_rows(tmp_path / "out/excluded")
+    assert [row["id"] for row in excluded] == ["bad"]
+    assert excluded[0]["quality_score"] is None and excluded[0]["filter_reason"] == "unscorable_no_messages"
+    [late] = [row for row in kept if row["id"] == "late"]
+    assert late["topic"] == "saudação" and late["messages"][0]["name"] == "Ana"
+
+
+def test_parquet_files_that_disagree_are_refused(tmp_path, model):
+    """Two files with different types for one column end in an error that names it, before any work."""
+    source = tmp_path / "in"
+    source.mkdir()
+    for name, value in (("a", "1"), ("b", 1)):
+        table = pa.Table.from_pylist([{"messages": turns("Oi", "Olá"), "n": value}])
+        pq.write_table(table, source / f"{name}.parquet")
+    with pytest.raises(ValueError, match=r"disagree about a column.* n "):
+        run(source, "--output", tmp_path / "out", "--model", model)
+    assert not (tmp_path / "out").exists()
+
+
+def test_scores_only_writes_one_row_per_input_row_in_order(tmp_path, model):
+    """A sidecar can be joined to its corpus row by row, broken rows included."""
+    items = [*rows(5), {"id": "bad", "messages": None}, *rows(5, "b")]
+    write_jsonl(tmp_path / "in/a.jsonl", items)
+    run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--scores-only", "--prefix", "instruct")
+    scores = read_rows(tmp_path / "out/scores")
+    assert [row["id"] for row in scores] == [item["id"] for item in items]
+    assert scores[5]["instruct_score"] is None and scores[5]["instruct_error"]
+    assert all(isinstance(row["instruct_score"], float) for row in scores if row["id"] != "bad")
+    assert set(scores[0]) == {
+        "id",
+        "file_path",
+        *(f"instruct_{x}" for x in ("score", "int_score", "tokens", "truncated", "error")),
+    }
+    assert not (tmp_path / "out/kept").exists()
+
+
+def test_a_rerun_resumes_and_a_different_one_is_refused(tmp_path, model, capsys):
+    """Completed tasks are not done again; what would mix two runs is an error that names the difference."""
+    write_jsonl(tmp_path / "in/a.jsonl", rows(10))
+    write_jsonl(tmp_path / "in/b.jsonl", rows(10, "b"))
+    arguments = (tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--min-score", -1)
+    run(*arguments)
+    first = capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/0000*")}
+    (tmp_path / "out/logs/completions/00001").unlink()
+    run(*arguments)
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/0000*")}
+    assert {path.name for path in before if before[path] != after[path]} == {"00001.jsonl"}
+    second = capsys.readouterr().out
+    assert first.split("tokens")[0] == second.split("tokens")[0]
+    with pytest.raises(ValueError, match=r"min_score: was -1.0, is now 2.0"):
+        run(*arguments[:-1], 2)
+    with pytest.raises(ValueError, match=r"tasks: was 2, is now 1"):
+        run(*arguments, "--tasks", 1)
+    write_jsonl(tmp_path / "in/c.jsonl", rows(3, "c"))
+    with pytest.raises(ValueError, match=r"files: was .*c\.jsonl"):
+        run(*arguments)
+    run(*arguments, "--overwrite")
+    assert len(read_rows(tmp_path / "out/kept") + read_rows(tmp_path / "out/excluded")) == 23
+
+
+def test_somebody_elses_files_are_never_deleted(tmp_path, model):
+    """An output folder whose files no run of the script recorded is refused, even with --overwrite."""
+    write_jsonl(tmp_path / "in/a.jsonl", rows(3))
+    precious = tmp_path / "out/kept/precious.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("mine")
+    with pytest.raises(ValueError, match="no run of this script recorded"):
+        run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--overwrite")
+    assert precious.read_text() == "mine"
+
+
+@pytest.mark.parametrize("output", ["in", "in/deeper"])
+def test_output_must_lie_outside_of_the_input(tmp_path, model, output):
+    """A run that would read its own output the next time is refused."""
+    write_jsonl(tmp_path / "in/a.jsonl", rows(3))
+    with pytest.raises(ValueError, match="is or lies in the input folder"):
+        run(tmp_path / "in", "--output", tmp_path / output, "--model", model)
+    assert [path.name for path in (tmp_path / "in").iterdir()] == ["a.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "./no/such/model"), "There is no folder .*no/such/model"),
+        (("--min-score", "4", "--max-score", "2"), "min_score=4.0 is above max_score=2.0"),
+        (("--max-tokens", "100000"), "max_tokens=100000"),
+        (("--dtype", "int3"), "dtype='int3'"),
+        (("--device", "gpu"), "device='gpu'"),
+        (("--schema", "alpaca"), "None of the first 3 rows can be scored. missing_column"),
+    ],
+)
+def test_mistakes_end_in_an_error_before_anything_is_written(tmp_path, model, arguments, message):
+    """A wrong setting costs seconds, not a night, and leaves no folder behind."""
+    write_jsonl(tmp_path / "in/a.jsonl", rows(3))
+    model_argument = () if "--model" in arguments else ("--model", model)
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path / "in", "--output", tmp_path / "out", *model_argument, *arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_and_foreign_input_is_named(tmp_path):
+    """No file, no file of a known format, and two formats at once are three clear errors."""
+    with pytest.raises(ValueError, match="no such file or folder"):
+        inputs.find_inputs(str(tmp_path / "nothing"))
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"no file here ends in \.jsonl.*1 others"):
+        inputs.find_inputs(str(tmp_path))
+    write_jsonl(tmp_path / "b.jsonl", rows(1))
+    pq.write_table(pa.Table.from_pylist(rows(1)), tmp_path / "c.parquet")
+    with pytest.raises(ValueError, match="both JSONL and Parquet"):
+        inputs.find_inputs(str(tmp_path))
+    assert list(inputs.find_inputs(str(tmp_path / "*.parquet")).sizes) == ["c.parquet"]
+    assert list(inputs.find_inputs(str(tmp_path / "b.jsonl")).sizes) == ["b.jsonl"]
+
+
+def test_a_broken_parquet_file_is_named_before_anything_runs(tmp_path, model):
+    """A file that is no Parquet is an error with its path, not six hours in."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(ValueError, match=r"a\.parquet is no whole Parquet file"):
+        run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
+
+
+def test_plain_text_is_scored_with_text(tmp_path, model):
+    """A corpus of plain text is refused with the way out, and scored when that is taken; its empty rows are kept."""
+    items = [{"id": i, "content": text} for i, text in enumerate(["Um texto.", "", "Outro texto."])]
+    write_jsonl(tmp_path / "in/a.jsonl", items)
+    with pytest.raises(ValueError, match="plain text is scored with --text"):
+        run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
+    run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--text", "content", "--min-score", -100)
+    assert [row["id"] for row in read_rows(tmp_path / "out/kept")] == [0, 2]
+    assert [without_scores(row) for row in read_rows(tmp_path / "out/excluded")] == [items[1]]
+
+
+def test_two_workers_write_the_same_rows_as_one(tmp_path, model):
+    """The executor's pool changes nothing about the rows, as a user starts it: from the command line."""
+    for name in "abc":
+        write_jsonl(tmp_path / f"in/{name}.jsonl", rows(10, name))
+    outputs = []
+    for workers in ("1", "2"):
+        output = tmp_path / f"out{workers}"
+        command = [sys.executable, str(ROOT / "pipelines/filter_conversations.py"), str(tmp_path / "in")]
+        options = ["--output", str(output), "--model", model, "--min-score", "-1", "--workers", workers]
+        done = subprocess.run([*command, *options], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        outputs.append([read_rows(output / "kept"), read_rows(output / "excluded")])
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0][0] + outputs[0][1]) == 30
+
+
+def test_a_run_without_a_score_does_not_look_finished(tmp_path, model, capsys):
+    """Rows that are all broken are written to excluded, and the exit status says that nothing was scored."""
+    write_jsonl(tmp_path / "in/a.jsonl", [{"id": "x", "messages": []}, {"id": "y", "messages": 3}])
+    with pytest.raises(SystemExit, match="No document could be scored"):
+        run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--min-score", 1)
+    assert len(read_rows(tmp_path / "out/excluded")) == 2
+
+
+def test_raise_stops_with_the_documents_id_and_file(tmp_path, model):
+    """With --unscorable raise the first bad row stops the run and is named."""
+    write_jsonl(tmp_path / "in/a.jsonl", [*rows(2), {"id": "culprit", "messages": []}])
+    with pytest.raises(ValueError, match=r"'culprit' \(.*a\.jsonl\) cannot be scored: no_messages"):
+        run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--unscorable", "raise")
+
+
+def test_limit_scale_and_template_reach_the_scorer(tmp_path, model):
+    """What the command line says about the score is what the score is made of."""
+    write_jsonl(tmp_path / "in/a.jsonl", rows(10))
+    template = tmp_path / "template.jinja"
+    template.write_text("{{ messages[-1].content }}")
+    run(tmp_path / "in", "--output", tmp_path / "plain", "--model", model, "--limit", 4)
+    options = ("--scale", "11,1,15", "--limit", "4")
+    run(tmp_path / "in", "--output", tmp_path / "scaled", "--model", model, *options)
+    plain, scaled = read_rows(tmp_path / "plain/kept"), read_rows(tmp_path / "scaled/kept")
+    assert len(plain) == 4
+    assert [row["quality_score"] + 10 for row in plain] == pytest.approx(
+        [row["quality_score"] for row in scaled], abs=1e-4
+    )
+    run(
+        tmp_path / "in", "--output", tmp_path / "template", "--model", model, "--chat-template", template, "--limit", 4
+    )
+    shorter = read_rows(tmp_path / "template/kept")
+    assert all(row["quality_tokens"] < other["quality_tokens"] for row, other in zip(shorter, plain, strict=True))
+
+
+def test_summary_adds_up_all_tasks():
+    """The table's numbers are the sums of the tasks' statistics, and its parts add up to what came in."""
+    counts = summary.Counter(
+        {"total": 10, "forwarded": 6, "dropped": 4, "dropped_below_min_score": 3, "dropped_unscorable_no_messages": 1,
+         "unscorable": 1, "unscorable_no_messages": 1, "scored": 9, "int_score_1": 3, "int_score_5": 6, "tokens": 900}
+    )  # fmt: skip
+    table = summary.Summary(counts).table(seconds=2.0, resumed=False)
+    assert "5 documents/s, 450 tokens/s" in table
+    assert "kept without a score" not in table
+    assert [line.split() for line in table.splitlines() if line.startswith("dropped")] == [["dropped", "4", "40.0%"]]

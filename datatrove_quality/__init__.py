@@ -3,14 +3,15 @@
 from datatrove_quality.config import Score, ScorerConfig, ScoreScale
 from datatrove_quality.conversation import (
     ConversationAdapter,
-    ConversationJsonlReader,
     InvalidConversation,
     RowAdapter,
     ScoresAdapter,
+    TextAdapter,
     parse_conversation,
     score_schema,
 )
 from datatrove_quality.filter import QualityFilter
+from datatrove_quality.jsonl import ConversationJsonlReader
 from datatrove_quality.scorer import load_scorer
 
 
@@ -24,6 +25,7 @@ __all__ = [
     "ScoreScale",
     "ScorerConfig",
     "ScoresAdapter",
+    "TextAdapter",
     "load_scorer",
     "parse_conversation",
     "score_schema",

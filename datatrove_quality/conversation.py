@@ -4,29 +4,27 @@
 
 Data of every origin comes through here, so the rule of this module is that nothing is lost and nothing raises: what is
 no conversation becomes a document with `metadata["conversation_error"]`, and every source column comes back from
-`RowAdapter` with its name, value and type. The price is one bookkeeping entry in the metadata, `_source`, which keeps
-the order of the columns and the few values that cannot stand in the metadata under their own name.
+`RowAdapter` with its name, value and type. The price is one bookkeeping entry in the metadata, `_source`:
+
+    columns   the names of the row's columns, in order
+    kept      the columns that cannot stand in the metadata under their own name, and are found in `values`
+    values    their values
+    messages  the conversation as it was read, where the source's column `messages` has it in another form
+
+Where a step has changed `metadata["messages"]` since, the last entry shows it.
 """
 
 import base64
-import codecs
 import json
-import lzma
-import re
-import zipfile
-import zlib
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from datatrove.data import Document
-from datatrove.io import DataFileLike, DataFolderLike
-from datatrove.pipeline.readers import HuggingFaceDatasetReader, IpcReader, JsonlReader, ParquetReader
+from datatrove.pipeline.readers import HuggingFaceDatasetReader, IpcReader, ParquetReader
 from datatrove.pipeline.writers import JsonlWriter
-from datatrove.utils.logging import logger
 
 from datatrove_quality.config import Unscorable
 
@@ -43,7 +41,6 @@ SCHEMAS = ("auto", "messages", "sharegpt", "alpaca", "prompt_response")
 MESSAGES = "messages"
 CONVERSATION_ERROR = "conversation_error"
 SOURCE = "_source"
-"""Metadata key of what `RowAdapter` needs: `columns` in order, and `values` not found under their own name."""
 
 RESERVED = frozenset(
     {
@@ -86,7 +83,6 @@ REASONS = {
 
 MAX_DEPTH = 200
 MAX_ERROR_CHARS = 500
-MAX_RAW_BYTES = 64 * 1024
 
 
 class InvalidConversation(Unscorable):
@@ -120,18 +116,13 @@ LOOKED_FOR = (
 
 SHAREGPT_KEYS = {"from": "role", "value": "content"}
 SHAREGPT_ROLES = {
-    alias: role
-    for role, aliases in {
-        "user": ("user", "human", "prompter"),
-        # A function call is what the model says, not what the tool answers (as in LLaMA-Factory).
-        "assistant": (
-            *("assistant", "gpt", "chatgpt", "gpt4", "gpt-4", "bing", "bard", "model", "bot", "chatbot", "ai"),
-            *("claude", "function_call", "tool_call"),
-        ),
-        "system": ("system", "system_prompt", "developer"),
-        "tool": ("tool", "function", "observation", "function_response", "tool_response"),
-    }.items()
-    for alias in aliases
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "gpt4", "gpt-4", "bing", "bard", "claude"), "assistant"),
+    **dict.fromkeys(("model", "bot", "chatbot", "ai"), "assistant"),
+    # A function call is what the model says, not what the tool answers (as in LLaMA-Factory).
+    **dict.fromkeys(("function_call", "tool_call"), "assistant"),
+    **dict.fromkeys(("system", "system_prompt", "developer"), "system"),
+    **dict.fromkeys(("tool", "function", "observation", "function_response", "tool_response"), "tool"),
 }
 TEXT_PARTS = (None, "text", "input_text", "output_text")
 
@@ -184,49 +175,47 @@ def _check_schema(schema: str, messages_key: str | None) -> None:
         )
 
 
-def _parse(row: Row, schema: str, messages_key: str | None) -> tuple[Conversation, str | None]:
-    """The conversation, and the column of its messages if it was a list in one column."""
+def _parse(row: Row, schema: str, messages_key: str | None) -> tuple[Conversation, str]:
+    """The conversation, and the column of its messages; "" where it is put together from several columns."""
     if not isinstance(row, dict):
         raise InvalidConversation("not_an_object", f"the row is {_described(row)}, not an object with columns")
-    try:
-        schema, column = _detect(row) if schema == "auto" and messages_key is None else (schema, messages_key)
-        if schema == "alpaca":
-            messages = _parse_alpaca(row)
-        elif schema == "prompt_response":
-            messages = _parse_prompt_response(row)
-        else:
-            column = column or _chat_column(row, schema)
-            messages = _parse_chat(row, column, schema)
-    except RecursionError:
-        raise InvalidConversation("nested_too_deep", "the row is nested too deep to be read") from None
+    schema, column = (schema, messages_key) if messages_key is not None else _detect(row, schema)
+    if schema == "alpaca":
+        messages = _parse_alpaca(row)
+    elif schema == "prompt_response":
+        messages = _parse_prompt_response(row)
+    else:
+        messages = _parse_chat(row, schema, column)
     if not any(message["content"] and not message["content"].isspace() for message in messages):
         raise InvalidConversation("empty_conversation", f"none of the {len(messages)} messages has any content")
     return messages, column
 
 
-def _detect(row: Row) -> tuple[str, str | None]:
-    """The schema by the row's columns; for a list of messages `auto` and its column, since the items decide."""
-    for column in CHAT_COLUMNS:
-        if row.get(column) is not None:
-            return ("sharegpt" if column == "conversations" else "auto"), column
+def _detect(row: Row, schema: str) -> tuple[str, str]:
+    """The schema by the row's columns, and the column of the list of messages if it has one."""
+    if schema == "messages":
+        return schema, MESSAGES
+    if schema == "sharegpt":
+        return schema, _first_given(row, CHAT_COLUMNS[1:]) or "conversations"
+    if schema != "auto":
+        return schema, ""
+    if column := _first_given(row, CHAT_COLUMNS):
+        return ("sharegpt" if column == "conversations" else "auto"), column
     if row.get("instruction") is not None and row.get("output") is not None:
-        return "alpaca", None
-    if row.get("prompt") is not None and any(row.get(column) is not None for column in RESPONSE_COLUMNS):
-        return "prompt_response", None
+        return "alpaca", ""
+    if row.get("prompt") is not None and _first_given(row, RESPONSE_COLUMNS):
+        return "prompt_response", ""
     for column in CHAT_COLUMNS:
         if column in row:
-            raise InvalidConversation(
-                "null_column", f"column {column!r} is null, and no other column can stand for it"
-            )
+            raise InvalidConversation("null_column", f"column {column!r} is null, and no other can stand for it")
     raise InvalidConversation("missing_column", f"looked for {LOOKED_FOR}; {_keys_found(row)}")
 
 
-def _chat_column(row: Row, schema: str) -> str:
-    columns = CHAT_COLUMNS[:1] if schema == "messages" else CHAT_COLUMNS[1:]
-    return next((column for column in columns if row.get(column) is not None), columns[0])
+def _first_given(row: Row, columns: Iterable[str]) -> str | None:
+    return next((column for column in columns if row.get(column) is not None), None)
 
 
-def _parse_chat(row: Row, column: str, schema: str) -> Conversation:
+def _parse_chat(row: Row, schema: str, column: str) -> Conversation:
     items = _items(_value(row, column), f"column {column!r}")
     sharegpt = schema == "sharegpt" or (schema == "auto" and _looks_like_sharegpt(items))
     messages = _messages(items, column, sharegpt)
@@ -239,46 +228,39 @@ def _looks_like_sharegpt(items: list[Any]) -> bool:
 
 
 def _parse_alpaca(row: Row) -> Conversation:
-    instruction, output = _text(row, "instruction"), _text(row, "output")
-    question = instruction if row.get("input") is None else _blank_line((instruction, _text(row, "input")))
+    question, output = _text(row, "instruction"), _text(row, "output")
+    if row.get("input") is not None:
+        question = "\n\n".join(text for text in (question, _text(row, "input")) if text.strip())
     return _with_system(row, [_turn("user", question), _turn("assistant", output)])
 
 
 def _parse_prompt_response(row: Row) -> Conversation:
-    prompt = _side(row, "prompt", "user")
-    column = next((column for column in RESPONSE_COLUMNS if row.get(column) is not None), None)
+    column = _first_given(row, RESPONSE_COLUMNS)
     if column is None:
         raise InvalidConversation("missing_column", f"looked for one of {RESPONSE_COLUMNS}; {_keys_found(row)}")
-    response = _side(row, column, "assistant")
-    if _holds_prompt(response, prompt):
-        return response
-    return _with_system(row, prompt + response)
+    prompt, response = _side(row, "prompt", "user"), _side(row, column, "assistant")
+    return response if _holds_prompt(response, prompt) else _with_system(row, prompt + response)
 
 
 def _side(row: Row, column: str, role: str) -> Conversation:
     """One side of a prompt/response row: a text becomes one message of `role`, a list is a list of messages."""
     value = _value(row, column)
-    if isinstance(value, str):
-        listed = _listed_in_text(value)
-        if listed is None:
-            return [_turn(role, _text(row, column))]
-        value = listed
+    if isinstance(value, str) and not _is_json_of_messages(value):
+        return [_turn(role, _text(row, column))]
     items = _items(value, f"column {column!r}")
     return _messages(items, column, _looks_like_sharegpt(items))
 
 
-def _listed_in_text(text: str) -> list[Any] | None:
-    """The messages of a JSON string. A prompt may be any text, so only what cannot be mistaken is taken for one."""
+def _is_json_of_messages(text: str) -> bool:
+    """Whether a text is a list of messages in JSON. A prompt may be any text: what can be mistaken is none."""
     if not text.lstrip().startswith("["):
-        return None
+        return False
     try:
-        items = _loads(text.encode())
-    except (InvalidConversation, UnicodeEncodeError):
-        return None
+        items = _items(text, "the text")
+    except InvalidConversation:
+        return False
     shapes = ({"role", "content"}, {"from", "value"})
-    if items and all(isinstance(item, dict) and any(shape <= item.keys() for shape in shapes) for item in items):
-        return items
-    return None
+    return all(isinstance(item, dict) and any(shape <= item.keys() for shape in shapes) for item in items)
 
 
 def _holds_prompt(response: Conversation, prompt: Conversation) -> bool:
@@ -318,9 +300,7 @@ def _items(value: Any, where: str) -> list[Any]:
     """The list in a column, which may be a JSON string."""
     if isinstance(value, str):
         try:
-            value = _loads(value.encode())
-        except UnicodeEncodeError:
-            raise InvalidConversation("lone_surrogate", f"{where} holds a lone surrogate") from None
+            value = parse_json(value)
         except InvalidConversation as error:
             raise InvalidConversation(error.reason, f"{where} is a text that is not JSON: {error}") from None
     if not isinstance(value, list):
@@ -346,7 +326,7 @@ def _message(item: Any, sharegpt: bool) -> Message:
     message: Message = {}
     for key, value in item.items():
         if value is not None:
-            name: Any = SHAREGPT_KEYS.get(key, key) if sharegpt else key
+            name = (SHAREGPT_KEYS.get(key) or key) if sharegpt else key
             message[name] = value if name in ("role", "content") else _without_nulls(value)
     message["role"] = _role(message, aliased=sharegpt, strict=sharegpt and item.get("from") is not None)
     message["content"] = _content(message)
@@ -386,9 +366,8 @@ def _part_text(part: Any) -> str:
     if not isinstance(part, dict):
         raise InvalidConversation("invalid_content", f"has a content part that is {_described(part)}, not a text")
     if part.get("type") not in TEXT_PARTS:
-        raise InvalidConversation(
-            "unsupported_content", f"has a content part of type {_shown(part['type'])}, not text"
-        )
+        what = f"has a content part whose type is {_shown(part['type'])}, not text"
+        raise InvalidConversation("unsupported_content", what)
     if not isinstance(part.get("text"), str):
         raise InvalidConversation("invalid_content", f"has a text part whose text is {_described(part.get('text'))}")
     return part["text"]
@@ -421,18 +400,12 @@ def _turn(role: str, content: str) -> Message:
     return {"role": role, "content": content}
 
 
-def _blank_line(texts: Iterable[str]) -> str:
-    return "\n\n".join(text for text in texts if text.strip())
-
-
 def _described(value: Any) -> str:
-    if value is None:
-        return "null"
-    return f"of type {type(value).__name__}"
+    return "null" if value is None else f"of type {type(value).__name__}"
 
 
 def _shown(value: Any) -> str:
-    return _cut(repr(value[:80] if isinstance(value, str) else value), 80)
+    return _cut(repr(value[:80]), 80) if isinstance(value, str) else _described(value)
 
 
 def _keys_found(row: Row) -> str:
@@ -444,64 +417,43 @@ def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
-# --- JSON text, without silent changes -------------------------------------------------------------------------------
+# --- JSON, without silent changes ------------------------------------------------------------------------------------
 
-DIGITS_TO_ZEROS = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else ord(" ") for byte in range(256))
+DIGITS_TO_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 LONG_NUMBER = b"0" * 19
 
+ORJSON_SAYS = {"surrogate": "lone_surrogate", "depth": "nested_too_deep", "infinity": "unwritable_value"}
+"""Words in orjson's errors, and what they mean; all else is invalid JSON."""
 
-def _loads(raw: bytes) -> Any:
-    """Parses JSON as orjson does, but keeps integers beyond 64 bits, which orjson turns into floats."""
+
+def parse_json(text: bytes | str) -> Any:
+    """Parses JSON; integers of more than 64 bits, which orjson turns into floats, keep their digits.
+
+    Raises:
+        InvalidConversation: it is not JSON, or holds what no Python value or no JSON writer can hold.
+    """
     try:
-        value = orjson.loads(raw)
+        value = orjson.loads(text)
+        raw = text if isinstance(text, bytes) else text.encode()
+        return json.loads(raw) if LONG_NUMBER in raw.translate(DIGITS_TO_ZEROS) else value
+    except RecursionError:
+        raise InvalidConversation("nested_too_deep", "the JSON has too many levels") from None
     except orjson.JSONDecodeError as error:
-        raise _why_invalid(raw, str(error)) from None
-    if LONG_NUMBER not in raw.translate(DIGITS_TO_ZEROS):
-        return value
-    try:
-        return json.loads(raw.decode())
-    except RecursionError:
-        raise InvalidConversation("nested_too_deep", "the JSON is nested too deep") from None
+        said = str(error)
+    reason = next((reason for word, reason in ORJSON_SAYS.items() if word in said), "invalid_json")
+    if isinstance(text, bytes) and "not valid UTF-8" in said:
+        reason = "invalid_utf8"
+    raise InvalidConversation(reason, said)
 
 
-def _why_invalid(raw: bytes, orjson_says: str) -> InvalidConversation:
-    try:
-        json.loads(raw.decode(), parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        return InvalidConversation("invalid_utf8", f"byte {error.start} is not UTF-8 ({error.reason})")
-    except RecursionError:
-        return InvalidConversation("nested_too_deep", "the JSON is nested too deep")
-    except json.JSONDecodeError:
-        return InvalidConversation("invalid_json", orjson_says)
-    except ValueError:  # Python refuses integers of more than 4,300 digits
-        return InvalidConversation("unwritable_value", orjson_says)
-    # Python takes what orjson refuses: half surrogate pairs, deep nesting, numbers beyond a double.
-    if "surrogate" in orjson_says:
-        return InvalidConversation("lone_surrogate", orjson_says)
-    if "depth" in orjson_says:
-        return InvalidConversation("nested_too_deep", orjson_says)
-    return InvalidConversation("unwritable_value", orjson_says)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise json.JSONDecodeError(f"{name} is not JSON", name, 0)
-
-
-def _writable(value: Any, media: bool = False) -> bool:
+def _writable(value: Any) -> bool:
     """Whether a JSONL writer can carry the value: no bytes, no lone surrogate, 64-bit integers, 254 levels at most."""
     try:
         # Four more levels than the value has, for the metadata and `_source` of an intermediate step's output.
-        orjson.dumps([[[[value]]]], default=_media_bytes if media else None)
+        orjson.dumps([[[[value]]]])
     except (TypeError, RecursionError):  # orjson.JSONEncodeError is a TypeError
         return False
     return True
-
-
-def _media_bytes(value: Any) -> str:
-    """JsonlReader decodes the `media_bytes` of a column `media`, and JsonlWriter encodes them."""
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
-    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def _json_text(value: Any) -> str:
@@ -514,43 +466,99 @@ def _json_text(value: Any) -> str:
         return _safe_repr(value)
 
 
+class _Json(str):
+    """A piece of JSON text, among values that are not yet written."""
+
+
 def _deep_json(value: Any) -> str:
-    """JSON text of a value that is too deep for Python's recursive encoder."""
-    parts: list[str] = []
-    stack: list[tuple[bool, Any]] = [(False, value)]  # (whether it is text already, item)
-    while stack:
-        done, item = stack.pop()
-        if done:
-            parts.append(item)
-        elif isinstance(item, dict) and item:
-            stack.append((True, "}"))
-            for number, (key, child) in enumerate(reversed(item.items())):
-                last = number == 0
-                stack += [] if last else [(True, ", ")]
-                stack += [(False, child), (True, f"{json.dumps(str(key))}: ")]
-            parts.append("{")
-        elif isinstance(item, (list, tuple)) and item:
-            stack.append((True, "]"))
-            for number, child in enumerate(reversed(item)):
-                stack += [(False, child)] if number == 0 else [(True, ", "), (False, child)]
-            parts.append("[")
+    """JSON text of a value with more levels than Python can recurse: orjson reads 1,024 of them."""
+    pieces, todo = [], [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, dict):
+            parts = [(_Json(", "), _Json(f"{json.dumps(str(key))}: "), child) for key, child in item.items()]
+            todo += [_Json("}"), *reversed(list(chain(*parts))[1:]), _Json("{")]
+        elif isinstance(item, (list, tuple)):
+            todo += [_Json("]"), *reversed([part for child in item for part in (_Json(", "), child)][1:]), _Json("[")]
         else:
-            parts.append(_json_text(item))
-    return "".join(parts)
+            pieces.append(item if isinstance(item, _Json) else _json_text(item))
+    return "".join(pieces)
 
 
 def _safe_repr(value: Any) -> str:
     try:
-        return ascii(value)[:MAX_RAW_BYTES]
+        return ascii(value)
     except Exception:
         return f"<a {type(value).__name__} that cannot be shown>"
 
 
 # --- a row -> a document ---------------------------------------------------------------------------------------------
 
+ARROW_READERS = (ParquetReader, IpcReader, HuggingFaceDatasetReader)
+"""Their rows have types that JSON has not, and their natural output is Parquet."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What an adapter reads in a row: a text, and either the conversation and its column (if any) or an error."""
+
+    text: str
+    messages: Conversation | None = None
+    column: str = ""
+    error: str = ""
+
+
+class _Adapter:
+    """Makes a document of a row, in which `_read` finds the text and the conversation."""
+
+    id_key: str
+
+    def __call__(self, reader: Any, row: Row, path: str, id_in_file: int | str) -> dict[str, Any]:
+        """The arguments of a DataTrove document: text, id and metadata.
+
+        Args:
+            reader: the reader, to which DataTrove binds its adapter. May be None.
+            row: the row. It is not changed.
+            path: the file of the row.
+            id_in_file: the number of the row in the file.
+        """
+        place = f"{path}/{id_in_file}"
+        if not isinstance(row, dict):
+            error = f"not_an_object: the row is {_described(row)}, not an object with columns"
+            return error_document(_json_text(row), place, error)
+        reading = self._read_or_error(row)
+        columns, problem = (row, "") if isinstance(reader, ARROW_READERS) else _for_json(row, reading.messages)
+        if problem and not reading.error:
+            reading = _Reading(_json_text(row), error=f"unwritable_value: {problem}")
+        metadata = {name: value for name, value in _merged(columns).items() if name not in RESERVED}
+        if reading.error:
+            metadata[CONVERSATION_ERROR] = reading.error
+        elif reading.messages is not None:
+            metadata[MESSAGES] = reading.messages
+        document = {"text": reading.text, "id": _document_id(row.get(self.id_key), place)}
+        # The last entry: what later steps add comes after it, see RowAdapter.
+        metadata[SOURCE] = _bookkeeping(columns, metadata | document, reading)
+        return document | {"metadata": metadata}
+
+    def _read_or_error(self, row: Row) -> _Reading:
+        try:
+            columns = _merged(row)
+            error = str(columns.get(CONVERSATION_ERROR))
+            if CONVERSATION_ERROR in row or error_reason(error) not in REASONS:
+                return self._read(columns)
+            # What a DataTrove writer has made of an error document is not to be read as anything else.
+        except InvalidConversation as invalid:
+            error = f"{invalid.reason}: {invalid}"
+        except Exception as unforeseen:  # a run of a week must not end at one row
+            error = f"unreadable_row: {_cut(_safe_repr(unforeseen), MAX_ERROR_CHARS)}"
+        return _Reading(_json_text(row), error=error)
+
+    def _read(self, row: Row) -> _Reading:
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
-class ConversationAdapter:
+class ConversationAdapter(_Adapter):
     """Makes a document of a row: for the `adapter=` of any DataTrove reader.
 
     The document's `text` is the contents joined by a blank line, `metadata["messages"]` the conversation, and every
@@ -579,24 +587,13 @@ class ConversationAdapter:
         _check_schema(self.schema, self.messages_key)
         _check_column("id_key", self.id_key)
 
-    def __call__(self, reader: Any, row: Row, path: str, id_in_file: int | str) -> dict[str, Any]:
-        """The arguments of a DataTrove document: text, id and metadata.
-
-        Args:
-            reader: the reader, to which DataTrove binds its adapter. May be None.
-            row: the row.
-            path: the file of the row.
-            id_in_file: the number of the row in the file.
-        """
-        return _adapted(self._read, self.id_key, reader, row, f"{path}/{id_in_file}")
-
-    def _read(self, row: Row) -> "_Reading":
+    def _read(self, row: Row) -> _Reading:
         messages, column = _parse(row, self.schema, self.messages_key)
         return _Reading("\n\n".join(message["content"] for message in messages), messages, column)
 
 
 @dataclass(frozen=True)
-class TextAdapter:
+class TextAdapter(_Adapter):
     """As `ConversationAdapter`, for a corpus of plain text (`QualityFilter(messages_key=None)`).
 
     The document's `text` is the row's, there is no conversation, and a row without text is not skipped, as DataTrove's
@@ -617,24 +614,11 @@ class TextAdapter:
         _check_column("text_key", self.text_key)
         _check_column("id_key", self.id_key)
 
-    def __call__(self, reader: Any, row: Row, path: str, id_in_file: int | str) -> dict[str, Any]:
-        """The arguments of a DataTrove document; arguments as those of `ConversationAdapter`."""
-        return _adapted(self._read, self.id_key, reader, row, f"{path}/{id_in_file}")
-
-    def _read(self, row: Row) -> "_Reading":
+    def _read(self, row: Row) -> _Reading:
         text = _text(row, self.text_key)
         if not text.strip():
             raise InvalidConversation("empty_text", f"column {self.text_key!r} holds no text")
         return _Reading(text)
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """What an adapter reads in a row: a text, and the conversation and its column if there is one."""
-
-    text: str
-    messages: Conversation | None = None
-    column: str | None = None
 
 
 def _check_column(field_name: str, value: Any) -> None:
@@ -642,63 +626,21 @@ def _check_column(field_name: str, value: Any) -> None:
         raise ValueError(f"{field_name}={value!r} is no column name: give a non-empty string")
 
 
-def _adapted(read: Callable[[Row], _Reading], id_key: str, reader: Any, row: Row, default_id: str) -> dict[str, Any]:
-    """The arguments of the row's document."""
-    if not isinstance(row, dict):
-        error = f"not_an_object: the row is {_described(row)}, not an object with columns"
-        return _raw_document(_json_text(row), default_id, error)
-    doc_id, text_of_row = _document_id(row.get(id_key), default_id), None
+def _merged(row: Row) -> Row:
+    """The row's columns, and what is nested in its column `metadata`."""
     nested = _nested_metadata(row)
-    merged = row if nested is None else nested | {key: row[key] for key in row if key != "metadata"}
-    reading, error = _read_or_error(read, merged, nested)
-    # An Arrow row has types that JSON has not, and its natural output is Parquet.
-    if not isinstance(reader, (ParquetReader, IpcReader, HuggingFaceDatasetReader)):
-        texts, found = _unwritable(row, merged, reading)
-        if found:
-            text_of_row = _json_text(row)
-            # What is nested in a column `metadata` is not for a flat place then: the column itself is kept as text.
-            merged = {
-                name: texts.get(name, value) for name, value in merged.items() if name in row or name not in texts
-            }
-            row = {name: texts.get(name, value) for name, value in row.items()}
-            error = error or found
-    text = reading.text if reading and not error else text_of_row or _json_text(row)
-    metadata = {key: value for key, value in merged.items() if key not in RESERVED}
-    source: Row = {"columns": list(row)}
-    if error:
-        metadata[CONVERSATION_ERROR] = error
-    elif reading and reading.messages is not None:
-        metadata[MESSAGES] = reading.messages
-        source |= _edit_mark(row, reading)
-    found_again = metadata | {"text": text, "id": doc_id}
-    values = {name: value for name, value in row.items() if not _is_in(found_again, name, value)}
-    if values:  # Parquet has no empty objects
-        source["values"] = values
-    metadata[SOURCE] = source  # last: a later step's entries come after it, see RowAdapter
-    return {"text": text, "id": doc_id, "metadata": metadata}
-
-
-def _read_or_error(
-    read: Callable[[Row], _Reading], row: Row, nested: Row | None
-) -> tuple[_Reading | None, str | None]:
-    try:
-        if nested is not None and SOURCE in nested and isinstance(nested.get(CONVERSATION_ERROR), str):
-            return None, nested[CONVERSATION_ERROR]  # one of ours, written by a DataTrove writer
-        return read(row), None
-    except InvalidConversation as error:
-        return None, f"{error.reason}: {error}"
-    except Exception as error:  # a run of a week must not end at one row
-        return None, f"unreadable_row: {_cut(_safe_repr(error), MAX_ERROR_CHARS)}"
+    return row if nested is None else nested | {name: row[name] for name in row if name != "metadata"}
 
 
 def _nested_metadata(row: Row) -> Row | None:
-    """The column `metadata`, if it is an object or the JSON text of one."""
+    """The column `metadata`, if it is an object, or the text of one whose values can be written again."""
     metadata = row.get("metadata")
     if isinstance(metadata, str) and metadata.lstrip().startswith("{"):
         try:
-            metadata = _loads(metadata.encode())
-        except (InvalidConversation, UnicodeEncodeError):
+            metadata = parse_json(metadata)
+        except InvalidConversation:
             return None
+        return metadata if _writable(metadata) else None
     return metadata if isinstance(metadata, dict) else None
 
 
@@ -714,24 +656,25 @@ def _document_id(value: Any, default: str) -> str:
     return text or default
 
 
-def _unwritable(row: Row, merged: Row, reading: _Reading | None) -> tuple[dict[str, str], str | None]:
-    """JSON text in place of each value that a JSONL writer cannot carry, by column; and the error if there is any."""
-    messages = reading.messages if reading else None
-    if _writable([row, merged, messages]):
-        return {}, None
-    texts = {
-        name: _json_text(value) for name, value in (merged | row).items() if not _writable(value, name == "media")
-    }
-    if not texts and all(_writable(part, media=True) for part in (row, merged, messages)):
-        return {}, None
-    names = _cut(", ".join(map(_shown, texts)), 200) or "the conversation"
+def _for_json(row: Row, messages: Conversation | None) -> tuple[Row, str]:
+    """The row with JSON text in place of each value that a JSONL writer cannot carry; and what is wrong with them."""
+    if _writable(row) and _writable(messages):
+        return row, ""
+    texts = {name: _json_text(value) for name, value in row.items() if not _writable([value])}  # as deep as in a row
+    names = _cut(", ".join(map(_shown, texts)), 200) or "the conversation"  # which stands in the row as JSON text
     limits = "bytes, a lone surrogate, an integer of more than 64 bits, or nested too deep"
-    return texts, f"unwritable_value: {names} cannot be written as JSON ({limits}), and is kept as text"
+    return row | texts, f"{names} cannot be written as JSON ({limits}), and is kept as text"
 
 
-def _is_in(metadata: Row, name: str, value: Any) -> bool:
-    """Whether the value of a source column can be read back under its own name."""
-    return name in metadata and name != SOURCE and _same(metadata[name], value)
+def _bookkeeping(columns: Row, found: Row, reading: _Reading) -> Row:
+    """The entry `_source`: how to make the row of what is found in the document."""
+    values = {name: value for name, value in columns.items() if not (name in found and _same(found[name], value))}
+    source: Row = {"columns": list(columns)}
+    if values:  # Parquet has no empty objects
+        source |= {"kept": list(values), "values": values}
+    if reading.column == MESSAGES and MESSAGES in values:
+        source[MESSAGES] = _without_nulls(reading.messages)  # a copy: a step may edit the conversation in place
+    return source
 
 
 def _same(value: Any, other: Any) -> bool:
@@ -743,22 +686,8 @@ def _same(value: Any, other: Any) -> bool:
         return False
 
 
-def _edit_mark(row: Row, reading: _Reading) -> Row:
-    """A checksum, where the source differs from the conversation: RowAdapter sees by it that a step has edited it."""
-    if reading.column != MESSAGES or MESSAGES not in row or _same(row[MESSAGES], reading.messages):
-        return {}
-    return {"messages_crc": _checksum(reading.messages)}
-
-
-def _checksum(value: Any) -> int | None:
-    try:
-        return zlib.crc32(orjson.dumps(value, default=str))
-    except TypeError:
-        return None
-
-
-def _raw_document(text: str, doc_id: str, error: str) -> dict[str, Any]:
-    """A document of what is no row."""
+def error_document(text: str, doc_id: str, error: str) -> dict[str, Any]:
+    """The arguments of a document of what is no row."""
     return {"text": text or error, "id": doc_id, "metadata": {CONVERSATION_ERROR: error}}
 
 
@@ -786,42 +715,34 @@ class RowAdapter:
             writer: the writer, to which DataTrove binds its adapter. May be None.
             document: the document. It is not changed.
         """
-        source = document.metadata.get(SOURCE)
+        metadata = document.metadata
+        source = metadata.get(SOURCE)
         if isinstance(source, dict) and "columns" in source:
-            row = _source_row(document, source) | _added(document.metadata, source)
+            kept = {name: source["values"][name] for name in source.get("kept") or ()}
+            if source.get(MESSAGES) is not None and source[MESSAGES] != metadata.get(MESSAGES):
+                del kept[MESSAGES]  # a step has edited the conversation
+            found = metadata | {"text": document.text, "id": document.id} | kept
+            row = {name: found[name] for name in source["columns"] if name in found}
+            row |= _added(metadata, {*source["columns"]}, _nested_metadata(kept) or {})
         else:
-            row = {"text": document.text, "id": document.id, **document.metadata}
+            row = {"text": document.text, "id": document.id, **metadata}
             row.pop(CONVERSATION_ERROR, None)
-        return _for_jsonl(row) if isinstance(writer, JsonlWriter) else row
+        return _for_jsonl_writer(row) if isinstance(writer, JsonlWriter) else row
 
 
-def _source_row(document: Document, source: Row) -> Row:
-    current = document.metadata | {"text": document.text, "id": document.id}
-    values = dict(source.get("values") or {})
-    crc = source.get("messages_crc")
-    if crc is not None and MESSAGES in document.metadata and _checksum(document.metadata[MESSAGES]) != crc:
-        values.pop(MESSAGES, None)  # edited by a step: the edited conversation is written
-    row = {}
-    for name in source["columns"]:
-        if name in values:
-            row[name] = values[name]
-        elif name in current:
-            row[name] = current[name]
-    return row
+def _added(metadata: Row, columns: set[str], nested: Row) -> Row:
+    """What the steps after the reader have added.
 
-
-def _added(metadata: Row, source: Row) -> Row:
-    """What the steps after the reader have added."""
-    nested = _nested_metadata(source.get("values") or {}) or {}
-    left_out = {MESSAGES, "text", "id", "file_path", CONVERSATION_ERROR, SOURCE, *source["columns"]}
+    An entry of the source's own column `metadata` goes back there, unless a step has changed it, or has set it anew:
+    then it comes after `_source`.
+    """
+    left_out = columns | {MESSAGES, "text", "id", "file_path", CONVERSATION_ERROR, SOURCE}
     added = {}
-    from_source = True
+    is_from_source = True
     for name, value in metadata.items():
-        if name == SOURCE:
-            from_source = False
-        elif name in left_out or (from_source and name in nested and _same(nested[name], value)):
-            continue  # an entry of a nested `metadata` goes back there; one that a step set anew comes after `_source`
-        else:
+        is_from_source = is_from_source and name != SOURCE
+        is_nested = is_from_source and name in nested and _same(nested[name], value)
+        if name not in left_out and not is_nested:
             added[name] = value
     return added
 
@@ -833,19 +754,19 @@ class _JsonlRow(dict[str, Any]):
         return default if key == "media" else super().get(key, default)
 
 
-def _for_jsonl(row: Row) -> Row:
+def _for_jsonl_writer(row: Row) -> Row:
     try:
         orjson.dumps(row)
     except (TypeError, RecursionError):
-        row = {str(name).encode("utf-8", "replace").decode(): _as_json(value) for name, value in row.items()}
+        row = {name: _as_json(value) for name, value in row.items()}
     return _JsonlRow(row) if "media" in row else row
 
 
 def _as_json(value: Any) -> Any:
     """The value with what JSON has not as text (bytes in base64); if that does not help, all of it as JSON text."""
     try:
-        encoded = orjson.dumps(value, default=_leaf_text, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
-        return orjson.loads(encoded)
+        options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+        return orjson.loads(orjson.dumps(value, default=_leaf_text, option=options))
     except (TypeError, ValueError, RecursionError):
         return _json_text(value)
 
@@ -880,7 +801,7 @@ class ScoresAdapter:
         row |= {name: metadata.get(name) for name in _score_types(self.prefix)}
         if metadata.get("filter_reason") is not None:
             row["filter_reason"] = metadata["filter_reason"]
-        return _for_jsonl(row) if isinstance(writer, JsonlWriter) else row
+        return _for_jsonl_writer(row) if isinstance(writer, JsonlWriter) else row
 
 
 def _check_prefix(prefix: str) -> None:
@@ -929,378 +850,3 @@ def score_schema(source_schema: "pa.Schema", prefix: str = "quality") -> "pa.Sch
     names = set(source_schema.names)
     fields += [field for name, field in ours.items() if name not in names]
     return pa.schema(fields, metadata=source_schema.metadata)
-
-
-# --- JSON lines, none lost -------------------------------------------------------------------------------------------
-
-BLOCK_BYTES = 64 * 1024
-MAX_HELD_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True)
-class _Damage:
-    """Where a file cannot be read, between the blocks that can."""
-
-    reason: str
-    message: str
-
-
-class ConversationJsonlReader(JsonlReader):
-    """Reads JSONL files as DataTrove's `JsonlReader` does, and loses no line.
-
-    A line that is no JSON object (malformed, another JSON value, not UTF-8, with half of a surrogate pair, ...) and
-    the place where a compressed file is damaged or ends early become documents: their `text` is the raw line, cut at
-    64 KB, and `metadata["conversation_error"]` is `"<reason>: <message>"`, see `REASONS`. What follows is read
-    wherever the format allows it: the next lines, and after damage the next gzip member or zstd frame. Blank lines are
-    no rows. Integers keep all their digits. Errors of the file system are raised.
-
-    Args:
-        data_folder: a str, tuple or DataFolder object representing a path/filesystem
-        paths_file: optionally provide a file with one path per line (without the `data_folder` prefix) to read.
-        compression: the compression to use (default: "infer")
-        limit: limit the number of documents to read. Useful for debugging
-        skip: skip the first n rows
-        file_progress: show progress bar for files
-        doc_progress: show progress bar for documents
-        adapter: as for any reader; None: `ConversationAdapter(id_key=id_key)`
-        text_key: passed on to JsonlReader, for adapters that use it
-        id_key: the key containing the id for each sample (default: "id").
-        default_metadata: a dictionary with any data that should be added to all samples' metadata
-        recursive: whether to search files recursively. Ignored if paths_file is provided
-        glob_pattern: pattern that all files must match exactly to be included (relative to data_folder)
-        shuffle_files: shuffle the files within the returned shard
-        add_file_path: add the source file path to metadata when missing
-    """
-
-    name = "🐿 Jsonl, every line"
-
-    def __init__(
-        self,
-        data_folder: DataFolderLike,
-        paths_file: DataFileLike | None = None,
-        compression: Literal["infer", "gzip", "zstd"] | None = "infer",
-        limit: int = -1,
-        skip: int = 0,
-        file_progress: bool = False,
-        doc_progress: bool = False,
-        adapter: Callable[..., Any] | None = None,
-        text_key: str = "text",
-        id_key: str = "id",
-        default_metadata: dict[str, Any] | None = None,
-        recursive: bool = True,
-        glob_pattern: str | None = None,
-        shuffle_files: bool = False,
-        add_file_path: bool = True,
-    ) -> None:
-        super().__init__(
-            data_folder,
-            paths_file,
-            compression,
-            limit,
-            skip,
-            file_progress,
-            doc_progress,
-            adapter or ConversationAdapter(id_key=id_key),
-            text_key,
-            id_key,
-            default_metadata or {},
-            recursive,
-            glob_pattern,
-            shuffle_files,
-            add_file_path,
-        )
-
-    def read_file(self, filepath: str) -> Generator[Document, None, None]:  # type: ignore[override]
-        """The documents of one file, in the order of its lines."""
-        bad = 0
-        for number, line in enumerate(_lines(self._blocks(filepath))):
-            with self.track_time():
-                document = self._document(line, filepath, number)
-            if document is None:
-                continue
-            if SOURCE not in document.metadata and CONVERSATION_ERROR in document.metadata:
-                bad += 1
-                if bad == 1:
-                    logger.warning(f"{document.id}: {document.metadata[CONVERSATION_ERROR]}; kept as unscorable")
-            yield document
-        if bad > 1:
-            logger.warning(f"`{filepath}`: {bad} lines were no rows; kept as unscorable")
-
-    def _document(self, line: "_Line", filepath: str, number: int) -> Document | None:
-        damage = line.damage
-        if damage is None:
-            if not line.raw.strip():
-                return None
-            try:
-                return self._row_document(_object(line.raw), filepath, number)
-            except InvalidConversation as error:
-                damage = _Damage(error.reason, str(error))
-        return self._error_document(line.raw, filepath, number, damage)
-
-    def _row_document(self, row: Row, filepath: str, number: int) -> Document | None:
-        if not isinstance(getattr(self.adapter, "__func__", None), (ConversationAdapter, TextAdapter)):
-            _decode_media(row)
-        return self.get_document_from_dict(row, filepath, number)
-
-    def _error_document(self, raw: bytes, filepath: str, number: int, damage: _Damage) -> Document:
-        document = Document(
-            **_raw_document(_raw_text(raw), f"{filepath}/{number}", f"{damage.reason}: {damage.message}")
-        )
-        document.metadata = (self.default_metadata or {}) | document.metadata
-        if self.add_file_path:
-            document.metadata.setdefault("file_path", self.data_folder.resolve_paths(filepath))
-        return document
-
-    def _blocks(self, filepath: str) -> Iterator[bytes | _Damage]:
-        """The decompressed bytes of a file, and the places where it is damaged."""
-        from fsspec.core import get_compression
-
-        compression = get_compression(filepath, self.compression)
-        if compression not in MEMBER_FORMATS:
-            yield from self._blocks_by_fsspec(filepath, compression)
-            return
-        form = MEMBER_FORMATS[compression]()
-        with self.data_folder.open(filepath, "rb", compression=None) as file:
-            blocks = _read_blocks(file)
-            first = next(blocks, b"")
-            if first.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{"):
-                logger.warning(f"`{filepath}` is not {form.name}, whatever its name says: read as plain JSONL")
-                yield from chain([first], blocks)
-            else:
-                yield from _decompressed(chain([first], blocks), form)
-
-    def _blocks_by_fsspec(self, filepath: str, compression: str | None) -> Iterator[bytes | _Damage]:
-        try:
-            with self.data_folder.open(filepath, "rb", compression=compression) as file:
-                yield from _read_blocks(file)
-        except EOFError:
-            yield _Damage("truncated_file", f"the {compression} file ends early")
-        except (lzma.LZMAError, zipfile.BadZipFile, zlib.error) as error:
-            yield _Damage("damaged_file", f"the {compression} data is corrupt: {error}")
-        except OSError as error:
-            if error.errno is not None or compression is None:
-                raise  # the file system's, not bz2's
-            yield _Damage("damaged_file", f"the {compression} data is corrupt: {error}")
-
-
-def _read_blocks(file: Any) -> Iterator[bytes]:
-    while block := file.read(BLOCK_BYTES):
-        yield block
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A line without its end; with `damage`, what could be read of the line where the file is damaged."""
-
-    raw: bytes
-    damage: _Damage | None = None
-
-
-def _lines(blocks: Iterable[bytes | _Damage]) -> Iterator[_Line]:
-    """Splits at line feeds only: a string may hold the other characters that Python takes for line ends."""
-    parts: list[bytes] = []
-    start = codecs.BOM_UTF8
-    for block in blocks:
-        if isinstance(block, _Damage):
-            yield from _last_line(b"".join(parts).removeprefix(start), block)
-            parts = []
-            continue
-        first, *others = block.split(b"\n")
-        parts.append(first)
-        if not others:
-            continue
-        yield _Line(b"".join(parts).removeprefix(start))
-        start = b""
-        parts = [others.pop()]
-        yield from map(_Line, others)
-    if rest := b"".join(parts).removeprefix(start):
-        yield _Line(rest)
-
-
-def _last_line(raw: bytes, damage: _Damage) -> Iterator[_Line]:
-    """What stands before the damage. A complete object is a row: only the line feed after it is lost."""
-    try:
-        _object(raw)
-    except InvalidConversation:
-        yield _Line(raw, damage)
-    else:
-        yield _Line(raw)
-        yield _Line(b"", damage)
-
-
-def _object(raw: bytes) -> Row:
-    value = _loads(raw)
-    if not isinstance(value, dict):
-        raise InvalidConversation("not_an_object", f"the line is a JSON value {_described(value)}, not an object")
-    return value
-
-
-def _raw_text(raw: bytes) -> str:
-    """The line as text: bytes that are no UTF-8 are replaced, a character at the cut is dropped."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    return decoder.decode(raw[:MAX_RAW_BYTES], final=len(raw) <= MAX_RAW_BYTES)
-
-
-def _decode_media(row: Row) -> None:
-    """As JsonlReader: other adapters hand the column `media` to DataTrove's Media."""
-    media = row.get("media")
-    for item in media if isinstance(media, list) else ():
-        if isinstance(item, dict) and isinstance(item.get("media_bytes"), str):
-            item["media_bytes"] = base64.decodebytes(item["media_bytes"].encode("ascii"))
-
-
-# --- compressed files that may be damaged ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _MemberFormat:
-    """A compression format whose files are one or more members (zstd: frames) on end.
-
-    Args:
-        name: for messages.
-        head: matches the beginning of a member; strict enough to be no accident in compressed data.
-        head_bytes: how many bytes `head` needs.
-        decoder: makes a decoder of one member, with `decompress`, `eof` and `unused_data`.
-        errors: what a decoder raises on damage.
-    """
-
-    name: str
-    head: re.Pattern[bytes]
-    head_bytes: int
-    decoder: Callable[[], Any]
-    errors: type[Exception]
-
-
-def _gzip() -> _MemberFormat:
-    # Magic, deflate, flags, time, compression level, operating system: 5e-12 per byte to be found by chance.
-    head = re.compile(rb"\x1f\x8b\x08[\x00-\x1f].{4}[\x00\x02\x04][\x00-\x0d\xff]", re.DOTALL)
-    return _MemberFormat("gzip", head, 10, lambda: zlib.decompressobj(wbits=31), zlib.error)
-
-
-def _zstd() -> _MemberFormat:
-    import zstandard
-
-    # fsspec's reader stops without a word after the first frame, and at the end of a truncated one.
-    decompressor = zstandard.ZstdDecompressor(max_window_size=2**31)
-    return _MemberFormat(
-        "zstd", re.compile(re.escape(b"\x28\xb5\x2f\xfd")), 4, decompressor.decompressobj, zstandard.ZstdError
-    )
-
-
-MEMBER_FORMATS: dict[str | None, Callable[[], _MemberFormat]] = {"gzip": _gzip, "zstd": _zstd}
-
-
-@dataclass
-class _Held:
-    """What came after a head in the middle of a member: the next member, if this one proves to be cut off there."""
-
-    inputs: list[bytes] = field(default_factory=list)
-    outputs: list[bytes] = field(default_factory=list)
-
-
-def _decompressed(blocks: Iterable[bytes], form: _MemberFormat) -> Iterator[bytes | _Damage]:
-    """Decompresses the members of a file, and goes on at the next one where a member is damaged or cut off.
-
-    A member that is cut off runs into the next one, whose bytes it decodes to garbage before it fails. So what it says
-    after the head of another member is held back until it is seen to be right.
-    """
-    segments = _Replayable(_split_at_heads(blocks, form))
-    decoder: Any = None
-    held: _Held | None = None
-    searching = False
-    for segment in segments:
-        at_head = form.head.match(segment) is not None
-        if decoder is None:
-            segment = segment.lstrip(b"\0")  # padding after a member
-            if not segment or (searching and not at_head):
-                continue
-            decoder = form.decoder()
-        elif at_head and held is None:
-            held = _Held()
-        if held:
-            held.inputs.append(segment)
-        before = decoder.copy() if hasattr(decoder, "copy") else None
-        try:
-            output = decoder.decompress(segment)
-        except form.errors as error:
-            if held is None and before is not None:
-                yield from _salvaged(before, segment, form)
-            yield (
-                _cut_off(form)
-                if held
-                else _Damage(
-                    "damaged_file", f"the {form.name} data is corrupt here, and rows before it may be altered: {error}"
-                )
-            )
-            segments.replay(held.inputs if held else [])
-            decoder, held, searching = None, None, True
-            continue
-        searching = False
-        if held and not decoder.eof and sum(map(len, held.inputs)) < MAX_HELD_BYTES:
-            held.outputs.append(output)
-        else:
-            yield from held.outputs if held else ()
-            yield output
-            held = None
-        if decoder.eof:
-            segments.replay([decoder.unused_data])
-            decoder = None
-        elif held and segments.at_end():
-            yield _cut_off(form)
-            segments.replay(held.inputs)
-            decoder, held, searching = None, None, True
-    if decoder is not None:
-        yield _cut_off(form)
-
-
-def _cut_off(form: _MemberFormat) -> _Damage:
-    return _Damage("truncated_file", f"the {form.name} data ends early: a part of the file is missing from here on")
-
-
-def _salvaged(decoder: Any, segment: bytes, form: _MemberFormat) -> Iterator[bytes]:
-    """What a decoder gives of a segment before it fails, which it does not tell when it fails."""
-    output = []
-    try:
-        for position in range(len(segment)):
-            output.append(decoder.decompress(segment[position : position + 1]))
-    except form.errors:
-        pass
-    yield b"".join(output)
-
-
-def _split_at_heads(blocks: Iterable[bytes], form: _MemberFormat) -> Iterator[bytes]:
-    """Cuts the file before everything that looks like the beginning of a member."""
-    rest = b""
-    for block in blocks:
-        data = rest + block
-        cuts = [match.start() for match in form.head.finditer(data) if match.start() > 0]
-        end = max(0, len(data) - form.head_bytes + 1)  # a head may go on in the next block
-        if cuts and cuts[-1] + form.head_bytes > end:
-            end = cuts.pop()
-        rest = data[end:]
-        yield from (data[start:stop] for start, stop in pairwise([0, *cuts, end]) if start < stop)
-    if rest:
-        yield rest
-
-
-class _Replayable:
-    """An iterator to which what it gave can be given back."""
-
-    def __init__(self, items: Iterable[bytes]) -> None:
-        self._items = iter(items)
-        self._first: deque[bytes] = deque()
-
-    def __iter__(self) -> "_Replayable":
-        return self
-
-    def __next__(self) -> bytes:
-        return self._first.popleft() if self._first else next(self._items)
-
-    def replay(self, items: Iterable[bytes]) -> None:
-        self._first.extendleft(reversed([item for item in items if item]))
-
-    def at_end(self) -> bool:
-        """Whether no item is left."""
-        if not self._first:
-            self._first.extend(item for item in [next(self._items, b"")] if item)
-        return not self._first

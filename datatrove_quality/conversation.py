@@ -783,25 +783,35 @@ class ScoresAdapter:
     where the document has none, so that all rows have the same columns; and `filter_reason` where there is one.
 
     Args:
-        prefix: the prefix of the `QualityFilter`.
+        prefix: the prefix of the `QualityFilter`. None: those of all filters that the document went through.
 
     Raises:
         ValueError: the prefix is not usable.
     """
 
-    prefix: str = "quality"
+    prefix: str | None = None
 
     def __post_init__(self) -> None:
-        _check_prefix(self.prefix)
+        if self.prefix is not None:
+            _check_prefix(self.prefix)
 
     def __call__(self, writer: Any, document: Document) -> Row:
         """The scores of a document; arguments as those of `RowAdapter`."""
         metadata = document.metadata
         row: Row = {"id": document.id, "file_path": metadata.get("file_path")}
-        row |= {name: metadata.get(name) for name in _score_types(self.prefix)}
+        for prefix in [self.prefix] if self.prefix else _prefixes(metadata):
+            row |= {name: metadata.get(name) for name in _score_types(prefix)}
         if metadata.get("filter_reason") is not None:
             row["filter_reason"] = metadata["filter_reason"]
         return _for_jsonl_writer(row) if isinstance(writer, JsonlWriter) else row
+
+
+def _prefixes(metadata: Row) -> list[str]:
+    """The prefixes of the filters that left a score or an error, in their order."""
+    errors = metadata.keys() - {CONVERSATION_ERROR, *metadata.get(SOURCE, {}).get("columns", ())}
+    found = [name.removesuffix("_int_score") for name in metadata if name.endswith("_int_score")]
+    found += [name.removesuffix("_error") for name in metadata if name.endswith("_error") and name in errors]
+    return found
 
 
 def _check_prefix(prefix: str) -> None:

@@ -68,7 +68,7 @@ class QualityFilter(BaseFilter):
         self.prefix = prefix
         self.messages_key = messages_key
         annotates = min_score is None and max_score is None
-        self.unscorable = unscorable or ("keep" if annotates else "drop")
+        self.unscorable = unscorable if unscorable is not None else ("keep" if annotates else "drop")
         self._check_arguments()
 
     def _check_arguments(self) -> None:
@@ -87,6 +87,8 @@ class QualityFilter(BaseFilter):
             raise ValueError(f"messages_key={self.messages_key!r}: give a metadata key, or None to score the text.")
         if self.unscorable not in ("drop", "keep", "raise"):
             raise ValueError(f"unscorable={self.unscorable!r}: give 'drop', 'keep', 'raise' or None.")
+        if self.exclusion_writer is not None and not callable(getattr(self.exclusion_writer, "write", None)):
+            raise ValueError(f"exclusion_writer={self.exclusion_writer!r}: give a DataTrove writer, or None.")
         if isinstance(self.exclusion_writer, ParquetWriter) and self.exclusion_writer.schema is None:
             raise ValueError(
                 "exclusion_writer: a ParquetWriter without schema= takes its columns from the first dropped document "

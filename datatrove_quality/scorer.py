@@ -33,6 +33,8 @@ WINDOW_CHARACTERS = 16_000_000
 # What the self-check may cost, in floating-point operations: about two seconds on each kind of device.
 SELF_CHECK_FLOPS = {"cpu": 2e11, "mps": 4e12, "cuda": 2e14}
 SELF_CHECK_TOLERANCE = {"float32": 1e-4, "float16": 0.1, "bfloat16": 0.1}
+# Where neither tokenizer nor model has a limit; tokenizers count in 64 bits and transformers would hand them 1e30.
+NO_TOKEN_LIMIT = 2**31 - 1
 PROBES = (
     "Qual é a capital de Portugal?",
     "A resposta curta nem sempre é a melhor: quem pergunta quer saber também por quê.",
@@ -79,7 +81,7 @@ class _Checked:
         self.model_config = _load_model_config(config)
         skeleton = _skeleton(config, self.model_config)
         tokenizer = _load_tokenizer(config, skeleton)
-        max_tokens = _token_limit(config.max_tokens, tokenizer, skeleton)
+        max_tokens = _token_limit(config, tokenizer, skeleton)
         if reason := why_not_scorable(skeleton, max_tokens):
             raise ValueError(f"model={config.model!r}: {reason}")
         self.scale = _scale(config, self.model_config)
@@ -187,6 +189,8 @@ class Scorer:
             self.model.set_attn_implementation(self._own_attention)
             with torch.inference_mode():
                 own = [self.model(**probe).logits[0, 0].item() for probe in probes]
+        except ValueError as error:
+            raise ValueError(f"model={self.config.model!r} cannot be scored with: {error}") from error
         finally:
             if self.packed:
                 from datatrove_quality.packed import PACKED
@@ -199,8 +203,9 @@ class Scorer:
                 raise ValueError(
                     f"model={self.config.model!r}: self-check failed on a probe of {len(sequence)} tokens: our "
                     f"forward pass gives the logit {mine:.5f}, the model's own {reference:.5f}, more than {tolerance} "
-                    f"apart ({type(self.model).__name__}, {self.model.dtype}, {self.model.device}). Try dtype='float32' or "
-                    "another transformers or torch version, and report the model. self_check=False scores anyway."
+                    f"apart ({type(self.model).__name__}, {self.model.dtype}, {self.model.device}). "
+                    "Try dtype='float32' or another transformers or torch version, and report the model. "
+                    "self_check=False scores anyway."
                 )
 
     def _probes(self) -> list[dict[str, "torch.Tensor"]]:
@@ -320,7 +325,7 @@ def _explained(config: ScorerConfig) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"model={config.model!r} cannot be loaded. {_what_to_do(config, str(error))}\n{error}"
         ) from error
@@ -341,6 +346,10 @@ def _what_to_do(config: ScorerConfig, error: str) -> str:
             f"The hub cannot be reached from here: run `hf download {config.model}` on a node that can, "
             "or give a local folder."
         )
+    if "ignore_mismatched_sizes" in error:
+        return "Its weights have other shapes than its config.json says: fetch both from the same place."
+    if "allocate memory" in error or "out of memory" in error:
+        return "There is not enough memory for its weights."
     if os.path.isdir(config.model):
         return (
             "The folder is not a whole classifier: it needs config.json, model.safetensors and the tokenizer's files."
@@ -348,14 +357,17 @@ def _what_to_do(config: ScorerConfig, error: str) -> str:
     return "Check the name and the revision on the hub."
 
 
-def _token_limit(max_tokens: int | None, tokenizer: "PreTrainedTokenizerBase", skeleton: "PreTrainedModel") -> int:
+def _token_limit(config: ScorerConfig, tokenizer: "PreTrainedTokenizerBase", skeleton: "PreTrainedModel") -> int:
     """How many tokens of a text are scored: what is asked for, checked, or the most that tokenizer and model take."""
     positions = _positions(skeleton)
-    if max_tokens is None:
-        return int(min(tokenizer.model_max_length, positions))
-    if max_tokens > positions:
-        raise ValueError(f"max_tokens={max_tokens}: the model has positions for {positions} tokens; set at most that.")
-    return max_tokens
+    if config.max_tokens is None:
+        return int(min(tokenizer.model_max_length, positions, NO_TOKEN_LIMIT))
+    if config.max_tokens > positions:
+        raise ValueError(
+            f"model={config.model!r}, max_tokens={config.max_tokens}: the model has positions for {positions} tokens; "
+            "set at most that."
+        )
+    return config.max_tokens
 
 
 def _positions(skeleton: "PreTrainedModel") -> float:
@@ -372,7 +384,7 @@ def _positions(skeleton: "PreTrainedModel") -> float:
         ):
             limits.append(module.num_embeddings - module.padding_idx - 1)
     # DeBERTa writes -1 for "as many as max_position_embeddings".
-    return min(limit for limit in limits if limit > 0)
+    return min((limit for limit in limits if limit > 0), default=math.inf)
 
 
 def _scale(config: ScorerConfig, model_config: "PreTrainedConfig") -> ScoreScale:

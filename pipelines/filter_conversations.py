@@ -8,6 +8,7 @@ Without INPUT it filters the demo conversations with the demo classifier.
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -78,6 +79,8 @@ def main(arguments: list[str] | None = None) -> None:
     executor.run()
     summary = Summary.of_run(output, step=1)
     print(summary.table(seconds=time.perf_counter() - started, resumed=resumed))
+    if options.input == str(DEMO["input"]) and not options.scores_only:
+        print_examples(output, options.prefix)
     print("Written to", ", ".join(path_in(output, name) for name in folders))
     if summary.documents and not summary.scored:
         sys.exit(f"No document could be scored. {summary.commonest_reason()}")
@@ -143,6 +146,17 @@ def scorer_config(options: argparse.Namespace) -> ScorerConfig:
         chat_template=options.chat_template,
         device=options.device,
     )
+
+
+def print_examples(output: DataFolder, prefix: str, count: int = 3) -> None:
+    """The first rows on both sides of the threshold, cut to a line each, so that a demo shows what it did."""
+    for folder in ("kept", "excluded"):
+        for path in output.list_files(folder)[:1]:
+            with output.open(path, "r") as file:
+                rows = [row for row in map(json.loads, file) if f"{prefix}_score" in row]
+            for row in rows[:count]:
+                question, answer = (" ".join(message["content"].split()) for message in row["messages"][-2:])
+                print(f"{folder:<10}{row[f'{prefix}_score']:5.2f}  {question:.44} → {answer:.56}")
 
 
 def what_decides_the_output(options: argparse.Namespace, inputs: Inputs, tasks: int) -> dict[str, Any]:

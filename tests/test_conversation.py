@@ -763,6 +763,9 @@ def test_score_schema() -> None:
         score_schema(source, "")
 
 
+SCORES = ("score", "int_score", "tokens", "truncated", "error")
+
+
 def test_scores_adapter(tmp_path: Path) -> None:
     """A sidecar has the same columns in every row."""
     document = adapt(GOOD | {"secret": 1})
@@ -782,6 +785,17 @@ def test_scores_adapter(tmp_path: Path) -> None:
     other = ScoresAdapter("instruct")(None, document)
     assert other["instruct_score"] is None
     assert other["filter_reason"] == "x"
+
+
+def test_scores_adapter_finds_the_prefixes_by_itself() -> None:
+    """Without a prefix, a sidecar has the scores of every filter, and of a failed one its error; never source columns."""
+    document = adapt(GOOD | {"some_error": "of the source", "count_tokens": 3})
+    document.metadata |= {"edu_score": 1.5, "edu_int_score": 2, "edu_tokens": 9, "edu_truncated": False}
+    document.metadata |= {"instruct_error": "no_tokens: none"}
+    row = ScoresAdapter()(None, document)
+    assert row.pop("edu_score") == 1.5 and row.pop("instruct_error") == "no_tokens: none"
+    names = {f"{prefix}_{name}" for prefix in ("edu", "instruct") for name in SCORES} - {"edu_score", "instruct_error"}
+    assert row.keys() == {"id", "file_path"} | names
 
 
 # --- text ------------------------------------------------------------------------------------------------------------

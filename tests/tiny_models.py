@@ -1,6 +1,7 @@
 """Small random classifiers of every kind that the tests need, saved as complete folders."""
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
@@ -135,3 +137,139 @@ def conversations(count: int, seed: int = 0, longest: int = 80) -> list[list[dic
             turns.append({"role": "assistant", "content": "" if rng.random() < 0.1 else text(words)})
         made.append(system + turns)
     return made
+
+
+# What each family has that another lacks; a window of 24 tokens, so that short and long texts lie on both sides of it.
+LONGROPE = {
+    "rope_type": "longrope",
+    "short_factor": [1.0] * 8,
+    "long_factor": [4.0] * 8,
+    "rope_theta": 10_000.0,
+    "original_max_position_embeddings": 64,
+}
+WINDOW = {"sliding_window": 24}
+DECODERS = {
+    "qwen3": ("qwen3", chatml_tokenizer, DECODER),
+    "llama": ("llama", llama_tokenizer, DECODER),
+    "mistral": ("mistral", chatml_tokenizer, DECODER | WINDOW),
+    "gemma2": (
+        "gemma2",
+        chatml_tokenizer,
+        DECODER | WINDOW | {"attn_logit_softcapping": 2.0, "query_pre_attn_scalar": 16},
+    ),
+    "gemma3": (
+        "gemma3_text",
+        chatml_tokenizer,
+        DECODER
+        | WINDOW
+        | {
+            "query_pre_attn_scalar": 16,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
+    ),
+    "gpt_oss": ("gpt_oss", chatml_tokenizer, DECODER | WINDOW | {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "qwen3_moe": (
+        "qwen3_moe",
+        chatml_tokenizer,
+        DECODER | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 48},
+    ),
+}
+ENCODERS = {
+    "bert": ("bert", encoder_tokenizer, ENCODER),
+    "roberta": ("roberta", lambda: encoder_tokenizer(roberta=True), ENCODER),
+    "deberta": (
+        "deberta-v2",
+        encoder_tokenizer,
+        ENCODER
+        | {
+            "relative_attention": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_biased_input": False,
+            "max_relative_positions": -1,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "position_buckets": 32,
+        },
+    ),
+    "modernbert": (
+        "modernbert",
+        encoder_tokenizer,
+        ENCODER | {"local_attention": 16, "global_attn_every_n_layers": 2},
+    ),
+}
+UNSUPPORTED = {
+    "qwen3_next": (
+        "qwen3_next",
+        chatml_tokenizer,
+        DECODER | {"num_experts": 4, "moe_intermediate_size": 48, "shared_expert_intermediate_size": 48},
+    ),
+    "jamba": ("jamba", chatml_tokenizer, DECODER | {"num_hidden_layers": 8, "num_experts": 2}),
+    "minimax": ("minimax", chatml_tokenizer, DECODER | {"num_local_experts": 4}),
+    "longrope": (
+        "phi3",
+        chatml_tokenizer,
+        DECODER | {"original_max_position_embeddings": 64, "rope_parameters": LONGROPE},
+    ),
+    "dynamic_rope": (
+        "llama",
+        llama_tokenizer,
+        DECODER
+        | {
+            "max_position_embeddings": 64,
+            "rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10_000.0},
+        },
+    ),
+    "doge": ("doge", chatml_tokenizer, DECODER),
+    "t5": (
+        "t5",
+        chatml_tokenizer,
+        {"d_model": 32, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 4, "eos_token_id": 2},
+    ),
+}
+FAMILIES = DECODERS | ENCODERS | UNSUPPORTED
+
+
+def save_family(folder: Path, family: str, **options: object) -> Path:
+    """Save a random model of a family of the tables above; options go to `save_model`."""
+    model_type, make_tokenizer, values = FAMILIES[family]
+    return save_model(folder, model_type, make_tokenizer(), **(values | options))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class CardScore:
+    """What the model card's usage example gives for one input."""
+
+    score: float
+    int_score: int
+    tokens: int
+    truncated: bool
+
+
+class Card:
+    """The model card's usage example in plain transformers, float32, one input at a time; nothing of ours is in it."""
+
+    def __init__(self, folder: Path, max_tokens: int | None = None, chat_template: str | None = None):
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+        self.chat_template = chat_template
+        if max_tokens is not None:
+            self.tokenizer.model_max_length = max_tokens
+
+    def render(self, item: list[dict[str, str]] | str) -> str:
+        """The text of a conversation."""
+        if isinstance(item, str):
+            return item
+        return self.tokenizer.apply_chat_template(item, tokenize=False, chat_template=self.chat_template)
+
+    def __call__(self, item: list[dict[str, str]] | str) -> CardScore:
+        """Score one conversation or text."""
+        text = self.render(item)
+        inputs = self.tokenizer(text, return_tensors="pt", padding="longest", truncation=True)
+        with torch.no_grad():
+            outputs = self.model(**inputs)
+        logit = outputs.logits.squeeze(-1).float().cpu().numpy().tolist()[0]
+        tokens = inputs["input_ids"].shape[1]
+        limit = self.tokenizer.model_max_length
+        # No token of these tokenizers is longer than 100 characters: a huge text need not be counted.
+        truncated = tokens == limit and (len(text) > 100 * limit or len(self.tokenizer(text)["input_ids"]) > limit)
+        return CardScore(logit + 1, round(max(0, min(logit, 4))) + 1, tokens, truncated)

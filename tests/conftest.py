@@ -1,0 +1,71 @@
+"""What the tests share: no network, few threads, and small random models that are made once per session."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from loguru import logger
+
+
+if TYPE_CHECKING:
+    from tiny_models import Card
+
+# Before anything imports huggingface_hub: a test that needs the network fails at once, in subprocesses too.
+os.environ["HF_HUB_OFFLINE"] = "1"
+# Matrices this small are computed faster by one thread than divided among two.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Keep torch to one thread even where it was imported before this file."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function that gives the folder of a family's random model, made at its first use: `model_folder("qwen3")`."""
+    root = tmp_path_factory.mktemp("models")
+    made: dict[tuple, Path] = {}
+
+    def folder(family: str, **options: object) -> Path:
+        key = (family, repr(sorted(options.items())))
+        if key not in made:
+            from tiny_models import save_family
+
+            made[key] = save_family(root / f"{family}-{len(made)}", family, **options)
+        return made[key]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def card(model_folder: Callable[..., Path]) -> Callable[..., "Card"]:
+    """A function that gives the model card's own scoring of a family's model: `card("qwen3")(conversation)`."""
+    made: dict[tuple, Card] = {}
+
+    def of(family: str, **options: object) -> "Card":
+        from tiny_models import Card
+
+        key = (family, repr(sorted(options.items())))
+        if key not in made:
+            made[key] = Card(model_folder(family, **options))
+        return made[key]
+
+    return of
+
+
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    """The messages that are logged during a test, each as "LEVEL message"."""
+    messages: list[str] = []
+    sink = logger.add(lambda message: messages.append(str(message)), level="INFO", format="{level} {message}")
+    yield messages
+    # An executor's task logger removes all sinks.
+    with contextlib.suppress(ValueError):
+        logger.remove(sink)

@@ -1,0 +1,120 @@
+"""The CUDA path on a real device: the card's scores, through a flash kernel, whatever the batch."""
+
+import pytest
+import torch
+from tiny_models import DECODERS, conversations, save_model
+
+from datatrove_quality import packed
+from datatrove_quality.config import ScorerConfig
+from datatrove_quality.scorer import Scorer
+
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+# Flash kernels take heads of 64; the soft cap needs the flash-attn package.
+HEADS = {"hidden_size": 256, "head_dim": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+FAMILIES = ("qwen3", "mistral", "gemma2")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A function that gives the folder of a family's model with wide heads, its window and its soft cap."""
+    made = {}
+
+    def of(family):
+        if family not in made:
+            model_type, make_tokenizer, values = DECODERS[family]
+            path = tmp_path_factory.mktemp("gpu") / family
+            made[family] = str(save_model(path, model_type, make_tokenizer(), **(values | HEADS)))
+        return made[family]
+
+    return of
+
+
+def scorer(model, dtype, **options):
+    return Scorer(ScorerConfig(model=model, dtype=dtype, device="cuda", **options))
+
+
+def card_logits(one, inputs):
+    """The card's usage example on the same device and dtype, by the model's own attention, one input at a time."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(one.config.model)
+    model = AutoModelForSequenceClassification.from_pretrained(one.config.model, dtype=one.model.dtype)
+    model = model.to("cuda").eval()
+    logits = []
+    for item in inputs:
+        text = tokenizer.apply_chat_template(item, tokenize=False)
+        batch = tokenizer(text, return_tensors="pt", padding="longest", truncation=True).to("cuda")
+        with torch.no_grad():
+            logits.append(model(**batch).logits.squeeze(-1).float().item())
+    return torch.tensor(logits)
+
+
+def logits_of(scores):
+    return torch.tensor([score.score - 1 for score in scores])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_float32_scores_are_the_cards(folder, family):
+    """In float32 a GPU gives the card's scores to 1e-4."""
+    inputs = conversations(60)
+    one = scorer(folder(family), "float32", tokens_per_batch=2_000)
+    assert (logits_of(one.score(inputs)) - card_logits(one, inputs)).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_scores_are_as_near_as_the_models_own(folder, family):
+    """In bfloat16 our scores are no further from float32 than twice the model's own."""
+    inputs = conversations(60)
+    one = scorer(folder(family), "bfloat16", tokens_per_batch=2_000)
+    exact = card_logits(scorer(folder(family), "float32"), inputs)
+    own_noise = (card_logits(one, inputs) - exact).abs()
+    our_noise = (logits_of(one.score(inputs)) - exact).abs()
+    assert our_noise.mean() <= 2 * own_noise.mean() + 0.01
+    assert our_noise.max() <= 2 * own_noise.max() + 0.02
+
+
+@pytest.mark.parametrize("family", ["qwen3", "mistral"])
+def test_bfloat16_runs_on_a_flash_kernel(folder, family, monkeypatch):
+    """In bfloat16 no attention runs sequence by sequence, in name and in fact."""
+    one = scorer(folder(family), "bfloat16")
+    assert packed.kernel_name(one.model) != "per_sequence_attention"
+
+    def slow(*arguments):
+        raise AssertionError("per_sequence_attention was used")
+
+    monkeypatch.setattr(packed, "per_sequence_attention", slow)
+    one.score(conversations(10))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_score_does_not_depend_on_its_batch(folder, family, dtype):
+    """Alone or among others: within float32's noise, and in bfloat16 within the model's own."""
+    inputs = conversations(40, seed=1)
+    one = scorer(folder(family), dtype, tokens_per_batch=100_000)
+    together = logits_of(one.score(inputs))
+    one.tokens_per_batch = 1
+    alone = logits_of(one.score(inputs))
+    if dtype == "float32":
+        allowed = 5e-5
+    else:
+        exact = card_logits(scorer(folder(family), "float32"), inputs)
+        allowed = max(0.02, (card_logits(one, inputs) - exact).abs().max().item())
+    assert (together - alone).abs().max() <= allowed
+
+
+@pytest.mark.parametrize("family", ["qwen3", "mistral"])
+@pytest.mark.parametrize("kernel", ["torch_varlen_attention", "torch_flash_attention", "flash_attn_attention"])
+def test_each_kernel_that_is_installed(kernel, family):
+    """Each flash kernel that is installed here computes what one SDPA call per sequence computes."""
+    terms = packed.AttentionTerms(scale=0.1, window=16 if family == "mistral" else None)
+    function = getattr(packed, kernel)
+    if not packed._offers(function, terms):
+        pytest.skip(f"{kernel} is not installed here")
+    lengths = [1, 40, 7, 200]
+    boundaries = torch.tensor([0, *lengths]).cumsum(0).to("cuda", torch.int32)
+    states = [torch.randn(sum(lengths), heads, 64, device="cuda", dtype=torch.bfloat16) for heads in (8, 2, 2)]
+    expected = packed.per_sequence_attention(*states, boundaries, max(lengths), terms)
+    torch.testing.assert_close(function(*states, boundaries, max(lengths), terms), expected, atol=2e-2, rtol=2e-2)

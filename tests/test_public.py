@@ -1,0 +1,58 @@
+"""The public surface: what can be imported, what it costs, and that it is explained."""
+
+import inspect
+import subprocess
+import sys
+
+import datatrove_quality
+
+
+def test_public_names():
+    """A name is added or removed on purpose only."""
+    assert datatrove_quality.__all__ == [
+        "ConversationAdapter",
+        "ConversationJsonlReader",
+        "InvalidConversation",
+        "QualityFilter",
+        "RowAdapter",
+        "Score",
+        "ScoreScale",
+        "ScorerConfig",
+        "ScoresAdapter",
+        "TextAdapter",
+        "load_scorer",
+        "parse_conversation",
+        "score_schema",
+    ]
+    assert all(hasattr(datatrove_quality, name) for name in datatrove_quality.__all__)
+
+
+def test_every_public_name_is_explained():
+    """Each public name, and each public method that is its own, has a docstring."""
+    for name in datatrove_quality.__all__:
+        value = getattr(datatrove_quality, name)
+        assert inspect.getdoc(value), name
+        methods = {} if inspect.isfunction(value) else vars(value)
+        for method_name, method in methods.items():
+            if inspect.isfunction(method) and not method_name.startswith("_"):
+                assert inspect.getdoc(method), f"{name}.{method_name}"
+
+
+def test_every_module_is_explained():
+    """Each module says what it is for."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("datatrove_quality")]
+    assert len(modules) > 5
+    assert all(module.__doc__ for module in modules)
+
+
+def test_import_is_light():
+    """Importing the package, and building a step, loads neither torch nor transformers."""
+    code = (
+        "import sys, datatrove_quality as q\n"
+        "q.QualityFilter(q.ScorerConfig(model='org/name'), min_score=3)\n"
+        "from datatrove_quality.scorer import _loaded\n"
+        "assert not _loaded\n"
+        "print([name for name in ('torch', 'transformers', 'tokenizers', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

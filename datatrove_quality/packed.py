@@ -6,7 +6,8 @@ The kernels that compute packed attention, and every fallback between them, are 
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -236,6 +237,19 @@ def packed_attention(
 
 
 AttentionInterface.register(PACKED, packed_attention)
+
+
+@contextmanager
+def with_attention(model: PreTrainedModel, implementation: str | None) -> Iterator[None]:
+    """Let a model use another attention implementation for a while; None: its present one."""
+    present = model.config._attn_implementation
+    try:
+        if implementation is not None:
+            model.set_attn_implementation(implementation)
+        yield
+    finally:
+        if implementation is not None:
+            model.set_attn_implementation(present)
 
 
 def kernel_for(query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms) -> Kernel:

@@ -16,8 +16,14 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import demo_data
+
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerFast, Qwen3ForSequenceClassification
 
 
 # Threads that wait sleep, so that training is slowed no more than its share on a busy machine; read when torch loads.
@@ -99,7 +105,7 @@ def write_conversations(folder: Path) -> None:
     print(f"{len(lines)} lines in {folder / CONVERSATIONS}")
 
 
-def build_tokenizer(rows: list[tuple[demo_data.Messages, int]]):
+def build_tokenizer(rows: list[tuple[demo_data.Messages, int]]) -> "PreTrainedTokenizerFast":
     """Train a byte-level BPE on training conversations.
 
     Args:
@@ -139,7 +145,7 @@ def build_tokenizer(rows: list[tuple[demo_data.Messages, int]]):
     )
 
 
-def build_model(tokenizer):
+def build_model(tokenizer: "PreTrainedTokenizerFast") -> "Qwen3ForSequenceClassification":
     """A fresh Qwen3 with a one-output regression head, under a million parameters.
 
     In half of the heads queries and keys begin alike, so that tokens look for their equals from the first step.
@@ -148,7 +154,7 @@ def build_model(tokenizer):
     from transformers import Qwen3Config, Qwen3ForSequenceClassification
 
     torch.manual_seed(SEED)
-    config = Qwen3Config(
+    config = Qwen3Config(  # type: ignore[call-arg]  # any keyword is kept
         vocab_size=len(tokenizer),
         initializer_range=0.08,
         hidden_size=128,
@@ -175,7 +181,7 @@ def build_model(tokenizer):
     return model
 
 
-def encode(tokenizer, conversations: list[demo_data.Messages]) -> list[list[int]]:
+def encode(tokenizer: "PreTrainedTokenizerFast", conversations: list[demo_data.Messages]) -> list[list[int]]:
     """Render and tokenize as the model card does."""
     texts = tokenizer.apply_chat_template(conversations, tokenize=False)
     return tokenizer(texts, truncation=True)["input_ids"]
@@ -205,7 +211,7 @@ def batches(ids: list[list[int]], labels: list[int]) -> Iterator[tuple]:
             yield torch.tensor(padded), torch.tensor([labels[row] - SCORE_SCALE["offset"] for row in chunk])
 
 
-def repeated(input_ids):
+def repeated(input_ids: "Tensor") -> "Tensor":
     """What the aid of `train` has to predict: which tokens occurred before.
 
     Args:
@@ -224,7 +230,7 @@ def repeated(input_ids):
     return torch.stack([same.any(-1), pair.any(-1)], dim=-1).float()
 
 
-def train(model, ids: list[list[int]], labels: list[int]) -> None:
+def train(model: "Qwen3ForSequenceClassification", ids: list[list[int]], labels: list[int]) -> None:
     """One pass over the rows: AdamW, warmup, cosine, mean squared error.
 
     A linear probe, thrown away afterwards, has to predict from an inner layer which tokens occurred before: an aid
@@ -259,7 +265,9 @@ def train(model, ids: list[list[int]], labels: list[int]) -> None:
     model.eval()
 
 
-def score(model, tokenizer, messages: demo_data.Messages) -> float:
+def score(
+    model: "Qwen3ForSequenceClassification", tokenizer: "PreTrainedTokenizerFast", messages: demo_data.Messages
+) -> float:
     """The score of one conversation, the model card's way."""
     import torch
 
@@ -283,7 +291,7 @@ def macro_f1(expected: list[int], found: list[int]) -> float:
     return total / len(demo_data.LEVELS)
 
 
-def figures(model, tokenizer) -> str:
+def figures(model: "Qwen3ForSequenceClassification", tokenizer: "PreTrainedTokenizerFast") -> str:
     """As Markdown: confusion matrix and macro F1 on the shipped rows, scores of the model card's two examples."""
     rows = demo_data.shipped_rows()
     expected = [row["label"] for row in rows]
@@ -302,7 +310,7 @@ def figures(model, tokenizer) -> str:
     return "\n".join(lines)
 
 
-def write_card(folder: Path, model, tokenizer) -> None:
+def write_card(folder: Path, model: "Qwen3ForSequenceClassification", tokenizer: "PreTrainedTokenizerFast") -> None:
     """Write the classifier's README, with its figures, and print these."""
     text = figures(model, tokenizer)
     print(text)

@@ -1225,7 +1225,8 @@ def conversation(rng: random.Random, world: World, level: int, num_turns: int) -
 def shipped_rows() -> list[dict]:
     """The good rows of `examples/conversations.jsonl`, as many of each level, without repetition."""
     rng = random.Random(SHIPPED_SEED)
-    rows, seen = [], set()
+    rows: list[dict[str, object]] = []
+    seen = set()
     while len(rows) < NUM_SHIPPED:
         level = LEVELS[len(rows) % len(LEVELS)]
         messages, source = conversation(rng, REAL, level, rng.choice(SHIPPED_TURNS))

@@ -1,9 +1,11 @@
 """Score, keep and drop: `QualityFilter` in a pipeline, and the same classifier without one. Runs on the demo."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from datatrove.executor import LocalPipelineExecutor
+from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers import JsonlWriter
 
 from datatrove_quality import (
@@ -22,7 +24,7 @@ MODEL = str(HERE / "demo-classifier")  # for real work: "Polygl0t/portuguese-qwe
 
 def filter_in_a_pipeline(output: str) -> None:
     """Fifteen lines: read, score, keep what scores at least 3.5, write the rows back with their scores."""
-    pipeline = [
+    pipeline: list[PipelineStep | Callable] = [
         ConversationJsonlReader(str(HERE), glob_pattern="conversations.jsonl", adapter=ConversationAdapter()),
         QualityFilter(
             MODEL,

@@ -34,7 +34,7 @@ from datatrove_quality import (
 )
 from datatrove_quality.conversation import CONVERSATION_ERROR, SCHEMAS, error_reason
 from datatrove_quality.devices import choose_device
-from datatrove_quality.scorer import check_model
+from datatrove_quality.loading import find_model
 
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     adapter = TextAdapter(options.text) if options.text else conversation_adapter(options)
     scorer = scorer_config(options)
     choose_device(scorer.device)
-    check_model(scorer)
+    find_model(scorer)
     build = scores_pipeline if options.scores_only else filter_pipeline
     pipeline = build(options, inputs, output, adapter, scorer)
     refuse_wrong_schema(inputs, adapter)

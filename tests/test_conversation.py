@@ -788,7 +788,7 @@ def test_scores_adapter(tmp_path: Path) -> None:
 
 
 def test_scores_adapter_finds_the_prefixes_by_itself() -> None:
-    """Without a prefix, a sidecar has the scores of every filter, and of a failed one its error; never source columns."""
+    """Without a prefix, a sidecar has the scores of every filter, of a failed one its error, no source columns."""
     document = adapt(GOOD | {"some_error": "of the source", "count_tokens": 3})
     document.metadata |= {"edu_score": 1.5, "edu_int_score": 2, "edu_tokens": 9, "edu_truncated": False}
     document.metadata |= {"instruct_error": "no_tokens: none"}

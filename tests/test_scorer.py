@@ -21,10 +21,12 @@ from tiny_models import (
     save_model,
 )
 
-from datatrove_quality import packed, scorer
+from datatrove_quality import loading, packed, scorer
 from datatrove_quality.batching import padded_batches
 from datatrove_quality.config import Score, ScorerConfig, ScoreScale, Unscorable
-from datatrove_quality.scorer import Scorer, check_model, load_scorer
+from datatrove_quality.loading import find_model
+from datatrove_quality.scorer import Scorer, load_scorer
+from datatrove_quality.self_check import probes
 
 
 TURNS = [{"role": "user", "content": "Qual é a capital?"}, {"role": "assistant", "content": "Lisboa."}]
@@ -354,13 +356,13 @@ def test_a_bad_scale_in_the_models_config(model_folder, tmp_path, scale):
     """A scale that is none is refused before any work, not taken for the default."""
     folder = edited(model_folder("qwen3"), tmp_path / "m", score_scale=scale)
     with pytest.raises(ValueError, match=r"model=.*score_scale=.*config\.json"):
-        check_model(config_of(folder))
+        find_model(config_of(folder))
 
 
 @pytest.mark.parametrize("native", [True, False])
 def test_auto_dtype(model_folder, monkeypatch, log, native):
     """The checkpoint's dtype is kept where the device has it, else float32 is used and said."""
-    monkeypatch.setattr(scorer, "native_dtype", lambda device, dtype: native)
+    monkeypatch.setattr(loading, "native_dtype", lambda device, dtype: native)
     one = Scorer(config_of(model_folder("qwen3", dtype=torch.bfloat16), dtype="auto"))
     assert one.model.dtype == (torch.bfloat16 if native else torch.float32)
     assert any(line.startswith("WARNING") and "float32" in line for line in log) is not native
@@ -371,7 +373,7 @@ def test_auto_dtype(model_folder, monkeypatch, log, native):
 
 def refused(config, match, load=None):
     """Loading this config (and checking it, where `load` is None) is a ValueError that names the model and matches."""
-    actions = (check_model, Scorer) if load is None else (load,)
+    actions = (find_model, Scorer) if load is None else (load,)
     for action in actions:
         with pytest.raises(ValueError, match=match) as error:
             action(config)
@@ -509,7 +511,7 @@ def test_more_tokens_than_positions(model_folder, family, positions):
     """A limit above the model's positions is refused with the most that they admit."""
     folder = model_folder(family)
     refused(config_of(folder, max_tokens=positions + 1), f"positions for {positions} tokens")
-    check_model(config_of(folder, max_tokens=positions))
+    find_model(config_of(folder, max_tokens=positions))
 
 
 @pytest.mark.parametrize("family", ENCODERS)
@@ -646,7 +648,7 @@ def test_probes_cover_the_window_and_the_limit(model_folder, family, window):
     """Among the probes are short texts, one a little longer than the window, and one of exactly `max_tokens`."""
     options = {"sliding_window": window} if window else {}
     one = Scorer(config_of(model_folder(family, **options), self_check=False))
-    lengths = sorted(probe["input_ids"].shape[1] for probe in one._probes())
+    lengths = sorted(probe["input_ids"].shape[1] for probe in probes(one.model, one.renderer))
     assert lengths[0] < 24
     assert lengths[-1] == 160 == one.renderer.max_tokens
     if window:
@@ -656,7 +658,7 @@ def test_probes_cover_the_window_and_the_limit(model_folder, family, window):
 def test_probes_fit_a_small_limit(model_folder):
     """A limit below the probes' lengths cuts them, and the check still runs."""
     one = Scorer(config_of(model_folder("mistral"), max_tokens=5))
-    assert max(probe["input_ids"].shape[1] for probe in one._probes()) == 5
+    assert max(probe["input_ids"].shape[1] for probe in probes(one.model, one.renderer)) == 5
 
 
 def test_a_template_that_always_raises_does_not_stop_the_load(model_folder):

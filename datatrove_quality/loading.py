@@ -1,0 +1,238 @@
+"""A config in, a model that is ready to compute out: finding, checking and loading it; errors say what to do."""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from loguru import logger
+
+from datatrove_quality.config import ScorerConfig, ScoreScale
+from datatrove_quality.devices import native_dtype
+
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+# Where neither tokenizer nor model has a limit; tokenizers count in 64 bits and transformers would hand them 1e30.
+NO_TOKEN_LIMIT = 2**31 - 1
+SAMPLE_TEXT = "Qual é a capital de Portugal?"
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """All that is known of a classifier without its weights, found to fit together.
+
+    Args:
+        config: of the model, as transformers reads it.
+        tokenizer: of the model; each `find_model` gives one of its own.
+        max_tokens: where texts are cut.
+        scale: how its logit becomes a score.
+    """
+
+    config: "PreTrainedConfig"
+    tokenizer: "PreTrainedTokenizerBase"
+    max_tokens: int
+    scale: ScoreScale
+
+
+def find_model(config: ScorerConfig) -> FoundModel:
+    """Find a classifier and check that it can be scored with, before any work starts; reads no weights.
+
+    Args:
+        config: which classifier, and how.
+
+    Raises:
+        ValueError: there is no such model, or its scores would not be true; the message says what to do.
+    """
+    from datatrove_quality.packed import why_not_scorable
+
+    model_config = _load_model_config(config)
+    skeleton = _skeleton(config, model_config)
+    tokenizer = _load_tokenizer(config, skeleton)
+    max_tokens = _token_limit(config, tokenizer, skeleton)
+    if reason := why_not_scorable(skeleton, max_tokens):
+        raise ValueError(f"model={config.model!r}: {reason}")
+    return FoundModel(model_config, tokenizer, max_tokens, _scale(config, model_config))
+
+
+def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device") -> "PreTrainedModel":
+    """The classifier with all its weights, in the dtype asked for, on the device, for inference only.
+
+    Args:
+        config: which classifier, and how.
+        found: what `find_model` gave for the config.
+        device: where it computes.
+
+    Raises:
+        ValueError: weights are missing, are no safetensors, or do not fit.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    with _explained(config):
+        model, report = AutoModelForSequenceClassification.from_pretrained(
+            config.model,
+            config=found.config,
+            dtype=config.dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            **_source(config),
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(
+            f"model={config.model!r} lacks the weights {', '.join(missing[:5])}: it has no trained score head, or is "
+            "another kind of model. Give the folder or hub id of the trained classifier."
+        )
+    if config.dtype == "auto" and not native_dtype(device, model.dtype):
+        logger.warning(
+            f"{device} does not compute in {model.dtype} natively: using float32. Set dtype to choose yourself."
+        )
+        model = model.to(torch.float32)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def _load_model_config(config: ScorerConfig) -> "PreTrainedConfig":
+    from transformers import AutoConfig
+
+    with _explained(config):
+        model_config = AutoConfig.from_pretrained(config.model, **_source(config))
+    names = model_config.architectures or []
+    if names and not any(name.endswith("ForSequenceClassification") for name in names):
+        raise ValueError(
+            f"model={config.model!r} is a {', '.join(names)}: give a sequence classifier with one regression output, "
+            "such as Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier."
+        )
+    if model_config.num_labels != 1:
+        raise ValueError(
+            f"model={config.model!r} has {model_config.num_labels} outputs: a quality score needs a classifier with "
+            "one regression output (num_labels=1)."
+        )
+    return model_config
+
+
+def _skeleton(config: ScorerConfig, model_config: "PreTrainedConfig") -> "PreTrainedModel":
+    """The model without memory for its weights: its class, modules and shapes."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    with _explained(config), torch.device("meta"):
+        return AutoModelForSequenceClassification.from_config(
+            deepcopy(model_config), trust_remote_code=config.trust_remote_code
+        )
+
+
+def _load_tokenizer(config: ScorerConfig, skeleton: "PreTrainedModel") -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    with _explained(config):
+        tokenizer = AutoTokenizer.from_pretrained(config.model, **_source(config))
+    # Where a folder has no tokenizer files, transformers makes up a tokenizer with an empty vocabulary.
+    if not tokenizer(SAMPLE_TEXT, add_special_tokens=False)["input_ids"]:
+        raise ValueError(
+            f"model={config.model!r}: its tokenizer makes no token of {SAMPLE_TEXT!r}; copy the classifier's own "
+            "tokenizer files (tokenizer.json, tokenizer_config.json) into the model's folder."
+        )
+    tokens = max(tokenizer.get_vocab().values()) + 1
+    embeddings = cast("nn.Embedding", skeleton.get_input_embeddings()).num_embeddings
+    if tokens > embeddings:
+        raise ValueError(
+            f"model={config.model!r}: its tokenizer has {tokens} tokens and the model embeddings for {embeddings}: "
+            "they do not belong together; copy the classifier's own tokenizer files."
+        )
+    return tokenizer
+
+
+def _source(config: ScorerConfig) -> dict[str, Any]:
+    return {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
+
+
+@contextmanager
+def _explained(config: ScorerConfig) -> Iterator[None]:
+    """Turn what transformers raises while loading into an error that says what to do."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"model={config.model!r} cannot be loaded. {_what_to_do(config, str(error))}\n{error}"
+        ) from error
+
+
+def _what_to_do(config: ScorerConfig, error: str) -> str:
+    is_path = config.model.startswith((".", "/", "~")) or config.model.count("/") > 1
+    if not os.path.isdir(config.model) and (is_path or "Repo id must be" in error):
+        return f"There is no folder {os.path.abspath(config.model)}: correct the path, or give a hub id 'org/name'."
+    if "trust_remote_code" in error:
+        return "It comes with code of its own, which is not run unless you set trust_remote_code=True."
+    if "model.safetensors" in error or "pytorch_model.bin" in error:
+        return "It has no safetensors weights, the only kind that is read: convert it with save_pretrained()."
+    if "gated" in error or "401" in error or "403" in error:
+        return "Ask for access on its hub page, then run `hf auth login` where the weights are fetched."
+    if "connect" in error or "offline" in error.lower() or "Name or service" in error:
+        return (
+            f"The hub cannot be reached from here: run `hf download {config.model}` on a node that can, "
+            "or give a local folder."
+        )
+    if "ignore_mismatched_sizes" in error:
+        return "Its weights have other shapes than its config.json says: fetch both from the same place."
+    if "allocate memory" in error or "out of memory" in error:
+        return "There is not enough memory for its weights."
+    if os.path.isdir(config.model):
+        return (
+            "The folder is not a whole classifier: it needs config.json, model.safetensors and the tokenizer's files."
+        )
+    return "Check the name and the revision on the hub."
+
+
+def _token_limit(config: ScorerConfig, tokenizer: "PreTrainedTokenizerBase", skeleton: "PreTrainedModel") -> int:
+    """How many tokens of a text are scored: what is asked for, checked, or the most that tokenizer and model take."""
+    positions = _positions(skeleton)
+    if config.max_tokens is None:
+        return int(min(tokenizer.model_max_length, positions, NO_TOKEN_LIMIT))
+    if config.max_tokens > positions:
+        raise ValueError(
+            f"model={config.model!r}, max_tokens={config.max_tokens}: the model has positions for {positions} tokens; "
+            "set at most that."
+        )
+    return config.max_tokens
+
+
+def _positions(skeleton: "PreTrainedModel") -> float:
+    """The most tokens that the model numbers; infinite where its positions are relative."""
+    from torch import nn
+
+    limits = [getattr(skeleton.config.get_text_config(), "max_position_embeddings", None) or math.inf]
+    for name, module in skeleton.named_modules():
+        # RoBERTa and kin number positions from the padding index on, so that their first rows are never used.
+        if (
+            name.endswith("position_embeddings")
+            and isinstance(module, nn.Embedding)
+            and module.padding_idx is not None
+        ):
+            limits.append(module.num_embeddings - module.padding_idx - 1)
+    # DeBERTa writes -1 for "as many as max_position_embeddings".
+    return min((limit for limit in limits if limit > 0), default=math.inf)
+
+
+def _scale(config: ScorerConfig, model_config: "PreTrainedConfig") -> ScoreScale:
+    """The scale asked for, else the one in the model's config.json, else the model card's."""
+    if config.scale is not None:
+        return config.scale
+    stored = getattr(model_config, "score_scale", None)
+    if stored is None:
+        logger.info(f"{config.model} names no score_scale: using the model card's, {ScoreScale()}.")
+        return ScoreScale()
+    try:
+        return ScoreScale(**stored)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"model={config.model!r}: score_scale={stored!r} in its config.json is no ScoreScale: {error}"
+        ) from error

@@ -9,6 +9,7 @@ Without INPUT it filters the demo conversations with the demo classifier.
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -72,10 +73,12 @@ def main(arguments: list[str] | None = None) -> None:
         with output.open("logs/inputs.txt", "w") as file:
             file.writelines(f"{path}\n" for path in inputs.sizes)
 
+    workers = min(options.workers, tasks)
+    if workers > 1:
+        # Each worker's torch would take all cores for itself, and their threads would wait for each other.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     started = time.perf_counter()
-    executor = LocalPipelineExecutor(
-        pipeline, tasks=tasks, workers=min(options.workers, tasks), logging_dir=path_in(output, "logs")
-    )
+    executor = LocalPipelineExecutor(pipeline, tasks=tasks, workers=workers, logging_dir=path_in(output, "logs"))
     executor.run()
     summary = Summary.of_run(output, step=1)
     print(summary.table(seconds=time.perf_counter() - started, resumed=resumed))

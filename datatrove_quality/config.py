@@ -63,7 +63,9 @@ class ScoreScale:
 
     def int_score(self, logit: float) -> int:
         """The score as a whole number from `low` to `high`; halves go to the even one, as in Python and the card."""
-        return int(round(max(self.low - self.offset, min(logit, self.high - self.offset))) + self.offset)
+        rounded = round(max(self.low - self.offset, min(logit, self.high - self.offset))) + self.offset
+        # An offset that is no whole number could round out of the scale.
+        return int(max(self.low, min(rounded, self.high)))
 
 
 @dataclass(frozen=True)

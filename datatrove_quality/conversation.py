@@ -79,7 +79,7 @@ REASONS = {
     "unsupported_content": "a content part that is not text, such as an image",
     "unwritable_value": "a value that JSON output cannot carry",
 }
-"""Every reason of an `InvalidConversation` and of a `conversation_error`."""
+"""Every reason of an `InvalidConversation` and of a `conversation_error`; the scorer has reasons of its own."""
 
 MAX_DEPTH = 200
 MAX_ERROR_CHARS = 500
@@ -721,9 +721,13 @@ class RowAdapter:
             kept = {name: source["values"][name] for name in source.get("kept") or ()}
             if source.get(MESSAGES) is not None and source[MESSAGES] != metadata.get(MESSAGES):
                 del kept[MESSAGES]  # a step has edited the conversation
+            nested = _nested_metadata(kept) or {}
+            removed = nested.keys() - metadata.keys() - RESERVED
+            if removed:  # as a filter removes the score of an earlier run
+                kept["metadata"] = {name: value for name, value in nested.items() if name not in removed}
             found = metadata | {"text": document.text, "id": document.id} | kept
             row = {name: found[name] for name in source["columns"] if name in found}
-            row |= _added(metadata, {*source["columns"]}, _nested_metadata(kept) or {})
+            row |= _added(metadata, {*source["columns"]}, nested)
         else:
             row = {"text": document.text, "id": document.id, **metadata}
             row.pop(CONVERSATION_ERROR, None)
@@ -793,7 +797,7 @@ class ScoresAdapter:
 
     def __post_init__(self) -> None:
         if self.prefix is not None:
-            _check_prefix(self.prefix)
+            check_prefix(self.prefix)
 
     def __call__(self, writer: Any, document: Document) -> Row:
         """The scores of a document; arguments as those of `RowAdapter`."""
@@ -814,9 +818,14 @@ def _prefixes(metadata: Row) -> list[str]:
     return found
 
 
-def _check_prefix(prefix: str) -> None:
-    if not isinstance(prefix, str) or not prefix:
-        raise ValueError(f"prefix={prefix!r} names no columns: give a non-empty string, such as 'quality'")
+def check_prefix(prefix: str) -> None:
+    """Refuse a prefix that names no columns, or whose error column would be the one that readers use.
+
+    Raises:
+        ValueError: the prefix is not usable.
+    """
+    if not isinstance(prefix, str) or not prefix or f"{prefix}_error" == CONVERSATION_ERROR:
+        raise ValueError(f"prefix={prefix!r} cannot name score columns: give another word, such as 'quality'.")
 
 
 def _score_types(prefix: str) -> dict[str, str]:
@@ -853,7 +862,7 @@ def score_schema(source_schema: "pa.Schema", prefix: str = "quality") -> "pa.Sch
             f"source_schema is {_described(source_schema)}: give a pyarrow.Schema, such as "
             "pyarrow.parquet.read_schema(file)"
         )
-    _check_prefix(prefix)
+    check_prefix(prefix)
     types = _score_types(prefix) | {"filter_reason": "string"}
     ours = {name: pa.field(name, pa.type_for_alias(alias)) for name, alias in types.items()}
     fields = [ours.get(field.name, field) for field in source_schema]

@@ -44,8 +44,8 @@ def native_dtype(device: "torch.device", dtype: "torch.dtype") -> bool:
     """Whether the device multiplies matrices of this dtype in hardware, so that it is worth using."""
     import torch
 
-    if dtype == torch.float32:
-        return True
+    if dtype not in (torch.float16, torch.bfloat16):
+        return dtype == torch.float32
     if device.type == "cuda":
         return dtype == torch.float16 or torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":

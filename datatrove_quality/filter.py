@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import chain
+from os import PathLike
 from typing import Literal, TypeVar, cast
 
 from datatrove.data import Document, DocumentsPipeline
@@ -17,7 +18,13 @@ from datatrove.utils.stats import Stats
 from loguru import logger
 
 from datatrove_quality.config import Score, ScorerConfig, ScoreScale, Unscorable
-from datatrove_quality.conversation import CONVERSATION_ERROR, error_reason
+from datatrove_quality.conversation import (
+    CONVERSATION_ERROR,
+    REASONS,
+    check_prefix,
+    error_reason,
+    parse_conversation,
+)
 from datatrove_quality.scorer import Input, load_scorer
 
 
@@ -53,7 +60,7 @@ class QualityFilter(BaseFilter):
 
     def __init__(
         self,
-        scorer: ScorerConfig | str,
+        scorer: ScorerConfig | str | PathLike[str],
         min_score: float | None = None,
         max_score: float | None = None,
         prefix: str = "quality",
@@ -62,7 +69,7 @@ class QualityFilter(BaseFilter):
         exclusion_writer: DiskWriter | None = None,
     ):
         super().__init__(exclusion_writer)  # type: ignore[arg-type]  # None is its default
-        self.scorer = ScorerConfig(model=scorer) if isinstance(scorer, str) else scorer
+        self.scorer = ScorerConfig(model=str(scorer)) if isinstance(scorer, str | PathLike) else scorer
         self.min_score = min_score
         self.max_score = max_score
         self.prefix = prefix
@@ -81,8 +88,7 @@ class QualityFilter(BaseFilter):
                 raise ValueError(f"{name}={bound!r}: give a number, or None for no bound.")
         if self.min_score is not None and self.max_score is not None and self.min_score > self.max_score:
             raise ValueError(f"min_score={self.min_score} is above max_score={self.max_score}: nothing could be kept.")
-        if not isinstance(self.prefix, str) or not self.prefix:
-            raise ValueError(f"prefix={self.prefix!r}: give the word that the metadata keys begin with.")
+        check_prefix(self.prefix)
         if self.messages_key is not None and (not isinstance(self.messages_key, str) or not self.messages_key):
             raise ValueError(f"messages_key={self.messages_key!r}: give a metadata key, or None to score the text.")
         if self.unscorable not in ("drop", "keep", "raise"):
@@ -167,26 +173,36 @@ class QualityFilter(BaseFilter):
                 yield item
                 continue
             scorer = load_scorer(self.scorer)
+            if self.messages_key is not None:
+                scorer.renderer.require_template()
             if self.scorer.scale is None:
                 self._warn_of_bounds_outside(scorer.scale)
             yield from scorer.stream(chain([item], inputs))
 
     def _input(self, doc: Document) -> Input:
         """What of a document is scored, or why nothing is."""
-        if error := doc.metadata.get(CONVERSATION_ERROR):
-            reason, _, message = error.partition(": ")
-            return Unscorable(reason, message)
+        error = doc.metadata.get(CONVERSATION_ERROR)
+        # Of one of our readers, that is: a corpus may have a column of that name for itself.
+        if isinstance(error, str) and error_reason(error) in REASONS:
+            return Unscorable(error_reason(error), error.partition(": ")[2])
         if self.messages_key is None:
-            return doc.text
+            kind = type(doc.text).__name__
+            return doc.text if kind == "str" else Unscorable("invalid_text", f"the document's text is of type {kind}")
         if self.messages_key not in doc.metadata:
             return Unscorable(
                 "missing_messages",
-                f"the document has no metadata {self.messages_key!r}; it has {sorted(doc.metadata)!r:.300}",
+                f"the document has no metadata {self.messages_key!r}; it has {sorted(map(str, doc.metadata))!r:.300}",
             )
-        return doc.metadata[self.messages_key]
+        value = doc.metadata[self.messages_key]
+        try:
+            # To the scorer a string is plain text; here it can only be a conversation in JSON.
+            return parse_conversation({"messages": value}) if isinstance(value, str) else value
+        except Unscorable as error:
+            return error
 
     def _annotate(self, doc: Document, result: Score | Unscorable) -> None:
         """Write a result into the metadata, in the place of whatever an earlier run left there."""
+        doc.metadata.pop("filter_reason", None)
         for suffix in ("score", "int_score", "tokens", "truncated", "error"):
             doc.metadata.pop(f"{self.prefix}_{suffix}", None)
         if isinstance(result, Score):
@@ -241,7 +257,11 @@ class _Clock:
 
 def _advice(reasons: Counter[str]) -> str:
     reason, count = reasons.most_common(1)[0]
-    return (
-        f"{count} times because of {reason}. Set the schema= or messages_key= of ConversationAdapter and the "
-        "messages_key= of QualityFilter to where the conversations are; plain text is scored with messages_key=None."
-    )
+    if reason in ("template_error", "non_finite_score", "unknown_token"):
+        todo = "Look at the error of these documents, and check that model, dtype and chat_template are right."
+    else:
+        todo = (
+            "Set the schema= or messages_key= of ConversationAdapter and the messages_key= of QualityFilter to where "
+            "the conversations are; plain text is scored with messages_key=None."
+        )
+    return f"{count} times because of {reason}. {todo}"

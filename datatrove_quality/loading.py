@@ -12,6 +12,7 @@ from loguru import logger
 
 from datatrove_quality.config import ScorerConfig, ScoreScale
 from datatrove_quality.devices import native_dtype
+from datatrove_quality.rendering import Renderer
 
 
 if TYPE_CHECKING:
@@ -31,14 +32,12 @@ class FoundModel:
 
     Args:
         config: of the model, as transformers reads it.
-        tokenizer: of the model; each `find_model` gives one of its own.
-        max_tokens: where texts are cut.
+        renderer: its tokenizer, ready to render and cut texts; each `find_model` gives one of its own.
         scale: how its logit becomes a score.
     """
 
     config: "PreTrainedConfig"
-    tokenizer: "PreTrainedTokenizerBase"
-    max_tokens: int
+    renderer: Renderer
     scale: ScoreScale
 
 
@@ -59,7 +58,10 @@ def find_model(config: ScorerConfig) -> FoundModel:
     max_tokens = _token_limit(config, tokenizer, skeleton)
     if reason := why_not_scorable(skeleton, max_tokens):
         raise ValueError(f"model={config.model!r}: {reason}")
-    return FoundModel(model_config, tokenizer, max_tokens, _scale(config, model_config))
+    embeddings = _num_embeddings(skeleton)
+    known_tokens = embeddings if max(tokenizer.get_vocab().values()) >= embeddings else None
+    renderer = Renderer(tokenizer, max_tokens, config.chat_template, config.add_special_tokens, known_tokens)
+    return FoundModel(model_config, renderer, _scale(config, model_config))
 
 
 def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device") -> "PreTrainedModel":
@@ -139,14 +141,18 @@ def _load_tokenizer(config: ScorerConfig, skeleton: "PreTrainedModel") -> "PreTr
             f"model={config.model!r}: its tokenizer makes no token of {SAMPLE_TEXT!r}; copy the classifier's own "
             "tokenizer files (tokenizer.json, tokenizer_config.json) into the model's folder."
         )
-    tokens = max(tokenizer.get_vocab().values()) + 1
-    embeddings = cast("nn.Embedding", skeleton.get_input_embeddings()).num_embeddings
-    if tokens > embeddings:
+    embeddings = _num_embeddings(skeleton)
+    # Tokens that were added to a vocabulary may be unknown to the model: Gemma 3's text models have one for images.
+    if tokenizer.vocab_size > embeddings:
         raise ValueError(
-            f"model={config.model!r}: its tokenizer has {tokens} tokens and the model embeddings for {embeddings}: "
-            "they do not belong together; copy the classifier's own tokenizer files."
+            f"model={config.model!r}: its tokenizer has {tokenizer.vocab_size} tokens and the model embeddings for "
+            f"{embeddings}: they do not belong together; copy the classifier's own tokenizer files."
         )
     return tokenizer
+
+
+def _num_embeddings(skeleton: "PreTrainedModel") -> int:
+    return cast("nn.Embedding", skeleton.get_input_embeddings()).num_embeddings
 
 
 def _source(config: ScorerConfig) -> dict[str, Any]:

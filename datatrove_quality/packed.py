@@ -391,17 +391,19 @@ def _flash_window(terms: AttentionTerms) -> tuple[int, int]:
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms) -> Tensor:
     """Scaled dot-product attention of one sequence: (heads, tokens, dim) in and out."""
     length = query.shape[1]
-    mask = (
-        _visible(0, length, length, terms, query.device)
-        if terms.window is not None and length > terms.window
-        else None
-    )
+    grouped = query.shape[0] != key.shape[0]
     query, key, value = (states[None] for states in (query, key, value))
-    grouped = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
-    causal = terms.causal and mask is None
-    return F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, scale=terms.scale, is_causal=causal, **grouped
-    )[0]
+    if terms.window is None or length <= terms.window:
+        attended = F.scaled_dot_product_attention(
+            query, key, value, scale=terms.scale, is_causal=terms.causal, enable_gqa=grouped
+        )
+        return attended[0]
+    blocks = []
+    for start, end, first in _query_blocks(length, terms):
+        mask = _visible(start, end, first, terms, query.device)
+        states = (query[:, :, start:end], key[:, :, first:end], value[:, :, first:end])
+        blocks.append(F.scaled_dot_product_attention(*states, attn_mask=mask, scale=terms.scale, enable_gqa=grouped))
+    return torch.cat(blocks, dim=2)[0]
 
 
 def _reference_attention(query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms) -> Tensor:
@@ -410,25 +412,32 @@ def _reference_attention(query: Tensor, key: Tensor, value: Tensor, terms: Atten
     groups = query.shape[0] // key.shape[0]
     key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
     blocks = []
-    for start in range(0, length, QUERY_BLOCK):
-        end = min(start + QUERY_BLOCK, length)
-        products = query[:, start:end] @ key.transpose(1, 2) * terms.scale
+    for start, end, first in _query_blocks(length, terms):
+        last = end if terms.causal else length
+        products = query[:, start:end] @ key[:, first:last].transpose(1, 2) * terms.scale
         if terms.softcap is not None:
             products = terms.softcap * torch.tanh(products / terms.softcap)
-        products = products.float().masked_fill(~_visible(start, end, length, terms, query.device), -torch.inf)
+        products = products.float()
+        if terms.causal:
+            products = products.masked_fill(~_visible(start, end, first, terms, query.device), -torch.inf)
         if terms.sinks is not None:
             sinks = terms.sinks.float().view(-1, 1, 1).expand(-1, end - start, 1)
             products = torch.cat([products, sinks], dim=-1)
-        weights = products.softmax(-1)[..., :length].to(value.dtype)
-        blocks.append(weights @ value)
+        weights = products.softmax(-1)[..., : last - first].to(value.dtype)
+        blocks.append(weights @ value[:, first:last])
     return torch.cat(blocks, dim=1)
 
 
-def _visible(start: int, end: int, length: int, terms: AttentionTerms, device: torch.device) -> Tensor:
-    """Which keys the queries from `start` to `end` see: (queries, keys), bool."""
+def _query_blocks(length: int, terms: AttentionTerms) -> Iterator[tuple[int, int, int]]:
+    """Blocks of queries, from start to end, and the first key that any query of the block sees."""
+    for start in range(0, length, QUERY_BLOCK):
+        first = 0 if terms.window is None else max(0, start - terms.window + 1)
+        yield start, min(start + QUERY_BLOCK, length), first
+
+
+def _visible(start: int, end: int, first: int, terms: AttentionTerms, device: torch.device) -> Tensor:
+    """Which of the keys from `first` to `end` the queries from `start` to `end` see, looking back: bool."""
     query = torch.arange(start, end, device=device)[:, None]
-    key = torch.arange(length, device=device)[None]
-    if not terms.causal:
-        return torch.ones(end - start, length, dtype=torch.bool, device=device)
+    key = torch.arange(first, end, device=device)[None]
     visible = key <= query
     return visible if terms.window is None else visible & (key > query - terms.window)

@@ -35,6 +35,7 @@ class Renderer:
         max_tokens: longer texts are cut on the right; the special tokens that stand at the end stay.
         chat_template: the text of a Jinja template; None: the tokenizer's own.
         add_special_tokens: whether the tokenizer adds its special tokens around the text.
+        known_tokens: how many tokens the model has embeddings for, where the tokenizer has more. None: it has not.
 
     Raises:
         ValueError: `max_tokens` leaves no room for text beside the special tokens.
@@ -46,6 +47,7 @@ class Renderer:
         max_tokens: int,
         chat_template: str | None = None,
         add_special_tokens: bool = True,
+        known_tokens: int | None = None,
     ):
         special_tokens = tokenizer.num_special_tokens_to_add() if add_special_tokens else 0
         if max_tokens <= special_tokens:
@@ -58,6 +60,30 @@ class Renderer:
         self.max_tokens = max_tokens
         self.chat_template = chat_template
         self.add_special_tokens = add_special_tokens
+        self.known_tokens = known_tokens
+
+    def require_template(self) -> None:
+        """Find out before any work starts whether conversations can be rendered.
+
+        Raises:
+            ValueError: there is no chat template, it is no Jinja template, or it leaves the messages out.
+        """
+        from jinja2 import TemplateSyntaxError
+
+        texts = []
+        for content in ("Oi!", "Olá?"):
+            messages = [{"role": role, "content": content} for role in ("user", "assistant")]
+            try:
+                texts.append(self._apply_template(messages))
+            except Unscorable as error:
+                if isinstance(error.__cause__, TemplateSyntaxError):
+                    raise ValueError(f"chat_template: it is no Jinja template: {error.__cause__}") from error
+                return  # it may want a system turn, or other roles: documents will show
+        if texts[0] == texts[1]:
+            raise ValueError(
+                f"chat_template: it renders all messages alike, as {texts[0]!r:.80}; give the template that the "
+                "classifier was trained with."
+            )
 
     def encode(self, inputs: Sequence[Conversation | str | Unscorable]) -> list[TokenizedText | Unscorable]:
         """Tokenize conversations and plain texts.
@@ -110,12 +136,16 @@ class Renderer:
         encoded = self.tokenizer(
             texts, return_attention_mask=False, return_token_type_ids=False, **self.tokenizer_arguments
         )
-        return [
-            TokenizedText(ids, len(ids) >= self.max_tokens and self._overflows(encoded, index, texts[index]))
-            if ids
-            else Unscorable("no_tokens", "the tokenizer makes no token of the text")
-            for index, ids in enumerate(encoded["input_ids"])
-        ]
+        return [self._tokenized(encoded, index, texts[index]) for index in range(len(texts))]
+
+    def _tokenized(self, encoded: Any, index: int, text: str) -> TokenizedText | Unscorable:
+        ids = encoded["input_ids"][index]
+        if not ids:
+            return Unscorable("no_tokens", "the tokenizer makes no token of the text")
+        if self.known_tokens is not None and max(ids) >= self.known_tokens:
+            token = self.tokenizer.convert_ids_to_tokens(max(ids))
+            return Unscorable("unknown_token", f"the text has the token {token!r}, which the model does not know")
+        return TokenizedText(ids, len(ids) >= self.max_tokens and self._overflows(encoded, index, text))
 
     @property
     def tokenizer_arguments(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from loguru import logger
@@ -13,7 +13,7 @@ from datatrove_quality.config import Score, ScorerConfig, Unscorable
 from datatrove_quality.conversation import Conversation
 from datatrove_quality.devices import choose_device, default_tokens_per_batch
 from datatrove_quality.loading import find_model, load_weights
-from datatrove_quality.rendering import Renderer, TokenizedText
+from datatrove_quality.rendering import TokenizedText
 
 
 Input = Conversation | str | Unscorable
@@ -62,7 +62,7 @@ class Scorer:
         found = find_model(config)
         self.config = config
         self.scale = found.scale
-        self.renderer = Renderer(found.tokenizer, found.max_tokens, config.chat_template, config.add_special_tokens)
+        self.renderer = found.renderer
         self.tokens_per_batch = config.tokens_per_batch or default_tokens_per_batch(device)
         self.model = load_weights(config, found, device)
         packed = is_packable(self.model)
@@ -79,10 +79,10 @@ class Scorer:
             f"Loaded {config.model} ({type(self.model).__name__}, {self.model.num_parameters():,} parameters, "
             f"{self.model.dtype}) on {device} in {time.perf_counter() - started:.1f} s; "
             f"attention: {kernel_name(self.model) if packed else own_attention}; "
-            f"max_tokens={found.max_tokens}, tokens_per_batch={self.tokens_per_batch}"
+            f"max_tokens={self.renderer.max_tokens}, tokens_per_batch={self.tokens_per_batch}"
         )
 
-    def score(self, inputs: Sequence[Conversation | str]) -> list[Score]:
+    def score(self, inputs: Iterable[Conversation | str]) -> list[Score]:
         """Score conversations (lists of messages) or plain texts.
 
         Args:
@@ -94,7 +94,8 @@ class Scorer:
         Raises:
             Unscorable: an input cannot be scored; the message names its index.
         """
-        if isinstance(inputs, str) or (inputs and isinstance(inputs[0], dict)):
+        inputs = inputs if isinstance(inputs, str) else list(inputs)
+        if isinstance(inputs, str) or any(isinstance(item, dict) for item in inputs):
             raise ValueError("inputs: give a list of conversations or texts; a single one goes into a list of one.")
         scores: list[Score] = []
         for result in self.stream(inputs):

@@ -20,7 +20,7 @@ from datatrove.executor import LocalPipelineExecutor
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from inputs import Inputs, find_inputs, path_in
-from run_record import claim_output
+from run_record import WRITTEN, claim_output
 from summary import Summary
 
 from datatrove_quality import (
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+# A task costs some files and a copy of the pipeline; more files than this share tasks.
+MOST_TASKS = 1_000
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 CARD_MODEL = "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier"
 DEMO = {"input": EXAMPLES / "conversations.jsonl", "model": EXAMPLES / "demo-classifier", "min_score": 3.5}
@@ -58,20 +61,20 @@ def main(arguments: list[str] | None = None) -> None:
     output = get_datafolder(options.output)
     refuse_overlap(inputs, output)
 
-    adapter = TextAdapter(options.text) if options.text else conversation_adapter(options)
+    adapter = row_adapter(options)
     scorer = scorer_config(options)
     choose_device(scorer.device)
-    find_model(scorer)
+    model = find_model(scorer)
+    if options.text is None:
+        model.renderer.require_template()
     build = scores_pipeline if options.scores_only else filter_pipeline
     pipeline = build(options, inputs, output, adapter, scorer)
     refuse_wrong_schema(inputs, adapter)
 
-    tasks = options.tasks or len(inputs.sizes)
-    folders = ("scores",) if options.scores_only else ("kept", "excluded")
-    resumed = claim_output(output, what_decides_the_output(options, inputs, tasks), folders, options.overwrite)
-    if not resumed:
-        with output.open("logs/inputs.txt", "w") as file:
-            file.writelines(f"{path}\n" for path in inputs.sizes)
+    tasks = options.tasks or min(len(inputs.sizes), MOST_TASKS)
+    resumed = claim_output(output, what_decides_the_output(options, inputs, tasks), options.overwrite)
+    with output.open("logs/inputs.txt", "w") as file:
+        file.writelines(f"{path}\n" for path in inputs.sizes)
 
     workers = min(options.workers, tasks)
     if workers > 1:
@@ -84,6 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(summary.table(seconds=time.perf_counter() - started, resumed=resumed))
     if options.input == str(DEMO["input"]) and not options.scores_only:
         print_examples(output, options.prefix)
+    folders = ("scores",) if options.scores_only else ("kept", "excluded")
     print("Written to", ", ".join(path_in(output, name) for name in folders))
     if summary.documents and not summary.scored:
         sys.exit(f"No document could be scored. {summary.commonest_reason()}")
@@ -101,7 +105,7 @@ def filter_pipeline(
             min_score=options.min_score,
             max_score=options.max_score,
             prefix=options.prefix,
-            messages_key=None if options.text else "messages",
+            messages_key="messages" if options.text is None else None,
             unscorable=options.unscorable,
             exclusion_writer=inputs.writer(path_in(output, "excluded"), RowAdapter(), schema),
         ),
@@ -119,7 +123,7 @@ def scores_pipeline(
         QualityFilter(
             scorer,
             prefix=options.prefix,
-            messages_key=None if options.text else "messages",
+            messages_key="messages" if options.text is None else None,
             unscorable=options.unscorable or "keep",
         ),
         inputs.writer(path_in(output, "scores"), ScoresAdapter(options.prefix), schema),
@@ -133,8 +137,10 @@ def sidecar_schema() -> "pa.Schema":
     return pa.schema([("id", pa.string()), ("file_path", pa.string())])
 
 
-def conversation_adapter(options: argparse.Namespace) -> ConversationAdapter:
-    """The adapter for rows that hold conversations."""
+def row_adapter(options: argparse.Namespace) -> ConversationAdapter | TextAdapter:
+    """The adapter for the rows that the options describe."""
+    if options.text is not None:
+        return TextAdapter(options.text, id_key=options.id_key)
     return ConversationAdapter(schema=options.schema, messages_key=options.messages_key, id_key=options.id_key)
 
 
@@ -171,10 +177,19 @@ def what_decides_the_output(options: argparse.Namespace, inputs: Inputs, tasks: 
 
 
 def refuse_overlap(inputs: Inputs, output: DataFolder) -> None:
-    """Refuse an output folder that is the input folder, or lies in it and would be read by the next run."""
-    source, target = (path_in(folder, "").rstrip("/") + "/" for folder in (inputs.folder, output))
+    """Refuse an output folder that the next run would read, or an input that this run would overwrite."""
+    source, target = (real_path(folder) for folder in (inputs.folder, output))
     if source == target or (inputs.searched and target.startswith(source)):
         raise ValueError(f"--output {target} is or lies in the input folder {source}: give a folder outside of it.")
+    written = tuple(f"{target}{name}/" for name in WRITTEN)
+    if any(f"{source}{path}".startswith(written) for path in inputs.sizes):
+        raise ValueError(f"INPUT {source} is the output of a run into {target}: give another --output.")
+
+
+def real_path(folder: DataFolder) -> str:
+    """A folder's path or address with a slash at its end, and without symbolic links."""
+    path = path_in(folder, "")
+    return (os.path.realpath(path) if folder.is_local() else path).rstrip("/") + "/"
 
 
 def refuse_wrong_schema(inputs: Inputs, adapter: Callable) -> None:
@@ -219,7 +234,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     run = parser.add_argument_group("run")
     run.add_argument("--tasks", type=positive, metavar="N", help="parts that resume one by one (default: files)")
     run.add_argument("--workers", type=positive, default=1, metavar="N", help="tasks at a time (default: 1)")
-    run.add_argument("--limit", type=int, default=-1, metavar="N", help="at most N documents per task")
+    run.add_argument("--limit", type=positive, default=-1, metavar="N", help="at most N documents per task")
     run.add_argument("--overwrite", action="store_true", help="delete an earlier run's output in DIR")
     options = parser.parse_args(arguments)
     if options.input is None:
@@ -228,6 +243,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--output DIR is needed: where are the results to go?")
     if options.scores_only and not (options.min_score is None and options.max_score is None):
         parser.error("--scores-only drops nothing: leave --min-score and --max-score away.")
+    if options.scores_only and options.unscorable == "drop":
+        parser.error("--scores-only writes a row for each row: --unscorable drop does not go with it.")
+    if options.text is not None and (options.schema != "auto" or options.messages_key):
+        parser.error("--text scores plain text: --schema and --messages-key do not go with it.")
     options.model = options.model or CARD_MODEL
     return options
 
@@ -268,5 +287,5 @@ def read_text(path: str) -> str:
 if __name__ == "__main__":
     try:
         main()
-    except ValueError as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")

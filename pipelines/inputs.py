@@ -13,6 +13,7 @@ from datatrove.pipeline.readers.base import BaseDiskReader
 from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
 from datatrove.pipeline.writers.disk_base import DiskWriter
 from fsspec.core import has_magic, url_to_fs
+from loguru import logger
 
 from datatrove_quality import ConversationJsonlReader
 
@@ -83,12 +84,14 @@ class Inputs:
         with ThreadPoolExecutor(16) as pool:
             schemas = list(pool.map(self._read_schema, self.sizes))
         try:
-            return pa.unify_schemas(schemas, promote_options="permissive")
+            schema = pa.unify_schemas(schemas, promote_options="permissive")
+            _refuse_rounding(schemas, schema)
         except pa.ArrowException as error:
             raise ValueError(
                 f"The Parquet files in {self.folder.path} disagree about a column: {error}. Filter those that agree "
                 "together, by a glob, or rewrite the others."
             ) from error
+        return schema.with_metadata(schemas[0].metadata)
 
     def sample(self, adapter: Callable, count: int) -> list[Document]:
         """The first documents of the first file."""
@@ -115,6 +118,16 @@ class Inputs:
         return cast("Codec | None", {"uncompressed": None, "lz4_raw": "lz4"}.get(codec, codec))
 
 
+def _refuse_rounding(schemas: "list[pa.Schema]", merged: "pa.Schema") -> None:
+    """Whole numbers in one file and floating-point ones in another would come back changed, or not at all."""
+    import pyarrow as pa
+
+    for field in merged:
+        types = {schema.field(field.name).type for schema in schemas if field.name in schema.names}
+        if any(map(pa.types.is_integer, types)) and any(map(pa.types.is_floating, types)):
+            raise pa.ArrowTypeError(f"Field {field.name} is one of {', '.join(sorted(map(str, types)))}")
+
+
 def path_in(folder: DataFolder, name: str) -> str:
     """The whole path or address of something in a folder."""
     return str(folder.resolve_paths(name))
@@ -130,11 +143,18 @@ def find_inputs(source: str) -> Inputs:
         ValueError: there is no such file, or the files are of two formats.
     """
     folder, paths, searched = _matching(source)
-    endings = {path: next((ending for ending in ENDINGS if path.endswith(ending)), None) for path in paths}
+    endings = {path: _ending(path) for path in paths}
     known = sorted(path for path, ending in endings.items() if ending)
+    others = sorted(path for path, ending in endings.items() if not ending)
     if not known:
-        others = f"{len(paths)} others were found"
-        raise ValueError(f"INPUT {source}: no file here ends in {', '.join(ENDINGS)}; {others}.")
+        raise ValueError(
+            f"INPUT {source}: no file here ends in {', '.join(ENDINGS)}; {len(others)} others were found."
+        )
+    if others:
+        logger.warning(
+            f"{len(others)} files are NOT read, for their names end in none of {', '.join(ENDINGS)}: {others[:5]} "
+            "(a link to a folder is not followed: give its target as INPUT)"
+        )
     formats = {endings[path] for path in known}
     if PARQUET in formats and len(formats) > 1:
         raise ValueError(
@@ -146,17 +166,21 @@ def find_inputs(source: str) -> Inputs:
     return Inputs(folder, sizes, str(ending), searched)
 
 
+def _ending(path: str) -> str | None:
+    return next((ending for ending in ENDINGS if path.lower().endswith(ending)), None)
+
+
 def _matching(source: str) -> tuple[DataFolder, list[str], bool]:
-    if has_magic(source):
-        plain = source[: min(source.find(sign) for sign in "*?[" if sign in source)]
-        parent, _, _ = plain.rpartition("/")
-        folder = get_datafolder(parent or ("/" if source.startswith("/") else "."))
-        return folder, folder.list_files(glob_pattern=source[len(parent) :].lstrip("/")), "**" in source
     filesystem, path = url_to_fs(source)
     if filesystem.isfile(path):
         parent, _, name = path.rpartition("/")
         return DataFolder(parent or "/", fs=filesystem), [name], False
-    if not filesystem.isdir(path):
+    if filesystem.isdir(path):
+        folder = get_datafolder(source)
+        return folder, folder.list_files(), True
+    if not has_magic(source):
         raise ValueError(f"INPUT {source}: there is no such file or folder.")
-    folder = get_datafolder(source)
-    return folder, folder.list_files(), True
+    plain = source[: min(source.find(sign) for sign in "*?[" if sign in source)]
+    parent, _, _ = plain.rpartition("/")
+    folder = get_datafolder(parent or ("/" if source.startswith("/") else "."))
+    return folder, folder.list_files(glob_pattern=source[len(parent) :].lstrip("/")), "**" in source

@@ -8,14 +8,17 @@ from datatrove.io import DataFolder
 
 RECORD = "logs/run.json"
 
+# All that a run may write, beside what DataTrove rewrites in `logs`. What marks tasks as done is deleted first: a run
+# that is killed meanwhile must not look finished.
+WRITTEN = ("logs/completions", "logs/stats", "logs/logs", "kept", "excluded", "scores")
 
-def claim_output(output: DataFolder, asked: dict[str, Any], folders: tuple[str, ...], overwrite: bool) -> bool:
+
+def claim_output(output: DataFolder, asked: dict[str, Any], overwrite: bool) -> bool:
     """Make an output folder this run's own.
 
     Args:
         output: the run's folder.
         asked: all that decides what the run writes; JSON values only.
-        folders: the names of the folders that the run writes beside `logs`.
         overwrite: delete what another run of this script wrote there.
 
     Returns:
@@ -25,19 +28,18 @@ def claim_output(output: DataFolder, asked: dict[str, Any], folders: tuple[str, 
         ValueError: the folder holds a run that was asked something else, or files that no run recorded.
     """
     asked = json.loads(json.dumps(asked))  # as it will be read back
-    if not output.isfile(RECORD):
-        taken = [name for name in (*folders, "logs") if output.isdir(name) and output.list_files(name)]
-        if taken:
-            raise ValueError(
-                f"--output {output.path}: {', '.join(taken)} holds files that no run of this script recorded. "
-                "Give another folder, or move them away."
-            )
-    elif not overwrite:
+    taken = [name for name in WRITTEN if output.isdir(name) and output.list_files(name)]
+    recorded = output.isfile(RECORD)
+    if taken and not recorded:
+        raise ValueError(
+            f"--output {output.path}: {', '.join(taken)} holds files that no run of this script recorded. "
+            "Give another folder, or move them away."
+        )
+    if recorded and not overwrite:
         _require_same(output, asked)
         return True
-    for name in (*folders, "logs"):
-        if output.isdir(name):
-            output.rm(name, recursive=True)
+    for name in taken:
+        output.rm(name, recursive=True)
     with output.open(RECORD, "w") as file:
         json.dump(asked, file, indent=2, ensure_ascii=False)
     return False

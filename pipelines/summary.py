@@ -47,7 +47,7 @@ class Summary:
 
     def commonest_reason(self) -> str:
         """Why most of the documents without a score have none."""
-        reason, count = Counter(self._named("unscorable_")).most_common(1)[0]
+        reason, count = max(self._named("unscorable_"), key=lambda named: named[1])
         return f"{count:,} of {self.documents:,} documents: {reason}; see their error column for the details."
 
     def table(self, seconds: float, resumed: bool) -> str:

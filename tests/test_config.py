@@ -144,3 +144,9 @@ def test_unscorable_crosses_processes():
     for copied in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert isinstance(copied, ValueError)
         assert (copied.reason, str(copied)) == ("template_error", "what was found")
+
+
+def test_an_offset_that_is_no_whole_number_stays_on_the_scale():
+    """Whatever the offset, an int_score lies between low and high."""
+    scale = ScoreScale(offset=0.5, low=1, high=5)
+    assert {scale.int_score(logit / 4) for logit in range(-20, 40)} <= {1, 2, 3, 4, 5}

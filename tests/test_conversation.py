@@ -820,3 +820,12 @@ def test_import_is_light() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_removed_entry_of_nested_metadata_stays_removed() -> None:
+    """A score of an earlier run that a filter has taken away does not come back inside the column `metadata`."""
+    document = adapt({"id": "a", "metadata": {"messages": TURNS, "quality_score": 4.9, "source": "s"}})
+    del document.metadata["quality_score"]
+    document.metadata["quality_error"] = "no_tokens: none"
+    row = RowAdapter()(None, document)
+    assert row == {"id": "a", "metadata": {"messages": TURNS, "source": "s"}, "quality_error": "no_tokens: none"}

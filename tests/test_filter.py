@@ -1,6 +1,7 @@
 """`QualityFilter` in real pipelines: every document goes out of one door, with its score or the reason why not."""
 
 import copy
+import dataclasses
 import gzip
 import json
 import os
@@ -605,3 +606,50 @@ def test_a_wrong_model_stops_the_task_with_advice(tmp_path):
     with pytest.raises(ValueError, match="There is no folder /nowhere/model"):
         LocalPipelineExecutor(steps, tasks=1, workers=1, logging_dir=str(tmp_path / "logs")).run()
     assert not os.path.exists(tmp_path / "logs" / "completions" / "00000")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [("not json", "invalid_json"), ('{"a": 1}', "not_a_list"), (None, None), (7, None), ({}, None)],
+)
+def test_a_string_in_the_metadata_is_never_scored_as_text(config, value, reason):
+    """What another reader left under `messages` is a conversation, in JSON perhaps, or unscorable; never text."""
+    [kept] = QualityFilter(config).run([document(value)])
+    assert "quality_score" not in kept.metadata
+    assert reason is None or kept.metadata["quality_error"].startswith(f"{reason}: ")
+    listed, as_json = QualityFilter(config).run([document(TURNS), document(json.dumps(TURNS))])
+    assert listed.metadata["quality_score"] == pytest.approx(as_json.metadata["quality_score"], abs=5e-5)
+
+
+@pytest.mark.parametrize("text", [None, 7, TURNS])
+def test_text_that_is_no_string_is_unscorable(config, text):
+    """Scoring text scores strings only: a list there is no conversation, and None no crash."""
+    step = QualityFilter(config, messages_key=None, min_score=-100)
+    assert list(step.run([Document(text=text, id="x")])) == []
+    assert statistics(step)["dropped_unscorable_invalid_text"] == 1
+
+
+@pytest.mark.parametrize("value", ["My own words: nothing to do with it", 3, ["x"]])
+def test_a_column_named_conversation_error_is_not_ours(config, value):
+    """Only an error that one of our readers wrote keeps a document from being scored."""
+    [kept] = QualityFilter(config).run([document(TURNS, conversation_error=value)])
+    assert "quality_score" in kept.metadata
+
+
+def test_an_earlier_filter_reason_does_not_stay_on_kept_documents(config):
+    """A document that is kept now does not carry the reason for which an earlier run dropped it."""
+    [kept] = QualityFilter(config, min_score=-100).run([document(TURNS, filter_reason="below_min_score")])
+    assert "filter_reason" not in kept.metadata
+
+
+def test_a_prefix_that_hides_errors_is_refused(config):
+    """With the prefix "conversation" the error column would be the one that readers use."""
+    with pytest.raises(ValueError, match="prefix='conversation' cannot name score columns"):
+        QualityFilter(config, prefix="conversation")
+
+
+def test_advice_fits_the_reason(config):
+    """A template that refuses everything is not blamed on the schema."""
+    refusing = dataclasses.replace(config, chat_template="{{ raise_exception('no') }}")
+    with pytest.raises(ValueError, match=r"because of template_error\. Look at the error .* chat_template"):
+        list(QualityFilter(refusing).run(document(TURNS) for _ in range(1_000)))

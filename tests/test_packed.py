@@ -411,3 +411,24 @@ def test_a_long_sequence_through_blocks_of_queries(model_folder):
         (score,) = Scorer(ScorerConfig(model=str(folder), dtype="float32", device="cpu")).score([text])
     assert score.tokens > 300
     assert score.score == pytest.approx(Card(folder)(text).score, abs=1e-4)
+
+
+@pytest.mark.parametrize("block", [3, 8, 512])
+@pytest.mark.parametrize("options", [{}, {"softcap": 3.0}, {"sinks": torch.linspace(-1, 1, 4)}])
+@pytest.mark.parametrize("window", [None, 1, 5, 8])
+def test_blocks_of_queries_change_nothing(monkeypatch, block, options, window):
+    """A long sequence is computed in blocks that see only their window's keys: the result is that of one full mask."""
+    query, key, value, *_ = states(lengths=(21,))
+    terms = AttentionTerms(scale=0.3, window=window, **options)
+    boundaries = torch.tensor([0, 21], dtype=torch.int32)
+    monkeypatch.setattr(packed, "QUERY_BLOCK", block)
+    got = per_sequence_attention(query, key, value, boundaries, 21, terms)
+    key, value = (kept.repeat_interleave(2, 1).transpose(0, 1) for kept in (key, value))
+    products = query.transpose(0, 1) @ key.transpose(1, 2) * 0.3
+    if cap := options.get("softcap"):
+        products = cap * torch.tanh(products / cap)
+    back = torch.arange(21)[:, None] - torch.arange(21)[None]
+    products[:, (back < 0) | (back >= (window or 21))] = -torch.inf
+    sinks = options["sinks"].view(4, 1, 1).expand(4, 21, 1) if "sinks" in options else torch.empty(4, 21, 0)
+    weights = torch.cat([products, sinks], -1).softmax(-1)[..., :21]
+    torch.testing.assert_close(got, (weights @ value).transpose(0, 1), atol=1e-5, rtol=1e-5)

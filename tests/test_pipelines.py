@@ -1,5 +1,6 @@
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -304,3 +305,88 @@ def test_summary_adds_up_all_tasks():
     assert "5 documents/s, 450 tokens/s" in table
     assert "kept without a score" not in table
     assert [line.split() for line in table.splitlines() if line.startswith("dropped")] == [["dropped", "4", "40.0%"]]
+
+
+def test_a_second_pass_never_deletes_its_own_input(tmp_path, model):
+    """Filtering DIR/kept again into DIR is refused, with --overwrite too, and so is a way around by a link."""
+    write_jsonl(tmp_path / "in/a.jsonl", rows(5))
+    run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--min-score", -100)
+    before = read_rows(tmp_path / "out/kept")
+    with pytest.raises(ValueError, match="is the output of a run into"):
+        run(tmp_path / "out/kept", "--output", tmp_path / "out", "--model", model, "--overwrite")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    with pytest.raises(ValueError, match="is or lies in the input folder"):
+        run(tmp_path / "in", "--output", tmp_path / "link/out", "--model", model)
+    assert read_rows(tmp_path / "out/kept") == before and len(before) == 5
+
+
+def test_overwrite_leaves_nothing_of_the_other_mode(tmp_path, model):
+    """After --overwrite the folder holds the new run's output and no other."""
+    write_jsonl(tmp_path / "in/a.jsonl", rows(3))
+    run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
+    run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--scores-only", "--overwrite")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"scores", "logs"}
+
+
+@pytest.mark.parametrize("lost", ["kept", "logs/inputs.txt"])
+def test_killed_while_starting_the_next_run_is_whole(tmp_path, model, lost):
+    """Killed between the steps of claiming the folder, a run can be started again and ends with all rows."""
+    write_jsonl(tmp_path / "in/a.jsonl", rows(5))
+    arguments = (tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--min-score", -100)
+    run(*arguments)
+    shutil.rmtree(tmp_path / "out/logs/completions")  # what --overwrite deletes first
+    path = tmp_path / "out" / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    run(*arguments)
+    assert len(read_rows(tmp_path / "out/kept")) == 5
+
+
+def test_files_that_are_not_read_are_named(tmp_path, log):
+    """Endings count in any case; other files and links to folders are left out aloud."""
+    for name in ("a.jsonl", "b.JSONL", "sub/c.jsonl"):
+        write_jsonl(tmp_path / "in" / name, rows(1))
+    (tmp_path / "in/d.json").write_text("{}")
+    (tmp_path / "in/link").symlink_to(tmp_path / "in/sub")
+    assert list(inputs.find_inputs(str(tmp_path / "in")).sizes) == ["a.jsonl", "b.JSONL", "sub/c.jsonl"]
+    assert any("2 files are NOT read" in line and "d.json" in line and "'link'" in line for line in log)
+
+
+def test_a_folder_whose_name_looks_like_a_glob(tmp_path):
+    """What exists is taken as it stands; only what does not is read as a pattern."""
+    write_jsonl(tmp_path / "data [v1]/a.jsonl", rows(1))
+    assert list(inputs.find_inputs(str(tmp_path / "data [v1]")).sizes) == ["a.jsonl"]
+    assert list(inputs.find_inputs(str(tmp_path / "data [v1]/a.jsonl")).sizes) == ["a.jsonl"]
+
+
+def test_whole_and_broken_numbers_in_one_column_are_refused(tmp_path):
+    """A column of integers in one file and floats in another would come back rounded: said before any work."""
+    for name, value in (("a", 2**60 + 1), ("b", 0.5)):
+        pq.write_table(pa.table({"n": [value]}), tmp_path / f"{name}.parquet")
+    with pytest.raises(ValueError, match=r"disagree about a column.* n is one of double, int64"):
+        inputs.find_inputs(str(tmp_path)).parquet_schema()
+
+
+def test_text_takes_its_ids_from_the_column_that_is_named(tmp_path, model):
+    """A sidecar of plain text can be joined by its own ids; options that say nothing about text are refused."""
+    write_jsonl(tmp_path / "in/a.jsonl", [{"doc": f"d{i}", "body": f"Texto {i}."} for i in range(3)])
+    options = ("--text", "body", "--id-key", "doc", "--scores-only")
+    run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, *options)
+    assert [row["id"] for row in read_rows(tmp_path / "out/scores")] == ["d0", "d1", "d2"]
+    with pytest.raises(SystemExit):
+        run(tmp_path / "in", "--output", tmp_path / "other", "--model", model, "--text", "--schema", "alpaca")
+
+
+def test_a_template_file_that_is_none_is_refused_before_any_work(tmp_path, model):
+    """A README given as --chat-template would score every conversation alike."""
+    write_jsonl(tmp_path / "in/a.jsonl", rows(3))
+    template = tmp_path / "README.md"
+    template.write_text("{ not a template }")
+    with pytest.raises(ValueError, match="renders all messages alike"):
+        run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--chat-template", template)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_commonest_reason_is_the_commonest():
+    """The last word of a run without scores names the reason of most documents, and how many they are."""
+    counts = summary.Counter({"total": 3, "unscorable": 3, "unscorable_a": 1, "unscorable_b": 2})
+    assert summary.Summary(counts).commonest_reason().startswith("2 of 3 documents: b;")

@@ -207,3 +207,25 @@ def test_template_survives_any_message_key():
     """A message key named like a template's own variable changes nothing."""
     extra = [message | {"messages": "x", "tools": [1], "weight": 0.5} for message in TURNS]
     assert renderer(chat_template=CHATML).render(extra) == renderer().render(TURNS)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "template", "message"),
+    [
+        (encoder_tokenizer, None, "no chat template"),
+        (chatml_tokenizer, "{% for message in messages %}", "no Jinja template"),
+        (chatml_tokenizer, "# README {{ unrelated }}", "renders all messages alike"),
+    ],
+)
+def test_a_template_that_cannot_be_right_is_refused(tokenizer, template, message):
+    """A missing or broken template, or a file that is none, is found before any work."""
+    with pytest.raises(ValueError, match=message):
+        renderer(tokenizer(), chat_template=template).require_template()
+
+
+@pytest.mark.parametrize(
+    "template", [None, "{{ messages[-1].content }}", "{{ raise_exception('wants a system turn') }}"]
+)
+def test_a_template_that_may_be_right_passes(template):
+    """A template may leave parts out, or refuse the probe: documents will show."""
+    renderer(chat_template=template).require_template()

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from tiny_models import (
+    DECODER,
     DECODERS,
     ENCODERS,
     Card,
@@ -491,12 +492,20 @@ def test_missing_tokenizer_files(model_folder, tmp_path):
 
 
 def test_tokenizer_of_another_model(model_folder, tmp_path):
-    """A tokenizer with more tokens than the model has embeddings belongs to another model."""
+    """A tokenizer whose vocabulary is larger than the model's embeddings belongs to another model."""
+    folder = save_model(tmp_path / "m", "qwen3", chatml_tokenizer(), vocab_size=300, **DECODER)
+    refused(config_of(folder), "do not belong together")
+
+
+def test_added_tokens_without_embeddings(model_folder, tmp_path):
+    """Tokens that were only added to a tokenizer (Gemma 3's for images) cost the texts that have them, no more."""
     folder = edited(model_folder("qwen3"), tmp_path / "m")
     tokenizer = chatml_tokenizer()
-    tokenizer.add_tokens([f"extra-{number}" for number in range(10)])
+    tokenizer.add_tokens(["<image>"])
     tokenizer.save_pretrained(folder)
-    refused(config_of(folder), "do not belong together")
+    with_image, without = list(Scorer(config_of(folder)).stream(["Veja <image> aqui.", "Veja aqui."]))
+    assert with_image.reason == "unknown_token" and "<image>" in str(with_image)
+    assert without == Scorer(config_of(model_folder("qwen3"))).score(["Veja aqui."])[0]
 
 
 def test_encoder_without_pad_token(tmp_path):

@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -120,6 +120,13 @@ class ScorerConfig:
     device: str = "auto"
     trust_remote_code: bool = False
     self_check: bool = True
+
+    def __new__(cls, **values: object) -> "ScorerConfig":
+        """Refuse an unknown field as a user's mistake like any other: with a ValueError that says what there is."""
+        known = [field.name for field in fields(cls)]
+        if unknown := [name for name in values if name not in known]:
+            raise ValueError(f"{unknown[0]}={values[unknown[0]]!r}: there is no such field; give {', '.join(known)}.")
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         # A path object is welcome; as a string it hashes, pickles and prints in executor.json like any other.

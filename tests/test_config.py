@@ -104,7 +104,7 @@ def test_unhashable_values_are_refused_as_values():
 
 def test_unknown_keyword_is_refused():
     """A misspelt parameter is an error, never dropped."""
-    with pytest.raises(ValueError, match="max_token.*there is no such field"):
+    with pytest.raises(ValueError, match=r"max_token.*there is no such field"):
         ScorerConfig(model="org/name", max_token=5)
 
 

@@ -1,5 +1,6 @@
 """The values that scoring starts from and ends in: frozen, validated, hashable, free of torch."""
 
+import inspect
 import math
 import re
 from dataclasses import dataclass, fields
@@ -156,6 +157,11 @@ class ScorerConfig:
             raise ValueError(
                 f"chat_template={template!r:.80}: give the text of a Jinja template, not a file's name, or None."
             )
+
+
+# What help() and editors show, which would else be the signature of `__new__`.
+_own = inspect.signature(ScorerConfig.__init__)
+setattr(ScorerConfig, "__signature__", _own.replace(parameters=list(_own.parameters.values())[1:]))  # noqa: B010
 
 
 def _require_number(name: str, value: object) -> None:

@@ -724,7 +724,8 @@ class RowAdapter:
             nested = _nested_metadata(kept) or {}
             removed = nested.keys() - metadata.keys() - RESERVED
             if removed:  # as a filter removes the score of an earlier run
-                kept["metadata"] = {name: value for name, value in nested.items() if name not in removed}
+                left = {name: value for name, value in nested.items() if name not in removed}
+                kept["metadata"] = _json_text(left) if isinstance(kept["metadata"], str) else left
             found = metadata | {"text": document.text, "id": document.id} | kept
             row = {name: found[name] for name in source["columns"] if name in found}
             row |= _added(metadata, {*source["columns"]}, nested)

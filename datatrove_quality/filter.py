@@ -186,8 +186,10 @@ class QualityFilter(BaseFilter):
         if isinstance(error, str) and error_reason(error) in REASONS:
             return Unscorable(error_reason(error), error.partition(": ")[2])
         if self.messages_key is None:
-            kind = type(doc.text).__name__
-            return doc.text if kind == "str" else Unscorable("invalid_text", f"the document's text is of type {kind}")
+            text: object = doc.text
+            if isinstance(text, str):
+                return text
+            return Unscorable("invalid_text", f"the document's text is of type {type(text).__name__}")
         if self.messages_key not in doc.metadata:
             return Unscorable(
                 "missing_messages",

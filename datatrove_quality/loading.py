@@ -61,6 +61,7 @@ def find_model(config: ScorerConfig) -> FoundModel:
     embeddings = _num_embeddings(skeleton)
     known_tokens = embeddings if max(tokenizer.get_vocab().values()) >= embeddings else None
     renderer = Renderer(tokenizer, max_tokens, config.chat_template, config.add_special_tokens, known_tokens)
+    renderer.require_known_tokens([SAMPLE_TEXT])
     return FoundModel(model_config, renderer, _scale(config, model_config))
 
 

@@ -84,6 +84,22 @@ class Renderer:
                 f"chat_template: it renders all messages alike, as {texts[0]!r:.80}; give the template that the "
                 "classifier was trained with."
             )
+        self.require_known_tokens(texts)
+
+    def require_known_tokens(self, texts: list[str]) -> None:
+        """Find out before any work starts whether tokens that stand in every text are known to the model.
+
+        Args:
+            texts: rendered texts without special tokens of their own.
+
+        Raises:
+            ValueError: the template or the tokenizer adds a token for which the model has no embedding.
+        """
+        for result in self._tokenize(texts):
+            if isinstance(result, Unscorable) and result.reason == "unknown_token":
+                raise ValueError(
+                    f"{result}: tokenizer and model do not belong together, or the embeddings were not resized."
+                )
 
     def encode(self, inputs: Sequence[Conversation | str | Unscorable]) -> list[TokenizedText | Unscorable]:
         """Tokenize conversations and plain texts.

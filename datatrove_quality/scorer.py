@@ -94,8 +94,8 @@ class Scorer:
         Raises:
             Unscorable: an input cannot be scored; the message names its index.
         """
-        inputs = inputs if isinstance(inputs, str) else list(inputs)
-        if isinstance(inputs, str) or any(isinstance(item, dict) for item in inputs):
+        inputs = inputs if isinstance(inputs, str | dict) else list(inputs)
+        if isinstance(inputs, str | dict) or any(isinstance(item, dict) for item in inputs):
             raise ValueError("inputs: give a list of conversations or texts; a single one goes into a list of one.")
         scores: list[Score] = []
         for result in self.stream(inputs):

@@ -182,7 +182,8 @@ def refuse_overlap(inputs: Inputs, output: DataFolder) -> None:
     if source == target or (inputs.searched and target.startswith(source)):
         raise ValueError(f"--output {target} is or lies in the input folder {source}: give a folder outside of it.")
     written = tuple(f"{target}{name}/" for name in WRITTEN)
-    if any(f"{source}{path}".startswith(written) for path in inputs.sizes):
+    files = (path_in(inputs.folder, path) for path in inputs.sizes)
+    if any((os.path.realpath(file) if inputs.folder.is_local() else file).startswith(written) for file in files):
         raise ValueError(f"INPUT {source} is the output of a run into {target}: give another --output.")
 
 

@@ -85,7 +85,7 @@ class Inputs:
             schemas = list(pool.map(self._read_schema, self.sizes))
         try:
             schema = pa.unify_schemas(schemas, promote_options="permissive")
-            _refuse_rounding(schemas, schema)
+            _refuse_loss(schemas, schema)
         except pa.ArrowException as error:
             raise ValueError(
                 f"The Parquet files in {self.folder.path} disagree about a column: {error}. Filter those that agree "
@@ -118,14 +118,38 @@ class Inputs:
         return cast("Codec | None", {"uncompressed": None, "lz4_raw": "lz4"}.get(codec, codec))
 
 
-def _refuse_rounding(schemas: "list[pa.Schema]", merged: "pa.Schema") -> None:
-    """Whole numbers in one file and floating-point ones in another would come back changed, or not at all."""
+def _refuse_loss(schemas: "list[pa.Schema]", merged: "pa.Schema") -> None:
+    """Columns whose common type cannot hold every file's values, or would give them back changed, are an error."""
     import pyarrow as pa
 
-    for field in merged:
-        types = {schema.field(field.name).type for schema in schemas if field.name in schema.names}
-        if any(map(pa.types.is_integer, types)) and any(map(pa.types.is_floating, types)):
-            raise pa.ArrowTypeError(f"Field {field.name} is one of {', '.join(sorted(map(str, types)))}")
+    for schema in schemas:
+        for field in schema:
+            if not _holds(merged.field(field.name).type, field.type):
+                types = sorted({str(other.field(field.name).type) for other in schemas if field.name in other.names})
+                raise pa.ArrowTypeError(f"Field {field.name} is one of {', '.join(types)}")
+
+
+def _holds(wide: "pa.DataType", narrow: "pa.DataType") -> bool:
+    """Whether every value of a type comes back as it was from a wider one."""
+    from pyarrow import types
+
+    if narrow.equals(wide) or types.is_null(narrow):
+        return True
+    if types.is_struct(narrow) and types.is_struct(wide):
+        fields = (narrow.field(index) for index in range(narrow.num_fields))
+        return all(_holds(wide.field(field.name).type, field.type) for field in fields)
+    is_list = (types.is_list, types.is_large_list)
+    if any(check(narrow) for check in is_list) and any(check(wide) for check in is_list):
+        return _holds(wide.value_type, narrow.value_type)
+    kinds = (
+        (types.is_signed_integer,),
+        (types.is_unsigned_integer,),
+        (types.is_floating,),
+        (types.is_decimal,),
+        (types.is_string, types.is_large_string),
+        (types.is_binary, types.is_large_binary),
+    )
+    return any(any(check(narrow) for check in kind) and any(check(wide) for check in kind) for kind in kinds)
 
 
 def path_in(folder: DataFolder, name: str) -> str:

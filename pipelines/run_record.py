@@ -46,8 +46,13 @@ def claim_output(output: DataFolder, asked: dict[str, Any], overwrite: bool) -> 
 
 
 def _require_same(output: DataFolder, asked: dict[str, Any]) -> None:
-    with output.open(RECORD, "r") as file:
-        recorded = json.load(file)
+    try:
+        with output.open(RECORD, "r") as file:
+            recorded = dict(json.load(file))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ValueError(
+            f"--output {output.path}: its {RECORD} is damaged. Give another folder, or --overwrite to start anew."
+        ) from error
     differences = [
         f"  {name}: was {_shown(recorded.get(name))}, is now {_shown(asked.get(name))}"
         for name in {**recorded, **asked}

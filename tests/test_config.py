@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import inspect
 import pickle
 from pathlib import Path
 
@@ -150,3 +151,8 @@ def test_an_offset_that_is_no_whole_number_stays_on_the_scale():
     """Whatever the offset, an int_score lies between low and high."""
     scale = ScoreScale(offset=0.5, low=1, high=5)
     assert {scale.int_score(logit / 4) for logit in range(-20, 40)} <= {1, 2, 3, 4, 5}
+
+
+def test_the_signature_names_the_fields():
+    """help() and editors show what can be set."""
+    assert list(inspect.signature(ScorerConfig).parameters)[:3] == ["model", "revision", "dtype"]

@@ -829,3 +829,12 @@ def test_a_removed_entry_of_nested_metadata_stays_removed() -> None:
     document.metadata["quality_error"] = "no_tokens: none"
     row = RowAdapter()(None, document)
     assert row == {"id": "a", "metadata": {"messages": TURNS, "source": "s"}, "quality_error": "no_tokens: none"}
+
+
+def test_a_metadata_text_stays_a_text() -> None:
+    """A JSON string that loses an entry is still a JSON string, as its column's type demands."""
+    document = adapt(
+        {"metadata": '{"messages": null, "filter_reason": "x", "lang": "pt"}', "id": "a", "messages": TURNS}
+    )
+    del document.metadata["filter_reason"]
+    assert json.loads(RowAdapter()(None, document)["metadata"]) == {"messages": None, "lang": "pt"}

@@ -390,3 +390,55 @@ def test_the_commonest_reason_is_the_commonest():
     """The last word of a run without scores names the reason of most documents, and how many they are."""
     counts = summary.Counter({"total": 3, "unscorable": 3, "unscorable_a": 1, "unscorable_b": 2})
     assert summary.Summary(counts).commonest_reason().startswith("2 of 3 documents: b;")
+
+
+def test_an_input_that_links_into_the_output_is_refused(tmp_path, model):
+    """A link to a file of DIR/kept is that file: --overwrite does not delete it."""
+    write_jsonl(tmp_path / "in/a.jsonl", rows(3))
+    run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
+    (tmp_path / "in2").mkdir()
+    (tmp_path / "in2/a.jsonl").symlink_to(tmp_path / "out/kept/00000.jsonl")
+    with pytest.raises(ValueError, match="is the output of a run into"):
+        run(tmp_path / "in2", "--output", tmp_path / "out", "--model", model, "--overwrite")
+    assert len(read_rows(tmp_path / "out/kept")) == 3
+
+
+STRUCT = pa.struct([("a", pa.int64())])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "fits"),
+    [
+        (pa.int32(), pa.int64(), True),
+        (pa.null(), pa.string(), True),
+        (pa.string(), pa.large_string(), True),
+        (STRUCT, pa.struct([("a", pa.int32()), ("b", pa.string())]), True),
+        (pa.list_(STRUCT), pa.list_(pa.struct([("b", pa.string())])), True),
+        (pa.int64(), pa.float64(), False),
+        (pa.int64(), pa.uint64(), False),
+        (STRUCT, pa.struct([("a", pa.float64())]), False),
+        (pa.list_(pa.int64()), pa.list_(pa.float64()), False),
+        (pa.string(), pa.binary(), False),
+        (pa.timestamp("s"), pa.timestamp("ns"), False),
+    ],
+    ids=str,
+)
+def test_files_share_a_column_only_where_nothing_is_lost(tmp_path, first, second, fits):
+    """Two files' types of one column are merged where every value comes back as it was, and refused elsewhere."""
+    for name, kind in (("a", first), ("b", second)):
+        pq.write_table(pa.schema([("n", kind)]).empty_table(), tmp_path / f"{name}.parquet")
+    found = inputs.find_inputs(str(tmp_path))
+    if fits:
+        assert found.parquet_schema().names == ["n"]
+    else:
+        with pytest.raises(ValueError, match="disagree about a column"):
+            found.parquet_schema()
+
+
+def test_a_damaged_record_says_so(tmp_path, model):
+    """A run.json cut off by a kill is named, with the way out."""
+    write_jsonl(tmp_path / "in/a.jsonl", rows(3))
+    run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
+    (tmp_path / "out/logs/run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"run\.json is damaged"):
+        run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)

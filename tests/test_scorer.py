@@ -21,6 +21,7 @@ from tiny_models import (
     encoder_tokenizer,
     save_model,
 )
+from tokenizers.processors import TemplateProcessing
 
 from datatrove_quality import loading, packed, scorer
 from datatrove_quality.batching import padded_batches
@@ -495,6 +496,21 @@ def test_tokenizer_of_another_model(model_folder, tmp_path):
     """A tokenizer whose vocabulary is larger than the model's embeddings belongs to another model."""
     folder = save_model(tmp_path / "m", "qwen3", chatml_tokenizer(), vocab_size=300, **DECODER)
     refused(config_of(folder), "do not belong together")
+
+
+@pytest.mark.parametrize("template", [None, "<turn>{{ messages[0].content }}"])
+def test_tokens_in_every_text_must_be_known(model_folder, tmp_path, template):
+    """A BOS or a template's token without an embedding is refused before any work, not found in every document."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m")
+    tokenizer = chatml_tokenizer()
+    tokenizer.add_tokens(["<turn>"])
+    if template is None:
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<turn> $A", special_tokens=[("<turn>", tokenizer.convert_tokens_to_ids("<turn>"))]
+        )
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"<turn>.*do not belong together"):
+        find_model(config_of(folder, chat_template=template)).renderer.require_template()
 
 
 def test_added_tokens_without_embeddings(model_folder, tmp_path):

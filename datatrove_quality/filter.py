@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import chain
-from os import PathLike
+from os import PathLike, fspath
 from typing import Literal, TypeVar, cast
 
 from datatrove.data import Document, DocumentsPipeline
@@ -25,7 +25,9 @@ from datatrove_quality.conversation import (
     error_reason,
     parse_conversation,
 )
-from datatrove_quality.scorer import Input, load_scorer
+from datatrove_quality.rendering import Renderer
+from datatrove_quality.scorer import Input, Scorer, StoredScore, find_scorer
+from datatrove_quality.store import ScoreStore, check_folder
 
 
 T = TypeVar("T")
@@ -51,6 +53,10 @@ class QualityFilter(BaseFilter):
         messages_key: the metadata key that holds the conversation. None: score the document's text.
         unscorable: "drop", "keep" or "raise". None: "keep" when annotating, "drop" when filtering.
         exclusion_writer: gets the dropped documents.
+        checkpoints_dir: keep every score here as soon as it is computed, so that a task that starts again computes
+            only what is missing, and no text twice. A path or an fsspec address. None: keep nothing.
+        special_tokens: "allow" or "reject" documents in whose messages a control token such as "<|im_end|>" is spelled
+            out, with which a message can fake turns.
 
     Raises:
         ValueError: an argument is not one of those above; names the field, the value and the fix.
@@ -67,6 +73,8 @@ class QualityFilter(BaseFilter):
         messages_key: str | None = "messages",
         unscorable: Literal["drop", "keep", "raise"] | None = None,
         exclusion_writer: DiskWriter | None = None,
+        checkpoints_dir: str | PathLike[str] | None = None,
+        special_tokens: Literal["allow", "reject"] = "allow",
     ):
         super().__init__(exclusion_writer)  # type: ignore[arg-type]  # None is its default
         self.scorer = ScorerConfig(model=str(scorer)) if isinstance(scorer, str | PathLike) else scorer
@@ -76,6 +84,8 @@ class QualityFilter(BaseFilter):
         self.messages_key = messages_key
         annotates = min_score is None and max_score is None
         self.unscorable = unscorable if unscorable is not None else ("keep" if annotates else "drop")
+        self.checkpoints_dir = fspath(checkpoints_dir) if isinstance(checkpoints_dir, PathLike) else checkpoints_dir
+        self.special_tokens = special_tokens
         self._check_arguments()
 
     def _check_arguments(self) -> None:
@@ -93,6 +103,10 @@ class QualityFilter(BaseFilter):
             raise ValueError(f"messages_key={self.messages_key!r}: give a metadata key, or None to score the text.")
         if self.unscorable not in ("drop", "keep", "raise"):
             raise ValueError(f"unscorable={self.unscorable!r}: give 'drop', 'keep', 'raise' or None.")
+        if self.special_tokens not in ("allow", "reject"):
+            raise ValueError(f"special_tokens={self.special_tokens!r}: give 'allow' or 'reject'.")
+        if self.checkpoints_dir is not None:
+            check_folder(self.checkpoints_dir)
         if self.exclusion_writer is not None and not callable(getattr(self.exclusion_writer, "write", None)):
             raise ValueError(f"exclusion_writer={self.exclusion_writer!r}: give a DataTrove writer, or None.")
         if isinstance(self.exclusion_writer, ParquetWriter) and self.exclusion_writer.schema is None:
@@ -117,10 +131,13 @@ class QualityFilter(BaseFilter):
         Raises:
             ValueError: the model cannot be loaded; none of the first 1,000 documents can be scored; or, with
                 `unscorable="raise"`, a document cannot.
+            RuntimeError: at the end, a document that came in has not gone out of exactly one door.
         """
         # The same step runs several ranks in a row under SLURM's tasks_per_job: each counts from zero.
         self.stats = Stats(str(self))
-        yield from super().run(cast(DocumentsPipeline, self._scored(data)), rank, world_size)
+        self._received = 0
+        yield from super().run(cast(DocumentsPipeline, self._scored(data, rank)), rank, world_size)
+        self._require_all_accounted()
 
     def track_time(self, unit: str | None = None) -> contextlib.AbstractContextManager:
         """No timing around the decision, which takes a microsecond: `_scored` times what comes before it."""
@@ -138,7 +155,19 @@ class QualityFilter(BaseFilter):
             return False, "above_max_score"
         return True
 
-    def _scored(self, data: Iterable[Document] | None) -> Iterator[Document]:
+    def _require_all_accounted(self) -> None:
+        """Documents in = kept + dropped by score + unscorable, or the run must not look finished."""
+        counts = {name: self.stats[name].total for name in self.stats.stats}
+        total, scored, unscorable = (int(counts.get(name, 0)) for name in ("total", "scored", "unscorable"))
+        doors = sum(int(counts.get(name, 0)) for name in ("forwarded", "dropped"))
+        if not self._received == total == doors == scored + unscorable:
+            raise RuntimeError(
+                f"{self._received} documents came in, {total} went out, {doors} of them kept or dropped, {scored} "
+                f"scored and {unscorable} unscorable: these should agree, so a document was lost or counted twice. Do "
+                "not use this task's output, and report it."
+            )
+
+    def _scored(self, data: Iterable[Document] | None, rank: int) -> Iterator[Document]:
         """The documents in their order, each with its score or error in its metadata; holds what the scorer holds."""
         held: deque[Document] = deque()
         upstream, scoring = _Clock(), _Clock()
@@ -146,11 +175,12 @@ class QualityFilter(BaseFilter):
 
         def inputs() -> Iterator[Input]:
             for doc in upstream.timed(data or ()):
+                self._received += 1
                 held.append(doc)
                 yield self._input(doc)
 
         reasons: Counter[str] = Counter()
-        for count, result in enumerate(scoring.timed(self._results(inputs())), start=1):
+        for count, result in enumerate(scoring.timed(self._results(inputs(), rank)), start=1):
             doc = held.popleft()
             self._annotate(doc, result)
             self._count(result)
@@ -166,18 +196,36 @@ class QualityFilter(BaseFilter):
         if reasons and not self.stats["scored"].n:
             logger.error(f"None of the task's {reasons.total()} documents could be scored: {_advice(reasons)}")
 
-    def _results(self, inputs: Iterator[Input]) -> Iterator[Score | Unscorable]:
-        """A score or error per input; the model is loaded when there is a first document that it must see."""
+    def _results(self, inputs: Iterator[Input], rank: int) -> Iterator[Score | Unscorable]:
+        """A score or error per input; the model is found when there is a first document that it must see."""
         for item in inputs:
             if isinstance(item, Unscorable):
                 yield item
                 continue
-            scorer = load_scorer(self.scorer)
+            scorer = find_scorer(self.scorer)
             if self.messages_key is not None:
                 scorer.renderer.require_template()
             if self.scorer.scale is None:
                 self._warn_of_bounds_outside(scorer.scale)
-            yield from scorer.stream(chain([item], inputs))
+            checked = self._without_control_tokens(chain([item], inputs), scorer.renderer)
+            with self._store(scorer, rank) as store:
+                yield from scorer.stream(checked, store)
+
+    def _store(self, scorer: Scorer, rank: int) -> contextlib.AbstractContextManager[ScoreStore | None]:
+        if self.checkpoints_dir is None:
+            return contextlib.nullcontext()
+        return ScoreStore(self.checkpoints_dir, scorer.fingerprint, rank)
+
+    def _without_control_tokens(self, inputs: Iterator[Input], renderer: Renderer) -> Iterator[Input]:
+        """Count, and reject if asked to, what spells out a token that only a template or tokenizer should add."""
+        for item in inputs:
+            token = None if isinstance(item, Unscorable) else renderer.control_token_in(item)
+            if token is not None:
+                self.stat_update("special_tokens")
+            if token is None or self.special_tokens == "allow":
+                yield item
+            else:
+                yield Unscorable("special_tokens", f"the text spells out the control token {token!r}")
 
     def _input(self, doc: Document) -> Input:
         """What of a document is scored, or why nothing is."""
@@ -223,6 +271,8 @@ class QualityFilter(BaseFilter):
             self.stat_update("unscorable", f"unscorable_{result.reason}")
             return
         self.stat_update("scored", f"int_score_{result.int_score}")
+        if isinstance(result, StoredScore):
+            self.stat_update("from_store")
         self.stat_update("tokens", value=result.tokens)
         self.stat_update("score", value=result.score)  # type: ignore[arg-type]  # takes any number
         if result.truncated:

@@ -65,6 +65,19 @@ def find_model(config: ScorerConfig) -> FoundModel:
     return FoundModel(model_config, renderer, _scale(config, model_config))
 
 
+def computing_dtype(config: ScorerConfig, found: FoundModel, device: "torch.device") -> str | None:
+    """What the classifier will compute in on a device, such as "float32"; None: only its weights say."""
+    import torch
+
+    if config.dtype != "auto":
+        return config.dtype
+    stored = found.config.dtype
+    stored = getattr(torch, stored, None) if isinstance(stored, str) else stored
+    if stored is None:
+        return None
+    return str(stored if native_dtype(device, stored) else torch.float32).removeprefix("torch.")
+
+
 def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device") -> "PreTrainedModel":
     """The classifier with all its weights, in the dtype asked for, on the device, for inference only.
 

@@ -1,7 +1,9 @@
 """A conversation in, token ids out: chat template, tokenization, truncation, as the model card's example does them."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.config import Unscorable
@@ -95,7 +97,7 @@ class Renderer:
         Raises:
             ValueError: the template or the tokenizer adds a token for which the model has no embedding.
         """
-        for result in self._tokenize(texts):
+        for result in self.tokenize(texts):
             if isinstance(result, Unscorable) and result.reason == "unknown_token":
                 raise ValueError(
                     f"{result}: tokenizer and model do not belong together, or the embeddings were not resized."
@@ -114,8 +116,33 @@ class Renderer:
             ValueError: a conversation is given and there is no chat template.
         """
         texts = [self.render(item) for item in inputs]
-        tokenized = iter(self._tokenize([text for text in texts if isinstance(text, str)]))
+        tokenized = iter(self.tokenize([text for text in texts if isinstance(text, str)]))
         return [next(tokenized) if isinstance(text, str) else text for text in texts]
+
+    def control_token_in(self, item: Conversation | str) -> str | None:
+        """A token that only templates and tokenizers should write, such as "<|im_end|>", spelled out in an input.
+
+        Args:
+            item: a conversation, whose messages are searched with all that they hold, or a text.
+
+        Returns:
+            The first token found; None: there is none, or the input is no conversation.
+        """
+        if self._control_tokens is None:
+            return None
+        try:
+            texts = [item] if isinstance(item, str) else strings_in(parse_conversation({"messages": item}))
+        except Unscorable:
+            return None
+        found = next(filter(None, map(self._control_tokens.search, texts)), None)
+        return found and found.group()
+
+    @cached_property
+    def _control_tokens(self) -> re.Pattern[str] | None:
+        added = self.tokenizer.added_tokens_decoder.values()
+        tokens = {*self.tokenizer.all_special_tokens, *(token.content for token in added if token.special)} - {""}
+        # The longest first: a token may begin with another.
+        return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))) if tokens else None
 
     def render(self, item: Conversation | str | Unscorable) -> str | Unscorable:
         """The text that stands for an input, or why there is none."""
@@ -146,7 +173,8 @@ class Renderer:
                 "template_error", f"the chat template refused the conversation: {error!s:.500}"
             ) from error
 
-    def _tokenize(self, texts: list[str]) -> list[TokenizedText | Unscorable]:
+    def tokenize(self, texts: list[str]) -> list[TokenizedText | Unscorable]:
+        """The tokens of rendered texts, cut at `max_tokens`, or why there are none."""
         if not texts:
             return []
         encoded = self.tokenizer(
@@ -173,3 +201,16 @@ class Renderer:
             return bool(encoded.encodings[index].overflowing)
         # A tokenizer in pure Python keeps no record of what it cut: count again without the cut.
         return len(self.tokenizer(text, add_special_tokens=self.add_special_tokens)["input_ids"]) > self.max_tokens
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """All texts in a JSON value, keys included, however deep."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, list | tuple):
+            waiting += value

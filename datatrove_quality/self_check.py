@@ -1,7 +1,8 @@
 """Our forward pass against the model's own, on a few texts, before the first score: this lets us take any decoder."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.packed import is_packable, with_attention
@@ -11,6 +12,8 @@ from datatrove_quality.rendering import Renderer
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    Logits = Callable[[PreTrainedModel, Sequence[Sequence[int]]], torch.Tensor]
 
 
 # What the check may cost on each kind of device, in floating-point operations: about two seconds.
@@ -24,41 +27,63 @@ TEXTS = (
 )
 
 
-def require_own_logits(
-    model: "PreTrainedModel",
-    logits: "Callable[[PreTrainedModel, Sequence[Sequence[int]]], torch.Tensor]",
-    renderer: Renderer,
-    own_attention: str,
-) -> None:
-    """Compare our logits, all probes in one batch, with the model's own, one probe at a time.
+def probe_logits(model: "PreTrainedModel", logits: "Logits", inputs: list[Any]) -> list[tuple[int, float]]:
+    """What our forward pass gives for the probes, all in one batch.
 
     Args:
         model: the loaded classifier.
         logits: our forward pass.
-        renderer: tokenizes the probes as it will tokenize documents.
+        inputs: the probes.
+
+    Returns:
+        The number of tokens and the logit of each.
+
+    Raises:
+        ValueError: the model asks attention for something that is not computed here.
+    """
+    sequences = [probe["input_ids"][0].tolist() for probe in inputs]
+    with _scorable(model):
+        return list(zip(map(len, sequences), logits(model, sequences).tolist(), strict=True))
+
+
+def require_own_logits(
+    model: "PreTrainedModel", ours: list[tuple[int, float]], inputs: list[Any], own_attention: str
+) -> None:
+    """Compare our logits with the model's own, one probe at a time.
+
+    Args:
+        model: the loaded classifier.
+        ours: what `probe_logits` gave.
+        inputs: the probes.
         own_attention: the attention implementation that transformers chose for the model.
 
     Raises:
         ValueError: two logits differ by more than the dtype's noise, or are not finite; or the model asks attention
             for something that is not computed here.
     """
-    inputs = probes(model, renderer)
-    sequences = [probe["input_ids"][0].tolist() for probe in inputs]
-    try:
-        ours = logits(model, sequences).tolist()
+    with _scorable(model):
         own = _own_logits(model, inputs, own_attention)
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(f"model={model.name_or_path!r} cannot be scored with: {error}") from error
-    tolerance = TOLERANCE[str(model.dtype).removeprefix("torch.")]
-    for mine, reference, sequence in zip(ours, own, sequences, strict=True):
-        # Not `>`: a NaN on either side must fail.
-        if not abs(mine - reference) <= tolerance * max(1.0, abs(reference)):
+    for (tokens, mine), reference in zip(ours, own, strict=True):
+        if not _near(mine, reference, model.dtype):
             raise ValueError(
-                f"model={model.name_or_path!r}: self-check failed on a probe of {len(sequence)} tokens: our forward "
-                f"pass gives the logit {mine:.5f}, the model's own {reference:.5f}, more than {tolerance} apart "
-                f"({type(model).__name__}, {model.dtype}, {model.device}). Try dtype='float32' or another version of "
-                "transformers or torch, and report the model. self_check=False scores anyway."
+                f"model={model.name_or_path!r}: self-check failed on a probe of {tokens} tokens: our forward "
+                f"pass gives the logit {mine:.5f}, the model's own {reference:.5f}, more than "
+                f"{_tolerance(model.dtype)} apart ({type(model).__name__}, {model.dtype}, {model.device}). Try "
+                "dtype='float32' or another version of transformers or torch, and report the model. "
+                "self_check=False scores anyway."
             )
+
+
+def agree(ours: list[tuple[int, float]], others: list[tuple[int, float]], dtype: "torch.dtype") -> bool:
+    """Whether two versions of the libraries give the same on the probes, but for the dtype's noise.
+
+    Only the short probes stand on every device; a long one is compared where both have it.
+    """
+    if len(ours) < len(TEXTS) or len(others) < len(TEXTS):
+        return False
+    pairs = list(zip(ours, others, strict=False))
+    same_texts = all(mine[0] == other[0] for mine, other in pairs[: len(TEXTS)])
+    return same_texts and all(_near(mine[1], other[1], dtype) for mine, other in pairs if mine[0] == other[0])
 
 
 def probes(model: "PreTrainedModel", renderer: Renderer) -> list[Any]:
@@ -77,6 +102,23 @@ def probes(model: "PreTrainedModel", renderer: Renderer) -> list[Any]:
         for text, length in texts
     ]
     return [probe.to(model.device) for probe in tokenized if probe["input_ids"].shape[1] > 0]
+
+
+@contextmanager
+def _scorable(model: "PreTrainedModel") -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"model={model.name_or_path!r} cannot be scored with: {error}") from error
+
+
+def _near(one: float, other: float, dtype: "torch.dtype") -> bool:
+    # Not `>`: a NaN on either side must fail.
+    return abs(one - other) <= _tolerance(dtype) * max(1.0, abs(other))
+
+
+def _tolerance(dtype: "torch.dtype") -> float:
+    return TOLERANCE[str(dtype).removeprefix("torch.")]
 
 
 def _own_logits(model: "PreTrainedModel", inputs: list[Any], own_attention: str) -> list[float]:

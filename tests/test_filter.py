@@ -9,6 +9,7 @@ import pickle
 import re
 import time
 from itertools import count, islice
+from types import SimpleNamespace
 
 import dill
 import orjson
@@ -66,11 +67,12 @@ class FakeScorer:
     """Gives the scores that stand in the texts, one by one, without a model."""
 
     scale = ScoreScale()
+    renderer = SimpleNamespace(control_token_in=lambda item: None)
 
     def __init__(self, seconds=0.0):
         self.seconds = seconds
 
-    def stream(self, inputs):
+    def stream(self, inputs, store=None):
         for item in inputs:
             time.sleep(self.seconds)
             if isinstance(item, str):
@@ -82,7 +84,7 @@ class FakeScorer:
 @pytest.fixture
 def fake(monkeypatch):
     """Score plain texts by the number that they hold: `fake([1.0, 2.5])` gives documents."""
-    monkeypatch.setattr(filter_module, "load_scorer", lambda config: FakeScorer())
+    monkeypatch.setattr(filter_module, "find_scorer", lambda config: FakeScorer())
     return lambda numbers: [Document(text=str(number), id=str(number)) for number in numbers]
 
 
@@ -272,7 +274,7 @@ def test_one_step_that_runs_twice_counts_twice(config):
 
 def test_time_is_scorings_and_not_upstreams(monkeypatch):
     """The step's time holds the scoring, and not what a slow reader took."""
-    monkeypatch.setattr(filter_module, "load_scorer", lambda config: FakeScorer(seconds=0.002))
+    monkeypatch.setattr(filter_module, "find_scorer", lambda config: FakeScorer(seconds=0.002))
 
     def slow():
         for index in range(20):
@@ -290,7 +292,7 @@ def test_time_is_scorings_and_not_upstreams(monkeypatch):
 
 def test_time_is_not_downstreams(monkeypatch):
     """What a slow writer takes is the writer's."""
-    monkeypatch.setattr(filter_module, "load_scorer", lambda config: FakeScorer())
+    monkeypatch.setattr(filter_module, "find_scorer", lambda config: FakeScorer())
     step = fake_filter()
     for _ in step.run([Document(text="3", id="a") for _ in range(20)]):
         time.sleep(0.01)
@@ -336,7 +338,7 @@ def test_a_consumer_that_stops_early(config, tmp_path):
 @pytest.mark.parametrize("data", [[], None, iter(())], ids=["list", "none", "iterator"])
 def test_empty_input(config, data, log, monkeypatch):
     """A task without documents gives none, loads no model and complains of nothing."""
-    monkeypatch.setattr(filter_module, "load_scorer", None)
+    monkeypatch.setattr(filter_module, "find_scorer", None)
     step = QualityFilter(config, min_score=3)
     assert list(step.run(data)) == []
     assert not log
@@ -420,9 +422,9 @@ def test_a_step_travels(config, tmp_path, through):
     """Executors copy and pickle steps: the copy scores the same, and the model is not loaded again."""
     step = QualityFilter(config, min_score=2, exclusion_writer=JsonlWriter(str(tmp_path / "x")))
     expected = [doc.metadata["quality_score"] for doc in step.run(documents())]
-    loaded = dict(scorer_module._loaded)
+    loaded = dict(scorer_module._found)
     assert [doc.metadata["quality_score"] for doc in through(step).run(documents())] == expected
-    assert scorer_module._loaded == loaded
+    assert scorer_module._found == loaded
 
 
 # --- executors -------------------------------------------------------------------------------------------------------

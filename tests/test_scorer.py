@@ -26,12 +26,19 @@ from tokenizers.processors import TemplateProcessing
 from datatrove_quality import loading, packed, scorer
 from datatrove_quality.batching import padded_batches
 from datatrove_quality.config import Score, ScorerConfig, ScoreScale, Unscorable
-from datatrove_quality.loading import find_model
+from datatrove_quality.loading import find_model, load_weights
 from datatrove_quality.scorer import Scorer, load_scorer
 from datatrove_quality.self_check import probes
 
 
 TURNS = [{"role": "user", "content": "Qual é a capital?"}, {"role": "assistant", "content": "Lisboa."}]
+
+
+def loaded(config):
+    """A scorer of its own for this config, with its weights."""
+    one = Scorer(config)
+    one.load()
+    return one
 
 
 def config_of(folder, **options):
@@ -67,7 +74,7 @@ def test_qwen3_scores_are_the_cards(model_folder, card):
         [{"role": "user", "content": "Qual é a capital de Portugal? " * 175_000}],
     ]
     inputs = conversations(200, longest=60) + edges
-    scores = Scorer(config_of(model_folder("qwen3"), tokens_per_batch=1_000)).score(inputs)
+    scores = loaded(config_of(model_folder("qwen3"), tokens_per_batch=1_000)).score(inputs)
     assert_like_the_card(scores, card("qwen3"), inputs)
     assert 50 < sum(score.truncated for score in scores) < 150
     assert len({score.int_score for score in scores}) == 5
@@ -77,7 +84,7 @@ def test_qwen3_scores_are_the_cards(model_folder, card):
 def test_decoders_score_as_the_card(model_folder, card, family):
     """What sets a family apart is honoured: BOS twice, pad equal to the end token, window, cap, sinks, experts."""
     inputs = [*conversations(30, seed=1), [{"role": "user", "content": "a"}]]
-    scores = Scorer(config_of(model_folder(family), tokens_per_batch=700)).score(inputs)
+    scores = loaded(config_of(model_folder(family), tokens_per_batch=700)).score(inputs)
     assert_like_the_card(scores, card(family), inputs)
     assert min(score.tokens for score in scores) < 24 < 100 < max(score.tokens for score in scores)
 
@@ -86,7 +93,7 @@ def test_decoders_score_as_the_card(model_folder, card, family):
 def test_encoders_score_as_the_card(model_folder, card, family):
     """Padding to the longest of a batch changes no score of an encoder."""
     inputs = [*texts(40), "a", "🙂"]
-    scores = Scorer(config_of(model_folder(family), tokens_per_batch=700)).score(inputs)
+    scores = loaded(config_of(model_folder(family), tokens_per_batch=700)).score(inputs)
     assert_like_the_card(scores, card(family), inputs)
     assert any(score.truncated for score in scores)
 
@@ -94,14 +101,14 @@ def test_encoders_score_as_the_card(model_folder, card, family):
 def test_plain_text_on_a_decoder(model_folder, card):
     """A decoder scores strings without a template, as the card's code does from its `text` on."""
     inputs = texts(15)
-    assert_like_the_card(Scorer(config_of(model_folder("llama"))).score(inputs), card("llama"), inputs)
+    assert_like_the_card(loaded(config_of(model_folder("llama"))).score(inputs), card("llama"), inputs)
 
 
 def test_a_bfloat16_checkpoint_in_float32(model_folder, card):
     """`dtype="float32"` computes in float32 whatever the checkpoint holds."""
     options = {"dtype": torch.bfloat16}
     inputs = conversations(20, seed=2)
-    scores = Scorer(config_of(model_folder("qwen3", **options))).score(inputs)
+    scores = loaded(config_of(model_folder("qwen3", **options))).score(inputs)
     assert_like_the_card(scores, card("qwen3", **options), inputs)
 
 
@@ -109,7 +116,7 @@ def test_max_tokens_template_and_special_tokens_reach_the_model(model_folder):
     """The limit and the template of the config stand in place of the tokenizer's."""
     folder, template = model_folder("qwen3"), "{% for m in messages %}{{ m.content }}|{% endfor %}"
     inputs = conversations(15, seed=4)
-    scores = Scorer(config_of(folder, max_tokens=33, chat_template=template)).score(inputs)
+    scores = loaded(config_of(folder, max_tokens=33, chat_template=template)).score(inputs)
     assert_like_the_card(scores, Card(folder, 33, template), inputs)
     assert max(score.tokens for score in scores) == 33
 
@@ -118,26 +125,26 @@ def test_longrope_within_its_first_regime(model_folder):
     """A length-dependent rotation is scored where all texts are in one regime."""
     folder = model_folder("longrope")
     inputs = conversations(20, seed=5)
-    assert_like_the_card(Scorer(config_of(folder, max_tokens=64)).score(inputs), Card(folder, 64), inputs)
+    assert_like_the_card(loaded(config_of(folder, max_tokens=64)).score(inputs), Card(folder, 64), inputs)
 
 
 def test_dynamic_rope_within_its_positions(model_folder):
     """A dynamic rotation stays the same up to the positions that it was trained with."""
     folder = model_folder("dynamic_rope")
     inputs = conversations(10, seed=5)
-    assert_like_the_card(Scorer(config_of(folder, max_tokens=64)).score(inputs), Card(folder, 64), inputs)
+    assert_like_the_card(loaded(config_of(folder, max_tokens=64)).score(inputs), Card(folder, 64), inputs)
 
 
 def test_a_decoder_without_pad_token(tmp_path):
     """Without a pad token the last token is read, and packing needs none."""
     folder = save_model(tmp_path / "m", "qwen3", chatml_tokenizer(), **(DECODERS["qwen3"][2] | {"pad_token_id": None}))
     inputs = conversations(10, seed=6)
-    assert_like_the_card(Scorer(config_of(folder)).score(inputs), Card(folder), inputs)
+    assert_like_the_card(loaded(config_of(folder)).score(inputs), Card(folder), inputs)
 
 
 def test_the_head_runs_in_float32(model_folder, monkeypatch):
     """In bfloat16 the logit has more digits than a bfloat16, so that scores do not fall into steps."""
-    scores = Scorer(config_of(model_folder("qwen3"), dtype="bfloat16")).score(conversations(20))
+    scores = loaded(config_of(model_folder("qwen3"), dtype="bfloat16")).score(conversations(20))
     logits = torch.tensor([score.score - 1 for score in scores], dtype=torch.float64)
     assert (logits.bfloat16().double() - logits).abs().max() > 1e-3
 
@@ -153,7 +160,7 @@ def alone(model_folder):
     def of(family, dtype="float32"):
         if (family, dtype) not in made:
             inputs = texts(24, seed=7) if family in ENCODERS else conversations(24, seed=7)
-            one = Scorer(config_of(model_folder(family), dtype=dtype))
+            one = loaded(config_of(model_folder(family), dtype=dtype))
             made[family, dtype] = one, inputs, [one.score([item])[0].score for item in inputs]
         return made[family, dtype]
 
@@ -184,7 +191,7 @@ def test_a_bfloat16_score_does_not_depend_on_its_batch(alone, budget):
 
 def test_no_padding_in_a_decoder(model_folder):
     """The tokens that pass through each layer are the conversations' own, to the last one."""
-    one = Scorer(config_of(model_folder("qwen3"), tokens_per_batch=500))
+    one = loaded(config_of(model_folder("qwen3"), tokens_per_batch=500))
     passed = []
     for layer in one.model.model.layers:
         layer.register_forward_hook(lambda module, inputs, output: passed.append(inputs[0].shape[:2].numel()))
@@ -197,7 +204,7 @@ def test_no_padding_in_a_decoder(model_folder):
 
 def test_the_budget_counts_an_encoders_padding(model_folder):
     """An encoder's batches stay within the budget with their padding, longest first."""
-    one = Scorer(config_of(model_folder("bert"), tokens_per_batch=400))
+    one = loaded(config_of(model_folder("bert"), tokens_per_batch=400))
     shapes = []
     one.model.bert.encoder.layer[0].register_forward_hook(
         lambda module, inputs, output: shapes.append(inputs[0].shape[:2])
@@ -214,7 +221,7 @@ def test_the_budget_counts_an_encoders_padding(model_folder):
 
 @pytest.fixture(scope="module")
 def qwen3(model_folder):
-    return Scorer(config_of(model_folder("qwen3"), tokens_per_batch=1_000))
+    return loaded(config_of(model_folder("qwen3"), tokens_per_batch=1_000))
 
 
 def test_stream_keeps_order_with_errors_in_their_places(qwen3):
@@ -306,9 +313,9 @@ def test_scores_are_plain_values(qwen3):
 
 def test_one_load_per_config(model_folder, monkeypatch):
     """Equal configs share one model in a process; another config loads its own."""
-    monkeypatch.setattr(scorer, "_loaded", {})
+    monkeypatch.setattr(scorer, "_found", {})
     loads = []
-    monkeypatch.setattr(scorer, "Scorer", lambda config: loads.append(config) or object())
+    monkeypatch.setattr(scorer, "load_weights", lambda *_: loads.append(1) or load_weights(*_))
     first = load_scorer(config_of(model_folder("qwen3")))
     assert load_scorer(config_of(model_folder("qwen3"))) is first
     assert load_scorer(config_of(model_folder("qwen3"), max_tokens=20)) is not first
@@ -317,11 +324,11 @@ def test_one_load_per_config(model_folder, monkeypatch):
 
 def test_a_failed_load_is_tried_again(model_folder, monkeypatch):
     """A load that failed leaves nothing behind."""
-    monkeypatch.setattr(scorer, "_loaded", {})
+    monkeypatch.setattr(scorer, "_found", {})
     for _ in range(2):
         with pytest.raises(ValueError, match="no folder"):
             load_scorer(config_of("/nowhere/model"))
-    assert not scorer._loaded
+    assert not scorer._found
 
 
 # --- scale and dtype -------------------------------------------------------------------------------------------------
@@ -339,17 +346,17 @@ def test_scale_from_the_models_own_config(model_folder, tmp_path, card):
     """A model that names its scale is scored on it, without a word; a scale that is set goes before it."""
     folder = edited(model_folder("qwen3"), tmp_path / "m", score_scale={"offset": 0, "low": 0, "high": 5})
     logit = card("qwen3")(TURNS).score - 1
-    (own,) = Scorer(config_of(folder)).score([TURNS])
+    (own,) = loaded(config_of(folder)).score([TURNS])
     assert own.score == pytest.approx(logit, abs=1e-4)
     assert own.int_score == round(max(0, min(logit, 5)))
-    (set_one,) = Scorer(config_of(folder, scale=ScoreScale(offset=10, low=10, high=12))).score([TURNS])
+    (set_one,) = loaded(config_of(folder, scale=ScoreScale(offset=10, low=10, high=12))).score([TURNS])
     assert set_one.score == pytest.approx(logit + 10, abs=1e-4)
     assert 10 <= set_one.int_score <= 12
 
 
 def test_the_default_scale_is_said(model_folder, log):
     """A model without a scale gets the card's, and the log says so once."""
-    Scorer(config_of(model_folder("qwen3")))
+    loaded(config_of(model_folder("qwen3")))
     assert sum("score_scale" in line and "ScoreScale(offset=1.0, low=1, high=5)" in line for line in log) == 1
 
 
@@ -365,7 +372,7 @@ def test_a_bad_scale_in_the_models_config(model_folder, tmp_path, scale):
 def test_auto_dtype(model_folder, monkeypatch, log, native):
     """The checkpoint's dtype is kept where the device has it, else float32 is used and said."""
     monkeypatch.setattr(loading, "native_dtype", lambda device, dtype: native)
-    one = Scorer(config_of(model_folder("qwen3", dtype=torch.bfloat16), dtype="auto"))
+    one = loaded(config_of(model_folder("qwen3", dtype=torch.bfloat16), dtype="auto"))
     assert one.model.dtype == (torch.bfloat16 if native else torch.float32)
     assert any(line.startswith("WARNING") and "float32" in line for line in log) is not native
 
@@ -375,7 +382,7 @@ def test_auto_dtype(model_folder, monkeypatch, log, native):
 
 def refused(config, match, load=None):
     """Loading this config (and checking it, where `load` is None) is a ValueError that names the model and matches."""
-    actions = (find_model, Scorer) if load is None else (load,)
+    actions = (find_model, loaded) if load is None else (load,)
     for action in actions:
         with pytest.raises(ValueError, match=match) as error:
             action(config)
@@ -404,14 +411,14 @@ def test_dynamic_rope_beyond_its_positions(model_folder, tmp_path):
 
 def test_masks_of_its_own_are_refused(model_folder):
     """A model that hands a mask of its own to attention is refused by the name of its layer."""
-    refused(config_of(model_folder("doge")), "DogeAttention.*mask.*not supported", load=Scorer)
+    refused(config_of(model_folder("doge")), "DogeAttention.*mask.*not supported", load=loaded)
 
 
 def test_a_window_in_both_directions_is_refused(tmp_path):
     """A bidirectional window is not what the kernels compute."""
     values = DECODERS["gemma3"][2] | {"use_bidirectional_attention": True}
     folder = save_model(tmp_path / "m", "gemma3_text", chatml_tokenizer(), **values)
-    refused(config_of(folder), "window in both directions.*not supported", load=Scorer)
+    refused(config_of(folder), "window in both directions.*not supported", load=loaded)
 
 
 def test_two_outputs(tmp_path):
@@ -432,7 +439,7 @@ def test_a_base_model_without_head(model_folder, tmp_path):
     weights = load_file(folder / "model.safetensors")
     del weights["score.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    refused(config_of(folder), r"score\.weight.*no trained score head", load=Scorer)
+    refused(config_of(folder), r"score\.weight.*no trained score head", load=loaded)
 
 
 def test_only_pickled_weights(model_folder, tmp_path):
@@ -440,14 +447,14 @@ def test_only_pickled_weights(model_folder, tmp_path):
     folder = edited(model_folder("qwen3"), tmp_path / "m")
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    refused(config_of(folder), "no safetensors.*convert", load=Scorer)
+    refused(config_of(folder), "no safetensors.*convert", load=loaded)
 
 
 def test_no_weights_at_all(model_folder, tmp_path):
     """A folder whose weights were not copied says so."""
     folder = edited(model_folder("qwen3"), tmp_path / "m")
     (folder / "model.safetensors").unlink()
-    refused(config_of(folder), "safetensors", load=Scorer)
+    refused(config_of(folder), "safetensors", load=loaded)
 
 
 def test_corrupt_weights(model_folder, tmp_path):
@@ -456,13 +463,13 @@ def test_corrupt_weights(model_folder, tmp_path):
     whole = (folder / "model.safetensors").read_bytes()
     for broken in (whole[: len(whole) // 2], b"version https://git-lfs.github.com/spec/v1\n", b""):
         (folder / "model.safetensors").write_bytes(broken)
-        refused(config_of(folder), "cannot be loaded", load=Scorer)
+        refused(config_of(folder), "cannot be loaded", load=loaded)
 
 
 def test_weights_of_another_shape(model_folder, tmp_path):
     """Weights that do not fit config.json are refused."""
     folder = edited(model_folder("qwen3"), tmp_path / "m", intermediate_size=64)
-    refused(config_of(folder), "other shapes", load=Scorer)
+    refused(config_of(folder), "other shapes", load=loaded)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"model_type": "no_such_model"}', '{"hidden_size": 3}'])
@@ -519,9 +526,9 @@ def test_added_tokens_without_embeddings(model_folder, tmp_path):
     tokenizer = chatml_tokenizer()
     tokenizer.add_tokens(["<image>"])
     tokenizer.save_pretrained(folder)
-    with_image, without = list(Scorer(config_of(folder)).stream(["Veja <image> aqui.", "Veja aqui."]))
+    with_image, without = list(loaded(config_of(folder)).stream(["Veja <image> aqui.", "Veja aqui."]))
     assert with_image.reason == "unknown_token" and "<image>" in str(with_image)
-    assert without == Scorer(config_of(model_folder("qwen3"))).score(["Veja aqui."])[0]
+    assert without == loaded(config_of(model_folder("qwen3"))).score(["Veja aqui."])[0]
 
 
 def test_encoder_without_pad_token(tmp_path):
@@ -544,7 +551,7 @@ def test_the_longest_text_that_positions_admit(tmp_path, family):
     """Without a limit from anywhere, a text fills all positions that can be used, and not one more."""
     model_type, make_tokenizer, values = ENCODERS[family]
     folder = save_model(tmp_path / "m", model_type, make_tokenizer(), max_tokens=None, **values)
-    one = Scorer(config_of(folder))
+    one = loaded(config_of(folder))
     (score,) = one.score(["Qual é a capital? " * 200])
     assert score.tokens == one.renderer.max_tokens == (254 if family == "roberta" else 256)
     assert score.truncated
@@ -555,7 +562,7 @@ def test_no_limit_of_tokens_at_all(tmp_path):
     values = {"hidden_size": 64, "n_layer": 2, "n_head": 4}
     folder = save_model(tmp_path / "m", "bloom", chatml_tokenizer(), max_tokens=None, **values)
     inputs = ["Qual é a capital? " * 100, "Lisboa."]
-    scores = Scorer(config_of(folder)).score(inputs)
+    scores = loaded(config_of(folder)).score(inputs)
     assert_like_the_card(scores, Card(folder), inputs)
     assert scores[0].tokens > 500
 
@@ -564,12 +571,12 @@ def test_a_model_that_reads_the_last_place_is_refused(tmp_path):
     """An encoder that pools the padding (XLNet expects it on the left) is found by the self-check."""
     values = {"d_model": 64, "n_layer": 2, "n_head": 4, "d_inner": 96}
     folder = save_model(tmp_path / "m", "xlnet", encoder_tokenizer(), **values)
-    refused(config_of(folder), "self-check failed", load=Scorer)
+    refused(config_of(folder), "self-check failed", load=loaded)
 
 
 def test_positions_of_the_limit_itself(model_folder):
     """`max_tokens` beyond the tokenizer's own limit is granted up to the positions."""
-    one = Scorer(config_of(model_folder("qwen3"), max_tokens=400))
+    one = loaded(config_of(model_folder("qwen3"), max_tokens=400))
     (score,) = one.score(["Qual é a capital? " * 200])
     assert score.tokens == 400
 
@@ -617,13 +624,13 @@ def without_boundaries(monkeypatch):
 def test_leaking_sequences_are_found(model_folder, without_boundaries):
     """A packed path that mixes sequences is refused with both logits."""
     with pytest.raises(ValueError, match=r"self-check failed.*logit -?[0-9.]+, the model's own -?[0-9.]+") as error:
-        Scorer(config_of(model_folder("qwen3")))
+        loaded(config_of(model_folder("qwen3")))
     assert "self_check=False" in str(error.value)
 
 
 def test_the_self_check_can_be_left_out(model_folder, without_boundaries):
     """`self_check=False` scores anyway: the user's word is the last."""
-    assert Scorer(config_of(model_folder("qwen3"), self_check=False)).score([TURNS])
+    assert loaded(config_of(model_folder("qwen3"), self_check=False)).score([TURNS])
 
 
 @pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3"])
@@ -638,7 +645,7 @@ def test_an_ignored_window_is_found(model_folder, monkeypatch, family):
 
     monkeypatch.setattr(packed, "per_sequence_attention", wrong)
     with pytest.raises(ValueError, match="self-check failed"):
-        Scorer(config_of(model_folder(family)))
+        loaded(config_of(model_folder(family)))
 
 
 def test_an_ignored_soft_cap_is_found(model_folder, monkeypatch):
@@ -652,7 +659,7 @@ def test_an_ignored_soft_cap_is_found(model_folder, monkeypatch):
 
     monkeypatch.setattr(packed, "per_sequence_attention", wrong)
     with pytest.raises(ValueError, match="self-check failed"):
-        Scorer(config_of(model_folder("gemma2")))
+        loaded(config_of(model_folder("gemma2")))
 
 
 @pytest.mark.parametrize("family", ["qwen3", "bert"])
@@ -665,14 +672,14 @@ def test_broken_weights_are_found(model_folder, tmp_path, family, value):
     weights[name][0, 0] = value
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"self-check failed.*(nan|inf)"):
-        Scorer(config_of(folder))
+        loaded(config_of(folder))
 
 
 @pytest.mark.parametrize(("family", "window"), [("mistral", 90), ("gemma2", 90), ("qwen3", None)])
 def test_probes_cover_the_window_and_the_limit(model_folder, family, window):
     """Among the probes are short texts, one a little longer than the window, and one of exactly `max_tokens`."""
     options = {"sliding_window": window} if window else {}
-    one = Scorer(config_of(model_folder(family, **options), self_check=False))
+    one = loaded(config_of(model_folder(family, **options), self_check=False))
     lengths = sorted(probe["input_ids"].shape[1] for probe in probes(one.model, one.renderer))
     assert lengths[0] < 24
     assert lengths[-1] == 160 == one.renderer.max_tokens
@@ -682,14 +689,14 @@ def test_probes_cover_the_window_and_the_limit(model_folder, family, window):
 
 def test_probes_fit_a_small_limit(model_folder):
     """A limit below the probes' lengths cuts them, and the check still runs."""
-    one = Scorer(config_of(model_folder("mistral"), max_tokens=5))
+    one = loaded(config_of(model_folder("mistral"), max_tokens=5))
     assert max(probe["input_ids"].shape[1] for probe in probes(one.model, one.renderer)) == 5
 
 
 def test_a_template_that_always_raises_does_not_stop_the_load(model_folder):
     """The check needs no chat template: its probes are plain texts."""
     template = "{{ raise_exception('no') }}"
-    one = Scorer(config_of(model_folder("qwen3"), chat_template=template))
+    one = loaded(config_of(model_folder("qwen3"), chat_template=template))
     (result,) = one.stream([TURNS])
     assert isinstance(result, Unscorable)
 
@@ -697,7 +704,7 @@ def test_a_template_that_always_raises_does_not_stop_the_load(model_folder):
 def test_the_log_says_what_was_loaded(model_folder, log):
     """One line names the model, its class, dtype, device, attention, limit and budget."""
     folder = model_folder("mistral")
-    Scorer(config_of(folder, tokens_per_batch=123))
+    loaded(config_of(folder, tokens_per_batch=123))
     (line,) = [line for line in log if "Loaded" in line]
     for word in (
         str(folder),

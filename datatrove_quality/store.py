@@ -105,7 +105,7 @@ class ScoreStore:
         self._own = _Records(versions, self._salt(versions))
         self._others: dict[int, _Records] = {}
         self._verdicts: dict[int, bool] = {}
-        self._warned: set[str] = set()
+        self._warned: set[object] = set()
         self._fs, self._root = url_to_fs(folder)
         self._folder = f"{self._root.rstrip('/')}/{fingerprint.digest}"
         self._name = f"{rank:05d}_{_job()}_{uuid.uuid4().hex[:8]}"
@@ -280,8 +280,10 @@ class ScoreStore:
         return zlib.crc32(json.dumps(made_by, sort_keys=True).encode())
 
     def _warn(self, verb: str, error: object) -> None:
-        if verb not in self._warned:
-            self._warned.add(verb)
+        # A folder that can be neither read nor written fails twice for one reason.
+        reason = getattr(error, "errno", None) or verb
+        if reason not in self._warned:
+            self._warned.add(reason)
             logger.warning(
                 f"Checkpoints: cannot {verb} {self._folder}: {error}. Scoring goes on; what is not saved is computed "
                 "again after a restart."

@@ -88,7 +88,7 @@ def test_options_that_decide_a_logit(folder):
 
 
 def test_options_that_do_not(folder):
-    """Batch, scale, self-check and a device written otherwise leave it as it is; so does the model's own max_tokens."""
+    """Batch, scale, self-check, a device written otherwise and the model's own max_tokens leave it as it is."""
     options = [
         {},
         {"tokens_per_batch": 77},

@@ -12,12 +12,14 @@ from datatrove_quality.conversation import (
 )
 from datatrove_quality.filter import QualityFilter
 from datatrove_quality.jsonl import ConversationJsonlReader
+from datatrove_quality.parquet import ConversationParquetReader
 from datatrove_quality.scorer import load_scorer
 
 
 __all__ = [
     "ConversationAdapter",
     "ConversationJsonlReader",
+    "ConversationParquetReader",
     "InvalidConversation",
     "QualityFilter",
     "RowAdapter",

@@ -26,7 +26,7 @@ from datatrove.data import Document
 from datatrove.pipeline.readers import HuggingFaceDatasetReader, IpcReader, ParquetReader
 from datatrove.pipeline.writers import JsonlWriter
 
-from datatrove_quality.config import Unscorable
+from datatrove_quality.config import ScorerConfig, Unscorable
 
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ RESERVED = frozenset(
 """Names that mean something else in a document's metadata: source columns of these names are kept in `_source`."""
 
 REASONS = {
-    "damaged_file": "the compressed data is corrupt here",
+    "damaged_file": "the file is damaged here: rows are missing",
     "empty_conversation": "no message has any content",
     "empty_text": "a text without any content",
     "invalid_content": "a content that is neither text nor a list of text parts",
@@ -840,12 +840,16 @@ def _score_types(prefix: str) -> dict[str, str]:
     }
 
 
-def score_schema(source_schema: "pa.Schema", prefix: str = "quality") -> "pa.Schema":
+def score_schema(
+    source_schema: "pa.Schema", prefix: str = "quality", scorer: ScorerConfig | None = None
+) -> "pa.Schema":
     """The schema of the scored rows: for `ParquetWriter(schema=...)`.
 
     Args:
         source_schema: the schema of the source files.
         prefix: the prefix of the `QualityFilter`.
+        scorer: of the `QualityFilter`; its fingerprint is then carried in the schema's metadata as `{prefix}_scorer`,
+            in JSON. Finds the model, but loads no weights.
 
     Returns:
         The source's fields and schema metadata as they are, and the nullable columns `{prefix}_score` (float64),
@@ -854,9 +858,11 @@ def score_schema(source_schema: "pa.Schema", prefix: str = "quality") -> "pa.Sch
 
     Raises:
         TypeError: the schema is not a pyarrow.Schema.
-        ValueError: the prefix is not usable.
+        ValueError: the prefix is not usable, or the scorer's model cannot be found.
     """
     import pyarrow as pa
+
+    from datatrove_quality.scorer import find_scorer
 
     if not isinstance(source_schema, pa.Schema):
         raise TypeError(
@@ -869,4 +875,9 @@ def score_schema(source_schema: "pa.Schema", prefix: str = "quality") -> "pa.Sch
     fields = [ours.get(field.name, field) for field in source_schema]
     names = set(source_schema.names)
     fields += [field for name, field in ours.items() if name not in names]
-    return pa.schema(fields, metadata=source_schema.metadata)
+    key = f"{prefix}_scorer".encode()
+    # What an earlier scorer left there says nothing of the new scores.
+    metadata = {name: value for name, value in (source_schema.metadata or {}).items() if name != key}
+    if scorer is not None:
+        metadata[key] = json.dumps(find_scorer(scorer).fingerprint.describe()).encode()
+    return pa.schema(fields, metadata=metadata or None)

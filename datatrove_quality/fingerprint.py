@@ -55,6 +55,10 @@ class Fingerprint:
         """Sixteen hexadecimal digits that stand for all the parts."""
         return _digest(json.dumps(self.parts, sort_keys=True).encode(), size=8)
 
+    def describe(self) -> dict[str, Any]:
+        """What is written beside scores, so that it can be known later where they came from; JSON values."""
+        return {"fingerprint": self.digest, "parts": self.parts, "versions": library_versions()}
+
     def differences(self, other: dict[str, Any]) -> list[str]:
         """The parts in which another fingerprint differs, each as "name was ..., is now ..."."""
         return [

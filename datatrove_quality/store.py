@@ -267,7 +267,7 @@ class ScoreStore:
         path = f"{self._folder}/scorer.json"
         if self._fs.exists(path):
             return
-        text = json.dumps({"parts": self._fingerprint.parts, "versions": self._own.versions}, indent=2)
+        text = json.dumps(self._fingerprint.describe(), indent=2)
         if not self._is_local:
             self._fs.pipe_file(path, text.encode())
             return

@@ -4,12 +4,15 @@
 
 reads JSONL or Parquet, writes `filtered/kept` and `filtered/excluded` in the same format with the scores as columns,
 and ends with a table of what it did. Stopped and started again with the same arguments, it goes on where it stopped.
+Scores are kept in `filtered/logs/checkpoints` as they come: with `--overwrite` and another `--min-score` nothing is
+computed again. Delete that folder when you are done.
 Without INPUT it filters the demo conversations with the demo classifier.
 """
 
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -34,8 +37,7 @@ from datatrove_quality import (
     score_schema,
 )
 from datatrove_quality.conversation import CONVERSATION_ERROR, SCHEMAS, error_reason
-from datatrove_quality.devices import choose_device
-from datatrove_quality.loading import find_model
+from datatrove_quality.scorer import find_scorer
 
 
 if TYPE_CHECKING:
@@ -63,16 +65,16 @@ def main(arguments: list[str] | None = None) -> None:
 
     adapter = row_adapter(options)
     scorer = scorer_config(options)
-    choose_device(scorer.device)
-    model = find_model(scorer)
+    found = find_scorer(scorer)
     if options.text is None:
-        model.renderer.require_template()
+        found.renderer.require_template()
     build = scores_pipeline if options.scores_only else filter_pipeline
     pipeline = build(options, inputs, output, adapter, scorer)
     refuse_wrong_schema(inputs, adapter)
 
     tasks = options.tasks or min(len(inputs.sizes), MOST_TASKS)
-    resumed = claim_output(output, what_decides_the_output(options, inputs, tasks), options.overwrite)
+    asked = what_decides_the_output(options, inputs, tasks) | found.fingerprint.parts
+    resumed = claim_output(output, asked, options.overwrite)
     with output.open("logs/inputs.txt", "w") as file:
         file.writelines(f"{path}\n" for path in inputs.sizes)
 
@@ -97,7 +99,7 @@ def filter_pipeline(
     options: argparse.Namespace, inputs: Inputs, output: DataFolder, adapter: Callable, scorer: ScorerConfig
 ) -> list[PipelineStep | Callable]:
     """Read, score, keep or exclude, write."""
-    schema = score_schema(inputs.parquet_schema(), options.prefix) if inputs.is_parquet else None
+    schema = score_schema(inputs.parquet_schema(), options.prefix, scorer) if inputs.is_parquet else None
     return [
         inputs.reader(adapter, paths_file=path_in(output, "logs/inputs.txt"), limit=options.limit),
         QualityFilter(
@@ -108,6 +110,8 @@ def filter_pipeline(
             messages_key="messages" if options.text is None else None,
             unscorable=options.unscorable,
             exclusion_writer=inputs.writer(path_in(output, "excluded"), RowAdapter(), schema),
+            checkpoints_dir=checkpoints(options, output),
+            special_tokens=options.special_tokens,
         ),
         inputs.writer(path_in(output, "kept"), RowAdapter(), schema),
     ]
@@ -117,7 +121,7 @@ def scores_pipeline(
     options: argparse.Namespace, inputs: Inputs, output: DataFolder, adapter: Callable, scorer: ScorerConfig
 ) -> list[PipelineStep | Callable]:
     """Read, score, write one row of scores per input row, in order."""
-    schema = score_schema(sidecar_schema(), options.prefix) if inputs.is_parquet else None
+    schema = score_schema(sidecar_schema(), options.prefix, scorer) if inputs.is_parquet else None
     return [
         inputs.reader(adapter, paths_file=path_in(output, "logs/inputs.txt"), limit=options.limit),
         QualityFilter(
@@ -125,9 +129,16 @@ def scores_pipeline(
             prefix=options.prefix,
             messages_key="messages" if options.text is None else None,
             unscorable=options.unscorable or "keep",
+            checkpoints_dir=checkpoints(options, output),
+            special_tokens=options.special_tokens,
         ),
         inputs.writer(path_in(output, "scores"), ScoresAdapter(options.prefix), schema),
     ]
+
+
+def checkpoints(options: argparse.Namespace, output: DataFolder) -> str | None:
+    """Where scores are kept as they come."""
+    return None if options.no_checkpoints else options.checkpoints or path_in(output, "logs/checkpoints")
 
 
 def sidecar_schema() -> "pa.Schema":
@@ -170,7 +181,7 @@ def print_examples(output: DataFolder, prefix: str, count: int = 3) -> None:
 
 def what_decides_the_output(options: argparse.Namespace, inputs: Inputs, tasks: int) -> dict[str, Any]:
     """What a rerun into the same folder must share with the first run."""
-    free = {"input", "output", "workers", "overwrite", "device", "scale", "tasks"}
+    free = {"input", "output", "workers", "overwrite", "device", "scale", "tasks", "checkpoints", "no_checkpoints"}
     asked = {name: value for name, value in vars(options).items() if name not in free}
     scale = options.scale and [options.scale.offset, options.scale.low, options.scale.high]
     return asked | {"scale": scale, "tasks": tasks, "input": inputs.folder.path, "files": inputs.sizes}
@@ -227,6 +238,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--unscorable", choices=("drop", "keep", "raise"), help="default: keep without bounds, else drop"
     )
     what.add_argument("--scores-only", action="store_true", help="write DIR/scores, a row per input row")
+    what.add_argument(
+        "--special-tokens",
+        choices=("allow", "reject"),
+        default="allow",
+        help="of messages that spell out a control token (default: allow)",
+    )
     rows = parser.add_argument_group("rows")
     rows.add_argument("--schema", default="auto", choices=SCHEMAS, help="of the rows (default: auto)")
     rows.add_argument("--messages-key", metavar="COLUMN", help="the column that holds the conversation")
@@ -236,6 +253,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     run.add_argument("--tasks", type=positive, metavar="N", help="parts that resume one by one (default: files)")
     run.add_argument("--workers", type=positive, default=1, metavar="N", help="tasks at a time (default: 1)")
     run.add_argument("--limit", type=positive, default=-1, metavar="N", help="at most N documents per task")
+    run.add_argument("--checkpoints", metavar="DIR", help="where scores are kept as they come (default: DIR/logs/checkpoints)")
+    run.add_argument("--no-checkpoints", action="store_true", help="keep none: a task that stops starts anew")
     run.add_argument("--overwrite", action="store_true", help="delete an earlier run's output in DIR")
     options = parser.parse_args(arguments)
     if options.input is None:
@@ -286,6 +305,8 @@ def read_text(path: str) -> str:
 
 
 if __name__ == "__main__":
+    # What SLURM and people send to end a run; as an exception it ends the workers too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(f"stopped by signal {number}"))
     try:
         main()
     except (ValueError, OSError, ImportError) as error:

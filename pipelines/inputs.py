@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from datatrove.data import Document
 from datatrove.io import DataFolder, get_datafolder
-from datatrove.pipeline.readers import ParquetReader
 from datatrove.pipeline.readers.base import BaseDiskReader
 from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
 from datatrove.pipeline.writers.disk_base import DiskWriter
 from fsspec.core import has_magic, url_to_fs
 from loguru import logger
 
-from datatrove_quality import ConversationJsonlReader
+from datatrove_quality import ConversationJsonlReader, ConversationParquetReader
 
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class Inputs:
             paths_file: a file with one path per line; tells every task the same list.
             limit: the most documents per task; -1: all.
         """
-        kind = ParquetReader if self.is_parquet else ConversationJsonlReader
+        kind = ConversationParquetReader if self.is_parquet else ConversationJsonlReader
         return kind(self.folder, paths_file=paths_file, adapter=adapter, limit=limit)
 
     def writer(self, output: str, adapter: Callable, schema: "pa.Schema | None") -> DiskWriter:

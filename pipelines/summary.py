@@ -61,6 +61,9 @@ class Summary:
         lines = [self._line("documents in", self.documents), *self._doors(), "", *self._histogram(), ""]
         lines.append(f"{'tokens':<34}{tokens:>12,}")
         lines.append(self._line("documents cut at max_tokens", counts["truncated"]))
+        lines.append(self._line("with control tokens spelled out", counts["special_tokens"]))
+        if counts["from_store"]:
+            lines.append(self._line("known from checkpoints or repeats", counts["from_store"]))
         if not resumed and seconds > 0:
             speed = f"{self.documents / seconds:,.0f} documents/s, {tokens / seconds:,.0f} tokens/s"
             lines.append(f"{seconds:.1f} s from start to end, loading included: {speed}")

@@ -12,6 +12,7 @@ def test_public_names():
     assert datatrove_quality.__all__ == [
         "ConversationAdapter",
         "ConversationJsonlReader",
+        "ConversationParquetReader",
         "InvalidConversation",
         "QualityFilter",
         "RowAdapter",

@@ -85,6 +85,8 @@ def main(arguments: list[str] | None = None) -> None:
     started = time.perf_counter()
     executor = LocalPipelineExecutor(pipeline, tasks=tasks, workers=workers, logging_dir=path_in(output, "logs"))
     executor.run()
+    if output.isdir("logs/unfinished"):
+        output.rm("logs/unfinished", recursive=True)
     summary = Summary.of_run(output, step=1)
     print(summary.table(seconds=time.perf_counter() - started, resumed=resumed))
     if options.input == str(DEMO["input"]) and not options.scores_only:
@@ -109,11 +111,11 @@ def filter_pipeline(
             prefix=options.prefix,
             messages_key="messages" if options.text is None else None,
             unscorable=options.unscorable,
-            exclusion_writer=inputs.writer(path_in(output, "excluded"), RowAdapter(), schema),
+            exclusion_writer=inputs.writer(output, "excluded", RowAdapter(), schema),
             checkpoints_dir=checkpoints(options, output),
             special_tokens=options.special_tokens,
         ),
-        inputs.writer(path_in(output, "kept"), RowAdapter(), schema),
+        inputs.writer(output, "kept", RowAdapter(), schema),
     ]
 
 
@@ -132,7 +134,7 @@ def scores_pipeline(
             checkpoints_dir=checkpoints(options, output),
             special_tokens=options.special_tokens,
         ),
-        inputs.writer(path_in(output, "scores"), ScoresAdapter(options.prefix), schema),
+        inputs.writer(output, "scores", ScoresAdapter(options.prefix), schema),
     ]
 
 
@@ -253,7 +255,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     run.add_argument("--tasks", type=positive, metavar="N", help="parts that resume one by one (default: files)")
     run.add_argument("--workers", type=positive, default=1, metavar="N", help="tasks at a time (default: 1)")
     run.add_argument("--limit", type=positive, default=-1, metavar="N", help="at most N documents per task")
-    run.add_argument("--checkpoints", metavar="DIR", help="where scores are kept as they come (default: DIR/logs/checkpoints)")
+    run.add_argument(
+        "--checkpoints", metavar="DIR", help="where scores are kept (default: in --output, logs/checkpoints)"
+    )
     run.add_argument("--no-checkpoints", action="store_true", help="keep none: a task that stops starts anew")
     run.add_argument("--overwrite", action="store_true", help="delete an earlier run's output in DIR")
     options = parser.parse_args(arguments)

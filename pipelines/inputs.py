@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 from datatrove.data import Document
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.readers.base import BaseDiskReader
-from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
 from datatrove.pipeline.writers.disk_base import DiskWriter
 from fsspec.core import has_magic, url_to_fs
 from loguru import logger
+from outputs import WholeJsonlWriter, WholeParquetWriter
 
 from datatrove_quality import ConversationJsonlReader, ConversationParquetReader
 
@@ -60,17 +60,20 @@ class Inputs:
         kind = ConversationParquetReader if self.is_parquet else ConversationJsonlReader
         return kind(self.folder, paths_file=paths_file, adapter=adapter, limit=limit)
 
-    def writer(self, output: str, adapter: Callable, schema: "pa.Schema | None") -> DiskWriter:
+    def writer(self, output: DataFolder, name: str, adapter: Callable, schema: "pa.Schema | None") -> DiskWriter:
         """A DataTrove writer in the format and compression of these files.
 
         Args:
-            output: the folder to write to.
+            output: the run's folder.
+            name: of the folder in it to write to.
             adapter: makes a row of a document.
             schema: the columns, for Parquet.
         """
+        folders = (path_in(output, name), path_in(output, f"logs/unfinished/{name}"))
         if self.is_parquet:
-            return ParquetWriter(output, adapter=adapter, schema=schema, compression=self._parquet_compression())
-        return JsonlWriter(output, adapter=adapter, compression=JSONL_COMPRESSION[self.ending])
+            compression = self._parquet_compression()
+            return WholeParquetWriter(*folders, adapter=adapter, schema=schema, compression=compression)
+        return WholeJsonlWriter(*folders, adapter=adapter, compression=JSONL_COMPRESSION[self.ending])
 
     def parquet_schema(self) -> "pa.Schema":
         """The columns of all files together, read from their footers.

@@ -442,3 +442,49 @@ def test_a_damaged_record_says_so(tmp_path, model):
     (tmp_path / "out/logs/run.json").write_text("{")
     with pytest.raises(ValueError, match=r"run\.json is damaged"):
         run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
+
+
+# --- whole files -----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_appears_when_it_is_complete(tmp_path):
+    """While a task writes, and after it fails, no reader finds a part of a file; at its end the file is there."""
+    from datatrove.data import Document
+    from outputs import WholeJsonlWriter
+
+    def write(name, fail=False):
+        with WholeJsonlWriter(str(tmp_path / "kept"), str(tmp_path / "unfinished"), compression=None) as writer:
+            writer.write(Document(text=name, id=name), 0)
+            writer.output_mg.get_file("00000.jsonl").flush()
+            assert len(list((tmp_path / "unfinished").iterdir())) == 1
+            before = [path.read_text() for path in (tmp_path / "kept").glob("*")]
+            assert not any(name in text for text in before)
+            if fail:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write("failed", fail=True)
+    assert not list((tmp_path / "kept").glob("*"))
+    write("first")
+    write("second")
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["00000.jsonl"]
+    assert json.loads((tmp_path / "kept" / "00000.jsonl").read_text())["id"] == "second"
+    assert not list((tmp_path / "unfinished").iterdir())
+
+
+@pytest.mark.parametrize("ending", [".jsonl.gz", ".parquet"])
+def test_two_copies_of_a_run_at_once_leave_whole_files(tmp_path, model, ending):
+    """A requeue whose first copy lives on: both write the same rows, and no file is half of each."""
+    source = tmp_path / "in" / f"a{ending}"
+    if ending == ".parquet":
+        source.parent.mkdir()
+        pq.write_table(pa.Table.from_pylist(rows(400)), source)
+    else:
+        write_jsonl(source, rows(400))
+    command = [sys.executable, str(ROOT / "pipelines/filter_conversations.py"), str(source), "--model", model]
+    command += ["--output", str(tmp_path / "out"), "--min-score", "0", "--dtype", "float32"]
+    copies = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
+    failed = [copy.communicate()[1].decode() for copy in copies if copy.wait()]
+    assert len(failed) < 2, failed
+    written = [row for name in ("kept", "excluded") for row in read_rows(tmp_path / "out" / name)]
+    assert sorted(row["id"] for row in written) == sorted(row["id"] for row in rows(400))

@@ -1,0 +1,63 @@
+"""DataTrove's writers, whose files here appear under their names when they are complete.
+
+A kill, a failure or a second copy of a task leaves no part of a file where a reader would take it for a whole one.
+"""
+
+import uuid
+from typing import Any
+
+from datatrove.io import DataFolder, OutputFileManager, get_datafolder
+from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
+from datatrove.pipeline.writers.disk_base import DiskWriter
+
+
+class WholeFiles(DiskWriter):
+    """What a DataTrove writer needs to write whole files only; to be named before the writer among the base classes.
+
+    Args:
+        output_folder: where the files appear.
+        unfinished: a folder on the same file system for files that are being written. What a killed task leaves there
+            is in nobody's way.
+        options: the writer's own.
+    """
+
+    def __init__(self, output_folder: str, unfinished: str, **options: Any):
+        super().__init__(output_folder, **options)
+        self.output_mg: _UnfinishedFiles = _UnfinishedFiles(self.output_mg, get_datafolder(unfinished))
+
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        super().__exit__(exc_type, exc_val, exc_tb)
+        self.output_mg.settle(self.output_folder, complete=exc_type is None)
+
+
+class WholeJsonlWriter(WholeFiles, JsonlWriter):
+    """A `JsonlWriter` of whole files."""
+
+
+class WholeParquetWriter(WholeFiles, ParquetWriter):
+    """A `ParquetWriter` of whole files."""
+
+
+class _UnfinishedFiles(OutputFileManager):
+    """Opens files under names that nobody else has."""
+
+    def __init__(self, files: OutputFileManager, folder: DataFolder):
+        super().__init__(folder, files.mode, files.compression)
+        self._paths: dict[str, str] = {}
+
+    def get_file(self, filename: str) -> Any:
+        if filename not in self._output_files:
+            path = self._paths[filename] = f"{filename}.{uuid.uuid4().hex[:8]}"
+            self._output_files[filename] = self.fs.open(path, mode=self.mode, compression=self.compression)
+        return self._output_files[filename]
+
+    def settle(self, target: DataFolder, complete: bool) -> None:
+        """Give the files, now closed, their names, or delete what is only a part."""
+        for filename, path in self._paths.items():
+            if complete:
+                name = str(target.resolve_paths(filename))
+                target.fs.makedirs(name.rpartition("/")[0], exist_ok=True)
+                target.fs.mv(self.fs.resolve_paths(path), name)
+            else:
+                self.fs.rm(path)
+        self._paths.clear()

@@ -149,6 +149,13 @@ def _load_tokenizer(config: ScorerConfig, skeleton: "PreTrainedModel") -> "PreTr
 
     with _explained(config):
         tokenizer = AutoTokenizer.from_pretrained(config.model, **_source(config))
+    own_code = (tokenizer.init_kwargs.get("auto_map") or {}).get("AutoTokenizer")
+    # Where transformers has a class for the model's type it takes that instead, without a word.
+    if own_code and not config.trust_remote_code:
+        raise ValueError(
+            f"model={config.model!r}: its tokenizer comes with code of its own, {own_code}, which is not run unless "
+            "you set trust_remote_code=True; without it, texts may become other tokens than in training."
+        )
     # Where a folder has no tokenizer files, transformers makes up a tokenizer with an empty vocabulary.
     if not tokenizer(SAMPLE_TEXT, add_special_tokens=False)["input_ids"]:
         raise ValueError(

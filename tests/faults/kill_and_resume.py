@@ -1,0 +1,222 @@
+"""Kill a scoring task again and again, start it again each time, and compare its output with an undisturbed run's.
+
+    python tests/faults/kill_and_resume.py --kills 200 --signal KILL
+
+A process is forked for each attempt, so that an attempt takes a fraction of a second; it runs `QualityFilter` with
+`checkpoints_dir` in a pipeline of DataTrove's own executor, and is sent the signal at a random moment: while it loads,
+reads, scores or writes. Each forward pass is logged by the process itself, from which follows what was computed twice.
+Prints a table and exits with an error where the output differs or more was lost than is promised.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+
+# Before torch is imported: a pool of threads does not survive a fork.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "pipelines")]
+
+import torch  # noqa: E402
+from datatrove.executor import LocalPipelineExecutor  # noqa: E402
+from datatrove.pipeline.base import PipelineStep  # noqa: E402
+from loguru import logger  # noqa: E402
+from outputs import WholeJsonlWriter  # noqa: E402
+from tiny_models import DECODER, chatml_tokenizer, conversations, save_model  # noqa: E402
+from transformers import AutoModelForSequenceClassification  # noqa: E402, F401  # imported once, before the forks
+
+from datatrove_quality import (  # noqa: E402
+    ConversationAdapter,
+    ConversationJsonlReader,
+    QualityFilter,
+    RowAdapter,
+    ScorerConfig,
+)
+from datatrove_quality.scorer import Scorer  # noqa: E402
+
+
+PROMISED_SECONDS = 5.0
+MIN_SCORE = 1.0
+TASKS = 2
+
+
+def write_rows(path: Path, count: int) -> None:
+    """Conversations with numbered ids, in two files."""
+    path.mkdir(parents=True)
+    made = [json.dumps({"id": str(index), "messages": turns}) for index, turns in enumerate(conversations(count))]
+    for part in range(TASKS):
+        (path / f"{part}.jsonl").write_text("\n".join(made[part::TASKS]) + "\n", encoding="utf-8")
+
+
+def pipeline(folder: Path, output: Path) -> list[PipelineStep]:
+    """Read, score, keep or exclude."""
+    unfinished = str(output / "unfinished")
+    return [
+        ConversationJsonlReader(str(folder / "in"), adapter=ConversationAdapter()),
+        QualityFilter(
+            ScorerConfig(model=str(folder / "model"), dtype="float32", device="cpu", tokens_per_batch=1_000),
+            min_score=MIN_SCORE,
+            exclusion_writer=WholeJsonlWriter(
+                str(output / "excluded"), unfinished, adapter=RowAdapter(), compression=None
+            ),
+            checkpoints_dir=output / "checkpoints",
+        ),
+        WholeJsonlWriter(str(output / "kept"), unfinished, adapter=RowAdapter(), compression=None),
+    ]
+
+
+def log_forward_passes(path: Path, seconds_per_batch: float) -> None:
+    """Append a line per micro-batch: when it was computed, how long it took, and which texts; and slow it down."""
+    descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    real = Scorer._load
+
+    def load(self: Scorer) -> torch.nn.Module:
+        model = real(self)
+        forward = self._logits
+
+        def logged(model: torch.nn.Module, batch: list[list[int]]) -> torch.Tensor:
+            started = time.perf_counter()
+            logits = forward(model, batch)
+            time.sleep(seconds_per_batch)
+            line = [os.getpid(), time.perf_counter() - started, [hash(tuple(ids)) for ids in batch]]
+            os.write(descriptor, json.dumps(line).encode() + b"\n")
+            return logits
+
+        self._logits = logged
+        return model
+
+    Scorer._load = load  # type: ignore[method-assign]
+
+
+def attempt(folder: Path, output: Path, passes: Path, seconds_per_batch: float) -> int:
+    """Fork a process that runs the pipeline to its end; gives its number."""
+    child = os.fork()
+    if child:
+        return child
+    os.setpgrp()
+    logger.remove()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    log_forward_passes(passes, seconds_per_batch)
+    status = 1
+    try:
+        LocalPipelineExecutor(pipeline(folder, output), tasks=TASKS, workers=1, logging_dir=str(output / "logs")).run()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def rows_of(output: Path) -> dict[str, dict]:
+    """The rows that a run wrote, by door and id; no id may stand twice."""
+    found: dict[str, dict] = {}
+    for path in sorted([*output.glob("kept/*"), *output.glob("excluded/*")]):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            if row["id"] in found:
+                raise SystemExit(f"FAILED: {row['id']} stands twice")
+            found[row["id"]] = row | {"door": path.parent.name}
+    return found
+
+
+def difference(expected: dict[str, dict], found: dict[str, dict]) -> str | None:
+    """How two runs differ, but for the arithmetic's noise of 5e-5, which only batches of their own may bring."""
+    if expected.keys() != found.keys():
+        return f"{len(expected.keys() ^ found.keys())} ids are in one run only"
+    for name, row in expected.items():
+        other = found[name]
+        near = abs(row.get("quality_score", 0.0) - other.get("quality_score", 0.0)) <= 5e-5
+        same = {key: value for key, value in row.items() if key != "quality_score"}
+        if not near or any(other.get(key) != value for key, value in same.items()):
+            return f"{row} became {other}"
+    return None
+
+
+def redone(passes: Path) -> tuple[dict[int, float], float]:
+    """The seconds that each process spent on texts that others had scored before, and those of the longest batch."""
+    seen: dict[int, int] = {}
+    again: dict[int, float] = {}
+    longest = 0.0
+    for line in passes.read_text().splitlines():
+        process, seconds, texts = json.loads(line)
+        repeated = sum(seen.setdefault(text, process) != process for text in texts)
+        again[process] = again.get(process, 0.0) + seconds * repeated / len(texts)
+        longest = max(longest, seconds)
+    return again, longest
+
+
+def kill_and_resume(kills: int, number: signal.Signals, rows: int, seed: int, folder: Path) -> None:
+    """Kill a run that many times, each at a random moment, and let the last attempt end.
+
+    Raises:
+        SystemExit: the output differs from an undisturbed run's, or too much was computed twice.
+    """
+    rng = random.Random(seed)
+    save_model(folder / "model", "qwen3", chatml_tokenizer(), **DECODER)
+    write_rows(folder / "in", rows)
+    started = time.perf_counter()
+    undisturbed = folder / "undisturbed"
+    wait(attempt(folder, undisturbed, folder / "undisturbed.passes", 0.0))
+    alone = time.perf_counter() - started
+    expected = rows_of(undisturbed)
+    # So slow that there is work left for every kill.
+    seconds_per_batch = kills * 0.5 / len((folder / "undisturbed.passes").read_text().splitlines())
+    killed, passes = 0, folder / "killed.passes"
+    while killed < kills:
+        child = attempt(folder, folder / "killed", passes, seconds_per_batch)
+        time.sleep(rng.uniform(0.0, 2 * alone if rng.random() < 0.2 else 1.2))
+        ended, _ = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        os.kill(child, number)
+        os.waitpid(child, 0)
+        # What the executor started for itself, which the signal did not reach.
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
+        killed += 1
+    wait(attempt(folder, folder / "killed", passes, 0.0))
+    found = rows_of(folder / "killed")
+    again, longest = redone(passes)
+    if killed < kills:
+        raise SystemExit(f"FAILED: the run ended after {killed} kills; give more --rows")
+    if problem := difference(expected, found):
+        raise SystemExit(f"FAILED: {problem}")
+    if max(again.values()) > PROMISED_SECONDS + longest:
+        raise SystemExit("FAILED: more was computed twice than is promised")
+    print(
+        f"{number.name}: {killed} kills; {len(found):,} of {rows:,} rows, as without kills; scoring done twice: "
+        f"{sum(again.values()) / killed:.2f} s a kill, {max(again.values()):.2f} s at most (promised: "
+        f"{PROMISED_SECONDS} s and a batch, here {longest:.2f} s)"
+    )
+
+
+def wait(child: int) -> None:
+    """Wait for an attempt that nobody disturbs."""
+    _, status = os.waitpid(child, 0)
+    if status:
+        raise SystemExit(f"FAILED: an undisturbed attempt ended with {status}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Parse the command line and kill."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20, metavar="N")
+    parser.add_argument("--signal", choices=("KILL", "TERM", "USR1"), default="KILL")
+    parser.add_argument("--rows", type=int, default=4_000, metavar="N")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        number = signal.Signals[f"SIG{options.signal}"]
+        kill_and_resume(options.kills, number, options.rows, options.seed, Path(folder))
+
+
+if __name__ == "__main__":
+    main()

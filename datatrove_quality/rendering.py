@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+# A text with more than this for each token that is kept is cut before it is tokenized: megabytes take seconds.
+CHARACTERS_PER_TOKEN = 16
+
+
 @dataclass(frozen=True, slots=True)
 class TokenizedText:
     """A text as the model reads it.
@@ -177,10 +181,33 @@ class Renderer:
         """The tokens of rendered texts, cut at `max_tokens`, or why there are none."""
         if not texts:
             return []
-        encoded = self.tokenizer(
+        encoded = self._call_tokenizer([self._beginning(text) for text in texts])
+        return [self._tokenized(encoded, index, texts[index]) for index in range(len(texts))]
+
+    def _beginning(self, text: str) -> str:
+        """Of a text far too long, what decides the tokens that are kept; the text itself where that is not sure.
+
+        A tokenizer first divides a text into words. What lies behind the cut cannot reach the words before it, but for
+        the one at the cut and the one before that: so the kept tokens must end before those.
+        """
+        length = CHARACTERS_PER_TOKEN * self.max_tokens
+        while length < len(text):
+            encodings = self._call_tokenizer([text[:length]]).encodings
+            if encodings is None:
+                return text
+            kept = [word for word in encodings[0].word_ids if word is not None]
+            left_out = [word for part in encodings[0].overflowing for word in part.word_ids if word is not None]
+            if max(left_out, default=0) > max(kept, default=0) + 2:
+                return text[:length]
+            if max(kept, default=0) == 0:
+                return text  # a tokenizer that makes one word of all
+            length *= 8
+        return text
+
+    def _call_tokenizer(self, texts: list[str]) -> Any:
+        return self.tokenizer(
             texts, return_attention_mask=False, return_token_type_ids=False, **self.tokenizer_arguments
         )
-        return [self._tokenized(encoded, index, texts[index]) for index in range(len(texts))]
 
     def _tokenized(self, encoded: Any, index: int, text: str) -> TokenizedText | Unscorable:
         ids = encoded["input_ids"][index]

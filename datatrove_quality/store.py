@@ -106,6 +106,7 @@ class ScoreStore:
         self._others: dict[int, _Records] = {}
         self._verdicts: dict[int, bool] = {}
         self._warned: set[object] = set()
+        self._missing: dict[str, bytes] = {}
         self._fs, self._root = url_to_fs(folder)
         self._folder = f"{self._root.rstrip('/')}/{fingerprint.digest}"
         self._name = f"{rank:05d}_{_job()}_{uuid.uuid4().hex[:8]}"
@@ -127,8 +128,12 @@ class ScoreStore:
 
     def lookup(self, texts: Iterable[str]) -> dict[str, Logit]:
         """The known logits of some rendered texts."""
-        found = ((text, self._own.logits.get(_key(text))) for text in texts)
-        return {text: logit for text, logit in found if logit is not None}
+        keys = {text: _key(text) for text in texts}
+        known = self._own.logits
+        found = {text: known[key] for text, key in keys.items() if key in known}
+        # Those that are missing are about to be computed and added.
+        self._missing = {text: key for text, key in keys.items() if text not in found}
+        return found
 
     def settle(self, probes: Probes, agree: Callable[[Probes, Probes], bool]) -> None:
         """Learn what the model gives on the self-check's probes; needed before the first `add`.
@@ -148,9 +153,10 @@ class ScoreStore:
 
     def add(self, text: str, logit: Logit) -> None:
         """Keep a new logit."""
-        key = _key(text)
-        self._own.logits[key] = logit._replace(stored=True)
-        record = f"{key.hex()} {logit.value!r} {logit.tokens} {logit.truncated:d}"
+        key = self._missing.get(text) or _key(text)
+        value, tokens, truncated, _ = logit
+        self._own.logits[key] = Logit(value, tokens, truncated, stored=True)
+        record = f"{key.hex()} {value!r} {tokens} {truncated:d}"
         self._writer.add(_checked(record.encode(), self._own.salt))
 
     def save(self) -> None:

@@ -1,8 +1,10 @@
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import orjson
@@ -488,3 +490,94 @@ def test_two_copies_of_a_run_at_once_leave_whole_files(tmp_path, model, ending):
     assert len(failed) < 2, failed
     written = [row for name in ("kept", "excluded") for row in read_rows(tmp_path / "out" / name)]
     assert sorted(row["id"] for row in written) == sorted(row["id"] for row in rows(400))
+
+
+# --- damage and interruption -----------------------------------------------------------------------------------------
+
+
+def test_a_damaged_parquet_file_costs_its_rows_and_not_the_run(tmp_path, model):
+    """The rows that can be read are scored; what is missing stands in `excluded` and in the table."""
+    from test_parquet import damage_group
+
+    source = tmp_path / "in" / "a.parquet"
+    source.parent.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows(300)), source, row_group_size=100, write_page_checksum=True)
+    damage_group(source, 1)
+    filter_conversations.main([str(source), "--output", str(tmp_path / "out"), "--model", model, "--min-score", "-99"])
+    kept = [row["id"] for row in read_rows(tmp_path / "out" / "kept")]
+    assert kept == [f"a-{index}" for index in [*range(100), *range(200, 300)]]
+    (excluded,) = read_rows(tmp_path / "out" / "excluded")
+    assert excluded["quality_error"].startswith("damaged_file: rows 100 to 199")
+
+
+def test_parquet_carries_the_scorers_fingerprint(tmp_path, model):
+    """What made the scores can be read from the file itself, and a second scorer's takes the place of the first's."""
+    source = tmp_path / "in" / "a.parquet"
+    source.parent.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows(5)), source)
+    digests = []
+    for name, inputs_ in (("one", source), ("two", tmp_path / "one" / "kept")):
+        options = ["--max-tokens", "30"] if name == "two" else []
+        filter_conversations.main([str(inputs_), "--output", str(tmp_path / name), "--model", model, *options])
+        (path,) = (tmp_path / name / "kept").iterdir()
+        metadata = pq.read_schema(path).metadata
+        scorer = json.loads(metadata[b"quality_scorer"])
+        assert {"torch", "transformers"} <= scorer["versions"].keys()
+        assert scorer["parts"]["max_tokens"] == (30 if options else 160)
+        digests.append(scorer["fingerprint"])
+    assert digests[0] != digests[1]
+    assert (tmp_path / "one" / "logs" / "checkpoints" / digests[0] / "scorer.json").exists()
+
+
+def test_weights_that_changed_since_are_another_run(tmp_path, model, monkeypatch):
+    """A rerun into the same folder with a model that was trained on meanwhile is refused: its scores would mix."""
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    write_jsonl(tmp_path / "in" / "a.jsonl", rows(3))
+    arguments = [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--model", str(folder)]
+    filter_conversations.main(arguments)
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-2] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+    monkeypatch.setattr("datatrove_quality.scorer._found", {})
+    with pytest.raises(ValueError, match=r"weights: was .*, is now"):
+        filter_conversations.main(arguments)
+
+
+def test_a_new_threshold_computes_nothing(tmp_path, model, monkeypatch):
+    """--overwrite with another bound takes every score from the checkpoints, and loads no weights."""
+    write_jsonl(tmp_path / "in" / "a.jsonl", rows(50))
+    arguments = [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--model", model, "--overwrite"]
+    filter_conversations.main([*arguments, "--min-score", "1"])
+    first = {
+        row["id"]: row["quality_score"] for name in ("kept", "excluded") for row in read_rows(tmp_path / "out" / name)
+    }
+    monkeypatch.setattr("datatrove_quality.scorer._found", {})
+    monkeypatch.setattr("datatrove_quality.scorer.load_weights", lambda *_: pytest.fail("weights were read"))
+    middle = sorted(first.values())[25]
+    filter_conversations.main([*arguments, "--min-score", str(middle)])
+    assert {row["id"]: row["quality_score"] for row in read_rows(tmp_path / "out" / "kept")} == {
+        name: score for name, score in first.items() if score >= middle
+    }
+
+
+def test_sigterm_ends_the_workers_and_the_next_run_goes_on(tmp_path, model):
+    """As SLURM and people stop a run: no worker lives on, and what was scored is not scored again."""
+    for name in ("a", "b"):
+        write_jsonl(tmp_path / "in" / f"{name}.jsonl", rows(3_000, name))
+    command = [sys.executable, str(ROOT / "pipelines/filter_conversations.py"), str(tmp_path / "in"), "--model", model]
+    command += ["--output", str(tmp_path / "out"), "--min-score", "1", "--workers", "2"]
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "out").glob("logs/checkpoints/*/*.scores")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    run.terminate()
+    assert run.wait(60) != 0
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.killpg(run.pid, 0)
+            time.sleep(0.1)
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "known from checkpoints" in result.stdout
+    written = [row["id"] for name in ("kept", "excluded") for row in read_rows(tmp_path / "out" / name)]
+    assert sorted(written) == sorted(row["id"] for name in ("a", "b") for row in rows(3_000, name))

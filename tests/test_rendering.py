@@ -1,5 +1,7 @@
 """A conversation becomes the tokens that the model card's example would give, or a reason why it cannot."""
 
+import random
+
 import pytest
 from tiny_models import CHATML, chatml_tokenizer, conversations, encoder_tokenizer, llama_tokenizer
 
@@ -229,3 +231,42 @@ def test_a_template_that_cannot_be_right_is_refused(tokenizer, template, message
 def test_a_template_that_may_be_right_passes(template):
     """A template may leave parts out, or refuse the probe: documents will show."""
     renderer(chat_template=template).require_template()
+
+
+# --- texts far too long ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [chatml_tokenizer, llama_tokenizer, encoder_tokenizer])
+def test_cutting_a_long_text_first_changes_no_token(make, monkeypatch):
+    """Of a text many times too long only its beginning is tokenized, and the tokens are those of the whole text."""
+    rng = random.Random(0)
+    for _ in range(150):
+        pieces = ["palavra ", "a" * 90, " ", "\n" * 30, "🙂", "e\u0301", "123456", "<|im_end|>", "\t", "não, é"]
+        text = "".join(rng.choice(pieces) for _ in range(rng.randrange(900))) + "fim"
+        renderer = Renderer(make(), rng.choice([3, 9, 40]))
+        (cut,) = renderer.tokenize([text])
+        monkeypatch.setattr(Renderer, "_beginning", lambda self, text: text)
+        assert renderer.tokenize([text]) == [cut]
+        monkeypatch.undo()
+
+
+def test_a_hundred_megabytes_are_not_tokenized(monkeypatch):
+    """A message of 100 MB costs what its beginning costs."""
+    seen = []
+    renderer = Renderer(chatml_tokenizer(), 50)
+    real = renderer._call_tokenizer
+    monkeypatch.setattr(renderer, "_call_tokenizer", lambda texts: seen.extend(map(len, texts)) or real(texts))
+    (tokenized,) = renderer.tokenize(["uma palavra " * 9_000_000])
+    assert len(tokenized.ids) == 50
+    assert tokenized.truncated
+    assert max(seen) <= 50 * 16
+
+
+def test_a_text_without_words_is_tokenized_whole():
+    """Where a text is one word to the tokenizer, nothing is cut off before it is tokenized."""
+    tokenizer = chatml_tokenizer()
+    tokenizer.backend_tokenizer.pre_tokenizer = None
+    text = "uma palavra e outra " * 100
+    (tokenized,) = Renderer(tokenizer, 5).tokenize([text])
+    assert tokenized.ids == tokenizer(text)["input_ids"][:5]
+    assert tokenized.truncated

@@ -1,5 +1,6 @@
 """The score store: what was computed is not computed again, whatever happens to processes, files and disks."""
 
+import copy
 import errno
 import os
 import random
@@ -467,6 +468,30 @@ def test_a_run_that_is_broken_off_goes_on_where_it_stopped(config, tmp_path, com
     next(stream)  # a consumer that fails now leaves the stream as it is
     list(QualityFilter(config, checkpoints_dir=tmp_path).run(documents(500)))
     assert len(computed) == len(set(computed))
+
+
+def test_runs_over_a_damaged_store_end_right(config, tmp_path):
+    """200 times: bytes of the store flipped or cut, then two copies of the rank at once; both give every score."""
+    docs = documents(40)
+    truth = scores(QualityFilter(config, checkpoints_dir=tmp_path), documents(40))
+    (path,) = files(tmp_path)
+    whole, rng = path.read_bytes(), random.Random(1)
+    for _ in range(200):
+        data = bytearray(whole)
+        for _ in range(rng.choice([1, 1, 4])):
+            at = rng.randrange(len(data))
+            if rng.random() < 0.5:
+                data[at] ^= 1 << rng.randrange(8)
+            else:
+                del data[at : at + rng.choice([1, 30, 2_000])]
+        for old in files(tmp_path):
+            old.unlink()
+        path.write_bytes(data)
+        copies = [QualityFilter(config, checkpoints_dir=tmp_path).run(copy.deepcopy(docs)) for _ in range(2)]
+        for pair in zip(*copies, strict=True):
+            for doc in pair:
+                assert doc.metadata["quality_score"] == pytest.approx(truth[doc.id]["quality_score"], abs=5e-5)
+                assert doc.metadata["quality_int_score"] == truth[doc.id]["quality_int_score"]
 
 
 def test_a_score_that_is_not_finite_is_kept_as_such(config, tmp_path, computed, monkeypatch):

@@ -2,13 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quality clean
+.PHONY: demo test quality faults clean
 
 demo: .venv/installed
 	$(BIN)/python pipelines/filter_conversations.py --overwrite
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+# The long runs of tests/faults, about half an hour.
+faults: .venv/installed
+	$(BIN)/python tests/faults/kill_and_resume.py --signal KILL --kills 200 --rows 8000
+	$(BIN)/python tests/faults/kill_and_resume.py --signal TERM --kills 200 --rows 8000
+	$(BIN)/python tests/faults/kill_and_resume.py --signal USR1 --kills 200 --rows 8000
+	$(BIN)/python tests/faults/hostile.py --rows 100000
 
 quality: .venv/installed
 	$(BIN)/ruff check .

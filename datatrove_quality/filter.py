@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import chain
-from os import PathLike, fspath
+from os import PathLike
 from typing import Literal, TypeVar, cast
 
 from datatrove.data import Document, DocumentsPipeline
@@ -27,7 +27,7 @@ from datatrove_quality.conversation import (
 )
 from datatrove_quality.rendering import Renderer
 from datatrove_quality.scorer import Input, Scorer, StoredScore, find_scorer
-from datatrove_quality.store import ScoreStore, check_folder
+from datatrove_quality.store import ScoreStore, resolve_folder
 
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class QualityFilter(BaseFilter):
         self.messages_key = messages_key
         annotates = min_score is None and max_score is None
         self.unscorable = unscorable if unscorable is not None else ("keep" if annotates else "drop")
-        self.checkpoints_dir = fspath(checkpoints_dir) if isinstance(checkpoints_dir, PathLike) else checkpoints_dir
+        self.checkpoints_dir = None if checkpoints_dir is None else resolve_folder(checkpoints_dir)
         self.special_tokens = special_tokens
         self._check_arguments()
 
@@ -105,8 +105,6 @@ class QualityFilter(BaseFilter):
             raise ValueError(f"unscorable={self.unscorable!r}: give 'drop', 'keep', 'raise' or None.")
         if self.special_tokens not in ("allow", "reject"):
             raise ValueError(f"special_tokens={self.special_tokens!r}: give 'allow' or 'reject'.")
-        if self.checkpoints_dir is not None:
-            check_folder(self.checkpoints_dir)
         if self.exclusion_writer is not None and not callable(getattr(self.exclusion_writer, "write", None)):
             raise ValueError(f"exclusion_writer={self.exclusion_writer!r}: give a DataTrove writer, or None.")
         if isinstance(self.exclusion_writer, ParquetWriter) and self.exclusion_writer.schema is None:

@@ -421,12 +421,13 @@ class _Writer:
             self._warn("write", error)
 
 
-def check_folder(folder: object) -> None:
-    """Refuse what cannot be a folder of checkpoints, before a run starts.
+def resolve_folder(folder: object) -> str:
+    """The whole path or address of a folder of checkpoints, or an error before a run starts.
 
     Raises:
         ValueError: it is no path or address, is a file, or carries a password, which executors would write to disk.
     """
+    folder = str(folder) if isinstance(folder, os.PathLike) else folder
     if not isinstance(folder, str) or not folder.strip():
         raise ValueError(f"checkpoints_dir={folder!r}: give a folder or an fsspec address, or None to keep nothing.")
     if re.match(r"[\w+.-]+://[^/@]*:[^/@]*@", folder):
@@ -436,6 +437,8 @@ def check_folder(folder: object) -> None:
         )
     if os.path.isfile(folder):
         raise ValueError(f"checkpoints_dir={folder!r} is a file: give a folder, which need not be there yet.")
+    # The job may run elsewhere than where it is put together.
+    return folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
 
 
 def _key(text: str) -> bytes:

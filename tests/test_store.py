@@ -334,6 +334,15 @@ def test_a_folder_that_cannot_be_is_refused_at_construction(folder, says):
     assert "secret" not in str(error.value)
 
 
+def test_a_relative_folder_is_where_the_step_was_made(config, tmp_path, monkeypatch):
+    """A job that runs in another directory finds the folder that was meant; an address stays as it is."""
+    monkeypatch.chdir(tmp_path)
+    step = QualityFilter(config, checkpoints_dir=Path("a") / "b")
+    monkeypatch.chdir("/")
+    assert step.checkpoints_dir == str(tmp_path / "a" / "b")
+    assert QualityFilter(config, checkpoints_dir="s3://bucket/x").checkpoints_dir == "s3://bucket/x"
+
+
 # --- other versions of the libraries ---------------------------------------------------------------------------------
 
 

@@ -12,9 +12,9 @@ test: .venv/installed
 
 # The long runs of tests/faults, about half an hour.
 faults: .venv/installed
-	$(BIN)/python tests/faults/kill_and_resume.py --signal KILL --kills 200 --rows 8000
-	$(BIN)/python tests/faults/kill_and_resume.py --signal TERM --kills 200 --rows 8000
-	$(BIN)/python tests/faults/kill_and_resume.py --signal USR1 --kills 200 --rows 8000
+	$(BIN)/python tests/faults/kill_and_resume.py --signal KILL --kills 200
+	$(BIN)/python tests/faults/kill_and_resume.py --signal TERM --kills 200
+	$(BIN)/python tests/faults/kill_and_resume.py --signal USR1 --kills 200
 	$(BIN)/python tests/faults/hostile.py --rows 100000
 
 quality: .venv/installed

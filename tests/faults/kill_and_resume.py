@@ -45,6 +45,7 @@ from datatrove_quality.scorer import Scorer  # noqa: E402
 
 
 PROMISED_SECONDS = 5.0
+SECONDS_BETWEEN_KILLS = 0.7  # on average; of these some are spent on starting
 MIN_SCORE = 1.0
 TASKS = 2
 
@@ -161,17 +162,15 @@ def kill_and_resume(kills: int, number: signal.Signals, rows: int, seed: int, fo
     rng = random.Random(seed)
     save_model(folder / "model", "qwen3", chatml_tokenizer(), **DECODER)
     write_rows(folder / "in", rows)
-    started = time.perf_counter()
     undisturbed = folder / "undisturbed"
     wait(attempt(folder, undisturbed, folder / "undisturbed.passes", 0.0))
-    alone = time.perf_counter() - started
     expected = rows_of(undisturbed)
     # So slow that there is work left for every kill.
-    seconds_per_batch = kills * 0.5 / len((folder / "undisturbed.passes").read_text().splitlines())
+    seconds_per_batch = kills * SECONDS_BETWEEN_KILLS / len((folder / "undisturbed.passes").read_text().splitlines())
     killed, passes = 0, folder / "killed.passes"
     while killed < kills:
         child = attempt(folder, folder / "killed", passes, seconds_per_batch)
-        time.sleep(rng.uniform(0.0, 2 * alone if rng.random() < 0.2 else 1.2))
+        time.sleep(rng.uniform(0.0, 2 * SECONDS_BETWEEN_KILLS))
         ended, _ = os.waitpid(child, os.WNOHANG)
         if ended:
             break

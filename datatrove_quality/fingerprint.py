@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,28 +15,27 @@ from datatrove_quality.config import ScorerConfig
 
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from datatrove_quality.loading import FoundModel
 
 
 # Libraries whose versions may move a score a little; whether they did is judged by the self-check's probes.
 LIBRARIES = ("torch", "transformers", "tokenizers", "datatrove-quality")
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-# What these files hold beside what decides a logit, or what stands in the fingerprint by itself.
-IRRELEVANT_KEYS = {
-    "config.json": (
-        "_name_or_path",
-        "architectures",
-        "dtype",
-        "id2label",
-        "label2id",
-        "score_scale",
-        "torch_dtype",
-        "transformers_version",
-        "use_cache",
-    ),
-    "tokenizer_config.json": ("chat_template", "model_max_length", "name_or_path", "transformers_version"),
-}
+# What config.json holds beside what decides a logit, or what stands in the fingerprint by itself.
+IRRELEVANT_KEYS = (
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "score_scale",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+)
 CHUNK = 2**22
 
 
@@ -53,7 +52,7 @@ class Fingerprint:
     @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that stand for all the parts."""
-        return _digest(json.dumps(self.parts, sort_keys=True).encode(), size=8)
+        return _json_digest(self.parts, size=8)
 
     def describe(self) -> dict[str, Any]:
         """What is written beside scores, so that it can be known later where they came from; JSON values."""
@@ -78,11 +77,12 @@ def fingerprint(config: ScorerConfig, found: "FoundModel", dtype: str) -> Finger
     """
     renderer = found.renderer
     template = renderer.chat_template or renderer.tokenizer.chat_template
-    parts = _local_parts(Path(config.model), config, found) if os.path.isdir(config.model) else _hub_parts(found)
+    # A commit stands for all the files of a repository.
+    parts = {"commit": found.commit} if found.commit else _local_parts(Path(config.model), config, found)
     return Fingerprint(
         parts
         | {
-            "chat_template": _digest(json.dumps(template).encode()),
+            "chat_template": _json_digest(template),
             "dtype": dtype,
             "max_tokens": renderer.max_tokens,
             "add_special_tokens": renderer.add_special_tokens,
@@ -95,47 +95,52 @@ def library_versions() -> dict[str, str]:
     return {name: version(name).partition("+")[0] for name in LIBRARIES}
 
 
-def _hub_parts(found: "FoundModel") -> dict[str, str]:
-    """A commit stands for all files of a repository."""
-    return {"commit": str(getattr(found.config, "_commit_hash", None))}
-
-
 def _local_parts(folder: Path, config: ScorerConfig, found: "FoundModel") -> dict[str, str]:
-    names = {*TOKENIZER_FILES, *found.renderer.tokenizer.vocab_files_names.values()}
-    weights = sorted(folder.glob("*.safetensors"))
-    if config.trust_remote_code:
-        weights += sorted(folder.glob("*.py"))
+    values = json.loads((folder / "config.json").read_bytes())
+    decisive = {key: value for key, value in values.items() if key not in IRRELEVANT_KEYS}
+    files = _weight_files(folder) + (sorted(folder.glob("*.py")) if config.trust_remote_code else [])
     with ThreadPoolExecutor(8) as pool:
-        digests = list(pool.map(_cached_digest, weights))
+        digests = dict(zip((path.name for path in files), pool.map(_cached_digest, files), strict=True))
     return {
-        "config": _files_digest([folder / "config.json"]),
-        "tokenizer": _files_digest(folder / name for name in sorted(names)),
-        "weights": _digest("".join(digests).encode()),
+        "config": _json_digest(decisive),
+        "tokenizer": _tokenizer_digest(folder, found.renderer.tokenizer),
+        "weights": _json_digest(digests),
     }
 
 
-def _files_digest(paths: Iterable[Path]) -> str:
-    """The digest of those of some small files that there are, without what decides nothing."""
-    return _digest(b"".join(path.name.encode() + _relevant(path) for path in paths if path.is_file()))
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that transformers reads weights from: one, or an index and what it names; and an adapter's."""
+    index = folder / "model.safetensors.index.json"
+    adapter = [folder / "adapter_config.json", folder / "adapter_model.safetensors"]
+    files = [folder / "model.safetensors"]
+    if not files[0].is_file() and index.is_file():
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+        files = [index, *(folder / name for name in sorted(names))]
+    return [path for path in files + adapter if path.is_file()]
 
 
-def _relevant(path: Path) -> bytes:
-    data = path.read_bytes()
-    if path.name not in IRRELEVANT_KEYS:
-        return data
-    values = {key: value for key, value in json.loads(data).items() if key not in IRRELEVANT_KEYS[path.name]}
-    return json.dumps(values, sort_keys=True).encode()
+def _tokenizer_digest(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Of the tokenizer as it was loaded, from whichever files; how it cuts and pads is state of ours."""
+    state: dict[str, Any] = {"special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()}}
+    if tokenizer.is_fast:
+        state |= json.loads(tokenizer.backend_tokenizer.to_str())
+        state |= {"truncation": None, "padding": None}
+    else:
+        paths = (folder / name for name in sorted(tokenizer.vocab_files_names.values()))
+        state |= {"vocabulary": tokenizer.get_vocab()}
+        state |= {path.name: _cached_digest(path) for path in paths if path.is_file()}
+    return _json_digest(state)
 
 
 def _cached_digest(path: Path) -> str:
     """A file's digest; that of a large file is read from the user's cache where the file has not changed since."""
     stat = path.stat()
-    key = _digest(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}".encode())
+    key = _json_digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino])
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     cached = Path(root, "datatrove-quality", "digests", key)
     with suppress(OSError):
         known = cached.read_text()
-        if len(known) == len(key):
+        if re.fullmatch(r"[0-9a-f]{32}", known):
             return known
     hashed = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
@@ -150,5 +155,5 @@ def _cached_digest(path: Path) -> str:
     return hashed.hexdigest()
 
 
-def _digest(data: bytes, size: int = 16) -> str:
-    return hashlib.blake2b(data, digest_size=size).hexdigest()
+def _json_digest(value: Any, size: int = 16) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=size).hexdigest()

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -34,11 +35,13 @@ class FoundModel:
         config: of the model, as transformers reads it.
         renderer: its tokenizer, ready to render and cut texts; each `find_model` gives one of its own.
         scale: how its logit becomes a score.
+        commit: of the hub's repository; None: it is a local folder.
     """
 
     config: "PreTrainedConfig"
     renderer: Renderer
     scale: ScoreScale
+    commit: str | None = None
 
 
 def find_model(config: ScorerConfig) -> FoundModel:
@@ -52,9 +55,10 @@ def find_model(config: ScorerConfig) -> FoundModel:
     """
     from datatrove_quality.packed import why_not_scorable
 
-    model_config = _load_model_config(config)
+    commit = _resolve_commit(config)
+    model_config = _load_model_config(config, commit)
     skeleton = _skeleton(config, model_config)
-    tokenizer = _load_tokenizer(config, skeleton)
+    tokenizer = _load_tokenizer(config, skeleton, commit)
     max_tokens = _token_limit(config, tokenizer, skeleton)
     if reason := why_not_scorable(skeleton, max_tokens):
         raise ValueError(f"model={config.model!r}: {reason}")
@@ -62,7 +66,7 @@ def find_model(config: ScorerConfig) -> FoundModel:
     known_tokens = embeddings if max(tokenizer.get_vocab().values()) >= embeddings else None
     renderer = Renderer(tokenizer, max_tokens, config.chat_template, config.add_special_tokens, known_tokens)
     renderer.require_known_tokens([SAMPLE_TEXT])
-    return FoundModel(model_config, renderer, _scale(config, model_config))
+    return FoundModel(model_config, renderer, _scale(config, model_config), commit)
 
 
 def computing_dtype(config: ScorerConfig, found: FoundModel, device: "torch.device") -> str | None:
@@ -99,7 +103,7 @@ def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device"
             dtype=config.dtype,
             use_safetensors=True,
             output_loading_info=True,
-            **_source(config),
+            **_source(config, found.commit),
         )
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
@@ -114,11 +118,25 @@ def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device"
     return model.to(device).eval().requires_grad_(False)
 
 
-def _load_model_config(config: ScorerConfig) -> "PreTrainedConfig":
+def _resolve_commit(config: ScorerConfig) -> str | None:
+    """The commit that a hub model's revision stands for now, so that all its files come from the same one."""
+    from transformers.utils.hub import cached_file
+
+    if os.path.isdir(config.model):
+        return None
+    with _explained(config):
+        path = cached_file(config.model, "config.json", revision=config.revision or "main")
+        commit = re.search(r"/snapshots/([0-9a-f]{40})/", str(path).replace(os.sep, "/"))
+        if commit is None:
+            raise ValueError(f"its files lie at {path}, which names no commit")
+    return commit.group(1)
+
+
+def _load_model_config(config: ScorerConfig, commit: str | None) -> "PreTrainedConfig":
     from transformers import AutoConfig
 
     with _explained(config):
-        model_config = AutoConfig.from_pretrained(config.model, **_source(config))
+        model_config = AutoConfig.from_pretrained(config.model, **_source(config, commit))
     names = model_config.architectures or []
     if names and not any(name.endswith("ForSequenceClassification") for name in names):
         raise ValueError(
@@ -144,11 +162,13 @@ def _skeleton(config: ScorerConfig, model_config: "PreTrainedConfig") -> "PreTra
         )
 
 
-def _load_tokenizer(config: ScorerConfig, skeleton: "PreTrainedModel") -> "PreTrainedTokenizerBase":
+def _load_tokenizer(
+    config: ScorerConfig, skeleton: "PreTrainedModel", commit: str | None
+) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     with _explained(config):
-        tokenizer = AutoTokenizer.from_pretrained(config.model, **_source(config))
+        tokenizer = AutoTokenizer.from_pretrained(config.model, **_source(config, commit))
     own_code = (tokenizer.init_kwargs.get("auto_map") or {}).get("AutoTokenizer")
     # Where transformers has a class for the model's type it takes that instead, without a word.
     if own_code and not config.trust_remote_code:
@@ -176,8 +196,8 @@ def _num_embeddings(skeleton: "PreTrainedModel") -> int:
     return cast("nn.Embedding", skeleton.get_input_embeddings()).num_embeddings
 
 
-def _source(config: ScorerConfig) -> dict[str, Any]:
-    return {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
+def _source(config: ScorerConfig, commit: str | None) -> dict[str, Any]:
+    return {"revision": commit or config.revision or "main", "trust_remote_code": config.trust_remote_code}
 
 
 @contextmanager

@@ -11,11 +11,14 @@ from datatrove_quality.conversation import Conversation, parse_conversation
 
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 
 # A text with more than this for each token that is kept is cut before it is tokenized: megabytes take seconds.
 CHARACTERS_PER_TOKEN = 16
+# Two words that are plain letters at their ends.
+BOUNDARY = re.compile(r"[^\W\d_][ \n,.;:!?，。、；：！？][^\W\d_]|[^\W\d_][,.;:!?] [^\W\d_]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,23 +133,50 @@ class Renderer:
             item: a conversation, whose messages are searched with all that they hold, or a text.
 
         Returns:
-            The first token found; None: there is none, or the input is no conversation.
+            The first token found; None: there is none, or the input is no conversation. What a template puts together
+            by deleting parts of a message is not found.
         """
-        if self._control_tokens is None:
-            return None
+        if isinstance(item, str):
+            texts = [item]
+        else:
+            try:
+                messages = parse_conversation({"messages": item})
+            except Unscorable:
+                return None
+            # Joined, since a template may put nothing between two messages.
+            contents = "".join(message["content"] for message in messages)
+            others = (value for message in messages for key, value in message.items() if key != "content")
+            texts = [contents, *strings_in(list(others))]
         try:
-            texts = [item] if isinstance(item, str) else strings_in(parse_conversation({"messages": item}))
-        except Unscorable:
-            return None
-        found = next(filter(None, map(self._control_tokens.search, texts)), None)
-        return found and found.group()
+            return next((found[0] for found in map(self._spelled_out, texts) if found), None)
+        except UnicodeEncodeError:
+            return None  # a lone surrogate, which is unscorable for itself
+
+    def _spelled_out(self, text: str) -> list[str]:
+        # Nearly all texts hold not even the beginning of a control token.
+        if self._beginnings and not any(beginning in text for beginning in self._beginnings):
+            return []
+        return self._control_tokens.encode(text).tokens
 
     @cached_property
-    def _control_tokens(self) -> re.Pattern[str] | None:
-        added = self.tokenizer.added_tokens_decoder.values()
-        tokens = {*self.tokenizer.all_special_tokens, *(token.content for token in added if token.special)} - {""}
-        # The longest first: a token may begin with another.
-        return re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True)))) if tokens else None
+    def _beginnings(self) -> set[str]:
+        """What control tokens begin with; empty where a normalizer may turn other characters into them."""
+        tokens = self._control_tokens.get_added_tokens_decoder().values()
+        return set() if any(token.normalized for token in tokens) else {token.content[:2] for token in tokens}
+
+    @cached_property
+    def _control_tokens(self) -> "Tokenizer":
+        """A tokenizer that knows the control tokens and no other: it finds them as the real one does, and as fast."""
+        from tokenizers import AddedToken, Tokenizer, models
+
+        special = [token for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        known = {token.content for token in special}
+        special += [AddedToken(name, special=True) for name in self.tokenizer.all_special_tokens if name not in known]
+        finder = Tokenizer(models.BPE())
+        if self.tokenizer.is_fast and self.tokenizer.backend_tokenizer.normalizer is not None:
+            finder.normalizer = self.tokenizer.backend_tokenizer.normalizer
+        finder.add_special_tokens([token for token in special if token.content])
+        return finder
 
     def render(self, item: Conversation | str | Unscorable) -> str | Unscorable:
         """The text that stands for an input, or why there is none."""
@@ -187,22 +217,31 @@ class Renderer:
     def _beginning(self, text: str) -> str:
         """Of a text far too long, what decides the tokens that are kept; the text itself where that is not sure.
 
-        A tokenizer first divides a text into words. What lies behind the cut cannot reach the words before it, but for
-        the one at the cut and the one before that: so the kept tokens must end before those.
+        A tokenizer divides a text into words before it looks into them, and where a word ends depends on what stands
+        around it: digits may be grouped from the right, tokens may swallow white space. None looks across two letters
+        with a space or mark between them. So such a boundary must stand behind the kept tokens, and before all that
+        the cut may have torn.
         """
         length = CHARACTERS_PER_TOKEN * self.max_tokens
         while length < len(text):
             encodings = self._call_tokenizer([text[:length]]).encodings
             if encodings is None:
                 return text
-            kept = [word for word in encodings[0].word_ids if word is not None]
-            left_out = [word for part in encodings[0].overflowing for word in part.word_ids if word is not None]
-            if max(left_out, default=0) > max(kept, default=0) + 2:
+            kept, left_out = encodings[0], encodings[0].overflowing
+            last = max((word for word in kept.word_ids if word is not None), default=0)
+            words = (word for part in left_out for word in part.word_ids if word is not None)
+            end = max((stop for _, stop in kept.offsets), default=0)
+            if max(words, default=0) > last + 2 and BOUNDARY.search(text, end, length - self._longest_token):
                 return text[:length]
-            if max(kept, default=0) == 0:
+            if last == 0:
                 return text  # a tokenizer that makes one word of all
             length *= 8
         return text
+
+    @cached_property
+    def _longest_token(self) -> int:
+        """Characters of the longest token that is found before a text is divided into words."""
+        return max((len(token.content) for token in self.tokenizer.added_tokens_decoder.values()), default=0)
 
     def _call_tokenizer(self, texts: list[str]) -> Any:
         return self.tokenizer(

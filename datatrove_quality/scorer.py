@@ -17,7 +17,7 @@ from datatrove_quality.devices import choose_device, default_tokens_per_batch
 from datatrove_quality.fingerprint import Fingerprint, fingerprint, library_versions
 from datatrove_quality.loading import computing_dtype, find_model, load_weights
 from datatrove_quality.rendering import TokenizedText
-from datatrove_quality.store import Logit, ScoreStore
+from datatrove_quality.store import Logit, Probes, ScoreStore
 
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class Scorer:
         self.renderer = self._files.renderer
         self.tokens_per_batch = config.tokens_per_batch or default_tokens_per_batch(self.device)
         self._model: PreTrainedModel | None = None
+        self._probes: Probes = []
 
     @property
     def model(self) -> "PreTrainedModel":
@@ -105,12 +106,24 @@ class Scorer:
         dtype = computing_dtype(self.config, self._files, self.device)
         return fingerprint(self.config, self._files, dtype or str(self.model.dtype).removeprefix("torch."))
 
+    def _require_same_files(self, model: "PreTrainedModel") -> None:
+        """Weights are read later than they are found: they must be those whose scores the store gave."""
+        if "fingerprint" not in self.__dict__:
+            return
+        dtype = str(model.dtype).removeprefix("torch.")
+        if differences := fingerprint(self.config, self._files, dtype).differences(self.fingerprint.parts):
+            raise ValueError(
+                f"model={self.config.model!r} has changed since this process found it: {'; '.join(differences)}. "
+                "Start a new process."
+            )
+
     def _load(self) -> "PreTrainedModel":
         from datatrove_quality import self_check
         from datatrove_quality.packed import PACKED, is_packable, kernel_name, packed_logits, padded_logits
 
         started = time.perf_counter()
         model = load_weights(self.config, self._files, self.device)
+        self._require_same_files(model)
         packed = is_packable(model)
         self._logits = packed_logits if packed else padded_logits
         self._plan = packed_batches if packed else padded_batches
@@ -184,7 +197,8 @@ class Scorer:
     def _settle(self, store: ScoreStore) -> None:
         from datatrove_quality.self_check import agree
 
-        store.settle(self._probes, partial(agree, dtype=self.load().dtype))
+        model = self.load()
+        store.settle(self._probes, partial(agree, dtype=model.dtype))
 
     def _compute(self, texts: list[str], store: ScoreStore | None = None) -> list[Logit | Unscorable]:
         results: list[Any] = self.renderer.tokenize(texts)

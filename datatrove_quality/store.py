@@ -16,15 +16,18 @@ joined with `cat` and deleted with `rm`. Object storage cannot append: there a f
 """
 
 import atexit
+import errno
 import hashlib
 import json
 import os
 import re
 import socket
 import threading
+import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -41,6 +44,8 @@ ENDING = ".scores"
 # A score is kept within five seconds of being computed: four are left to a slow disk.
 SECONDS_BETWEEN_COMMITS = 1.0
 SECONDS_BETWEEN_PARTS = 60.0
+SECONDS_AFTER_A_FAILURE = 60.0
+MOST_WAITING_LINES = 100_000
 
 Probes = list[tuple[int, float]]
 
@@ -109,7 +114,7 @@ class ScoreStore:
         self._missing: dict[str, bytes] = {}
         self._fs, self._root = url_to_fs(folder)
         self._folder = f"{self._root.rstrip('/')}/{fingerprint.digest}"
-        self._name = f"{rank:05d}_{_job()}_{uuid.uuid4().hex[:8]}"
+        self._rank = rank
         self._is_local = isinstance(self._fs, LocalFileSystem)
         seconds = SECONDS_BETWEEN_COMMITS if self._is_local else SECONDS_BETWEEN_PARTS
         self._writer = _Writer(self._open_file, seconds, self._warn)
@@ -149,7 +154,7 @@ class ScoreStore:
         self._verdicts |= new
         self._judge()
         if new:
-            self._writer.add(b"")  # opens a file, whose header keeps the verdicts
+            self._writer.add(b"\n")  # the header of a file keeps the verdicts
 
     def add(self, text: str, logit: Logit) -> None:
         """Keep a new logit."""
@@ -212,9 +217,7 @@ class ScoreStore:
     def _records_under(self, header: dict[str, Any], path: str) -> _Records | None:
         """Where the records that follow a header belong; None: they are not for us."""
         if header["format"] != FORMAT:
-            self._warn(
-                f"use {path} of", f"it was written by another version of this library, in format {header['format']}"
-            )
+            self._warn("use all of", f"{path} was written by another version of this library")
             return None
         if header["fingerprint"] != self._fingerprint.digest:
             return None
@@ -244,9 +247,9 @@ class ScoreStore:
     def _name_other_scorers(self) -> None:
         """Say how the scorer differs from those that left scores here: a changed option may be an oversight."""
         try:
-            parts = [
-                json.loads(self._fs.cat_file(path))["parts"] for path in self._fs.glob(f"{self._root}/*/scorer.json")
-            ]
+            folders = self._fs.ls(self._root, detail=False) if self._fs.exists(self._root) else []
+            paths = [path for path in (f"{folder}/scorer.json" for folder in folders) if self._fs.isfile(path)]
+            parts = [json.loads(self._fs.cat_file(path))["parts"] for path in paths]
             differences = min((self._fingerprint.differences(other) for other in parts), key=len, default=[])
         except Exception as error:
             self._warn("read", error)
@@ -263,13 +266,14 @@ class ScoreStore:
             "verdicts": self._verdicts,
         }
         line = _checked(json.dumps(header).encode(), 0)
+        name = f"{self._rank:05d}_{_job()}_{uuid.uuid4().hex[:8]}"
         self._fs.makedirs(self._folder, exist_ok=True)
-        self._describe_scorer()
+        self._describe_scorer(name)
         if self._is_local:
-            return _File(f"{self._folder}/{self._name}{ENDING}", line)
-        return _Parts(self._fs, f"{self._folder}/{self._name}", line)
+            return _File(f"{self._folder}/{name}{ENDING}", line)
+        return _Parts(self._fs, f"{self._folder}/{name}", line)
 
-    def _describe_scorer(self) -> None:
+    def _describe_scorer(self, name: str) -> None:
         path = f"{self._folder}/scorer.json"
         if self._fs.exists(path):
             return
@@ -277,7 +281,7 @@ class ScoreStore:
         if not self._is_local:
             self._fs.pipe_file(path, text.encode())
             return
-        unfinished = f"{path}.{self._name}"
+        unfinished = f"{path}.{name}"
         self._fs.pipe_file(unfinished, text.encode())
         os.replace(unfinished, path)
 
@@ -321,6 +325,8 @@ class _File:
 
     def sync(self) -> None:
         os.fsync(self._descriptor)
+        if not os.fstat(self._descriptor).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, "the file was deleted while it was written")
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -336,8 +342,9 @@ class _Parts:
         self._count = 0
 
     def append(self, data: bytes) -> None:
-        self._fs.pipe_file(f"{self._stem}-{self._count:05d}{ENDING}", self._header + data)
-        self._count += 1
+        path = f"{self._stem}-{self._count:05d}{ENDING}"
+        self._count += 1  # first: what seems to have failed may have arrived, and is not written over
+        self._fs.pipe_file(path, self._header + data)
 
     def sync(self) -> None:
         """An object is whole once it is written."""
@@ -350,9 +357,9 @@ class _Writer:
     """Writes lines from a thread of its own, so that they are kept even while nobody asks for the next document.
 
     Args:
-        open_sink: opens what is written to; called once there is something to write.
+        open_sink: opens what is written to; called once there is something to write, and again after a failure.
         seconds: between two commits.
-        warn: told of a failure; the lines are lost, and the next commit tries again.
+        warn: told of a failure.
     """
 
     def __init__(self, open_sink: Callable[[], _Sink], seconds: float, warn: Callable[[str, object], None]):
@@ -360,17 +367,21 @@ class _Writer:
         self._seconds = seconds
         self._warn = warn
         self._lines: list[bytes] = []
-        self._adding = threading.Lock()
-        self._writing = threading.Lock()
+        # Reentrant: a garbage collection may close an abandoned stream in the midst of anything.
+        self._adding = threading.RLock()
+        self._writing = threading.RLock()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._sink: _Sink | None = None
         self._synced = True
-        self._torn = False
+        self._not_before = 0.0
 
     def add(self, line: bytes) -> None:
         with self._adding:
             self._lines.append(line)
+        self.start()
+
+    def start(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._commit_regularly, name="checkpoints", daemon=True)
             self._thread.start()
@@ -379,10 +390,13 @@ class _Writer:
 
     def write(self) -> None:
         with self._writing:
+            if time.monotonic() < self._not_before and not self._closing.is_set():
+                return
             with self._adding:
                 lines, self._lines = self._lines, []
-            if lines:
-                self._append(b"".join(lines))
+            if lines and not self._append(b"".join(lines)):
+                with self._adding:
+                    self._lines[:0] = lines[-MOST_WAITING_LINES:]
 
     def close(self) -> None:
         if self._thread is None or self._closing.is_set():
@@ -393,23 +407,22 @@ class _Writer:
             self._thread.join()
         self.write()
         self._sync()
-        if self._sink is not None:
-            self._sink.close()
+        self._drop_sink()
 
     def _commit_regularly(self) -> None:
         while not self._closing.wait(self._seconds):
             self.write()
             self._sync()
 
-    def _append(self, data: bytes) -> None:
+    def _append(self, data: bytes) -> bool:
         try:
             self._sink = self._sink or self._open_sink()
-            # What a failed write left behind must not swallow the next record.
-            self._sink.append(b"\n" + data if self._torn else data)
-            self._torn = self._synced = False
-        except Exception as error:
-            self._torn = True
-            self._warn("write", error)
+            self._sink.append(data)
+        except Exception as error:  # whatever the file system of an address raises
+            self._fail(error)
+            return False
+        self._synced = False
+        return True
 
     def _sync(self) -> None:
         if self._synced or self._sink is None:
@@ -418,27 +431,48 @@ class _Writer:
         try:
             self._sink.sync()
         except OSError as error:
-            self._warn("write", error)
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Go on later, with another file: what is wrong with this one may last, and it may end in half a line."""
+        self._warn("write", error)
+        self._drop_sink()
+        self._not_before = time.monotonic() + SECONDS_AFTER_A_FAILURE
+
+    def _drop_sink(self) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            with suppress(OSError):
+                sink.close()
 
 
 def resolve_folder(folder: object) -> str:
     """The whole path or address of a folder of checkpoints, or an error before a run starts.
 
     Raises:
-        ValueError: it is no path or address, is a file, or carries a password, which executors would write to disk.
+        ValueError: it is no path or address, is a file, needs a driver that is not there, or carries a secret, which
+            executors would write to disk.
     """
-    folder = str(folder) if isinstance(folder, os.PathLike) else folder
+    folder = os.fspath(folder) if isinstance(folder, os.PathLike) else folder
     if not isinstance(folder, str) or not folder.strip():
         raise ValueError(f"checkpoints_dir={folder!r}: give a folder or an fsspec address, or None to keep nothing.")
-    if re.match(r"[\w+.-]+://[^/@]*:[^/@]*@", folder):
+    if re.match(r"\w{2,}:/[^/]", folder):
+        raise ValueError(f"checkpoints_dir={folder!r} is an address as a path, which has lost a slash: give a string.")
+    addresses = re.split(r"://|::", folder)[1:]
+    if any(re.match(r"[^/]*@|[^@]*:[^@]*@|[^?]*\?", address) for address in addresses):
         raise ValueError(
-            "checkpoints_dir: the address has a password in it, which executors would write to executor.json; "
-            "give it to the file system by its environment variables or configuration file."
+            "checkpoints_dir: the address has a password or token in it, which executors would write to disk; give it "
+            "to the file system by its environment variables or configuration file."
         )
-    if os.path.isfile(folder):
+    try:
+        filesystem, path = url_to_fs(os.path.expanduser(folder))
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"checkpoints_dir={folder!r} is on a file system that is not there: {error}") from error
+    if not isinstance(filesystem, LocalFileSystem):
+        return folder
+    if os.path.isfile(path):
         raise ValueError(f"checkpoints_dir={folder!r} is a file: give a folder, which need not be there yet.")
-    # The job may run elsewhere than where it is put together.
-    return folder if "://" in folder else os.path.abspath(os.path.expanduser(folder))
+    return path  # whole, since the job may run elsewhere than where it is put together
 
 
 def _key(text: str) -> bytes:

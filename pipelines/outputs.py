@@ -26,8 +26,12 @@ class WholeFiles(DiskWriter):
         self.output_mg: _UnfinishedFiles = _UnfinishedFiles(self.output_mg, get_datafolder(unfinished))
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
-        super().__exit__(exc_type, exc_val, exc_tb)
-        self.output_mg.settle(self.output_folder, complete=exc_type is None)
+        complete = False
+        try:
+            super().__exit__(exc_type, exc_val, exc_tb)
+            complete = exc_type is None
+        finally:
+            self.output_mg.settle(self.output_folder, complete)
 
 
 class WholeJsonlWriter(WholeFiles, JsonlWriter):
@@ -47,7 +51,9 @@ class _UnfinishedFiles(OutputFileManager):
 
     def get_file(self, filename: str) -> Any:
         if filename not in self._output_files:
-            path = self._paths[filename] = f"{filename}.{uuid.uuid4().hex[:8]}"
+            folder, slash, name = filename.rpartition("/")
+            # The ending stays, for compression is inferred from it.
+            path = self._paths[filename] = f"{folder}{slash}{uuid.uuid4().hex[:8]}.{name}"
             self._output_files[filename] = self.fs.open(path, mode=self.mode, compression=self.compression)
         return self._output_files[filename]
 

@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from datatrove_quality import ScorerConfig, ScoreScale
@@ -43,7 +44,25 @@ def nudge_weights(folder):
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def shard(folder, name="shards/a.safetensors"):
+    """Move the weights to where an index says."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / name).parent.mkdir(exist_ok=True)
+    save_file(weights, folder / name, metadata={"format": "pt"})
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    index = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(weights, name)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def version_tokenizer(folder):
+    """Let transformers load another tokenizer file than the usual one."""
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.4.0.0.json").write_text(json.dumps(tokenizer | {"normalizer": {"type": "Lowercase"}}))
+    edit_json(folder / "tokenizer_config.json", fast_tokenizer_files=["tokenizer.4.0.0.json"])
+
+
 DECISIVE = {
+    "versioned tokenizer": version_tokenizer,
     "weights": nudge_weights,
     "config": lambda folder: edit_json(folder / "config.json", rms_norm_eps=1e-3),
     "pad token": lambda folder: edit_json(folder / "config.json", pad_token_id=1),
@@ -54,6 +73,7 @@ INDIFFERENT = {
     "scale": lambda folder: edit_json(folder / "config.json", score_scale={"offset": 0.0, "low": 0, "high": 5}),
     "label names": lambda folder: edit_json(folder / "config.json", id2label={"0": "quality"}),
     "writer": lambda folder: edit_json(folder / "config.json", transformers_version="5.0.0"),
+    "optimizer": lambda folder: save_file({"a": torch.zeros(3)}, folder / "optimizer.safetensors"),
     "notes": lambda folder: (folder / "README.md").write_text("Notas"),
     "time": lambda folder: os.utime(folder / "model.safetensors", (1, 1)),
 }
@@ -73,6 +93,48 @@ def test_what_decides_no_logit_does_not(folder, thing):
     before = digest(folder)
     INDIFFERENT[thing](folder)
     assert digest(folder) == before
+
+
+def test_shards_and_their_index_stand_in_it(folder):
+    """Weights in several files are read by the index, wherever in the folder they lie."""
+    shard(folder)
+    before = digest(folder)
+    weights = load_file(folder / "shards" / "a.safetensors")
+    weights["score.weight"] += 1e-3
+    save_file(weights, folder / "shards" / "b.safetensors", metadata={"format": "pt"})
+    assert digest(folder) == before
+    index = (folder / "model.safetensors.index.json").read_text()
+    (folder / "model.safetensors.index.json").write_text(index.replace("a.safetensors", "b.safetensors"))
+    assert digest(folder) != before
+
+
+def test_commits_of_the_hub_are_told_apart(folder, tmp_path, monkeypatch):
+    """A hub model is its commit: two revisions and two repositories never share scores, a branch is its commit."""
+    import huggingface_hub.constants
+    import transformers.utils.hub
+
+    cache = tmp_path / "hub"
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    for name in ("TRANSFORMERS_CACHE", "HF_HUB_CACHE"):
+        monkeypatch.setattr(transformers.utils.hub, name, str(cache), raising=False)
+    digests = {}
+    for repository, branch, commit in (
+        ("o--m", "main", "a" * 40),
+        ("o--m", "v2", "b" * 40),
+        ("p--q", "main", "c" * 40),
+    ):
+        root = cache / f"models--{repository}"
+        (root / "refs").mkdir(parents=True, exist_ok=True)
+        (root / "refs" / branch).write_text(commit)
+        shutil.copytree(folder, root / "snapshots" / commit)
+        nudge_weights(folder)
+        scorer = Scorer(ScorerConfig(model=repository.replace("--", "/"), revision=branch, device="cpu"))
+        assert scorer.fingerprint.parts["commit"] == commit
+        digests[repository, branch] = scorer.fingerprint.digest
+        scorer.load()
+    assert len(set(digests.values())) == 3
+    pinned = Scorer(ScorerConfig(model="o/m", revision="b" * 40, device="cpu"))
+    assert pinned.fingerprint.digest == digests["o--m", "v2"]
 
 
 def test_options_that_decide_a_logit(folder):

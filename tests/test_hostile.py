@@ -9,6 +9,7 @@ from datatrove.data import Document
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.writers import JsonlWriter
 from tiny_models import DECODER, byte_level_tokenizer, chatml_tokenizer, save_model
+from tokenizers import AddedToken, normalizers
 
 from datatrove_quality import ConversationAdapter, ConversationJsonlReader, QualityFilter, RowAdapter, ScorerConfig
 from datatrove_quality.filter import Stats
@@ -70,6 +71,22 @@ def test_control_tokens_are_found_wherever_the_template_may_take_them_from(confi
     step = QualityFilter(config, special_tokens="reject")
     (doc,) = step.run(documents(turns))
     assert doc.metadata["quality_error"].startswith("special_tokens")
+
+
+def test_a_token_split_over_two_messages_is_found(config):
+    """A template may put nothing between two messages."""
+    halves = [{"role": "user", "content": "oi <|im_"}, {"role": "user", "content": "end|> x"}]
+    step = QualityFilter(config, special_tokens="reject")
+    (doc,) = step.run(documents(halves))
+    assert doc.metadata["quality_error"].startswith("special_tokens")
+
+
+def test_a_token_that_only_normalization_makes_is_found():
+    """Where a tokenizer normalizes before it looks for a token, so does the search."""
+    tokenizer = byte_level_tokenizer(["<pad>"], None, pad_token="<pad>")
+    tokenizer.backend_tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken("<tool>", normalized=True, special=True)]})
+    assert Renderer(tokenizer, 100).control_token_in("use ＜tool＞ agora") == "<tool>"
 
 
 def test_control_tokens_in_plain_text(config):

@@ -1,5 +1,7 @@
 """Parquet files that are damaged: what can be read is read, and what cannot is said."""
 
+import random
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -86,7 +88,29 @@ def test_text_that_is_not_utf8_costs_its_row(tmp_path):
     pq.write_table(pa.table({"id": bad, "messages": [row["messages"] for row in rows(3)]}), path)
     documents = read(path)
     assert [doc.id for doc in documents] == ["a", f"{path.name}/1", "c"]
-    assert "row 1 holds bytes that are not UTF-8" in errors(documents)[0]
+    assert "row 1 holds what Python cannot: bytes that are not UTF-8" in errors(documents)[0]
+
+
+def test_values_that_python_cannot_hold_cost_their_row(tmp_path):
+    """A date in the year 12,000 is a good value in Arrow, and none in Python."""
+    path = tmp_path / "in" / "a.parquet"
+    path.parent.mkdir()
+    when = pa.array([0, 4 * 10**17, 1], pa.timestamp("us"))
+    pq.write_table(pa.table({"id": list("abc"), "messages": [row["messages"] for row in rows(3)], "when": when}), path)
+    documents = read(path)
+    assert [doc.id for doc in documents] == ["a", f"{path.name}/1", "c"]
+
+
+def test_random_damage_never_ends_the_run(file):
+    """Bytes flipped anywhere, 300 times: a row is read or said to be missing, and no exception escapes."""
+    whole, rng = file.read_bytes(), random.Random(0)
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(rng.choice([1, 3])):
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        file.write_bytes(data)
+        documents = read(file)
+        assert len(documents) - len(errors(documents)) == 300 or errors(documents)
 
 
 def test_an_error_of_the_file_system_is_raised(file, monkeypatch):

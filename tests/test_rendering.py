@@ -4,6 +4,7 @@ import random
 
 import pytest
 from tiny_models import CHATML, chatml_tokenizer, conversations, encoder_tokenizer, llama_tokenizer
+from tokenizers import AddedToken, Regex, pre_tokenizers
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.rendering import Renderer, TokenizedText
@@ -248,6 +249,52 @@ def test_cutting_a_long_text_first_changes_no_token(make, monkeypatch):
         monkeypatch.setattr(Renderer, "_beginning", lambda self, text: text)
         assert renderer.tokenize([text]) == [cut]
         monkeypatch.undo()
+
+
+def grouped_digits():
+    """As some recent tokenizers do, digits are grouped from the right, however many there are."""
+    tokenizer = chatml_tokenizer()
+    digits = pre_tokenizers.Split(Regex(r"\d{1,3}(?=(?:\d{3})*(?:\D|$))"), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
+    return tokenizer
+
+
+def greedy_mask():
+    """As XLM-RoBERTa's <mask>, a token swallows the white space before it, however much there is."""
+    tokenizer = chatml_tokenizer()
+    tokenizer.backend_tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
+    return tokenizer
+
+
+def long_token():
+    """A control token that a cut may tear into many words."""
+    tokenizer = chatml_tokenizer()
+    tokenizer.backend_tokenizer.add_special_tokens([AddedToken("<|reserved_special_token_1|>", special=True)])
+    return tokenizer
+
+
+@pytest.mark.parametrize("make", [grouped_digits, greedy_mask, long_token])
+def test_what_stands_behind_a_cut_may_reach_far_back(make, monkeypatch):
+    """Where a tokenizer looks ahead without limit, the early cut must not show."""
+    rng = random.Random(0)
+    pieces = [
+        "1234567 ",
+        "9" * 400,
+        " " * 400 + "<mask> a ",
+        "x" * 17,
+        "!!",
+        "<|reserved_special_token_1|>",
+        "um texto, ",
+    ]
+    one = Renderer(make(), 20)
+    for _ in range(300):
+        texts = ["".join(rng.choice(pieces) for _ in range(rng.randrange(1, 60))) for _ in range(2)]
+        texts.append("a" + rng.choice(pieces) * rng.randrange(1, 60))
+        cut = one.tokenize(texts)
+        with monkeypatch.context() as patch:
+            patch.setattr(Renderer, "_beginning", lambda self, text: text)
+            assert one.tokenize(texts) == cut
 
 
 def test_a_hundred_megabytes_are_not_tokenized(monkeypatch):

@@ -4,6 +4,7 @@ import copy
 import errno
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -258,26 +259,78 @@ def test_a_folder_that_cannot_be_written_is_said_once(tmp_path, log, monkeypatch
     assert len(warnings(log)) == 1
 
 
-def test_a_full_disk_costs_what_did_not_fit(tmp_path, log, monkeypatch):
-    """A write that stops in the middle costs its records; once there is room again, later ones are whole."""
+@pytest.mark.parametrize("pause", [0.0, 60.0])
+def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path, log, monkeypatch, pause):
+    """A write that stops in the middle is made again, in another file; half a line is taken for nothing."""
     real, full = os.write, []
 
     def write(descriptor, data):
         if not full:
             return real(descriptor, data)
         if full.pop() == "half":
-            return real(descriptor, data[:40])
+            return real(descriptor, data[:-40])
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(store_module.os, "write", write)
+    monkeypatch.setattr(store_module, "SECONDS_AFTER_A_FAILURE", pause)
     with opened(tmp_path) as store:
         for index, text in enumerate(TEXTS):
-            if index in (0, 7):
+            if index in ((0,) if pause else (0, 7, 20)):
                 full[:] = ["none", "half"]
             store.add(text, Logit(1.0, 2, False))
             store.save()
-    assert set(known(tmp_path, TEXTS)) == {text for index, text in enumerate(TEXTS) if index not in (0, 7)}
+    assert set(known(tmp_path, TEXTS)) == set(TEXTS)
     assert len(warnings(log)) == 1
+
+
+def test_a_disk_that_stays_full_does_not_fill_the_memory(tmp_path, monkeypatch):
+    """What waits for room is bounded; the run goes on."""
+
+    def refuse(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store_module, "_File", refuse)
+    monkeypatch.setattr(store_module, "SECONDS_AFTER_A_FAILURE", 0.0)
+    monkeypatch.setattr(store_module, "MOST_WAITING_LINES", 10)
+    with opened(tmp_path) as store:
+        for text in TEXTS:
+            store.add(text, Logit(1.0, 2, False))
+            store.save()
+        assert len(store._writer._lines) == 10
+        assert len(store.lookup(TEXTS)) == len(TEXTS)
+
+
+def test_a_folder_that_is_deleted_meanwhile_is_made_again(tmp_path, monkeypatch):
+    """Checkpoints may be deleted at any time: what comes later is kept in a new file."""
+    monkeypatch.setattr(store_module, "SECONDS_AFTER_A_FAILURE", 0.0)
+    with opened(tmp_path) as store:
+        store.add("antes", Logit(1.0, 2, False))
+        store.save()
+        shutil.rmtree(tmp_path / SCORER.digest)
+        store._writer._sync()
+        store.add("depois", Logit(2.0, 2, False))
+    assert set(known(tmp_path, ["antes", "depois"])) == {"depois"}
+
+
+def test_a_part_that_arrived_although_it_seemed_not_to_is_not_written_over(monkeypatch):
+    """Object storage may store an object and time out: the next part has another name, and nothing is lost."""
+    folder = f"memory://checkpoints-{random.random()}"
+    filesystem = fsspec.filesystem("memory")
+    real, failures = filesystem.pipe_file, [True]
+
+    def pipe_file(path, value, **options):
+        real(path, value, **options)
+        if path.endswith(".scores") and failures:
+            failures.pop()
+            raise TimeoutError("no answer")
+
+    monkeypatch.setattr(filesystem, "pipe_file", pipe_file)
+    monkeypatch.setattr(store_module, "SECONDS_AFTER_A_FAILURE", 0.0)
+    with opened(folder) as store:
+        for text in "abc":
+            store.add(text, Logit(1.0, 2, False))
+            store._writer.write()
+    assert set(known(folder, "abc")) == set("abc")
 
 
 def test_a_file_in_the_place_of_the_folder(tmp_path, log):
@@ -303,13 +356,14 @@ def test_files_that_cannot_be_read_are_left_out(tmp_path, log, monkeypatch):
 def test_a_newer_format_is_left_alone(tmp_path, log, monkeypatch):
     """A later version of this library may write otherwise: its records are not guessed at, nor touched."""
     monkeypatch.setattr(store_module, "FORMAT", 2)
-    fill(tmp_path, TEXTS)
+    for _ in range(3):
+        fill(tmp_path, TEXTS)
     monkeypatch.undo()
-    (path,) = files(tmp_path)
-    before = path.read_bytes()
+    before = [path.read_bytes() for path in files(tmp_path)]
     assert not known(tmp_path, TEXTS)
-    assert any("another version of this library" in line for line in warnings(log))
-    assert path.read_bytes() == before
+    (warning,) = warnings(log)
+    assert "another version of this library" in warning
+    assert [path.read_bytes() for path in files(tmp_path)] == before
 
 
 def test_somebody_elses_files_stay(tmp_path):
@@ -325,7 +379,19 @@ def test_somebody_elses_files_stay(tmp_path):
 
 @pytest.mark.parametrize(
     ("folder", "says"),
-    [("", "give a folder"), (7, "give a folder"), ("s3://key:secret@bucket/x", "password"), (__file__, "is a file")],
+    [
+        ("", "give a folder"),
+        (7, "give a folder"),
+        (__file__, "is a file"),
+        (f"file://{__file__}", "is a file"),
+        ("s3://key:secret@bucket/x", "password"),
+        ("s3://key:sec/ret@bucket/x", "password"),
+        ("simplecache::s3://key:secret@bucket/x", "password"),
+        ("https://secret@host/x", "password"),
+        ("az://c/x?sig=secret", "password"),
+        (Path("s3://bucket/x"), "lost a slash"),
+        ("nowhere://x", "not there"),
+    ],
 )
 def test_a_folder_that_cannot_be_is_refused_at_construction(folder, says):
     """Before a job is queued, and without repeating a password."""
@@ -340,7 +406,7 @@ def test_a_relative_folder_is_where_the_step_was_made(config, tmp_path, monkeypa
     step = QualityFilter(config, checkpoints_dir=Path("a") / "b")
     monkeypatch.chdir("/")
     assert step.checkpoints_dir == str(tmp_path / "a" / "b")
-    assert QualityFilter(config, checkpoints_dir="s3://bucket/x").checkpoints_dir == "s3://bucket/x"
+    assert QualityFilter(config, checkpoints_dir="memory://x").checkpoints_dir == "memory://x"
 
 
 # --- other versions of the libraries ---------------------------------------------------------------------------------
@@ -530,12 +596,29 @@ def test_a_scorer_that_differs_scores_anew(config, tmp_path, computed):
     assert statistic(step, "from_store") == 0
 
 
-def test_an_upgrade_is_judged_by_the_real_probes(config, tmp_path, computed, other_versions):
-    """Through the scorer: other versions that score alike reuse, and the model is loaded to find out."""
+def test_an_upgrade_is_judged_by_the_real_probes(config, tmp_path, computed, other_versions, monkeypatch):
+    """Through a scorer that is not loaded yet: other versions that score alike reuse, and the model is asked."""
     first = scores(QualityFilter(config, checkpoints_dir=tmp_path), documents(20))
+    monkeypatch.setattr("datatrove_quality.scorer._found", {})
     other_versions("9.9")
     assert scores(QualityFilter(config, checkpoints_dir=tmp_path), documents(20)) == first
     assert len(computed) == 20
+
+
+def test_weights_that_change_under_a_running_process_are_noticed(config, tmp_path, monkeypatch):
+    """Found, replayed from the store, trained on, loaded: scores of other weights must not go under the old name."""
+    monkeypatch.setattr("datatrove_quality.scorer._found", {})
+    folder = tmp_path / "model"
+    shutil.copytree(config.model, folder)
+    config = ScorerConfig(model=str(folder), dtype="float32", device="cpu")
+    scores(QualityFilter(config, checkpoints_dir=tmp_path / "c"), documents(5))
+    monkeypatch.setattr("datatrove_quality.scorer._found", {})
+    scores(QualityFilter(config, checkpoints_dir=tmp_path / "c"), documents(5))
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-2] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+    with pytest.raises(ValueError, match="has changed since this process found it: weights was"):
+        scores(QualityFilter(config, checkpoints_dir=tmp_path / "c"), documents(9, seed=1))
 
 
 def test_nothing_is_written_into_a_read_only_home(config, tmp_path, monkeypatch):

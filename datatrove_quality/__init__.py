@@ -10,6 +10,7 @@ from datatrove_quality.conversation import (
     parse_conversation,
     score_schema,
 )
+from datatrove_quality.evaluation import Evaluation, evaluate_scores
 from datatrove_quality.filter import QualityFilter
 from datatrove_quality.jsonl import ConversationJsonlReader
 from datatrove_quality.scorer import load_scorer
@@ -18,6 +19,7 @@ from datatrove_quality.scorer import load_scorer
 __all__ = [
     "ConversationAdapter",
     "ConversationJsonlReader",
+    "Evaluation",
     "InvalidConversation",
     "QualityFilter",
     "RowAdapter",
@@ -26,6 +28,7 @@ __all__ = [
     "ScorerConfig",
     "ScoresAdapter",
     "TextAdapter",
+    "evaluate_scores",
     "load_scorer",
     "parse_conversation",
     "score_schema",

@@ -12,6 +12,7 @@ def test_public_names():
     assert datatrove_quality.__all__ == [
         "ConversationAdapter",
         "ConversationJsonlReader",
+        "Evaluation",
         "InvalidConversation",
         "QualityFilter",
         "RowAdapter",
@@ -20,6 +21,7 @@ def test_public_names():
         "ScorerConfig",
         "ScoresAdapter",
         "TextAdapter",
+        "evaluate_scores",
         "load_scorer",
         "parse_conversation",
         "score_schema",

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 THRESHOLD_STEP = 0.25
-WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+(\.0*)?", re.ASCII)
+WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.0*)?")
 
 
 def parse_label(value: Any, scale: ScoreScale) -> int:
@@ -53,7 +53,11 @@ def _whole_number(value: Any) -> int | None:
         return int(value.strip().partition(".")[0]) if WHOLE_NUMBER.fullmatch(value.strip()) else None
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | Decimal | np.number):
         return None
-    return int(value) if np.isfinite(float(value)) and value == int(value) else None
+    try:
+        whole = int(value)
+    except (ValueError, OverflowError):  # NaN and infinity
+        return None
+    return whole if whole == value else None
 
 
 @dataclass(frozen=True)

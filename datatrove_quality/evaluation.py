@@ -258,19 +258,20 @@ def _share(part: NDArray, whole: NDArray, of_nothing: float = 0.0) -> Floats:
 
 
 def _spearman(levels: Ints, scores: Floats) -> float | None:
-    """Pearson's correlation of the ranks, where equal values share their mean rank."""
-    order = np.argsort(scores)
-    ordered = scores[order]
-    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    del ordered
-    ties = np.diff(np.r_[first, len(scores)])
-    ranks = first + (ties - len(scores)) / 2  # the mean rank of each distinct score, less that of all
-    supports = np.bincount(levels)
-    level_ranks = np.cumsum(supports) - (supports + len(levels)) / 2
-    # There are few levels, so that the covariance needs only the sum of the scores' ranks in each.
-    in_level = np.bincount(levels[order], weights=np.repeat(ranks, ties))
-    spread = (supports * level_ranks**2).sum() * (ties * ranks**2).sum()
-    return float(np.clip((in_level * level_ranks).sum() / np.sqrt(spread), -1, 1)) if spread > 0 else None
+    """Pearson's correlation of the ranks, less their mean, where equal values share their mean rank."""
+    ordered, size = np.sort(scores), len(scores)
+    below = 0
+    covariance = level_spread = score_spread = 0.0
+    for level, support in enumerate(np.bincount(levels).tolist()):
+        own = np.sort(scores[levels == level])  # sorted, they are found fast
+        ranks = (np.searchsorted(ordered, own) + np.searchsorted(ordered, own, side="right") - size) / 2
+        level_rank = below + (support - size) / 2
+        covariance += level_rank * ranks.sum()
+        level_spread += support * level_rank**2
+        score_spread += (ranks**2).sum()
+        below += support
+    spread = level_spread * score_spread
+    return float(np.clip(covariance / np.sqrt(spread), -1, 1)) if spread > 0 else None
 
 
 def _threshold_figures(

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 Row = tuple[Conversation | str | Unscorable, Any]
 
 FREEZE = ("embeddings", "backbone", "none")
+ORDERS = ("grouped", "random", "given")
 DTYPES = ("auto", "float32", "bfloat16")
 LEAST = {"epochs": 1, "batch_size": 1, "max_tokens": 1, "evaluations": 1, "warmup_steps": 0, "seed": 0}
 MOST_ROWS_PER_DEVICE = 8
@@ -67,11 +68,13 @@ class TrainingConfig:
         learning_rate: of AdamW at its highest.
         warmup_steps: steps in which the rate rises to it; then it falls along a cosine to zero.
         weight_decay: of AdamW, on weight matrices.
+        adam_beta2: of AdamW, how slowly it forgets the size of gradients.
         max_tokens: longer texts are cut on the right; at most what the model's positions admit.
         scale: what the labels mean: `logit = label - offset`, levels from `low` to `high`.
         holdout: what is held out for evaluation: a share of the rows, or from 1 on a number of rows.
         evaluations: how many times, evenly over the run, the model is evaluated and a checkpoint is saved.
-        group_by_length: batch rows of similar length, which saves padding; else in random order.
+        order: "grouped" shuffles the rows and batches those of similar length, which saves padding; "random" shuffles
+            them alone; "given" is "grouped" without the shuffling, for a curriculum.
         gradient_checkpointing: compute activations twice instead of keeping them.
         dtype: "bfloat16" computes in it and saves in it, "float32" likewise; "auto" is bfloat16 on a GPU that has it
             natively. The weights that are trained are held in float32 either way.
@@ -94,11 +97,12 @@ class TrainingConfig:
     learning_rate: float = 5e-5
     warmup_steps: int = 100
     weight_decay: float = 0.1
+    adam_beta2: float = 0.999
     max_tokens: int = 6_032
     scale: ScoreScale = field(default_factory=ScoreScale)
     holdout: float = 0.1
     evaluations: int = 10
-    group_by_length: bool = True
+    order: str = "grouped"
     gradient_checkpointing: bool = False
     dtype: str = "auto"
     seed: int = 0
@@ -113,12 +117,14 @@ class TrainingConfig:
             value = getattr(self, name)
             _require(isinstance(value, int) and not isinstance(value, bool) and value >= low, name, value,
                      f"give a whole number from {low}")  # fmt: skip
-        for name, choices in (("freeze", FREEZE), ("dtype", DTYPES), ("device", ("auto", "cpu"))):
+        choices_of = {"freeze": FREEZE, "order": ORDERS, "dtype": DTYPES, "device": ("auto", "cpu")}
+        for name, choices in choices_of.items():
             value = getattr(self, name)
             _require(value in choices, name, value, f"give one of {', '.join(map(repr, choices))}")
         rate, decay, holdout = self.learning_rate, self.weight_decay, self.holdout
         _require(math.isfinite(rate) and rate > 0, "learning_rate", rate, "give a number above 0")
         _require(math.isfinite(decay) and decay >= 0, "weight_decay", decay, "give a number from 0")
+        _require(0 < self.adam_beta2 < 1, "adam_beta2", self.adam_beta2, "give a number between 0 and 1")
         _require(0 < holdout < 1 or (holdout >= 1 and holdout == int(holdout)), "holdout", holdout,
                  "give a share between 0 and 1, or a whole number of rows")  # fmt: skip
 
@@ -158,7 +164,12 @@ class Examples:
         return Counter(sorted(example.label for example in self.kept))
 
 
-def train_classifier(config: TrainingConfig, rows: Iterable[Row], output: str | Path) -> dict[str, Any]:
+def train_classifier(
+    config: TrainingConfig,
+    rows: Iterable[Row],
+    output: str | Path,
+    prepare: "Callable[[PreTrainedModel], None] | None" = None,
+) -> dict[str, Any]:
     """Fine-tune a classifier; run again with the same config, rows and folder, it goes on where it was stopped.
 
     Under `torchrun` each process calls it alike; the first one writes.
@@ -168,6 +179,8 @@ def train_classifier(config: TrainingConfig, rows: Iterable[Row], output: str | 
         rows: conversations or texts, each with its label ("4", 4 or 4.0).
         output: an empty or new folder; becomes a model that `ScorerConfig(model=output)` scores with, with a README.md
             as its model card and the run's record in training.json.
+        prepare: called with the model before it is trained, to attach hooks. What a model gives as its own `loss`
+            while it trains is added to the squared error.
 
     Returns:
         The record: `asked`, `rows` (counts), `log` (losses, rates and held-out figures by step) and `evaluation`.
@@ -191,7 +204,10 @@ def train_classifier(config: TrainingConfig, rows: Iterable[Row], output: str | 
         logger.info(f"{output} holds this training, finished: nothing is left to do.")
         return record
     record["rows"] = _row_counts(examples, training, held_out)
-    trainer = _make_trainer(_load_model(config, base), arguments, config, training, held_out, steps)
+    model = _load_model(config, base)
+    if prepare is not None:
+        prepare(model)
+    trainer = _make_trainer(model, arguments, config, training, held_out, steps)
     trainer.train(resume_from_checkpoint=_last_checkpoint(Path(output)))
     evaluation = _final_evaluation(trainer, held_out, config)
     record |= {"log": trainer.state.log_history, "evaluation": evaluation.to_dict()}
@@ -250,7 +266,7 @@ def split_examples(examples: Sequence[Example], config: TrainingConfig) -> tuple
         config: for its `holdout` and `seed`.
 
     Returns:
-        Training examples, and held-out ones from the longest to the shortest.
+        Training examples in their order, and held-out ones from the longest to the shortest.
 
     Raises:
         ValueError: there is one level only, or too few rows of one to stand on both sides.
@@ -262,10 +278,10 @@ def split_examples(examples: Sequence[Example], config: TrainingConfig) -> tuple
         raise ValueError(f"labels: all {len(examples)} rows are of level {min(levels)}: nothing can be learned.")
     size = config.holdout if config.holdout < 1 else int(config.holdout)
     labels = [example.label for example in examples]
-    training: list[Example] = []
-    held_out: list[Example] = []
+    places: list[list[int]] = [[], []]
     with suppress(ValueError):  # of sklearn's, which looks less closely than we do below
-        training, held_out = train_test_split(examples, test_size=size, stratify=labels, random_state=config.seed)
+        places = train_test_split(range(len(labels)), test_size=size, stratify=labels, random_state=config.seed)
+    training, held_out = ([examples[place] for place in sorted(part)] for part in places)
     if any({example.label for example in part} != set(levels) for part in (training, held_out)):
         raise ValueError(
             f"holdout={config.holdout} (--holdout): too few rows for a split with every level on both sides; rows of "
@@ -472,6 +488,7 @@ def _training_arguments(config: TrainingConfig, folder: Path) -> "TrainingArgume
         lr_scheduler_type="cosine",
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,
+        adam_beta2=config.adam_beta2,
         bf16=is_native if config.dtype == "auto" else config.dtype == "bfloat16",
         eval_strategy="steps",
         save_strategy="steps",
@@ -523,12 +540,14 @@ class _Order:
     Args:
         lengths: tokens of each row.
         epochs: how often each row comes.
-        rows_per_step: of rows of similar length so many come together; 0: in random order.
+        kind: one of `ORDERS`.
+        rows_per_step: unless in random order, so many rows of similar length come together.
         seed: of the order.
     """
 
     lengths: list[int]
     epochs: int
+    kind: str
     rows_per_step: int
     seed: int
 
@@ -538,8 +557,10 @@ class _Order:
     def __iter__(self) -> Iterator[int]:
         for epoch in range(self.epochs):
             rng = random.Random(f"{self.seed} {epoch}")
-            order = rng.sample(range(len(self.lengths)), len(self.lengths))
-            yield from self._grouped(order, rng) if self.rows_per_step else order
+            order = list(range(len(self.lengths)))
+            if self.kind != "given":
+                rng.shuffle(order)
+            yield from order if self.kind == "random" else self._grouped(order, rng)
 
     def _grouped(self, order: list[int], rng: random.Random) -> Iterator[int]:
         """Sort within windows, so that batches differ from epoch to epoch, and shuffle the batches of each."""
@@ -568,8 +589,7 @@ def _make_trainer(
     class QualityTrainer(Trainer):
         def get_train_dataloader(self) -> DataLoader:
             lengths = [len(example.ids) for example in training]
-            grouped = config.batch_size if config.group_by_length else 0
-            order = _Order(lengths, config.epochs, grouped, config.seed)
+            order = _Order(lengths, config.epochs, config.order, config.batch_size, config.seed)
             loader: Any = DataLoader(
                 training,  # type: ignore[arg-type]  # a list is a dataset
                 batch_size=self.args.per_device_train_batch_size,
@@ -595,6 +615,9 @@ def _make_trainer(
         compute_metrics=_metrics(config.scale),
     )
     trainer.remove_callback(PrinterCallback)
+    if trainer.accelerator.ddp_handler is not None:
+        # Else each of several devices holds all gradients twice.
+        trainer.accelerator.ddp_handler.gradient_as_bucket_view = True
     return trainer
 
 
@@ -624,9 +647,10 @@ class _Collator:
 
 
 def _squared_error(outputs: Any, labels: "torch.Tensor", num_items_in_batch: Any = None) -> "torch.Tensor":
-    """The mean over all rows of a step, however they are shared among devices and accumulated."""
+    """The mean over all rows of a step, however they are shared and accumulated, and the model's own loss, if any."""
     errors = (outputs["logits"][:, 0].float() - labels) ** 2
-    return errors.sum() / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+    own = outputs.get("loss", 0.0) * len(labels)
+    return (errors.sum() + own) / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
 
 def _metrics(scale: ScoreScale) -> Callable[[Any], dict[str, float]]:

@@ -20,7 +20,7 @@ from inputs import Inputs, find_inputs
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.conversation import CONVERSATION_ERROR, REASONS, SCHEMAS, error_reason
-from datatrove_quality.training import DTYPES, FREEZE, Row, TrainingConfig, train_classifier
+from datatrove_quality.training import DTYPES, FREEZE, ORDERS, Row, TrainingConfig, train_classifier
 
 
 FIELDS = [field.name for field in fields(TrainingConfig)]
@@ -102,10 +102,14 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     recipe.add_argument("--learning-rate", type=float, metavar="X", help="default: 5e-5")
     recipe.add_argument("--warmup-steps", type=int, metavar="N", help="default: 100")
     recipe.add_argument("--weight-decay", type=float, metavar="X", help="default: 0.1")
+    recipe.add_argument("--adam-beta2", type=float, metavar="X", help="default: 0.999")
     recipe.add_argument("--max-tokens", type=positive, metavar="N", help="cut longer texts (default: 6032)")
     recipe.add_argument("--scale", type=scale, metavar="OFFSET,LOW,HIGH", help="of the labels (default: 1,1,5)")
     recipe.add_argument("--holdout", type=float, metavar="X", help="share or number of rows held out (default: 0.1)")
     recipe.add_argument("--evaluations", type=positive, metavar="N", help="and checkpoints per run (default: 10)")
+    recipe.add_argument(
+        "--order", choices=ORDERS, help="of the rows (default: grouped by length, which saves padding)"
+    )
     recipe.add_argument("--seed", type=int, metavar="N", help="default: 0")
     recipe.add_argument("--dedup", action="store_true", help="leave out rows that look like an earlier one")
     device = parser.add_argument_group("device")
@@ -115,7 +119,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     device.add_argument("--gradient-checkpointing", action="store_true", help="much less memory, a third more time")
     device.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU that has it, else float32")
     device.add_argument("--device", choices=("auto", "cpu"), help="default: auto")
-    device.add_argument("--random-order", dest="group_by_length", action="store_false", help="do not group by length")
     rows = parser.add_argument_group("rows")
     rows.add_argument("--schema", default="auto", choices=SCHEMAS, help="of the rows (default: auto)")
     rows.add_argument("--messages-key", default=None, metavar="COLUMN", help="the column that holds the conversation")

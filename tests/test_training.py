@@ -19,6 +19,7 @@ from datatrove_quality import ScorerConfig, ScoreScale, load_scorer
 from datatrove_quality.config import Unscorable
 from datatrove_quality.evaluation import evaluate_scores
 from datatrove_quality.training import (
+    ORDERS,
     Example,
     TrainingConfig,
     _Order,
@@ -29,6 +30,11 @@ from datatrove_quality.training import (
 
 
 REPOSITORY = Path(__file__).parents[1]
+sys.path.insert(0, str(REPOSITORY / "pipelines"))
+
+import train_classifier as script  # noqa: E402
+
+
 WORDS = {1: "azul verde", 2: "talvez acho", 3: "capital Portugal", 4: "Lisboa Lisboa", 5: "plantas luz do sol"}
 
 
@@ -206,6 +212,21 @@ def test_every_embedding_of_an_encoder_is_frozen(tmp_path):
     assert not {name for name in names if name.endswith("_embeddings.weight")}
 
 
+def test_a_loss_of_the_models_own_is_added_while_it_trains(base, tmp_path):
+    """`prepare` attaches hooks; what the model then gives as its loss counts in training and not in evaluation."""
+
+    def prepare(model) -> None:
+        def add_loss(model, args, outputs) -> None:
+            if model.training:
+                outputs["loss"] = model.model.norm.weight.mean() * 0 + 100
+
+        model.register_forward_hook(add_loss)
+
+    record = train_classifier(config(base), annotated(60), tmp_path / "out", prepare)
+    assert min(entry["loss"] for entry in record["log"] if "loss" in entry) > 100
+    assert max(entry["eval_loss"] for entry in record["log"] if "eval_loss" in entry) < 100
+
+
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
@@ -268,7 +289,7 @@ def test_duplicates_across_the_split_are_warned_of_and_dedup_removes_them(base, 
     [
         ("freeze", "head"), ("epochs", 0), ("batch_size", 1.5), ("learning_rate", 0), ("learning_rate", math.nan),
         ("warmup_steps", -1), ("weight_decay", -0.1), ("max_tokens", 0), ("holdout", 1.5), ("holdout", 0),
-        ("dtype", "int8"), ("device", "tpu"), ("per_device_batch_size", 0), ("evaluations", True),
+        ("dtype", "int8"), ("device", "tpu"), ("per_device_batch_size", 0), ("evaluations", True), ("adam_beta2", 1),
     ],
 )  # fmt: skip
 def test_bad_values_name_the_field_and_the_option(field, value):
@@ -342,20 +363,26 @@ def test_another_config_in_the_same_folder_is_refused_and_the_same_one_is_finish
 def test_every_row_comes_once_an_epoch_grouped_or_not():
     """Whatever the order, an epoch is an epoch, and the next one is another order."""
     lengths = [1 + number * 7 % 50 for number in range(203)]
-    for grouped in (0, 16):
-        order = list(_Order(lengths, 2, grouped, seed=0))
+    for kind in ORDERS:
+        order = list(_Order(lengths, 2, kind, 16, seed=0))
         assert sorted(order[:203]) == sorted(order[203:]) == list(range(203))
         assert order[:203] != order[203:]
-        assert order == list(_Order(lengths, 2, grouped, seed=0))
-        assert order != list(_Order(lengths, 2, grouped, seed=1))
+        assert order == list(_Order(lengths, 2, kind, 16, seed=0))
+        assert order != list(_Order(lengths, 2, kind, 16, seed=1))
 
 
 def test_grouped_steps_are_of_similar_length():
     """Which is what grouping is for: little padding."""
     lengths = [1 + number * 37 % 400 for number in range(800)]
-    order = list(_Order(lengths, 1, 16, seed=0))
+    order = list(_Order(lengths, 1, "grouped", 16, seed=0))
     spreads = [np.ptp([lengths[row] for row in order[start : start + 16]]) for start in range(0, 800, 16)]
     assert max(spreads) < 40
+
+
+def test_a_curriculum_keeps_its_order():
+    """Rows in the order given move within a window of fifty steps at most."""
+    order = list(_Order([1 + number * 37 % 400 for number in range(2_000)], 1, "given", 16, seed=0))
+    assert [sorted(order[:800]), sorted(order[800:1600])] == [list(range(800)), list(range(800, 1600))]
 
 
 def test_gradient_checkpointing_and_bfloat16_train_and_save(base, tmp_path):
@@ -367,6 +394,39 @@ def test_gradient_checkpointing_and_bfloat16_train_and_save(base, tmp_path):
     assert "model.layers.0.mlp.up_proj.weight" in changed(weights(base), after)
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert model.dtype == torch.bfloat16
+
+
+# --- the script ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def annotated_file(tmp_path) -> Path:
+    """A JSONL file as users have it, with one line that is no JSON, beside a file that nobody asked for."""
+    lines = [json.dumps({"messages": item, "stars": str(level)}) for item, level in annotated(60)]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows.jsonl").write_text("\n".join([*lines, "{"]) + "\n")
+    (tmp_path / "data" / "other.jsonl").write_text("{}\n" * 5)
+    return tmp_path / "data" / "rows.jsonl"
+
+
+def test_the_script_trains_on_a_file_and_says_where_everything_is(annotated_file, base, tmp_path, capsys):
+    """One command from annotated rows to a classifier; what is not asked for is `TrainingConfig`'s default."""
+    options = ["--batch-size", "16", "--warmup-steps", "2", "--device", "cpu", "--holdout", "10"]
+    arguments = [str(annotated_file), "--labels", "stars", "--model", str(base), "--output", str(tmp_path / "out")]
+    script.main([*arguments, *options])
+    printed = capsys.readouterr().out
+    assert "50 rows; on 10 held out" in printed
+    assert f"--model {tmp_path / 'out'}" in printed
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["rows"]["refused"] == {"invalid_json": 1}
+    assert record["asked"]["learning_rate"] == 5e-5
+
+
+def test_a_missing_label_column_is_an_error_that_names_those_there_are(annotated_file, base, tmp_path):
+    """Found before the base model is looked at."""
+    arguments = [str(annotated_file), "--labels", "quality", "--model", str(base), "--output", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match=r"--labels quality: none of the first 61 rows has this column.*stars"):
+        script.main(arguments)
 
 
 # --- stopped, resumed, shared ----------------------------------------------------------------------------------------
@@ -419,11 +479,11 @@ def weights_sum(folder: Path) -> dict[str, float]:
 
 def test_two_processes_match_one(base, tmp_path):
     """torchrun with two processes of half a batch each makes the same steps as one process, and one of them writes."""
-    values = "group_by_length=False, batch_size=64, epochs=4, per_device_batch_size=32"
+    values = "order='random', batch_size=64, epochs=4, per_device_batch_size=32"
     run = command(tmp_path, base, values)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run([*torchrun, *run, str(tmp_path / "two")], check=True, capture_output=True, timeout=120)
-    settings = config(base, group_by_length=False, batch_size=64, epochs=4, per_device_batch_size=32)
+    settings = config(base, order="random", batch_size=64, epochs=4, per_device_batch_size=32)
     train_classifier(settings, annotated(160), tmp_path / "one")
     one, two = (losses(tmp_path / name) for name in ("one", "two"))
     assert len(one) == len(two) == 8

@@ -13,7 +13,7 @@ import pytest
 import tiny_models
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_cosine_schedule_with_warmup
 
 from datatrove_quality import ScorerConfig, ScoreScale, load_scorer
 from datatrove_quality.config import Unscorable
@@ -22,8 +22,11 @@ from datatrove_quality.training import (
     ORDERS,
     Example,
     TrainingConfig,
+    _find_base,
+    _load_model,
     _Order,
     batches_per_step,
+    read_examples,
     split_examples,
     train_classifier,
 )
@@ -210,6 +213,30 @@ def test_every_embedding_of_an_encoder_is_frozen(tmp_path):
     names = changed(weights(model), weights(tmp_path / "out"))
     assert names
     assert not {name for name in names if name.endswith("_embeddings.weight")}
+
+
+def test_each_step_is_that_of_a_plain_loop(base, tmp_path):
+    """The Trainer adds nothing of its own: AdamW on the mean squared error, a cosine, gradients cut at 1."""
+    settings = config(base, freeze="none", weight_decay=0.0, order="given", epochs=2)
+    record = train_classifier(settings, annotated(80), tmp_path / "out")
+    found = _find_base(settings)
+    training, _ = split_examples(read_examples(annotated(80), found.renderer, settings).kept, settings)
+    model = _load_model(settings, found).train()
+    order = list(_Order([len(example.ids) for example in training], 2, "given", 16, seed=0))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    schedule = get_cosine_schedule_with_warmup(optimizer, 1, 8)
+    plain = []
+    for start in range(0, len(order), 16):
+        batch = [training[row] for row in order[start : start + 16]]
+        logits = torch.stack([model(torch.tensor([one.ids.tolist()])).logits[0, 0] for one in batch])
+        loss = ((logits - torch.tensor([one.label - 1.0 for one in batch])) ** 2).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        plain.append(loss.item())
+    assert [entry["loss"] for entry in record["log"] if "loss" in entry] == pytest.approx(plain, abs=1e-2)
 
 
 def test_a_loss_of_the_models_own_is_added_while_it_trains(base, tmp_path):

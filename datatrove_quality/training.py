@@ -74,7 +74,7 @@ class TrainingConfig:
         holdout: what is held out for evaluation: a share of the rows, or from 1 on a number of rows.
         evaluations: how many times, evenly over the run, the model is evaluated and a checkpoint is saved.
         order: "grouped" shuffles the rows and batches those of similar length, which saves padding; "random" shuffles
-            them alone; "given" is "grouped" without the shuffling, for a curriculum.
+            them alone; "given" takes them as they come, for a curriculum.
         gradient_checkpointing: compute activations twice instead of keeping them.
         dtype: "bfloat16" computes in it and saves in it, "float32" likewise; "auto" is bfloat16 on a GPU that has it
             natively. The weights that are trained are held in float32 either way.
@@ -158,6 +158,10 @@ class Examples:
     refused: Counter[str]
     repeated: int = 0
 
+    def __add__(self, others: "Examples") -> "Examples":
+        kept, repeated = self.kept + others.kept, self.repeated + others.repeated
+        return Examples(kept, self.refused + others.refused, repeated)
+
     @property
     def levels(self) -> Counter[int]:
         """Rows of each level."""
@@ -168,6 +172,7 @@ def train_classifier(
     config: TrainingConfig,
     rows: Iterable[Row],
     output: str | Path,
+    held_out_rows: Iterable[Row] | None = None,
     prepare: "Callable[[PreTrainedModel], None] | None" = None,
 ) -> dict[str, Any]:
     """Fine-tune a classifier; run again with the same config, rows and folder, it goes on where it was stopped.
@@ -179,6 +184,7 @@ def train_classifier(
         rows: conversations or texts, each with its label ("4", 4 or 4.0).
         output: an empty or new folder; becomes a model that `ScorerConfig(model=output)` scores with, with a README.md
             as its model card and the run's record in training.json.
+        held_out_rows: what to evaluate on, in the place of a part of `rows`; the config's `holdout` is then not used.
         prepare: called with the model before it is trained, to attach hooks. What a model gives as its own `loss`
             while it trains is added to the squared error.
 
@@ -196,10 +202,19 @@ def train_classifier(
         logger.disable(__package__)
     base = _find_base(config)
     examples = read_examples(rows, base.renderer, config)
-    training, held_out = split_examples(examples.kept, config)
+    if held_out_rows is None:
+        training, held_out = split_examples(examples.kept, config)
+    else:
+        others = read_examples(held_out_rows, base.renderer, config)
+        training, held_out = examples.kept, others.kept
+        examples += others
+        _check_levels(training)
+    _warn_of_leaks(training, held_out)
+    # From the longest on, so that a batch too large for the device's memory shows at once.
+    held_out = sorted(held_out, key=lambda example: -len(example.ids))
     steps = _num_steps(len(training), config)
     with arguments.main_process_first(local=False):
-        record = _claim(Path(output), _asked(config, arguments, base.renderer, examples.kept))
+        record = _claim(Path(output), _asked(config, arguments, base.renderer, training + held_out))
     if "evaluation" in record:
         logger.info(f"{output} holds this training, finished: nothing is left to do.")
         return record
@@ -266,16 +281,14 @@ def split_examples(examples: Sequence[Example], config: TrainingConfig) -> tuple
         config: for its `holdout` and `seed`.
 
     Returns:
-        Training examples in their order, and held-out ones from the longest to the shortest.
+        Training examples and held-out ones, in their order.
 
     Raises:
         ValueError: there is one level only, or too few rows of one to stand on both sides.
     """
     from sklearn.model_selection import train_test_split
 
-    levels = Counter(sorted(example.label for example in examples))
-    if len(levels) < 2:
-        raise ValueError(f"labels: all {len(examples)} rows are of level {min(levels)}: nothing can be learned.")
+    levels = _check_levels(examples)
     size = config.holdout if config.holdout < 1 else int(config.holdout)
     labels = [example.label for example in examples]
     places: list[list[int]] = [[], []]
@@ -287,13 +300,24 @@ def split_examples(examples: Sequence[Example], config: TrainingConfig) -> tuple
             f"holdout={config.holdout} (--holdout): too few rows for a split with every level on both sides; rows of "
             f"each level: {_shown(levels)}. Annotate more of the rare ones, leave them out, or hold out another share."
         )
+    return training, held_out
+
+
+def _check_levels(examples: Sequence[Example]) -> Counter[int]:
+    """The number of rows of each level, of which there must be two."""
+    levels = Counter(sorted(example.label for example in examples))
+    if len(levels) < 2:
+        raise ValueError(f"labels: all {len(examples)} rows are of level {min(levels)}: nothing can be learned.")
+    return levels
+
+
+def _warn_of_leaks(training: Sequence[Example], held_out: Sequence[Example]) -> None:
     seen = {example.ids.tobytes() for example in training}
     if leaked := sum(example.ids.tobytes() in seen for example in held_out):
         logger.warning(
             f"{leaked} of {len(held_out)} held-out rows look the same to the model as one that it is trained on: the "
             "figures will flatter it. dedup (--dedup) leaves repeated rows out."
         )
-    return training, sorted(held_out, key=lambda example: -len(example.ids))
 
 
 def _label(value: object, scale: ScoreScale) -> int | Unscorable:
@@ -489,6 +513,7 @@ def _training_arguments(config: TrainingConfig, folder: Path) -> "TrainingArgume
         warmup_steps=config.warmup_steps,
         weight_decay=config.weight_decay,
         adam_beta2=config.adam_beta2,
+        optim="adamw_torch_fused" if device.type == "cuda" else "adamw_torch",
         bf16=is_native if config.dtype == "auto" else config.dtype == "bfloat16",
         eval_strategy="steps",
         save_strategy="steps",
@@ -541,7 +566,7 @@ class _Order:
         lengths: tokens of each row.
         epochs: how often each row comes.
         kind: one of `ORDERS`.
-        rows_per_step: unless in random order, so many rows of similar length come together.
+        rows_per_step: in grouped order, so many rows of similar length come together.
         seed: of the order.
     """
 
@@ -560,7 +585,7 @@ class _Order:
             order = list(range(len(self.lengths)))
             if self.kind != "given":
                 rng.shuffle(order)
-            yield from order if self.kind == "random" else self._grouped(order, rng)
+            yield from self._grouped(order, rng) if self.kind == "grouped" else order
 
     def _grouped(self, order: list[int], rng: random.Random) -> Iterator[int]:
         """Sort within windows, so that batches differ from epoch to epoch, and shuffle the batches of each."""
@@ -586,6 +611,8 @@ def _make_trainer(
     from torch.utils.data import DataLoader
     from transformers import PrinterCallback, Trainer
 
+    from datatrove_quality.packed import is_packable
+
     class QualityTrainer(Trainer):
         def get_train_dataloader(self) -> DataLoader:
             lengths = [len(example.ids) for example in training]
@@ -608,7 +635,9 @@ def _make_trainer(
     trainer = QualityTrainer(
         model=model,
         args=arguments,
-        data_collator=_Collator(model.config.get_text_config().pad_token_id, config.scale.offset),
+        data_collator=_Collator(
+            model.config.get_text_config().pad_token_id, config.scale.offset, masks=not is_packable(model)
+        ),
         train_dataset=training,  # type: ignore[arg-type]
         eval_dataset=held_out,  # type: ignore[arg-type]
         compute_loss_func=_squared_error,
@@ -623,27 +652,30 @@ def _make_trainer(
 
 @dataclass(frozen=True)
 class _Collator:
-    """Examples in, a padded batch with target logits out; padding stands on the right and is masked.
+    """Examples in, a batch with target logits out, padded on the right.
 
     Args:
         pad_token_id: what pads.
         offset: of the scale.
+        masks: whether padding is masked; a decoder never looks at what stands to its right.
     """
 
     pad_token_id: int
     offset: float
+    masks: bool
 
     def __call__(self, examples: Sequence[Example]) -> "dict[str, torch.Tensor]":
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
         rows = [torch.from_numpy(example.ids).long() for example in examples]
-        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-        return {
+        batch = {
             "input_ids": pad_sequence(rows, batch_first=True, padding_value=self.pad_token_id),
-            "attention_mask": mask,
             "labels": torch.tensor([example.label - self.offset for example in examples]),
         }
+        if self.masks:
+            batch["attention_mask"] = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        return batch
 
 
 def _squared_error(outputs: Any, labels: "torch.Tensor", num_items_in_batch: Any = None) -> "torch.Tensor":

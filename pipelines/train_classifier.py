@@ -36,7 +36,9 @@ def main(arguments: list[str] | None = None) -> None:
     config = TrainingConfig(**{name: value for name, value in vars(options).items() if name in FIELDS})
     inputs = find_inputs(options.input)
     require_labels(inputs, options)
-    record = train_classifier(config, annotated_rows(inputs, options), options.output)
+    held_out = find_inputs(options.held_out) if options.held_out else None
+    held_out_rows = annotated_rows(held_out, options) if held_out else None
+    record = train_classifier(config, annotated_rows(inputs, options), options.output, held_out_rows)
     if int(os.environ.get("RANK", 0)) == 0:
         print_result(record, options.output)
 
@@ -106,6 +108,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     recipe.add_argument("--max-tokens", type=positive, metavar="N", help="cut longer texts (default: 6032)")
     recipe.add_argument("--scale", type=scale, metavar="OFFSET,LOW,HIGH", help="of the labels (default: 1,1,5)")
     recipe.add_argument("--holdout", type=float, metavar="X", help="share or number of rows held out (default: 0.1)")
+    recipe.add_argument(
+        "--held-out", default=None, metavar="INPUT", help="rows to evaluate on, in the place of a part of INPUT"
+    )
     recipe.add_argument("--evaluations", type=positive, metavar="N", help="and checkpoints per run (default: 10)")
     recipe.add_argument(
         "--order", choices=ORDERS, help="of the rows (default: grouped by length, which saves padding)"

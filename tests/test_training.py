@@ -249,9 +249,19 @@ def test_a_loss_of_the_models_own_is_added_while_it_trains(base, tmp_path):
 
         model.register_forward_hook(add_loss)
 
-    record = train_classifier(config(base), annotated(60), tmp_path / "out", prepare)
+    record = train_classifier(config(base), annotated(60), tmp_path / "out", prepare=prepare)
     assert min(entry["loss"] for entry in record["log"] if "loss" in entry) > 100
     assert max(entry["eval_loss"] for entry in record["log"] if "eval_loss" in entry) < 100
+
+
+def test_rows_to_evaluate_on_may_be_given(base, tmp_path):
+    """A validation set of one's own takes the place of the split: all other rows are trained on, bad ones counted."""
+    rows, own = annotated(80)[:60], [*annotated(80)[60:], ([], 3)]
+    record = train_classifier(config(base), rows, tmp_path / "out", own)
+    counts = record["rows"]
+    assert (counts["training"], counts["held_out"]) == (60, 20)
+    assert sum(counts["refused"].values()) == 1
+    assert record["evaluation"]["documents"] == 20
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -393,8 +403,11 @@ def test_every_row_comes_once_an_epoch_grouped_or_not():
     for kind in ORDERS:
         order = list(_Order(lengths, 2, kind, 16, seed=0))
         assert sorted(order[:203]) == sorted(order[203:]) == list(range(203))
-        assert order[:203] != order[203:]
         assert order == list(_Order(lengths, 2, kind, 16, seed=0))
+        if kind == "given":
+            assert order == [*range(203), *range(203)]
+            continue
+        assert order[:203] != order[203:]
         assert order != list(_Order(lengths, 2, kind, 16, seed=1))
 
 

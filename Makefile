@@ -2,10 +2,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quality faults clean
+.PHONY: demo train-demo test quality faults clean
 
 demo: .venv/installed
 	$(BIN)/python pipelines/filter_conversations.py --overwrite
+
+# Fine-tunes the demo classifier on most of the demo conversations, and judges it by the others.
+train-demo: .venv/installed
+	rm -rf demo-training && mkdir demo-training
+	head -n 480 examples/conversations.jsonl > demo-training/annotated.jsonl
+	tail -n +481 examples/conversations.jsonl > demo-training/unseen.jsonl
+	$(BIN)/python pipelines/train_classifier.py demo-training/annotated.jsonl --labels label \
+		--model examples/demo-classifier --output demo-training/classifier \
+		--epochs 4 --batch-size 32 --learning-rate 1e-4 --warmup-steps 5 --holdout 0.2
+	$(BIN)/python pipelines/evaluate_classifier.py demo-training/unseen.jsonl --labels label \
+		--model demo-training/classifier --output demo-training/evaluation
 
 test: .venv/installed
 	$(BIN)/python -m pytest
@@ -28,4 +39,4 @@ quality: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv demo-output
+	rm -rf .venv demo-output demo-training

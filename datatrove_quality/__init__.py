@@ -10,6 +10,7 @@ from datatrove_quality.conversation import (
     parse_conversation,
     score_schema,
 )
+from datatrove_quality.evaluation import Evaluation, evaluate_scores
 from datatrove_quality.filter import QualityFilter
 from datatrove_quality.jsonl import ConversationJsonlReader
 from datatrove_quality.parquet import ConversationParquetReader
@@ -20,6 +21,7 @@ __all__ = [
     "ConversationAdapter",
     "ConversationJsonlReader",
     "ConversationParquetReader",
+    "Evaluation",
     "InvalidConversation",
     "QualityFilter",
     "RowAdapter",
@@ -28,6 +30,7 @@ __all__ = [
     "ScorerConfig",
     "ScoresAdapter",
     "TextAdapter",
+    "evaluate_scores",
     "load_scorer",
     "parse_conversation",
     "score_schema",

@@ -5,24 +5,32 @@
     python examples/build_demo.py --output DIR     # somewhere else
 
 The conversations are the same byte for byte on every machine (`demo_data.py`). The classifier is a Qwen3 of under a
-million parameters, trained for some minutes on two CPU threads with invented conversations that share neither subjects
-nor seeds with the shipped ones. Its weights differ in the last digits from machine to machine, so it is checked by its
-scores, which this script prints at the end.
+million parameters, trained by `datatrove_quality.training`, the trainer that users have, for some minutes on two CPU
+threads with invented conversations that share neither subjects nor seeds with the shipped ones. Its weights differ in
+the last digits from machine to machine, so it is checked by its scores, which this script prints at the end.
 """
 
 import argparse
 import os
 import random
+import shutil
 import time
-from collections.abc import Iterator
+from contextlib import chdir
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import demo_data
+
+from datatrove_quality import ScorerConfig, load_scorer
+from datatrove_quality.evaluation import evaluate_scores
+from datatrove_quality.training import TrainingConfig, train_classifier
 
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Linear
     from transformers import PreTrainedTokenizerFast, Qwen3ForSequenceClassification
 
 
@@ -37,14 +45,12 @@ CONVERSATIONS = "conversations.jsonl"
 SEED = 0
 NUM_THREADS = 2
 NUM_TRAINING_ROWS = 80_000
+NUM_HELD_OUT_ROWS = 1_000
 ROWS_PER_BATCH = 32
 BATCHES_PER_WINDOW = 64
-WARMUP_STEPS = 200
-LEARNING_RATE = 1.2e-3
-WEIGHT_DECAY = 0.01
-REPORT_EVERY = 100
+HELD_OUT_SEED = 2
 AID_LAYER = 2
-AID_WEIGHT = 1.0
+BASE = "random-qwen3"
 
 VOCAB_SIZE = 1_536
 MAX_TOKENS = 1_024
@@ -65,14 +71,31 @@ CHAT_TEMPLATE = """\
 {%- endif -%}
 """
 
-SCORE_SCALE = {"offset": 1.0, "low": 1, "high": 5}
+# One pass over the rows in their order, from drills to conversations.
+RECIPE = TrainingConfig(
+    model=BASE,
+    freeze="none",
+    epochs=1,
+    order="given",
+    batch_size=ROWS_PER_BATCH,
+    per_device_batch_size=ROWS_PER_BATCH,
+    learning_rate=1.2e-3,
+    warmup_steps=200,
+    weight_decay=0.01,
+    adam_beta2=0.98,
+    max_tokens=MAX_TOKENS,
+    evaluations=4,
+    dtype="float32",
+    device="cpu",
+    seed=SEED,
+)
 
 CARD = """\
 # Demo classifier
 
 A demo on synthetic text: it lets `make demo`, the quickstart and the tests run without a download or a GPU. **Do not
 judge real data with it.** For that, use a trained classifier such as
-`Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier`.
+`Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier`, or train one (`docs/training.md`).
 
 It is a Qwen3 of {parameters:,} parameters with a one-output regression head, trained from random weights by
 `examples/build_demo.py` on {rows:,} generated Portuguese conversations. Their names and words are invented afresh for
@@ -91,11 +114,18 @@ right one, and a bare “Lisboa.”, which takes up nothing of the question, sco
 `score = logit + 1`, as `score_scale` in `config.json` says. The template is ChatML-like and knows the roles system,
 user and assistant. Texts are cut after {tokens:,} tokens.
 
-Rebuild it with `python examples/build_demo.py`: some minutes on two CPU cores. On `examples/conversations.jsonl`,
-whose subjects are real and none of which it was trained on, and on the two examples of the card named above:
+Rebuild it with `python examples/build_demo.py`: some minutes on two CPU cores. On the two examples of the card named
+above it gives:
 
-{figures}
-"""
+{examples}
+
+## On `examples/conversations.jsonl`
+
+Their subjects are real, and it was trained on none of them.
+
+{shipped}
+## Training
+{training}"""
 
 
 def write_conversations(folder: Path) -> None:
@@ -167,11 +197,9 @@ def build_model(tokenizer: "PreTrainedTokenizerFast") -> "Qwen3ForSequenceClassi
         use_cache=False,
         tie_word_embeddings=True,
         num_labels=1,
-        problem_type="regression",
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
-        score_scale=SCORE_SCALE,
     )
     model = Qwen3ForSequenceClassification(config)
     with torch.no_grad():
@@ -181,38 +209,8 @@ def build_model(tokenizer: "PreTrainedTokenizerFast") -> "Qwen3ForSequenceClassi
     return model
 
 
-def encode(tokenizer: "PreTrainedTokenizerFast", conversations: list[demo_data.Messages]) -> list[list[int]]:
-    """Render and tokenize as the model card does."""
-    texts = tokenizer.apply_chat_template(conversations, tokenize=False)
-    return tokenizer(texts, truncation=True)["input_ids"]
-
-
-def batches(ids: list[list[int]], labels: list[int]) -> Iterator[tuple]:
-    """Rows in the order given but for a window, of similar length within a batch, padded on the right.
-
-    Args:
-        ids: Token ids per row.
-        labels: Level per row.
-
-    Yields:
-        Token ids of shape (rows, longest) and target logits of shape (rows,).
-    """
-    import torch
-
-    rng = random.Random(SEED)
-    window = ROWS_PER_BATCH * BATCHES_PER_WINDOW
-    for start in range(0, len(ids), window):
-        rows = sorted(range(start, min(start + window, len(ids))), key=lambda row: len(ids[row]))
-        chunks = [rows[first : first + ROWS_PER_BATCH] for first in range(0, len(rows), ROWS_PER_BATCH)]
-        rng.shuffle(chunks)
-        for chunk in chunks:
-            longest = max(len(ids[row]) for row in chunk)
-            padded = [ids[row] + [0] * (longest - len(ids[row])) for row in chunk]
-            yield torch.tensor(padded), torch.tensor([labels[row] - SCORE_SCALE["offset"] for row in chunk])
-
-
 def repeated(input_ids: "Tensor") -> "Tensor":
-    """What the aid of `train` has to predict: which tokens occurred before.
+    """What the aid has to predict: which tokens occurred before.
 
     Args:
         input_ids: Token ids of shape (rows, longest).
@@ -230,111 +228,107 @@ def repeated(input_ids: "Tensor") -> "Tensor":
     return torch.stack([same.any(-1), pair.any(-1)], dim=-1).float()
 
 
-def train(model: "Qwen3ForSequenceClassification", ids: list[list[int]], labels: list[int]) -> None:
-    """One pass over the rows: AdamW, warmup, cosine, mean squared error.
+def attach_aid(model: Any, probe: "Linear") -> None:
+    """Let the model add a loss of its own while it trains: an aid that draws it towards comparing question and answer.
 
-    A linear probe, thrown away afterwards, has to predict from an inner layer which tokens occurred before: an aid
-    that draws the model towards comparing question and answer. What it is worth was not measured in a long run.
+    A linear probe, which is not saved, has to predict from an inner layer which tokens occurred before. Over steps 800
+    to 900 the mean loss was 0.85 with it and 1.48 without, in one run each.
+    """
+    from torch import nn
 
-    No attention mask is needed: padding stands on the right of a causal model, and the head skips it.
+    model.probe = probe
+    model._keys_to_ignore_on_save = ["probe.weight", "probe.bias"]
+    inner: list[Tensor] = []
+
+    def keep(layer: nn.Module, args: Any, hidden: "Tensor") -> None:
+        inner[:] = [hidden]
+
+    def add_loss(model: Any, args: Any, named: dict[str, Any], outputs: Any) -> None:
+        if model.training:
+            found = model.probe(inner[0])
+            outputs["loss"] = nn.functional.binary_cross_entropy_with_logits(found, repeated(named["input_ids"]))
+
+    model.model.layers[AID_LAYER - 1].register_forward_hook(keep)
+    model.register_forward_hook(add_loss, with_kwargs=True)
+
+
+def train(scratch: Path) -> Path:
+    """Train the classifier in a folder of its own, as a user would.
+
+    Args:
+        scratch: an empty folder.
+
+    Returns:
+        The trained classifier's folder.
     """
     import torch
-    from transformers import get_cosine_schedule_with_warmup
 
-    num_steps = -(-len(ids) // ROWS_PER_BATCH)
+    torch.set_num_threads(NUM_THREADS)
+    rows = list(demo_data.training_rows(NUM_TRAINING_ROWS))
+    held_out = demo_data.training_rows(NUM_HELD_OUT_ROWS, seed=HELD_OUT_SEED)
+    tokenizer = build_tokenizer(rows[::4])
+    model = build_model(tokenizer)
     probe = torch.nn.Linear(model.config.hidden_size, 2)
-    parameters = [*model.parameters(), *probe.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, betas=(0.9, 0.98))
-    schedule = get_cosine_schedule_with_warmup(optimizer, WARMUP_STEPS, num_steps)
-    model.train()
-    started, losses = time.perf_counter(), []
-    for step, (input_ids, targets) in enumerate(batches(ids, labels), start=1):
-        outputs = model(input_ids=input_ids, labels=targets, output_hidden_states=True)
-        found, known = probe(outputs.hidden_states[AID_LAYER]), repeated(input_ids)
-        aid_loss = torch.nn.functional.binary_cross_entropy_with_logits(found, known)
-        optimizer.zero_grad()
-        (outputs.loss + AID_WEIGHT * aid_loss).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(outputs.loss.item())
-        if step % REPORT_EVERY == 0 or step == num_steps:
-            recent = sum(losses[-REPORT_EVERY:]) / len(losses[-REPORT_EVERY:])
-            seconds, aid = time.perf_counter() - started, aid_loss.item()
-            print(f"step {step}/{num_steps}  loss {recent:.3f}  aid {aid:.3f}  {seconds:.0f} s", flush=True)
-    model.eval()
+    with chdir(scratch):  # so that the model card names the base model, not a path of this machine
+        model.save_pretrained(BASE)
+        tokenizer.save_pretrained(BASE)
+        rows = in_order(rows, tokenizer)
+        train_classifier(RECIPE, rows, CLASSIFIER, held_out, prepare=partial(attach_aid, probe=probe))
+    return scratch / CLASSIFIER
 
 
-def score(
-    model: "Qwen3ForSequenceClassification", tokenizer: "PreTrainedTokenizerFast", messages: demo_data.Messages
-) -> float:
-    """The score of one conversation, the model card's way."""
-    import torch
-
-    text = tokenizer.apply_chat_template(messages, tokenize=False)
-    inputs = tokenizer(text, return_tensors="pt", truncation=True)
-    with torch.no_grad():
-        return model(**inputs).logits.item() + SCORE_SCALE["offset"]
-
-
-def int_score(value: float) -> int:
-    """The level that a score stands for."""
-    return round(min(max(value, SCORE_SCALE["low"]), SCORE_SCALE["high"]) - SCORE_SCALE["offset"]) + 1
-
-
-def macro_f1(expected: list[int], found: list[int]) -> float:
-    """The mean over the levels of the harmonic mean of precision and recall."""
-    total = 0.0
-    for level in demo_data.LEVELS:
-        hits = sum(one == two == level for one, two in zip(expected, found, strict=True))
-        total += 2 * hits / max(expected.count(level) + found.count(level), 1)
-    return total / len(demo_data.LEVELS)
+def in_order(
+    rows: list[tuple[demo_data.Messages, int]], tokenizer: "PreTrainedTokenizerFast"
+) -> list[tuple[demo_data.Messages, int]]:
+    """Rows in the order given, but within a window by batches of similar length, which are shuffled."""
+    texts = tokenizer.apply_chat_template([messages for messages, _ in rows], tokenize=False)
+    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    rng = random.Random(SEED)
+    ordered: list[int] = []
+    for start in range(0, len(rows), ROWS_PER_BATCH * BATCHES_PER_WINDOW):
+        end = min(start + ROWS_PER_BATCH * BATCHES_PER_WINDOW, len(rows))
+        window = sorted(range(start, end), key=lengths.__getitem__)
+        batches = [window[first : first + ROWS_PER_BATCH] for first in range(0, len(window), ROWS_PER_BATCH)]
+        rng.shuffle(batches)
+        ordered += [row for batch in batches for row in batch]
+    return [rows[row] for row in ordered]
 
 
-def figures(model: "Qwen3ForSequenceClassification", tokenizer: "PreTrainedTokenizerFast") -> str:
-    """As Markdown: confusion matrix and macro F1 on the shipped rows, scores of the model card's two examples."""
+def write_card(classifier: Path) -> None:
+    """Write the demo's README around what the trainer wrote, with the figures on the shipped rows; print these."""
+    scorer = load_scorer(ScorerConfig(model=str(classifier), device="cpu"))
     rows = demo_data.shipped_rows()
-    expected = [row["label"] for row in rows]
-    found = [int_score(score(model, tokenizer, row["messages"])) for row in rows]
-    lines = ["| level | scored as 1 | 2 | 3 | 4 | 5 |", "|---|---|---|---|---|---|"]
-    for level in demo_data.LEVELS:
-        of_level = [two for one, two in zip(expected, found, strict=True) if one == level]
-        lines.append(" | ".join([f"| {level}", *(str(of_level.count(other)) for other in demo_data.LEVELS)]) + " |")
-    lines += ["", f"- macro F1 on {len(rows)} rows: {macro_f1(expected, found):.3f}"]
-    for reply in ("A capital de Portugal é Lisboa.", "Minha cor favorita é azul."):
-        messages = [
-            {"role": "user", "content": "Qual é a capital de Portugal?"},
-            {"role": "assistant", "content": reply},
-        ]
-        lines.append(f"- {score(model, tokenizer, messages):.2f} for “{reply}”")
-    return "\n".join(lines)
-
-
-def write_card(folder: Path, model: "Qwen3ForSequenceClassification", tokenizer: "PreTrainedTokenizerFast") -> None:
-    """Write the classifier's README, with its figures, and print these."""
-    text = figures(model, tokenizer)
-    print(text)
-    card = CARD.format(parameters=model.num_parameters(), rows=NUM_TRAINING_ROWS, tokens=MAX_TOKENS, figures=text)
-    (folder / "README.md").write_bytes(card.encode())
+    scores = scorer.score([row["messages"] for row in rows])
+    labels, values, tokens = [row["label"] for row in rows], [it.score for it in scores], [it.tokens for it in scores]
+    shipped = evaluate_scores(labels, values, scorer.scale, tokens).to_markdown()
+    replies = ("A capital de Portugal é Lisboa.", "Minha cor favorita é azul.")
+    question = {"role": "user", "content": "Qual é a capital de Portugal?"}
+    pairs = [[question, {"role": "assistant", "content": reply}] for reply in replies]
+    examples = "\n".join(
+        f"- {it.score:.2f} for “{reply}”" for it, reply in zip(scorer.score(pairs), replies, strict=True)
+    )
+    print(examples, shipped, sep="\n")
+    path = classifier / "README.md"
+    _, _, training = path.read_text(encoding="utf-8").partition("\n## Training\n")
+    card = CARD.format(
+        parameters=scorer.model.num_parameters(),
+        rows=NUM_TRAINING_ROWS,
+        tokens=MAX_TOKENS,
+        examples=examples,
+        shipped=shipped,
+        training=training,
+    )
+    path.write_bytes(card.encode())
 
 
 def write_classifier(folder: Path) -> None:
     """Train the demo classifier, write it to `folder / "demo-classifier"` and print its scores."""
-    import torch
-
-    torch.set_num_threads(NUM_THREADS)
     started = time.perf_counter()
-    rows = list(demo_data.training_rows(NUM_TRAINING_ROWS))
-    tokenizer = build_tokenizer(rows[::4])
-    model = build_model(tokenizer)
-    ids = encode(tokenizer, [messages for messages, _ in rows])
-    print(f"{model.num_parameters():,} parameters, {sum(map(len, ids)):,} tokens to train on")
-    train(model, ids, [level for _, level in rows])
-
     target = folder / CLASSIFIER
-    model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
-    write_card(target, model, tokenizer)
+    with TemporaryDirectory() as scratch:
+        classifier = train(Path(scratch))
+        write_card(classifier)
+        shutil.copytree(classifier, target, dirs_exist_ok=True)
     size = sum(file.stat().st_size for file in target.iterdir())
     print(f"{target}: {size / 1e6:.2f} MB, {time.perf_counter() - started:.0f} s in all")
 

@@ -189,7 +189,16 @@ def test_the_folder_is_small_and_safe():
     """A clone stays small: at most 4 MB, weights as safetensors only, nothing left over from training."""
     files = list(CLASSIFIER.iterdir())
     assert sum(file.stat().st_size for file in files) <= 4_000_000
-    assert {file.suffix for file in files} <= {".safetensors", ".json", ".jinja", ".md"}
+    assert {file.suffix for file in files} <= {".safetensors", ".json", ".jinja", ".md", ".png"}
+
+
+def test_the_folder_is_the_trainers_and_says_that_it_is_a_toy():
+    """The demo is made by the trainer that users have, and its model card warns and shows its figures."""
+    record = json.loads((CLASSIFIER / "training.json").read_text())
+    card = (CLASSIFIER / "README.md").read_text()
+    assert "**Do not\njudge real data with it.**" in card
+    assert f"| macro F1 | {record['evaluation']['macro_f1']:.4f} |" in card
+    assert "| freeze | none |" in card
 
 
 def test_the_classifier_describes_itself(tokenizer):

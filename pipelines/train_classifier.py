@@ -1,0 +1,140 @@
+"""Fine-tune a quality classifier on annotated conversations, by the model card's recipe.
+
+    python pipelines/train_classifier.py annotated/ --labels quality --model Qwen/Qwen3-4B --output classifier/
+
+reads JSONL or Parquet, holds out a part, trains, and writes a complete classifier: `--model classifier/` scores with
+it. `classifier/README.md` is its model card, with the figures on the held-out rows. Stopped and started again with
+the same arguments, it goes on from the last checkpoint. On several GPUs: torchrun --nproc-per-node N pipelines/...
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from datatrove.data import Document
+from filter_conversations import positive, read_text, row_adapter, scale
+from inputs import Inputs, find_inputs
+
+from datatrove_quality.config import Unscorable
+from datatrove_quality.conversation import CONVERSATION_ERROR, REASONS, SCHEMAS, error_reason
+from datatrove_quality.training import DTYPES, FREEZE, ORDERS, Row, TrainingConfig, train_classifier
+
+
+FIELDS = [field.name for field in fields(TrainingConfig)]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train as the command line asks.
+
+    Args:
+        arguments: the command line without the program's name; None: the process's own.
+    """
+    options = parse(arguments)
+    config = TrainingConfig(**{name: value for name, value in vars(options).items() if name in FIELDS})
+    inputs = find_inputs(options.input)
+    require_labels(inputs, options)
+    held_out = find_inputs(options.held_out) if options.held_out else None
+    held_out_rows = annotated_rows(held_out, options) if held_out else None
+    record = train_classifier(config, annotated_rows(inputs, options), options.output, held_out_rows)
+    if int(os.environ.get("RANK", 0)) == 0:
+        print_result(record, options.output)
+
+
+def annotated_rows(inputs: Inputs, options: argparse.Namespace) -> Iterator[Row]:
+    """What is scored of each document, or why nothing is, and its label."""
+    reader = inputs.reader(row_adapter(options))
+    for path in inputs.sizes:
+        for doc in reader.read_file(path):
+            yield scored_part(doc, options.text is not None), doc.metadata.get(options.labels)
+
+
+def scored_part(doc: Document, is_text: bool) -> Any:
+    """A document's conversation or text, or why it has none."""
+    error = doc.metadata.get(CONVERSATION_ERROR)
+    if isinstance(error, str) and error_reason(error) in REASONS:
+        return Unscorable(error_reason(error), error.partition(": ")[2])
+    return doc.text if is_text else doc.metadata["messages"]
+
+
+def require_labels(inputs: Inputs, options: argparse.Namespace) -> None:
+    """Refuse rows of which none of the first thousand has the label column."""
+    documents = inputs.sample(row_adapter(options), 1_000)
+    if documents and not any(options.labels in doc.metadata for doc in documents):
+        columns = sorted({name for doc in documents for name in doc.metadata} - {CONVERSATION_ERROR})
+        raise ValueError(
+            f"--labels {options.labels}: none of the first {len(documents)} rows has this column; there are "
+            f"{', '.join(columns)}."
+        )
+
+
+def print_result(record: dict[str, Any], output: str) -> None:
+    """Where everything is, how good it is, and how to score with it."""
+    rows, evaluation = record["rows"], record["evaluation"]
+    print(f"Trained on {rows['training']:,} rows; on {rows['held_out']:,} held out:")
+    for name in ("macro_f1", "accuracy", "mae"):
+        print(f"  {name.replace('_', ' '):<10}{evaluation[name]:7.4f}")
+    print(f"Written to {output}: the classifier; README.md (its model card), curves.png, training.json (all figures)")
+    print(f"Score with it: python pipelines/filter_conversations.py INPUT --model {output} --output DIR")
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line's options; the classifier's are the fields of `TrainingConfig`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,  # what is not given is left to `TrainingConfig`
+    )
+    add = parser.add_argument
+    add("input", metavar="INPUT", help="folder, file or glob of annotated .jsonl[.gz|.zst] or .parquet")
+    add("--labels", required=True, metavar="COLUMN", help="the column that holds the labels")
+    add("--output", required=True, metavar="DIR", help="a new folder for the classifier")
+    base = parser.add_argument_group("base model")
+    base.add_argument("--model", required=True, help="hub id or folder of the model to start from")
+    base.add_argument("--revision", help="branch, tag or commit on the hub")
+    base.add_argument("--chat-template", type=read_text, metavar="FILE", help="default: the tokenizer's own")
+    base.add_argument("--pad-token", metavar="TOKEN", help="default: the tokenizer's own")
+    base.add_argument("--freeze", choices=FREEZE, help="what is not trained (default: embeddings)")
+    recipe = parser.add_argument_group("recipe (docs/training.md says where each default comes from)")
+    recipe.add_argument("--epochs", type=positive, metavar="N", help="default: 2")
+    recipe.add_argument("--batch-size", type=positive, metavar="N", help="rows per step on all devices (default: 64)")
+    recipe.add_argument("--learning-rate", type=float, metavar="X", help="default: 5e-5")
+    recipe.add_argument("--warmup-steps", type=int, metavar="N", help="default: 100")
+    recipe.add_argument("--weight-decay", type=float, metavar="X", help="default: 0.1")
+    recipe.add_argument("--adam-beta2", type=float, metavar="X", help="default: 0.999")
+    recipe.add_argument("--max-tokens", type=positive, metavar="N", help="cut longer texts (default: 6032)")
+    recipe.add_argument("--scale", type=scale, metavar="OFFSET,LOW,HIGH", help="of the labels (default: 1,1,5)")
+    recipe.add_argument("--holdout", type=float, metavar="X", help="share or number of rows held out (default: 0.1)")
+    recipe.add_argument(
+        "--held-out", default=None, metavar="INPUT", help="rows to evaluate on, in the place of a part of INPUT"
+    )
+    recipe.add_argument("--evaluations", type=positive, metavar="N", help="and checkpoints per run (default: 10)")
+    recipe.add_argument(
+        "--order", choices=ORDERS, help="of the rows (default: grouped by length, which saves padding)"
+    )
+    recipe.add_argument("--seed", type=int, metavar="N", help="default: 0")
+    recipe.add_argument("--dedup", action="store_true", help="leave out rows that look like an earlier one")
+    device = parser.add_argument_group("device")
+    device.add_argument(
+        "--per-device-batch-size", type=positive, metavar="N", help="less: less memory (default: up to 8)"
+    )
+    device.add_argument("--gradient-checkpointing", action="store_true", help="much less memory, a third more time")
+    device.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU that has it, else float32")
+    device.add_argument("--device", choices=("auto", "cpu"), help="default: auto")
+    rows = parser.add_argument_group("rows")
+    rows.add_argument("--schema", default="auto", choices=SCHEMAS, help="of the rows (default: auto)")
+    rows.add_argument("--messages-key", default=None, metavar="COLUMN", help="the column that holds the conversation")
+    rows.add_argument("--id-key", default="id", metavar="COLUMN", help="the column that holds the id (default: id)")
+    rows.add_argument("--text", nargs="?", default=None, const="text", metavar="COLUMN", help="train on plain text")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

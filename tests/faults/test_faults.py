@@ -22,6 +22,13 @@ def test_a_task_that_is_killed_again_and_again_ends_as_if_it_were_not(signal, ki
     assert f"SIG{signal}: {kills} kills; 2,000 of 2,000 rows" in result.stdout
 
 
+def test_the_kills_would_show_a_store_that_keeps_nothing():
+    """The test above can fail: without a store that keeps scores, it does."""
+    command = [sys.executable, str(HERE / "kill_and_resume.py"), "--kills", "7", "--rows", "1000", "--forgetful"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert "FAILED: a score was lost" in result.stderr
+
+
 def test_hostile_rows_are_all_accounted_for(tmp_path):
     """Any JSON value anywhere, any text, broken lines: no exception escapes, and every row leaves by one door."""
     stats = hostile.run(tmp_path, 5_000)

@@ -1,0 +1,509 @@
+"""The figures of a report and some conversations -> one HTML page that stands by itself.
+
+Everything on the page may come from a stranger's web site: ids, roles, texts, names of columns, error messages. It all
+goes through `shown`, which escapes it and makes characters visible that could hide or reorder text. The page has no
+script, loads nothing, and tells the browser to allow neither.
+"""
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datatrove_quality.report_style import STYLE
+
+
+SHORT_CHARS = 700  # of a turn, before the rest is a click away
+MOST_TURNS = 12  # that are shown before those in the middle are a click away
+MOST_ID_CHARS = 120
+
+# Control characters but tab and line feed, marks that reorder text, line separators, tags, halves of surrogate pairs.
+HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f\ud800-\udfff]"
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A document to read.
+
+    Args:
+        id: of the document.
+        place: the file that it is in.
+        turns: role and text of each; texts may be long, but should be no longer than a browser bears.
+        score: None: it has none.
+        tokens: None: not known.
+        group: its value of the column that the report groups by.
+        error: why it has no score.
+        other_score: in the run that this one is compared with.
+    """
+
+    id: str
+    place: str
+    turns: Sequence[tuple[str, str]]
+    score: float | None = None
+    tokens: int | None = None
+    group: str | None = None
+    error: str | None = None
+    other_score: float | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """Documents to read under one title.
+
+    Args:
+        title: of the section.
+        examples: in the order in which they are shown.
+    """
+
+    title: str
+    examples: Sequence[Example]
+
+
+def build_page(figures: dict[str, Any], sections: Sequence[Section], unscorable: dict[str, Example]) -> str:
+    """The page.
+
+    Args:
+        figures: of `ScoreReport.figures`, with `sources`, `prefix`, `group_by`, `notes` and `comparison` beside them.
+        sections: the documents to read.
+        unscorable: one document for each reason for which some have no score.
+    """
+    parts = [
+        _summary(figures),
+        _notes(figures["notes"]),
+        _histograms(figures) if figures["scored"] else "",
+        _kept_curve(figures) if figures["scored"] else "",
+        _groups(figures) if figures["groups"] else "",
+        _lengths(figures) if figures["lengths"] else "",
+        _unscorable(figures, unscorable),
+        _comparison(figures["comparison"]) if figures["comparison"] else "",
+        _to_read(figures, sections),
+    ]
+    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'\">\n"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n<meta name="referrer" content="no-referrer">\n'
+        f"<title>Score report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(part for part in parts if part)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def shown(text: object, most: int | None = None) -> str:
+    """A stranger's text as HTML: escaped, set apart from the text around it, hidden characters made visible."""
+    text = str(text)
+    return f"<bdi>{_escaped(text if most is None else cut_middle(text, most))}</bdi>"
+
+
+def cut_middle(text: str, most: int) -> str:
+    """A text of about as many characters at most, with a word on what was left out of its middle."""
+    if len(text) <= most:
+        return text
+    head, tail = text[: most * 2 // 3], text[-(most - most * 2 // 3) :]
+    return f"{head}\n[… {len(text) - most:,} characters left out …]\n{tail}"
+
+
+def _escaped(text: str) -> str:
+    return HIDDEN.sub(_visible, html.escape(text.replace("\r\n", "\n")))
+
+
+def _visible(match: re.Match[str]) -> str:
+    return f'<span class="hidden-char">U+{ord(match[0]):04X}</span>'
+
+
+# --- tables and charts -----------------------------------------------------------------------------------------------
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
+    """A table of cells that are HTML already; the first cell of a row is its head."""
+    head = "".join(f'<th scope="col">{cell}</th>' for cell in heads)
+    body = "".join(
+        f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n"
+        for first, *cells in rows
+    )
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table><caption>{caption}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
+    )
+
+
+def _behind(title: str, content: str) -> str:
+    return f"<details><summary>{title}</summary>{content}</details>"
+
+
+# A chart's coordinates: its frame, and within it the plot.
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 250, 52, 10, 22, 38
+
+
+def _chart(name: str, title: str, description: str, marks: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{name}-title {name}-about">'
+        f'<title id="{name}-title">{title}</title><desc id="{name}-about">{description}</desc>{marks}</svg>'
+    )
+
+
+def _x(share: float) -> float:
+    return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
+
+
+def _y(share: float) -> float:
+    return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
+
+
+def _axes(low: float, high: float, y_labels: Sequence[tuple[float, str]], x_title: str) -> str:
+    """Lines across at the labels of the y axis, and whole or round numbers along the x axis."""
+    lines = "".join(
+        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(share)}" y2="{_y(share)}"/>'
+        f'<text x="{LEFT - 6}" y="{_y(share) + 4}" text-anchor="end">{label}</text>'
+        for share, label in y_labels
+    )
+    ticks = "".join(
+        f'<text x="{_x((value - low) / (high - low))}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{value:g}</text>'
+        for value in _ticks(low, high)
+    )
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    return lines + ticks + f'<text x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{x_title}</text>'
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    steps = [size * 10.0**power for power in range(-2, 6) for size in (1, 2, 5)]
+    step = next((step for step in steps if (high - low) / step <= 8), steps[-1])
+    first = -(-low // step)
+    return [round((first + at) * step, 6) for at in range(9) if (first + at) * step <= high + 1e-9]
+
+
+def _threshold_mark(threshold: float | None, low: float, high: float) -> str:
+    if threshold is None or not low <= threshold <= high:
+        return ""
+    x = _x((threshold - low) / (high - low))
+    anchor = "end" if x > WIDTH * 0.7 else "start"
+    label = x - 4 if anchor == "end" else x + 4
+    return (
+        f'<line class="threshold" x1="{x}" x2="{x}" y1="{TOP - 8}" y2="{HEIGHT - BOTTOM}"/>'
+        f'<text class="threshold-label" x="{label}" y="{TOP - 9}" text-anchor="{anchor}">threshold {threshold:g}</text>'
+    )
+
+
+def _bar_chart(name: str, title: str, histogram: dict[str, Any], unit: str, threshold: float | None) -> str:
+    low, counts = histogram["from"][0], histogram[unit]
+    high = histogram["from"][-1] + histogram["width"]
+    most = max([*counts, 1])
+    width = (WIDTH - LEFT - RIGHT) / len(counts)
+    bars = "".join(
+        f'<rect class="{_side(start, histogram["width"], threshold)}" x="{round(LEFT + at * width + 0.4, 1)}" '
+        f'y="{_y(count / most)}" width="{round(max(width - 0.8, 0.5), 1)}" '
+        f'height="{round(HEIGHT - BOTTOM - _y(count / most), 1)}"/>'
+        for at, (start, count) in enumerate(zip(histogram["from"], counts, strict=True))
+    )
+    labels = [(share, _short(most * share)) for share in (0, 0.5, 1)]
+    top = histogram["from"][counts.index(max(counts))]
+    about = (
+        f"{len(counts)} bars from {low:g} to {high:g}; the highest, from {top:g} on, has {_count(max(counts))} {unit}."
+    )
+    marks = _axes(low, high, labels, "score") + bars + _threshold_mark(threshold, low, high)
+    return f"<figure>{_chart(name, title, about, marks)}<figcaption>{title}</figcaption></figure>"
+
+
+def _side(start: float, width: float, threshold: float | None) -> str:
+    if threshold is None:
+        return "bar"
+    return "bar" if start >= threshold else "bar-cut" if start + width > threshold else "bar-dropped"
+
+
+def _short(value: float) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+# --- the parts of the page -------------------------------------------------------------------------------------------
+
+
+def _summary(figures: dict[str, Any]) -> str:
+    kept, scores, documents = figures["kept"], figures["scores"], figures["documents"]
+    tiles = [("documents", _count(documents), "")]
+    if kept:
+        tiles.append(
+            (f"kept at {figures['threshold']:g}", _percent(kept["documents_share"]), _count(kept["documents"]))
+        )
+        if figures["tokens"]:
+            tiles.append(("tokens kept", _percent(kept["tokens_share"]), f"of {_short(figures['tokens'])}"))
+    if scores:
+        middle = scores["quantiles"]["0.5"]
+        tiles.append(("mean score", _score(scores["mean"]), f"median {middle:.2f}"))
+    share = figures["unscorable"] / documents if documents else 0
+    tiles.append(("without a score", _count(figures["unscorable"]), _percent(share)))
+    cells = "".join(
+        f'<div class="tile"><dt>{name}</dt><dd>{value}<span>{more}</span></dd></div>' for name, value, more in tiles
+    )
+    sources = ", ".join(shown(source) for source in figures["sources"])
+    return (
+        f'<header><h1>Score report</h1><p class="quiet">{shown(figures["prefix"])} scores of {sources}</p></header>\n'
+        f'<main>\n<dl class="tiles">{cells}</dl>'
+        '<nav aria-label="Parts of the report"><a href="#scores">Scores</a> <a href="#unscorable">Without a score</a> '
+        '<a href="#read">Conversations to read</a></nav>'
+    )
+
+
+def _notes(notes: Sequence[str]) -> str:
+    if not notes:
+        return ""
+    items = "".join(f"<li>{shown(note, 600)}</li>" for note in notes)
+    return f'<section class="notes" aria-label="What to know"><h2>What to know</h2><ul>{items}</ul></section>'
+
+
+def _histograms(figures: dict[str, Any]) -> str:
+    histogram, threshold = figures["histogram"], figures["threshold"]
+    charts = _bar_chart("documents", "Documents by score", histogram, "documents", threshold)
+    if figures["tokens"]:
+        charts += _bar_chart("tokens", "Tokens by score", histogram, "tokens", threshold)
+    rows = [
+        (f"{start:g} to {start + histogram['width']:g}", _count(documents), _count(tokens))
+        for start, documents, tokens in zip(
+            histogram["from"], histogram["documents"], histogram["tokens"], strict=True
+        )
+    ]
+    outside = histogram["outside"]
+    more = f"<p>The first and the last bar also hold {_count(outside)} documents beyond them.</p>" if outside else ""
+    table = _table(("score", "documents", "tokens"), rows, "Documents and tokens by score")
+    return (
+        f'<section id="scores"><h2>Scores</h2><div class="charts">{charts}</div>{more}{_behind("As a table", table)}'
+    )
+
+
+def _kept_curve(figures: dict[str, Any]) -> str:
+    table = figures["thresholds"]
+    low, high = table[0]["threshold"], table[-1]["threshold"]
+    lines = _curve(table, "documents_share", "line-documents")
+    key = '<span class="key key-documents"></span>documents'
+    if figures["tokens"]:
+        lines += _curve(table, "tokens_share", "line-tokens")
+        key += ' <span class="key key-tokens"></span>tokens'
+    labels = [(share, f"{share:.0%}") for share in (0, 0.25, 0.5, 0.75, 1)]
+    about = f"The share kept falls from {_percent(table[0]['documents_share'])} at {low:g} to 0% at {high:g}."
+    marks = _axes(low, high, labels, "threshold") + lines + _threshold_mark(figures["threshold"], low, high)
+    chart = _chart("kept", "Share kept over the threshold", about, marks)
+    rows = [
+        (f"{row['threshold']:g}", *(_count(row[name]) for name in ("documents", "tokens")))
+        + tuple(_percent(row[f"{name}_share"]) for name in ("documents", "tokens"))
+        for row in table
+    ]
+    heads = ("threshold", "documents", "tokens", "of documents", "of tokens")
+    return (
+        f'<div class="charts"><figure>{chart}<figcaption>Share kept over the threshold: {key}</figcaption></figure></div>'
+        '<p class="quiet">Of all documents, those without a score among them; of the tokens of documents with one.</p>'
+        + _behind("What each threshold would keep", _table(heads, rows, "What each threshold would keep"))
+        + "</section>"
+    )
+
+
+def _curve(table: Sequence[dict[str, Any]], name: str, style: str) -> str:
+    low, high = table[0]["threshold"], table[-1]["threshold"]
+    points = " ".join(f"{_x((row['threshold'] - low) / (high - low))},{_y(row[name] or 0)}" for row in table)
+    return f'<polyline class="{style}" points="{points}"/>'
+
+
+def _groups(figures: dict[str, Any]) -> str:
+    groups, threshold = figures["groups"], figures["threshold"]
+    heads = ["value", "documents", "no score", "mean", "scores"] + (["kept", ""] if threshold is not None else [])
+    rows = [_group_row(group, threshold) for group in groups["values"]]
+    name = shown(figures["group_by"], 80)
+    distinct = f"{'more than ' if groups['more'] else ''}{_count(groups['distinct'])}"
+    rest = f"; the {len(groups['values']) - 1} commonest, and the rest together" if groups["not_shown"] else ""
+    caption = f"Scores by {name}"
+    # The caption is an attribute too, where no element can stand.
+    table = _table(heads, rows, "Scores by group").replace("<caption>Scores by group", f"<caption>{caption}")
+    shares = _behind("Share kept by group and threshold", _group_thresholds(groups["values"]))
+    return f"<section><h2>By {name}</h2><p>{distinct} values{rest}.</p>{table}{shares}</section>"
+
+
+def _group_row(group: dict[str, Any], threshold: float | None) -> list[str]:
+    cells = [
+        shown(group["value"], 80),
+        _count(group["documents"]),
+        _count(group["unscorable"]),
+        _score(group["mean"]),
+        _sparkline(group["histogram"], threshold),
+    ]
+    if threshold is not None:
+        share = group["kept"]["documents_share"]
+        cells += [_percent(share), _share_bar(share or 0)]
+    return cells
+
+
+def _sparkline(histogram: dict[str, Any], threshold: float | None) -> str:
+    counts = histogram["documents"]
+    most = max([*counts, 1])
+    bars = "".join(
+        f'<rect class="{_side(start, histogram["width"], threshold)}" x="{2 * at}" y="{round(20 - 20 * count / most, 1)}" '
+        f'width="1.6" height="{round(20 * count / most, 1)}"/>'
+        for at, (start, count) in enumerate(zip(histogram["from"], counts, strict=True))
+        if count
+    )
+    top = histogram["from"][counts.index(max(counts))]
+    return (
+        f'<svg class="spark" viewBox="0 0 {2 * len(counts)} 20" preserveAspectRatio="none" role="img" '
+        f'aria-label="most documents from {top:g} on">{bars}</svg>'
+    )
+
+
+def _share_bar(share: float) -> str:
+    return (
+        '<svg class="spark" viewBox="0 0 100 20" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="track" width="100" height="20" y="0"/><rect class="bar" width="{share * 100:.1f}" height="20"/></svg>'
+    )
+
+
+def _group_thresholds(groups: Sequence[dict[str, Any]]) -> str:
+    """The kept share of each group at about eight thresholds, out of its histogram."""
+    starts = groups[0]["histogram"]["from"]
+    wanted = [value for value in _ticks(starts[0], starts[-1]) if value in starts] or starts[::8]
+    rows = []
+    for group in groups:
+        counts = group["histogram"]["documents"]
+        above = (sum(counts[starts.index(value) :]) for value in wanted)
+        rows.append([shown(group["value"], 80), *(_percent(n / group["documents"]) for n in above)])
+    return _table(["value", *(f"{value:g}" for value in wanted)], rows, "Share of documents kept at each threshold")
+
+
+def _lengths(figures: dict[str, Any]) -> str:
+    lengths, threshold = figures["lengths"], figures["threshold"]
+    grid, starts = lengths["documents"], lengths["from_score"]
+    low, high = starts[0], starts[-1] + lengths["width"]
+    most = max(max(row) for row in grid)
+    cells = "".join(
+        f'<rect class="cell" fill-opacity="{0.12 + 0.88 * (count / most) ** 0.5:.2f}" '
+        f'x="{_x(column / len(starts))}" y="{_y((row + 1) / len(grid))}" '
+        f'width="{round((WIDTH - LEFT - RIGHT) / len(starts) - 0.6, 1)}" '
+        f'height="{round((HEIGHT - TOP - BOTTOM) / len(grid) - 0.6, 1)}"/>'
+        for row, counts in enumerate(grid)
+        for column, count in enumerate(counts)
+        if count
+    )
+    labels = [(at / len(grid), _short(tokens)) for at, tokens in enumerate(lengths["from_tokens"])][
+        :: 1 + len(grid) // 9
+    ]
+    marks = _axes(low, high, labels, "score") + cells + _threshold_mark(threshold, low, high)
+    commonest = max(range(len(grid)), key=lambda row: sum(grid[row]))
+    about = f"The darker, the more documents. Most are of {lengths['from_tokens'][commonest]:,} tokens and more."
+    chart = _chart("lengths", "Length in tokens against score", about, marks)
+    heads = ["tokens from", *(f"{start:g}" for start in starts)]
+    rows = [[_count(size), *map(_count, row)] for size, row in zip(lengths["from_tokens"], grid, strict=True)]
+    return (
+        '<section><h2>Lengths</h2><div class="charts"><figure>'
+        f"{chart}<figcaption>Length in tokens against score</figcaption></figure></div>"
+        + _behind("As a table", _table(heads, rows, "Documents by length in tokens and score"))
+        + "</section>"
+    )
+
+
+def _unscorable(figures: dict[str, Any], examples: dict[str, Example]) -> str:
+    intro = '<section id="unscorable"><h2>Without a score</h2>'
+    if not figures["reasons"]:
+        return intro + "<p>Every document has a score.</p></section>"
+    documents = figures["documents"]
+    rows = [(shown(name), _count(count), _percent(count / documents)) for name, count in figures["reasons"].items()]
+    table = _table(("reason", "documents", "of all"), rows, "Documents without a score, by reason")
+    cards = "".join(_behind(f"An example: {shown(reason)}", _card(example)) for reason, example in examples.items())
+    return f"{intro}{table}{cards}</section>"
+
+
+def _comparison(comparison: dict[str, Any]) -> str:
+    rows = [
+        ("documents in both", comparison["documents_in_both"]),
+        ("only in this run", comparison["only_here"]),
+        ("only in the other run", comparison["only_there"]),
+        ("rows that repeat an id, here / there", comparison["repeated_ids"]),
+        ("rows without an id, here / there", comparison["without_id"]),
+        ("scored in one run only, here / there", comparison["scored_in_one_only"]),
+    ]
+    decisions, moved = comparison.get("decisions"), comparison["moved"]
+    if decisions:
+        rows += [(name.replace("_", " "), count) for name, count in decisions.items() if name != "differ_share"]
+    cells = [(name, _both(value)) for name, value in rows]
+    if decisions:
+        cells.append(("decisions that differ", _percent(decisions["differ_share"])))
+    if moved:
+        cells.append(("scores that changed", _count(moved["changed"])))
+        cells += [
+            (words, f"{moved[name]:+.4f}")
+            for words, name in (("mean change", "mean"), ("lowest change", "lowest"), ("highest change", "highest"))
+        ]
+        cells.append(("mean size of a change", f"{moved['mean_size']:.4f}"))
+        cells += [(f"change, {float(q):.0%} quantile", f"{value:+.4f}") for q, value in moved["quantiles"].items()]
+    table = _table(("", "this run against the other"), cells, "Comparison with the other run")
+    return f'<section id="comparison"><h2>Against {shown(", ".join(comparison["against"]))}</h2>{table}</section>'
+
+
+def _both(value: Any) -> str:
+    return f"{_count(value['here'])} / {_count(value['there'])}" if isinstance(value, dict) else _count(value)
+
+
+# --- conversations to read -------------------------------------------------------------------------------------------
+
+
+def _to_read(figures: dict[str, Any], sections: Sequence[Section]) -> str:
+    links = "".join(
+        f'<a href="#read-{at}">{section.title} ({len(section.examples)})</a> ' for at, section in enumerate(sections)
+    )
+    parts = "".join(
+        f'<section id="read-{at}"><h3>{section.title}</h3>'
+        + ("".join(_card(example, figures["threshold"]) for example in section.examples) or "<p>None.</p>")
+        + "</section>\n"
+        for at, section in enumerate(sections)
+    )
+    return (
+        f'<section id="read"><h2>Conversations to read</h2><nav aria-label="Samples">{links}</nav>\n{parts}</section>'
+    )
+
+
+def _card(example: Example, threshold: float | None = None) -> str:
+    facts = [f'<b class="score">{_score(example.score)}</b>'] if example.score is not None else []
+    if example.other_score is not None:
+        facts.append(f"was {_score(example.other_score)}")
+    if example.score is not None and threshold is not None:
+        kept = example.score >= threshold
+        facts.append(f'<span class="{"kept" if kept else "dropped"}">{"kept" if kept else "dropped"}</span>')
+    if example.tokens is not None:
+        facts.append(f"{_count(example.tokens)} tokens")
+    if example.group is not None:
+        facts.append(shown(example.group, MOST_ID_CHARS))
+    facts.append(f"<code>{shown(example.id, MOST_ID_CHARS)}</code>")
+    error = f'<p class="error">{shown(example.error, 600)}</p>' if example.error else ""
+    turns = [_turn(role, text) for role, text in example.turns]
+    if len(turns) > MOST_TURNS:
+        half = MOST_TURNS // 2
+        middle = _behind(f"{len(turns) - 2 * half} more turns", "".join(turns[half:-half]))
+        turns = [*turns[:half], middle, *turns[-half:]]
+    body = "".join(turns) or '<p class="quiet">There is no text in this row.</p>'
+    return f'<article><p class="facts">{" ".join(facts)}</p>{error}{body}<p class="place">{shown(example.place, 300)}</p></article>'
+
+
+def _turn(role: str, text: str) -> str:
+    name = role if role in ("user", "assistant", "system", "tool") else "other"
+    body = f'<div class="text" dir="auto">{_escaped(cut_middle(text, SHORT_CHARS))}</div>'
+    if len(text) > SHORT_CHARS:
+        whole = f'<div class="text" dir="auto">{_escaped(text)}</div>'
+        body += _behind(f"All {len(text):,} characters", whole)
+    return f'<div class="turn {name}"><p class="role">{shown(role, 40)}</p>{body}</div>'

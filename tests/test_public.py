@@ -15,6 +15,7 @@ def test_public_names():
         "ConversationParquetReader",
         "InvalidConversation",
         "QualityFilter",
+        "QualityStats",
         "RowAdapter",
         "Score",
         "ScoreScale",

@@ -112,7 +112,7 @@ class QualityFilter(BaseFilter):
             self._check_nothing_needs_a_scorer()
         elif not isinstance(self.scorer, ScorerConfig):
             raise ValueError(
-                f"scorer={self.scorer!r}: give a ScorerConfig(model=...), a model's hub id or folder, or None to filter "
+                f"scorer={self.scorer!r}: give a ScorerConfig(model=...), or a model's hub id or folder; None filters "
                 "by the scores in the metadata."
             )
         for name, values in (("reuse_scores", (True, False)), ("progress", (True, False, None))):

@@ -47,7 +47,15 @@ class Progress:
         self._line_due = now + LINE_SECONDS
         self._marks = deque([(now, 0, 0)])
         if self._wanted is not False and (self._wanted or sys.stderr.isatty()) and _is_first_worker():
-            self._bar = tqdm(total=self._expected, desc=self._label, unit="doc", miniters=1, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=self._expected,
+                desc=self._label,
+                unit="doc",
+                miniters=1,
+                delay=BAR_SECONDS,
+                dynamic_ncols=True,
+                file=sys.stderr,
+            )
             # A log line takes the bar's place on the screen; the bar comes again below it.
             logger.configure(patcher=self._clear)
         return self
@@ -85,7 +93,9 @@ class Progress:
         assert self._bar is not None
         _, tokens = self._speeds(now)
         self._bar.set_postfix_str(", ".join([f"{tokens:,.0f} tokens/s", *self._doors()]), refresh=False)
-        self._bar.update(self._count("total") - self._bar.n)
+        if self._bar.update(self._count("total") - self._bar.n):
+            # So does the line of another process, of which this one does not hear.
+            sys.stderr.write("\r")
 
     def _line(self, now: float) -> str:
         documents = self._count("total")

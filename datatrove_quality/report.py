@@ -1,9 +1,9 @@
-"""Scored rows -> the figures of a report: histograms, kept shares, groups, lengths, a comparison, and which rows to read.
+"""Scored rows -> the numbers of a report: histograms, kept shares, groups, lengths, a comparison, and rows to read.
 
-    batches of rows ── ScoreReport.add ──> sums by score, by group and by length, samples ── ScoreReport.figures ──> a dict
+    batches of rows ── ScoreReport.add ──> sums by score, group and length; samples ── ScoreReport.figures ──> a dict
 
-Nothing here grows with the number of rows but the index of a comparison, 16 bytes a row. Scores fall into bins of 0.01,
-whose edges are exactly the floats k / 100, so that what lies above an edge is what a filter with that threshold keeps.
+Nothing here grows with the number of rows but the index of a comparison, 16 bytes a row. Scores fall into bins of
+0.01, whose edges are exactly the floats k / 100: what lies above an edge is what a filter with that threshold keeps.
 """
 
 import re
@@ -233,7 +233,8 @@ class ScoreReport:
     def _add_groups(
         self, groups: np.ndarray, values: tuple[str, ...], usable: np.ndarray, scores: np.ndarray, tokens: np.ndarray
     ) -> None:
-        codes = np.array([self._code(value) for value in values], np.int64)[groups]
+        found, places = np.unique(groups, return_inverse=True)
+        codes = np.array([self._code(values[at]) for at in found.tolist()], np.int64)[places]
         self._unscorable_groups.update(codes[~usable].tolist())
         kept = scores >= (np.inf if self.threshold is None else self.threshold)
         self._groups.add(_joined(codes[usable] * 2 + kept, score_bins(scores) // GROUP_BIN), tokens, scores)
@@ -280,8 +281,9 @@ class ScoreReport:
                 "documents_share": _share(documents, self.documents),
                 "tokens_share": _share(tokens, above[0, 1]),
             }
-            kept = {"threshold": edge / BINS_PER_POINT, "documents": int(documents), "tokens": int(tokens)}
-            table.append(kept | shares)
+            table.append(
+                {"threshold": edge / BINS_PER_POINT, "documents": int(documents), "tokens": int(tokens), **shares}
+            )
         return table
 
     def _group_figures(self, first: int, width: int, count: int) -> dict[str, Any] | None:

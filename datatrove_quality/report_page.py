@@ -76,10 +76,8 @@ def build_page(figures: dict[str, Any], sections: Sequence[Section], unscorable:
     parts = [
         _summary(figures),
         _notes(figures["notes"]),
-        _histograms(figures) if figures["scored"] else "",
-        _kept_curve(figures) if figures["scored"] else "",
+        _scores(figures) if figures["scored"] else "",
         _groups(figures) if figures["groups"] else "",
-        _lengths(figures) if figures["lengths"] else "",
         _unscorable(figures, unscorable),
         _comparison(figures["comparison"]) if figures["comparison"] else "",
         _to_read(figures, sections),
@@ -135,7 +133,7 @@ def _score(value: float | None) -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
-    """A table of cells that are HTML already; the first cell of a row is its head."""
+    """A table of cells that are HTML already, under a caption of our own; the first cell of a row is its head."""
     head = "".join(f'<th scope="col">{cell}</th>' for cell in heads)
     body = "".join(
         f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>\n"
@@ -178,7 +176,7 @@ def _axes(low: float, high: float, y_labels: Sequence[tuple[float, str]], x_titl
         for share, label in y_labels
     )
     ticks = "".join(
-        f'<text x="{_x((value - low) / (high - low))}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{value:g}</text>'
+        f'<text x="{_x((value - low) / (high - low))}" y="{HEIGHT - 22}" text-anchor="middle">{value:g}</text>'
         for value in _ticks(low, high)
     )
     middle = (LEFT + WIDTH - RIGHT) / 2
@@ -200,7 +198,8 @@ def _threshold_mark(threshold: float | None, low: float, high: float) -> str:
     label = x - 4 if anchor == "end" else x + 4
     return (
         f'<line class="threshold" x1="{x}" x2="{x}" y1="{TOP - 8}" y2="{HEIGHT - BOTTOM}"/>'
-        f'<text class="threshold-label" x="{label}" y="{TOP - 9}" text-anchor="{anchor}">threshold {threshold:g}</text>'
+        f'<text class="threshold-label" x="{label}" y="{TOP - 9}" text-anchor="{anchor}">'
+        f"threshold {threshold:g}</text>"
     )
 
 
@@ -221,7 +220,7 @@ def _bar_chart(name: str, title: str, histogram: dict[str, Any], unit: str, thre
         f"{len(counts)} bars from {low:g} to {high:g}; the highest, from {top:g} on, has {_count(max(counts))} {unit}."
     )
     marks = _axes(low, high, labels, "score") + bars + _threshold_mark(threshold, low, high)
-    return f"<figure>{_chart(name, title, about, marks)}<figcaption>{title}</figcaption></figure>"
+    return _chart(name, title, about, marks)
 
 
 def _side(start: float, width: float, threshold: float | None) -> str:
@@ -273,23 +272,34 @@ def _notes(notes: Sequence[str]) -> str:
     return f'<section class="notes" aria-label="What to know"><h2>What to know</h2><ul>{items}</ul></section>'
 
 
-def _histograms(figures: dict[str, Any]) -> str:
-    histogram, threshold = figures["histogram"], figures["threshold"]
-    charts = _bar_chart("documents", "Documents by score", histogram, "documents", threshold)
-    if figures["tokens"]:
-        charts += _bar_chart("tokens", "Tokens by score", histogram, "tokens", threshold)
-    rows = [
-        (f"{start:g} to {start + histogram['width']:g}", _count(documents), _count(tokens))
-        for start, documents, tokens in zip(
-            histogram["from"], histogram["documents"], histogram["tokens"], strict=True
-        )
-    ]
-    outside = histogram["outside"]
+def _scores(figures: dict[str, Any]) -> str:
+    charts = [*_histograms(figures), _kept_curve(figures), _lengths(figures) if figures["lengths"] else ""]
+    outside = figures["histogram"]["outside"]
     more = f"<p>The first and the last bar also hold {_count(outside)} documents beyond them.</p>" if outside else ""
-    table = _table(("score", "documents", "tokens"), rows, "Documents and tokens by score")
-    return (
-        f'<section id="scores"><h2>Scores</h2><div class="charts">{charts}</div>{more}{_behind("As a table", table)}'
-    )
+    return f'<section id="scores"><h2>Scores</h2><div class="charts">{"".join(charts)}</div>{more}</section>'
+
+
+def _figure(chart: str, caption: str, table: str) -> str:
+    return f"<figure>{chart}<figcaption>{caption}</figcaption>{_behind('As a table', table)}</figure>"
+
+
+def _histograms(figures: dict[str, Any]) -> list[str]:
+    histogram, threshold = figures["histogram"], figures["threshold"]
+    return [
+        _figure(
+            _bar_chart(unit, f"{unit.capitalize()} by score", histogram, unit, threshold),
+            f"{unit.capitalize()} by score",
+            _histogram_table(histogram, unit),
+        )
+        for unit in ("documents", "tokens")
+        if unit == "documents" or figures["tokens"]
+    ]
+
+
+def _histogram_table(histogram: dict[str, Any], unit: str) -> str:
+    pairs = zip(histogram["from"], histogram[unit], strict=True)
+    rows = [(f"{start:g} to {start + histogram['width']:g}", _count(count)) for start, count in pairs]
+    return _table(("score", unit), rows, f"{unit.capitalize()} by score")
 
 
 def _kept_curve(figures: dict[str, Any]) -> str:
@@ -304,18 +314,20 @@ def _kept_curve(figures: dict[str, Any]) -> str:
     about = f"The share kept falls from {_percent(table[0]['documents_share'])} at {low:g} to 0% at {high:g}."
     marks = _axes(low, high, labels, "threshold") + lines + _threshold_mark(figures["threshold"], low, high)
     chart = _chart("kept", "Share kept over the threshold", about, marks)
+    return _figure(chart, f"Share kept over the threshold: {key}", _thresholds_table(table))
+
+
+def _thresholds_table(table: Sequence[dict[str, Any]]) -> str:
     rows = [
-        (f"{row['threshold']:g}", *(_count(row[name]) for name in ("documents", "tokens")))
-        + tuple(_percent(row[f"{name}_share"]) for name in ("documents", "tokens"))
+        (
+            f"{row['threshold']:g}",
+            *(_count(row[name]) for name in ("documents", "tokens")),
+            *(_percent(row[f"{name}_share"]) for name in ("documents", "tokens")),
+        )
         for row in table
     ]
-    heads = ("threshold", "documents", "tokens", "of documents", "of tokens")
-    return (
-        f'<div class="charts"><figure>{chart}<figcaption>Share kept over the threshold: {key}</figcaption></figure></div>'
-        '<p class="quiet">Of all documents, those without a score among them; of the tokens of documents with one.</p>'
-        + _behind("What each threshold would keep", _table(heads, rows, "What each threshold would keep"))
-        + "</section>"
-    )
+    heads = ("threshold", "documents", "tokens", "of all documents", "of scored tokens")
+    return _table(heads, rows, "What each threshold would keep")
 
 
 def _curve(table: Sequence[dict[str, Any]], name: str, style: str) -> str:
@@ -326,40 +338,37 @@ def _curve(table: Sequence[dict[str, Any]], name: str, style: str) -> str:
 
 def _groups(figures: dict[str, Any]) -> str:
     groups, threshold = figures["groups"], figures["threshold"]
-    heads = ["value", "documents", "no score", "mean", "scores"] + (["kept", ""] if threshold is not None else [])
+    heads = ["value", *(["kept", ""] if threshold is not None else []), "documents", "mean", "scores", "no score"]
     rows = [_group_row(group, threshold) for group in groups["values"]]
     name = shown(figures["group_by"], 80)
     distinct = f"{'more than ' if groups['more'] else ''}{_count(groups['distinct'])}"
     rest = f"; the {len(groups['values']) - 1} commonest, and the rest together" if groups["not_shown"] else ""
-    caption = f"Scores by {name}"
-    # The caption is an attribute too, where no element can stand.
-    table = _table(heads, rows, "Scores by group").replace("<caption>Scores by group", f"<caption>{caption}")
-    shares = _behind("Share kept by group and threshold", _group_thresholds(groups["values"]))
+    table = _table(heads, rows, "Scores by value")
+    shares = _behind("What other thresholds would keep", _group_thresholds(groups["values"]))
     return f"<section><h2>By {name}</h2><p>{distinct} values{rest}.</p>{table}{shares}</section>"
 
 
 def _group_row(group: dict[str, Any], threshold: float | None) -> list[str]:
-    cells = [
+    share = group["kept"] and group["kept"]["documents_share"]
+    return [
         shown(group["value"], 80),
+        *([_percent(share), _share_bar(share or 0)] if threshold is not None else []),
         _count(group["documents"]),
-        _count(group["unscorable"]),
         _score(group["mean"]),
         _sparkline(group["histogram"], threshold),
+        _count(group["unscorable"]),
     ]
-    if threshold is not None:
-        share = group["kept"]["documents_share"]
-        cells += [_percent(share), _share_bar(share or 0)]
-    return cells
 
 
 def _sparkline(histogram: dict[str, Any], threshold: float | None) -> str:
     counts = histogram["documents"]
     most = max([*counts, 1])
+    heights = [round(20 * count / most, 1) for count in counts]
     bars = "".join(
-        f'<rect class="{_side(start, histogram["width"], threshold)}" x="{2 * at}" y="{round(20 - 20 * count / most, 1)}" '
-        f'width="1.6" height="{round(20 * count / most, 1)}"/>'
-        for at, (start, count) in enumerate(zip(histogram["from"], counts, strict=True))
-        if count
+        f'<rect class="{_side(start, histogram["width"], threshold)}" x="{2 * at}" y="{20 - height:.1f}" '
+        f'width="1.6" height="{height}"/>'
+        for at, (start, height) in enumerate(zip(histogram["from"], heights, strict=True))
+        if height
     )
     top = histogram["from"][counts.index(max(counts))]
     return (
@@ -371,7 +380,8 @@ def _sparkline(histogram: dict[str, Any], threshold: float | None) -> str:
 def _share_bar(share: float) -> str:
     return (
         '<svg class="spark" viewBox="0 0 100 20" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="track" width="100" height="20" y="0"/><rect class="bar" width="{share * 100:.1f}" height="20"/></svg>'
+        '<rect class="track" width="100" height="20"/>'
+        f'<rect class="bar" width="{share * 100:.1f}" height="20"/></svg>'
     )
 
 
@@ -410,12 +420,7 @@ def _lengths(figures: dict[str, Any]) -> str:
     chart = _chart("lengths", "Length in tokens against score", about, marks)
     heads = ["tokens from", *(f"{start:g}" for start in starts)]
     rows = [[_count(size), *map(_count, row)] for size, row in zip(lengths["from_tokens"], grid, strict=True)]
-    return (
-        '<section><h2>Lengths</h2><div class="charts"><figure>'
-        f"{chart}<figcaption>Length in tokens against score</figcaption></figure></div>"
-        + _behind("As a table", _table(heads, rows, "Documents by length in tokens and score"))
-        + "</section>"
-    )
+    return _figure(chart, "Length in tokens against score", _table(heads, rows, "Documents by tokens and score"))
 
 
 def _unscorable(figures: dict[str, Any], examples: dict[str, Example]) -> str:
@@ -497,7 +502,8 @@ def _card(example: Example, threshold: float | None = None) -> str:
         middle = _behind(f"{len(turns) - 2 * half} more turns", "".join(turns[half:-half]))
         turns = [*turns[:half], middle, *turns[-half:]]
     body = "".join(turns) or '<p class="quiet">There is no text in this row.</p>'
-    return f'<article><p class="facts">{" ".join(facts)}</p>{error}{body}<p class="place">{shown(example.place, 300)}</p></article>'
+    place = f'<p class="place">{shown(example.place, 300)}</p>'
+    return f'<article><p class="facts">{" ".join(facts)}</p>{error}{body}{place}</article>'
 
 
 def _turn(role: str, text: str) -> str:

@@ -33,7 +33,7 @@ bdi, code, .place, li { overflow-wrap: anywhere; }
 .notes h2 { margin: .5rem 0 0; border: 0; font-size: 1rem; }
 .notes ul { margin: .25rem 0 .5rem; padding-left: 1.2rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); gap: 1rem; }
-figure { margin: 0; max-width: 34rem; }
+figure { margin: 0; max-width: 34rem; min-width: 0; }
 figure svg { display: block; width: 100%; height: auto; }
 figcaption { font-size: .9rem; text-align: center; }
 svg text { fill: var(--quiet); font: 13px system-ui, sans-serif; }
@@ -50,11 +50,13 @@ polyline { fill: none; stroke-width: 2.5; }
 .key { display: inline-block; width: 1.5rem; margin: 0 .3rem .25rem .5rem; border-top: 3px solid var(--bar); }
 .key-tokens { border-top: 3px dashed var(--second); }
 .spark { display: block; width: 7rem; height: 1.25rem; }
-.scroll { overflow-x: auto; max-height: 34rem; overflow-y: auto; margin: .5rem 0; }
+.scroll { overflow-x: auto; margin: .5rem 0; }
+details .scroll { max-height: 34rem; overflow-y: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--quiet); padding-bottom: .25rem; }
-th, td { padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th:first-child { text-align: left; white-space: normal; min-width: 7rem; max-width: 22rem; font-weight: 500; }
+th, td { padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); text-align: right; }
+th, td { white-space: nowrap; }
+th:first-child { text-align: left; white-space: normal; min-width: 6rem; max-width: 22rem; font-weight: 500; }
 thead th { color: var(--quiet); font-weight: 600; position: sticky; top: 0; background: var(--page); }
 summary { cursor: pointer; color: var(--bar); padding: .25rem 0; }
 :focus-visible { outline: 2px solid var(--bar); outline-offset: 2px; }
@@ -73,7 +75,8 @@ article {
 .turn.user { background: var(--user); }
 .role { margin: 0; font-size: .8rem; font-weight: 600; color: var(--quiet); }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; max-width: 46rem; }
-.hidden-char { border: 1px solid var(--mark); border-radius: .2rem; color: var(--mark); font-size: .7em; padding: 0 .2em; unicode-bidi: isolate; }
+.hidden-char { border: 1px solid var(--mark); border-radius: .2rem; color: var(--mark); font-size: .7em; }
+.hidden-char { padding: 0 .2em; unicode-bidi: isolate; }
 @media print {
   :root {
     --page: #ffffff; --ink: #000000; --quiet: #444444; --line: #bbbbbb; --card: #ffffff;

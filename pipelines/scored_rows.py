@@ -1,7 +1,7 @@
 """Scored rows of any run: their scores in batches, then a few whole rows by number.
 
-Only the columns that figures need are read of Parquet, and texts of the sampled rows alone. What cannot be read is left
-out and said so: a report of what is there is worth more than none.
+Only the columns that figures need are read of Parquet, and texts of the sampled rows alone. What cannot be read is
+left out, and noted: a report of what is there is worth more than none.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from datatrove.io import DataFolder, get_datafolder
@@ -19,6 +19,7 @@ from inputs import Inputs, find_inputs, path_in
 from run_record import RECORD
 from tqdm import tqdm
 
+from datatrove_quality.conversation import CONVERSATION_ERROR, error_reason
 from datatrove_quality.report import NO_VALUE, ScoreBatch
 
 
@@ -39,6 +40,9 @@ TEXT_COLUMNS = (
     *("messages", "conversations", "conversation", "text", "system", "instruction", "input", "output"),
     *("prompt", "response", "completion", "answer", "chosen"),
 )
+
+
+NO_ROW = "\0no row"  # marks what stands for a line that is no row; no column has such a name
 
 
 @dataclass(frozen=True)
@@ -168,7 +172,7 @@ class ScoredRows:
         done = len(folder.list_files("logs/completions")) if folder.isdir("logs/completions") else 0
         if done < (run.get("tasks") or 0):
             self.notes.append(
-                f"{source}: the run is not complete ({done} of {run['tasks']} tasks are). Only what is written is counted."
+                f"{source}: {done} of the run's {run['tasks']} tasks are complete; only what they wrote is counted."
             )
         if run.get("max_score") is not None:
             self.notes.append(f"{source}: the run had max_score={run['max_score']}; only min_score is looked at here.")
@@ -203,11 +207,11 @@ class ScoredRows:
         self, inputs: Inputs, path: str, columns: Columns, start: int, with_ids: bool
     ) -> Iterator[tuple[ScoreBatch, list[Any]]]:
         def fields() -> Iterator[tuple[Any, ...]]:
-            for row in self._json_rows(inputs, path):
+            for row in self._json_rows(inputs, path, columns):
                 flat = _flat(row)
                 if columns.score not in flat and not self.scores_seen:
                     self._note_columns(_score_names(flat), columns)
-                self.scores_seen |= columns.score in flat or columns.error in flat
+                self.scores_seen |= columns.score in flat or (columns.error in flat and NO_ROW not in flat)
                 self.groups_seen |= columns.group in flat
                 yield (
                     *_score_or_error(flat, columns),
@@ -232,19 +236,18 @@ class ScoredRows:
             yield batch, list(ids) if with_ids else []
             start += len(some)
 
-    def _json_rows(self, inputs: Inputs, path: str) -> Iterator[Row]:
-        """The rows of a file; lines that are none are counted, and noted at its end."""
-        bad: Counter[str] = Counter()
-        for row in _rows_or_errors(inputs, path):
+    def _json_rows(self, inputs: Inputs, path: str, columns: Columns) -> Iterator[Row]:
+        """The rows of a file; what is no row, or could not be read, is noted at its end."""
+        name = path_in(inputs.folder, path)
+        bad = 0
+        for row in _rows_or_damage(inputs, path, columns):
             if isinstance(row, str):
-                bad[row.partition(":")[0]] += 1
-            else:
-                yield row
+                self.notes.append(f"{name} is damaged, and rows may be left out: {row}")
+                continue
+            bad += NO_ROW in row
+            yield row
         if bad:
-            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in bad.items())
-            self.notes.append(
-                f"{path_in(inputs.folder, path)}: lines that could not be read are left out ({reasons})."
-            )
+            self.notes.append(f"{name}: {bad:,} lines are no rows; they count as documents without a score.")
 
     # --- what is noted -----------------------------------------------------------------------------------------------
 
@@ -290,11 +293,11 @@ def _column_path(schema: "pa.Schema", name: str) -> str | None:
 
 
 def _column(batch: "pa.RecordBatch", path: str) -> "pa.Array":
-    import pyarrow.compute as pc
-
     if path in batch.schema.names:
         return batch.column(path)
-    return pc.struct_field(batch.column("metadata"), path.removeprefix("metadata."))
+    nested = cast("pa.StructArray", batch.column("metadata"))
+    place = nested.type.get_field_index(path.removeprefix("metadata."))
+    return nested.flatten()[place]  # null where `metadata` is
 
 
 def _arrow_batch(found: "list[pa.Array | None]", count: int, first: int, columns: Columns) -> ScoreBatch:
@@ -374,17 +377,22 @@ def _rows_of_group(
 
 def _jsonl_rows(inputs: Inputs, path: str, places: list[int], columns: Columns) -> Iterator[tuple[int, Row]]:
     wanted = set(places)
-    rows = (row for row in _rows_or_errors(inputs, path) if not isinstance(row, str))
+    rows = (row for row in _rows_or_damage(inputs, path, columns) if not isinstance(row, str))
     for place, row in enumerate(islice(rows, places[-1] + 1)):
         if place in wanted:
             yield place, _flat(row)
 
 
-def _rows_or_errors(inputs: Inputs, path: str) -> Iterator[Row | str]:
-    """The rows of a JSONL file, and `"<reason>: <message>"` in the place of what is none."""
+def _rows_or_damage(inputs: Inputs, path: str, columns: Columns) -> Iterator[Row | str]:
+    """The rows of a JSONL file, an error for each line that is none, and a word where lines may be missing."""
     for document in inputs.reader(_as_it_is).read_file(path):
-        row = document.metadata.get("row")
-        yield document.metadata["conversation_error"] if row is None else row
+        error = document.metadata.get(CONVERSATION_ERROR)
+        if not error:
+            yield document.metadata["row"]
+        elif error_reason(error) in ("damaged_file", "truncated_file"):
+            yield error
+        else:
+            yield {NO_ROW: True, columns.error: error, "text": document.text}
 
 
 def _as_it_is(reader: Any, row: Row, path: str, id_in_file: int | str) -> Row:

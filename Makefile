@@ -2,10 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quality faults clean
+.PHONY: demo report-demo test quality faults clean
 
 demo: .venv/installed
 	$(BIN)/python pipelines/filter_conversations.py --overwrite
+
+# A page about the demo: demo-output/report/report.html
+report-demo: .venv/installed
+	test -d demo-output/kept || $(BIN)/python pipelines/filter_conversations.py
+	$(BIN)/python pipelines/report.py demo-output --group-by source --output demo-output/report
 
 test: .venv/installed
 	$(BIN)/python -m pytest
@@ -24,7 +29,7 @@ quality: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,plots]'
 	touch $@
 
 clean:

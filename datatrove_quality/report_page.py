@@ -8,6 +8,7 @@ script, loads nothing, and tells the browser to allow neither.
 import base64
 import hashlib
 import html
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from typing import Any
 from datatrove_quality.report_style import STYLE
 
 
-SHORT_CHARS = 700  # of a turn, before the rest is a click away
+LONG_CHARS = 1_000  # a turn of more is shortened, and the rest is a click away
+SHORT_CHARS = 700  # of a shortened turn
 MOST_TURNS = 12  # that are shown before those in the middle are a click away
 MOST_ID_CHARS = 120
 
@@ -183,11 +185,12 @@ def _axes(low: float, high: float, y_labels: Sequence[tuple[float, str]], x_titl
     return lines + ticks + f'<text x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{x_title}</text>'
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    steps = [size * 10.0**power for power in range(-2, 6) for size in (1, 2, 5)]
-    step = next((step for step in steps if (high - low) / step <= 8), steps[-1])
-    first = -(-low // step)
-    return [round((first + at) * step, 6) for at in range(9) if (first + at) * step <= high + 1e-9]
+def _ticks(low: float, high: float, steps: int = 8) -> list[float]:
+    """Round numbers between two others, with at most so many steps between them."""
+    sizes = [size * 10.0**power for power in range(-2, 15) for size in (1, 2, 5)]
+    step = next((size for size in sizes if (high - low) / size <= steps), sizes[-1])
+    first = math.ceil(low / step - 1e-9)
+    return [round((first + at) * step, 6) for at in range(steps + 1) if (first + at) * step <= high + 1e-9]
 
 
 def _threshold_mark(threshold: float | None, low: float, high: float) -> str:
@@ -214,7 +217,7 @@ def _bar_chart(name: str, title: str, histogram: dict[str, Any], unit: str, thre
         f'height="{round(HEIGHT - BOTTOM - _y(count / most), 1)}"/>'
         for at, (start, count) in enumerate(zip(histogram["from"], counts, strict=True))
     )
-    labels = [(share, _short(most * share)) for share in (0, 0.5, 1)]
+    labels = [(value / most, _short(value)) for value in _ticks(0, most, steps=4) if value == int(value)]
     top = histogram["from"][counts.index(max(counts))]
     about = (
         f"{len(counts)} bars from {low:g} to {high:g}; the highest, from {top:g} on, has {_count(max(counts))} {unit}."
@@ -411,9 +414,8 @@ def _lengths(figures: dict[str, Any]) -> str:
         for column, count in enumerate(counts)
         if count
     )
-    labels = [(at / len(grid), _short(tokens)) for at, tokens in enumerate(lengths["from_tokens"])][
-        :: 1 + len(grid) // 9
-    ]
+    sizes = [f"{size}" if size < 1024 else f"{size // 1024}k" for size in lengths["from_tokens"]]
+    labels = [(at / len(grid), size) for at, size in enumerate(sizes)][:: 1 + len(grid) // 9]
     marks = _axes(low, high, labels, "score") + cells + _threshold_mark(threshold, low, high)
     commonest = max(range(len(grid)), key=lambda row: sum(grid[row]))
     about = f"The darker, the more documents. Most are of {lengths['from_tokens'][commonest]:,} tokens and more."
@@ -486,12 +488,12 @@ def _to_read(figures: dict[str, Any], sections: Sequence[Section]) -> str:
 def _card(example: Example, threshold: float | None = None) -> str:
     facts = [f'<b class="score">{_score(example.score)}</b>'] if example.score is not None else []
     if example.other_score is not None:
-        facts.append(f"was {_score(example.other_score)}")
+        facts.append(f"<span>was {_score(example.other_score)}</span>")
     if example.score is not None and threshold is not None:
         kept = example.score >= threshold
         facts.append(f'<span class="{"kept" if kept else "dropped"}">{"kept" if kept else "dropped"}</span>')
     if example.tokens is not None:
-        facts.append(f"{_count(example.tokens)} tokens")
+        facts.append(f"<span>{_count(example.tokens)} tokens</span>")
     if example.group is not None:
         facts.append(shown(example.group, MOST_ID_CHARS))
     facts.append(f"<code>{shown(example.id, MOST_ID_CHARS)}</code>")
@@ -508,8 +510,12 @@ def _card(example: Example, threshold: float | None = None) -> str:
 
 def _turn(role: str, text: str) -> str:
     name = role if role in ("user", "assistant", "system", "tool") else "other"
-    body = f'<div class="text" dir="auto">{_escaped(cut_middle(text, SHORT_CHARS))}</div>'
-    if len(text) > SHORT_CHARS:
-        whole = f'<div class="text" dir="auto">{_escaped(text)}</div>'
-        body += _behind(f"All {len(text):,} characters", whole)
+    is_long = len(text) > LONG_CHARS
+    body = _text(cut_middle(text, SHORT_CHARS) if is_long else text)
+    if is_long:
+        body += _behind(f"All {len(text):,} characters", _text(text))
     return f'<div class="turn {name}"><p class="role">{shown(role, 40)}</p>{body}</div>'
+
+
+def _text(text: str) -> str:
+    return f'<div class="text" dir="auto">{_escaped(text)}</div>'

@@ -12,7 +12,7 @@ STYLE = """
   }
 }
 * { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; scroll-behavior: smooth; }
+html { -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 header, main { max-width: 62rem; margin: 0 auto; padding: 0 1rem; }
 header { padding-top: 1.5rem; }
@@ -53,7 +53,7 @@ polyline { fill: none; stroke-width: 2.5; }
 .scroll { overflow-x: auto; margin: .5rem 0; }
 details .scroll { max-height: 34rem; overflow-y: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--quiet); padding-bottom: .25rem; }
+caption { text-align: left; white-space: nowrap; color: var(--quiet); padding-bottom: .25rem; }
 th, td { padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); text-align: right; }
 th, td { white-space: nowrap; }
 th:first-child { text-align: left; white-space: normal; min-width: 6rem; max-width: 22rem; font-weight: 500; }

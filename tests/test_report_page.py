@@ -213,12 +213,15 @@ def test_figures_are_drawn_with_tables_behind_them_and_a_long_conversation_opens
     )
     assert browser.evaluate(labels)
 
-    whole = "article .turn details"
+    first = "document.querySelector('#read article')"
+    browser.evaluate(f"{first}.scrollIntoView()")
+    whole = "#read article .turn details"
     assert not browser.evaluate(f"document.querySelector('{whole} .text').checkVisibility()")
-    assert "FIM DO MEIO" not in browser.evaluate("document.querySelector('article').innerText")
+    assert "FIM DO MEIO" not in browser.evaluate(f"{first}.innerText")
     browser.evaluate(f"document.querySelector('{whole} summary').click()")
     assert browser.evaluate(f"document.querySelector('{whole} .text').checkVisibility()")
-    assert "FIM DO MEIO" in browser.evaluate("document.querySelector('article').innerText")
+    assert "FIM DO MEIO" in browser.evaluate(f"{first}.innerText")
+    browser.screenshot(artefacts / "report-open.png")
 
 
 @needs_browser

@@ -513,7 +513,7 @@ def _turn(role: str, text: str) -> str:
     is_long = len(text) > LONG_CHARS
     body = _text(cut_middle(text, SHORT_CHARS) if is_long else text)
     if is_long:
-        body += _behind(f"All {len(text):,} characters", _text(text))
+        body += _behind(f"Unfold {len(text):,} characters", _text(text))
     return f'<div class="turn {name}"><p class="role">{shown(role, 40)}</p>{body}</div>'
 
 

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from datatrove.utils.stats import Stats
 from loguru import logger
@@ -26,7 +26,8 @@ class Progress:
     """Shows a filter's statistics while they grow.
 
     Per document it costs a look at the clock. The bar belongs to one worker, DataTrove's first on this machine, and
-    gives way to its log lines. `TQDM_DISABLE=1` in the environment takes it away, as any of tqdm's.
+    gives way to its log lines. `TQDM_DISABLE=1` in the environment takes it away, as any of tqdm's. Of several filters
+    in a pipeline the last one shows its statistics: DataTrove starts at the end.
 
     Args:
         stats: the statistics of a filter that counts as `QualityFilter` does.
@@ -34,6 +35,8 @@ class Progress:
         label: what stands before the bar.
         expected: documents to come. None: not known.
     """
+
+    _showing: ClassVar["Progress | None"] = None
 
     def __init__(self, stats: Stats, wanted: bool | None, label: str, expected: int | None):
         self._stats = stats
@@ -46,7 +49,10 @@ class Progress:
         now = time.monotonic()
         self._line_due = now + LINE_SECONDS
         self._marks = deque([(now, 0, 0)])
-        if self._wanted is not False and (self._wanted or sys.stderr.isatty()) and _is_first_worker():
+        if self._wanted is False or Progress._showing is not None:
+            return self
+        Progress._showing = self
+        if (self._wanted or sys.stderr.isatty()) and _is_first_worker():
             self._bar = tqdm(
                 total=self._expected,
                 desc=self._label,
@@ -63,6 +69,8 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if Progress._showing is self:
+            Progress._showing = None
         if self._bar is not None:
             self._show_bar(time.monotonic())
             self._bar.close()
@@ -70,7 +78,7 @@ class Progress:
 
     def following(self, items: Iterable[T]) -> Iterator[T]:
         """The items as they are, with the progress shown as they go by."""
-        if self._wanted is False:
+        if Progress._showing is not self:
             yield from items
             return
         due = 0.0

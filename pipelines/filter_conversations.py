@@ -26,7 +26,7 @@ from datatrove.executor import LocalPipelineExecutor
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from inputs import Inputs, find_inputs, path_in
-from loguru import logger
+from known_scores import output_schema, refuse_mixed_scores, refuse_other_scores, refuse_without_scores
 from run_record import WRITTEN, claim_output
 from summary import Summary
 
@@ -41,8 +41,6 @@ from datatrove_quality import (
     score_schema,
 )
 from datatrove_quality.conversation import CONVERSATION_ERROR, SCHEMAS, error_reason
-from datatrove_quality.fingerprint import Fingerprint
-from datatrove_quality.recorded import recorded_score
 from datatrove_quality.scorer import find_scorer
 
 
@@ -104,7 +102,7 @@ def filter_pipeline(
     options: argparse.Namespace, inputs: Inputs, output: DataFolder, adapter: Callable, scorer: ScorerConfig | None
 ) -> list[PipelineStep | Callable]:
     """Read, score, keep or exclude, write."""
-    schema = scored_schema(options, inputs, scorer) if inputs.is_parquet else None
+    schema = output_schema(inputs, options.prefix, scorer) if inputs.is_parquet else None
     return [
         inputs.reader(adapter, paths_file=path_in(output, "logs/inputs.txt"), limit=options.limit),
         QualityFilter(
@@ -154,15 +152,6 @@ def checkpoints(options: argparse.Namespace, output: DataFolder) -> str | None:
     return options.checkpoints or path_in(output, "logs/checkpoints")
 
 
-def scored_schema(options: argparse.Namespace, inputs: Inputs, scorer: ScorerConfig | None) -> "pa.Schema":
-    """The columns of the scored rows, and which scorer made the scores, where that is known."""
-    schema = score_schema(inputs.parquet_schema(), options.prefix, scorer)
-    recorded = inputs.schema_metadata(f"{options.prefix}_scorer")
-    if scorer is None and recorded and all(recorded):
-        schema = schema.with_metadata((schema.metadata or {}) | {f"{options.prefix}_scorer": recorded[0]})
-    return schema
-
-
 def sidecar_schema() -> "pa.Schema":
     """The columns of a sidecar beside the scores."""
     import pyarrow as pa
@@ -196,62 +185,17 @@ def require_scorer(
     options: argparse.Namespace, inputs: Inputs, adapter: Callable, scorer: ScorerConfig | None
 ) -> dict[str, Any]:
     """The scorer's fingerprint; refuses rows that it cannot score, and to mix scores of different making."""
-    recorded = {path: json.loads(text) for path, text in recorded_scorers(options, inputs).items() if text}
     if scorer is None:
         refuse_without_scores(inputs, adapter, options.prefix)
-        refuse_mixed_scores(recorded)
+        refuse_mixed_scores(inputs, options.prefix)
         return {}
     found = find_scorer(scorer)
     if options.text is None:
         found.renderer.require_template()
     refuse_wrong_schema(inputs, adapter)
     if options.reuse_scores:
-        refuse_other_scores(recorded, found.fingerprint)
-        if len(recorded) < len(inputs.sizes):
-            logger.warning(
-                f"{len(inputs.sizes) - len(recorded)} of {len(inputs.sizes)} files do not say what made the scores in "
-                "them (Parquet files that were scored here do): they are taken for scores of this model."
-            )
+        refuse_other_scores(inputs, options.prefix, found.fingerprint)
     return found.fingerprint.parts
-
-
-def recorded_scorers(options: argparse.Namespace, inputs: Inputs) -> dict[str, str | None]:
-    """What each Parquet file says about the scorer of its scores, as JSON."""
-    if not inputs.is_parquet or not (options.reuse_scores or options.scores_from_columns):
-        return {}
-    return dict(zip(inputs.sizes, inputs.schema_metadata(f"{options.prefix}_scorer"), strict=True))
-
-
-def refuse_other_scores(recorded: dict[str, dict[str, Any]], own: Fingerprint) -> None:
-    """Refuse to put new scores beside those of another scorer."""
-    for path, scorer in recorded.items():
-        if scorer["fingerprint"] != own.digest:
-            differences = "\n".join(f"  {line}" for line in own.differences(scorer["parts"]))
-            raise ValueError(
-                f"--reuse-scores: the scores in {path} were made otherwise than this run would make them:\n"
-                f"{differences}\n"
-                "Give the --model, --dtype and --max-tokens that they were made with, or leave --reuse-scores away."
-            )
-
-
-def refuse_mixed_scores(recorded: dict[str, dict[str, Any]]) -> None:
-    """Refuse one threshold for the scores of two scorers."""
-    by_scorer = {scorer["fingerprint"]: path for path, scorer in recorded.items()}
-    if len(by_scorer) > 1:
-        raise ValueError(
-            f"INPUT holds scores of {len(by_scorer)} scorers, in such files as {', '.join(sorted(by_scorer.values()))}"
-            ": no threshold means the same for both. Filter them apart, with a glob for each."
-        )
-
-
-def refuse_without_scores(inputs: Inputs, adapter: Callable, prefix: str) -> None:
-    """Refuse a corpus in whose first thousand rows there is no score."""
-    sample = inputs.sample(adapter, 1_000)
-    if sample and all(recorded_score(doc.metadata, prefix) is None for doc in sample):
-        raise ValueError(
-            f"--scores-from-columns: the first {len(sample)} rows have no score in a column {prefix + '_score'!r}. "
-            "Set --prefix to what its name begins with, or leave --scores-from-columns away to score them."
-        )
 
 
 def print_examples(output: DataFolder, prefix: str, count: int = 3) -> None:

@@ -151,3 +151,12 @@ def test_a_consumer_that_stops_early_takes_the_bar_away(screen):
     before = len(screen.getvalue())
     logger.info("after")
     assert screen.getvalue()[before:].strip("\r\n ") == "INFO after"
+
+
+def test_the_last_filter_of_a_pipeline_speaks(screen):
+    """Two filters in one pipeline are one bar: that of the one that decides at the end."""
+    steps = QualityFilter(None), QualityFilter(None, min_score=2)
+    for _ in range(2):
+        with contextlib.redirect_stderr(screen):
+            assert len(list(steps[1].run(steps[0].run(documents())))) == 30
+    assert screen.getvalue().count("50doc") == 2 and "100.0% kept" not in screen.getvalue()

@@ -17,12 +17,13 @@ import numpy as np
 
 BINS_PER_POINT = 100
 MOST_SCORE = 1_000.0  # scores beyond are counted as if they were this
-GROUP_BIN = 10  # fine bins in one bin of a group's histogram
+GROUP_BIN = 5  # fine bins in one bin of a group's histogram; divides every width of a bar
 MOST_GROUPS = 1_000_000  # values of a group column that are told apart
 SHOWN_GROUPS = 50
 MOST_BARS = 60
 MOST_BANDS = 12
-BAR_WIDTHS = [width * 10**power for power in range(6) for width in (1, 2, 5)]
+BAR_WIDTHS = [5, *(width * 10**power for power in range(6) for width in (10, 25, 50))]  # in fine bins
+BAND_WIDTHS = [width * 10**power for power in range(4) for width in (1, 2, 5)]  # in points
 NEAR = 0.25  # from the threshold: "just above" and "just below"
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 NO_VALUE = "(no value)"
@@ -186,7 +187,7 @@ class ScoreReport:
                 rows = self.sampler.rows([(SIDE, side)])
                 sections.append({"title": f"{words} the threshold", "kind": side, "rows": rows})
         bands = sorted(name[1] for name in self.sampler._kept if isinstance(name, tuple) and name[0] == BAND)
-        width = next(width for width in BAR_WIDTHS if len({band // width for band in bands}) <= MOST_BANDS)
+        width = next(width for width in BAND_WIDTHS if len({band // width for band in bands}) <= MOST_BANDS)
         for low in sorted({band // width * width for band in bands}):
             rows = self.sampler.rows((BAND, band) for band in bands if band // width * width == low)
             sections.append({"title": f"Scores from {low} to {low + width}", "kind": "band", "rows": rows})
@@ -297,12 +298,10 @@ class ScoreReport:
             totals[code] += unscorable
         shown = (np.argsort(-totals[1:], kind="stable")[:SHOWN_GROUPS] + 1).tolist()
         names = list(self._codes)
-        width = max(width, GROUP_BIN)
-        first = first // width * width
-        rows = [self._group(names[code - 1], [code], codes, bins, sums, (first, width, count + 1)) for code in shown]
+        rows = [self._group(names[code - 1], [code], codes, bins, sums, (first, width, count)) for code in shown]
         rest = sorted(set(np.flatnonzero(totals).tolist()) - set(shown))
         if rest:
-            rows.append(self._group(OTHER_VALUES, rest, codes, bins, sums, (first, width, count + 1)))
+            rows.append(self._group(OTHER_VALUES, rest, codes, bins, sums, (first, width, count)))
         return {"distinct": len(names), "more": bool(totals[0]), "not_shown": len(rest), "values": rows}
 
     def _group(
@@ -379,7 +378,7 @@ def _bars(bins: np.ndarray, documents: np.ndarray) -> tuple[int, int, int]:
     below = np.cumsum(documents)
     low = bins[np.searchsorted(below, 0.001 * below[-1], side="right")]
     high = bins[np.searchsorted(below, 0.999 * below[-1])]
-    width = next(w for w in BAR_WIDTHS if w >= 5 and (high // w - low // w) < MOST_BARS)
+    width = next(w for w in BAR_WIDTHS if high // w - low // w < MOST_BARS)
     return int(low // width * width), width, int(high // width - low // width + 1)
 
 

@@ -217,7 +217,7 @@ def _bar_chart(name: str, title: str, histogram: dict[str, Any], unit: str, thre
         f'height="{round(HEIGHT - BOTTOM - _y(count / most), 1)}"/>'
         for at, (start, count) in enumerate(zip(histogram["from"], counts, strict=True))
     )
-    labels = [(value / most, _short(value)) for value in _ticks(0, most, steps=4) if value == int(value)]
+    labels = [(value / most, _short(value)) for value in _ticks(0, most, steps=5) if value == int(value)]
     top = histogram["from"][counts.index(max(counts))]
     about = (
         f"{len(counts)} bars from {low:g} to {high:g}; the highest, from {top:g} on, has {_count(max(counts))} {unit}."
@@ -260,11 +260,14 @@ def _summary(figures: dict[str, Any]) -> str:
         f'<div class="tile"><dt>{name}</dt><dd>{value}<span>{more}</span></dd></div>' for name, value, more in tiles
     )
     sources = ", ".join(shown(source) for source in figures["sources"])
+    links = '<a href="#scores">Scores</a> <a href="#unscorable">Without a score</a> '
+    if figures["comparison"]:
+        links += '<a href="#comparison">Comparison</a> '
+    links += '<a href="#read">Conversations to read</a>'
     return (
         f'<header><h1>Score report</h1><p class="quiet">{shown(figures["prefix"])} scores of {sources}</p></header>\n'
         f'<main>\n<dl class="tiles">{cells}</dl>'
-        '<nav aria-label="Parts of the report"><a href="#scores">Scores</a> <a href="#unscorable">Without a score</a> '
-        '<a href="#read">Conversations to read</a></nav>'
+        f'<nav aria-label="Parts of the report">{links}</nav>'
     )
 
 
@@ -488,7 +491,7 @@ def _to_read(figures: dict[str, Any], sections: Sequence[Section]) -> str:
 def _card(example: Example, threshold: float | None = None) -> str:
     facts = [f'<b class="score">{_score(example.score)}</b>'] if example.score is not None else []
     if example.other_score is not None:
-        facts.append(f"<span>was {_score(example.other_score)}</span>")
+        facts.append(f"<span>there {_score(example.other_score)}</span>")
     if example.score is not None and threshold is not None:
         kept = example.score >= threshold
         facts.append(f'<span class="{"kept" if kept else "dropped"}">{"kept" if kept else "dropped"}</span>')

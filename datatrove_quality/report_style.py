@@ -58,6 +58,7 @@ th, td { padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line); 
 th, td { white-space: nowrap; }
 th:first-child { text-align: left; white-space: normal; min-width: 6rem; max-width: 22rem; font-weight: 500; }
 thead th { color: var(--quiet); font-weight: 600; position: sticky; top: 0; background: var(--page); }
+@media (max-width: 40rem) { .spark { width: 4rem; } th, td { padding-right: .5rem; } }
 summary { cursor: pointer; color: var(--bar); padding: .25rem 0; }
 :focus-visible { outline: 2px solid var(--bar); outline-offset: 2px; }
 article {

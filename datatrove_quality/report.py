@@ -8,7 +8,7 @@ Nothing here grows with the number of rows but the index of a comparison, 16 byt
 
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 
 BINS_PER_POINT = 100
 MOST_SCORE = 1_000.0  # scores beyond are counted as if they were this
+MOST_TOKENS = 1e12  # more is no length
 GROUP_BIN = 5  # fine bins in one bin of a group's histogram; divides every width of a bar
 MOST_GROUPS = 1_000_000  # values of a group column that are told apart
 SHOWN_GROUPS = 50
@@ -89,6 +90,8 @@ class Sums:
 class Sampler:
     """Keeps a random sample of each of many sets of rows, of the same rows whenever the seed is the same.
 
+    A set is named by what it is a set of and a value: `("band", 3)`.
+
     Each row gets a random number and those with the lowest are kept: so two samples make one of the union.
 
     Args:
@@ -99,20 +102,25 @@ class Sampler:
     def __init__(self, size: int, seed: int):
         self.size = size
         self._random = np.random.default_rng(seed)
-        self._kept: dict[Hashable, tuple[np.ndarray, np.ndarray]] = {}
+        self._kept: dict[tuple[str, Any], tuple[np.ndarray, np.ndarray]] = {}
+
+    @property
+    def names(self) -> list[tuple[str, Any]]:
+        """The sets of which there is a sample."""
+        return list(self._kept)
 
     def draw(self, count: int) -> np.ndarray:
         """A random number for each of the next rows."""
         return self._random.random(count)
 
-    def add(self, name: Hashable, rows: np.ndarray, drawn: np.ndarray, size: int | None = None) -> None:
+    def add(self, name: tuple[str, Any], rows: np.ndarray, drawn: np.ndarray, size: int | None = None) -> None:
         """Offer rows, by their numbers, to the sample of a set."""
         kept_rows, kept_drawn = self._kept.get(name, (rows[:0], drawn[:0]))
         rows, drawn = np.concatenate([kept_rows, rows]), np.concatenate([kept_drawn, drawn])
         lowest = np.argsort(drawn, kind="stable")[: size or self.size]
         self._kept[name] = rows[lowest], drawn[lowest]
 
-    def rows(self, names: Iterable[Hashable]) -> list[int]:
+    def rows(self, names: Iterable[tuple[str, Any]]) -> list[int]:
         """The sample of the union of some sets, in the order of the rows."""
         found = [self._kept[name] for name in names if name in self._kept]
         if not found:
@@ -139,7 +147,7 @@ class ScoreReport:
         self._codes: dict[str, int] = {}
         self._unscorable_groups: Counter[int] = Counter()
         self._kept = np.zeros(2)
-        self._moments = np.zeros(2)
+        self._total = 0.0
         self._range = [np.inf, -np.inf]
         self.without_tokens = 0
         self.beyond_scale = 0
@@ -150,7 +158,7 @@ class ScoreReport:
         usable = np.isfinite(batch.scores)
         drawn = self.sampler.draw(len(batch.scores))
         self._add_unscorable(batch, np.flatnonzero(~usable), drawn)
-        scores, tokens = batch.scores[usable], batch.tokens[usable]
+        scores, tokens = batch.scores[usable], _lengths(batch.tokens[usable])
         if len(scores):
             self._add_scores(scores, tokens)
             self._sample(scores, batch.first + np.flatnonzero(usable), drawn[usable])
@@ -186,7 +194,7 @@ class ScoreReport:
             for side, words in (("below", "Just below"), ("above", "Just above")):
                 rows = self.sampler.rows([(SIDE, side)])
                 sections.append({"title": f"{words} the threshold", "kind": side, "rows": rows})
-        bands = sorted(name[1] for name in self.sampler._kept if isinstance(name, tuple) and name[0] == BAND)
+        bands = [value for kind, value in self.sampler.names if kind == BAND]
         width = next(width for width in BAND_WIDTHS if len({band // width for band in bands}) <= MOST_BANDS)
         for low in sorted({band // width * width for band in bands}):
             rows = self.sampler.rows((BAND, band) for band in bands if band // width * width == low)
@@ -208,12 +216,12 @@ class ScoreReport:
     def _add_scores(self, scores: np.ndarray, tokens: np.ndarray) -> None:
         bins = score_bins(scores)
         self._scores.add(bins, tokens, scores)
-        known = tokens > 0
-        lengths = np.floor(np.log2(tokens[known])).astype(np.int64)
+        known = ~np.isnan(tokens)
+        lengths = np.floor(np.log2(np.maximum(tokens[known], 1))).astype(np.int64)
         self._lengths.add(_joined(lengths, bins[known]), tokens[known], scores[known])
         self.without_tokens += int(np.isnan(tokens).sum())
         self.beyond_scale += int((np.abs(scores) > MOST_SCORE).sum())
-        self._moments += scores.sum(), np.square(scores).sum()
+        self._total += float(scores.sum())
         self._range = [min(self._range[0], scores.min()), max(self._range[1], scores.max())]
         if self.threshold is not None:
             kept = scores >= self.threshold
@@ -257,16 +265,14 @@ class ScoreReport:
         }
 
     def _summary(self, bins: np.ndarray, sums: np.ndarray) -> dict[str, Any] | None:
-        """Mean, spread, range, and quantiles to the 0.01 of a bin."""
+        """Mean, range, and quantiles to the 0.01 of a bin."""
         count = sums[:, 0].sum()
         if not count:
             return None
-        mean = self._moments[0] / count
         places = np.searchsorted(np.cumsum(sums[:, 0]), np.array(QUANTILES) * count)
         quantiles = bins[np.minimum(places, len(bins) - 1)] / BINS_PER_POINT
         return {
-            "mean": float(mean),
-            "std": float(np.sqrt(max(0.0, self._moments[1] / count - mean**2))),
+            "mean": float(self._total / count),
             "min": float(self._range[0]),
             "max": float(self._range[1]),
             "quantiles": {str(q): float(value) for q, value in zip(QUANTILES, quantiles, strict=True)},
@@ -354,6 +360,11 @@ def score_bins(scores: np.ndarray) -> np.ndarray:
     bins += scores >= (bins + 1) / BINS_PER_POINT
     bins -= scores < bins / BINS_PER_POINT
     return bins.astype(np.int64)
+
+
+def _lengths(tokens: np.ndarray) -> np.ndarray:
+    """Lengths that can be added up; NaN for what is none."""
+    return np.where((tokens >= 0) & (tokens <= MOST_TOKENS), tokens, np.nan)
 
 
 # Two whole numbers in one key: any, and a bin.

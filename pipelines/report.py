@@ -23,7 +23,7 @@ from scored_rows import TEXT_COLUMNS, Columns, Row, ScoredRows, as_number, as_va
 from datatrove_quality import InvalidConversation, parse_conversation
 from datatrove_quality.report import ScoreIndex, ScoreReport, compare
 from datatrove_quality.report_figures import require_matplotlib, save_figures
-from datatrove_quality.report_page import Example, Section, build_page, cut_middle
+from datatrove_quality.report_page import HIDDEN, Example, Section, build_page, cut_middle
 
 
 # What one conversation, and all of them together, may take of the page, in characters.
@@ -197,7 +197,7 @@ def write(output: Path, figures: dict[str, Any], sections: list[Section], unscor
     share = f", {kept['documents']:,} kept at {figures['threshold']:g}" if kept else ""
     print(f"{figures['documents']:,} documents: {figures['scored']:,} with a score{share}.")
     for note in figures["notes"]:
-        print(f"note: {note}")
+        print(f"note: {HIDDEN.sub('?', note)}")
     print(f"Written to {output / 'report.html'}, report.json and {len(figures['figures'])} figures beside it.")
 
 

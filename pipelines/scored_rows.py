@@ -123,15 +123,14 @@ class ScoredRows:
             ValueError: a column is of a type that holds no scores, or nothing to group by.
         """
         start = 0
-        total = sum(inputs.sizes[path] for inputs, path in self.files)
-        with tqdm(total=total, unit="B", unit_scale=True, desc="reading scores", disable=None) as bar:
+        with tqdm(unit=" documents", desc="reading scores", disable=None) as bar:
             for inputs, path in self.files:
                 self._starts.append(start)
                 read = self._parquet if inputs.is_parquet else self._jsonl
                 for batch, ids in read(inputs, path, columns, start, with_ids):
                     start += len(batch.scores)
+                    bar.update(len(batch.scores))
                     yield batch, ids
-                bar.update(inputs.sizes[path])
 
     def whole(self, numbers: list[int], columns: Columns) -> Iterator[tuple[int, str, Row]]:
         """Rows by their numbers, one at a time: number, path and row; without those that cannot be read again."""
@@ -182,6 +181,7 @@ class ScoredRows:
     def _parquet(
         self, inputs: Inputs, path: str, columns: Columns, start: int, with_ids: bool
     ) -> Iterator[tuple[ScoreBatch, list[Any]]]:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         wanted = [columns.score, columns.tokens, columns.error, columns.group, columns.id if with_ids else None]
@@ -196,9 +196,9 @@ class ScoredRows:
                     found = [name and _column(batch, name) for name in paths]
                     yield _arrow_batch(found, batch.num_rows, start + row, columns), _ids(found[4], batch.num_rows)
                     row += batch.num_rows
-            except (OSError, ValueError) as error:
-                if isinstance(error, _WrongColumn):
-                    raise ValueError(f"{path_in(inputs.folder, path)}: {error}") from error
+            except _WrongColumn as error:
+                raise ValueError(f"{path_in(inputs.folder, path)}: {error}") from error
+            except (OSError, ValueError, KeyError, pa.ArrowException) as error:
                 self._note_damage(path_in(inputs.folder, path), row, error)
 
     # --- JSONL -------------------------------------------------------------------------------------------------------

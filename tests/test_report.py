@@ -111,7 +111,6 @@ def test_formats_and_batches_do_not_matter(tmp_path, monkeypatch):
         for example in figures["examples"]:
             example.pop("file")
     assert parquet["scores"].pop("mean") == pytest.approx(jsonl["scores"].pop("mean"))
-    assert parquet["scores"].pop("std") == pytest.approx(jsonl["scores"].pop("std"))
     for one, other in zip(parquet["groups"]["values"], jsonl["groups"]["values"], strict=True):
         assert one.pop("mean") == pytest.approx(other.pop("mean"))
     assert parquet == jsonl
@@ -340,3 +339,31 @@ def test_mistakes_end_with_one_line_and_code_2(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([True, False, None]),
+        pa.nulls(3),
+        pa.array(["a", "b", None]).dictionary_encode(),
+        pa.array([b"\xff", b"a", None]),
+        pa.array([1.5, math.nan, None]),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_columns_of_any_single_values_are_grouped_by(tmp_path, column):
+    """Whatever the type of the column, each row is in one group, those without a value in a group of theirs."""
+    table = pa.table({"quality_score": [1.0, 2.0, None], "kind": column, "quality_tokens": [math.inf, -5.0, 3.0]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    groups = make(tmp_path, tmp_path / "a.parquet", "--group-by", "kind")[0]["groups"]["values"]
+    assert sum(group["documents"] for group in groups) == 3
+    assert "(no value)" in [group["value"] for group in groups]
+
+
+def test_a_corpus_of_which_nothing_could_be_scored_has_a_report(tmp_path):
+    """All documents unscorable: no chart, but the reasons and an example of each."""
+    rows = [row | {"quality_score": None, "quality_error": "template_error: no"} for row in scored(30)]
+    figures, page = make(tmp_path, write(tmp_path / "a.parquet", rows), "--threshold", "3", "--group-by", "source")
+    assert (figures["documents"], figures["scored"], figures["kept"]["documents"]) == (30, 0, 0)
+    assert figures["figures"] == [] and "An example:" in page

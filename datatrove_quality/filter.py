@@ -328,8 +328,8 @@ class QualityFilter(BaseFilter):
         if result.truncated:
             counts["truncated"] += 1
         if result.tokens is not None:
-            self.stat_update("tokens", value=result.tokens)
-        self.stat_update("score", value=result.score)  # type: ignore[arg-type]  # takes any number
+            self.stats["tokens"].update(result.tokens)
+        self.stats["score"].update(result.score)
 
     def _warn_of_bounds_outside(self, scale: ScoreScale) -> None:
         for name in ("min_score", "max_score"):

@@ -8,12 +8,20 @@ script, loads nothing, and tells the browser to allow neither.
 import base64
 import hashlib
 import html
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from datatrove_quality.report_charts import (
+    bar_chart,
+    kept_chart,
+    length_chart,
+    round_numbers,
+    share_bar,
+    short,
+    sparkline,
+)
 from datatrove_quality.report_style import STYLE
 
 
@@ -119,7 +127,7 @@ def _visible(match: re.Match[str]) -> str:
     return f'<span class="hidden-char">U+{ord(match[0]):04X}</span>'
 
 
-# --- tables and charts -----------------------------------------------------------------------------------------------
+# --- tables --------------------------------------------------------------------------------------------------------
 
 
 def _count(value: float) -> str:
@@ -151,94 +159,6 @@ def _behind(title: str, content: str) -> str:
     return f"<details><summary>{title}</summary>{content}</details>"
 
 
-# A chart's coordinates: its frame, and within it the plot.
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 460, 250, 52, 10, 22, 38
-
-
-def _chart(name: str, title: str, description: str, marks: str) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{name}-title {name}-about">'
-        f'<title id="{name}-title">{title}</title><desc id="{name}-about">{description}</desc>{marks}</svg>'
-    )
-
-
-def _x(share: float) -> float:
-    return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
-
-
-def _y(share: float) -> float:
-    return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
-
-
-def _axes(low: float, high: float, y_labels: Sequence[tuple[float, str]], x_title: str) -> str:
-    """Lines across at the labels of the y axis, and whole or round numbers along the x axis."""
-    lines = "".join(
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{_y(share)}" y2="{_y(share)}"/>'
-        f'<text x="{LEFT - 6}" y="{_y(share) + 4}" text-anchor="end">{label}</text>'
-        for share, label in y_labels
-    )
-    ticks = "".join(
-        f'<text x="{_x((value - low) / (high - low))}" y="{HEIGHT - 22}" text-anchor="middle">{value:g}</text>'
-        for value in _ticks(low, high)
-    )
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    return lines + ticks + f'<text x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{x_title}</text>'
-
-
-def _ticks(low: float, high: float, steps: int = 8) -> list[float]:
-    """Round numbers between two others, with at most so many steps between them."""
-    sizes = [size * 10.0**power for power in range(-2, 15) for size in (1, 2, 5)]
-    step = next((size for size in sizes if (high - low) / size <= steps), sizes[-1])
-    first = math.ceil(low / step - 1e-9)
-    return [round((first + at) * step, 6) for at in range(steps + 1) if (first + at) * step <= high + 1e-9]
-
-
-def _threshold_mark(threshold: float | None, low: float, high: float) -> str:
-    if threshold is None or not low <= threshold <= high:
-        return ""
-    x = _x((threshold - low) / (high - low))
-    anchor = "end" if x > WIDTH * 0.7 else "start"
-    label = x - 4 if anchor == "end" else x + 4
-    return (
-        f'<line class="threshold" x1="{x}" x2="{x}" y1="{TOP - 8}" y2="{HEIGHT - BOTTOM}"/>'
-        f'<text class="threshold-label" x="{label}" y="{TOP - 9}" text-anchor="{anchor}">'
-        f"threshold {threshold:g}</text>"
-    )
-
-
-def _bar_chart(name: str, title: str, histogram: dict[str, Any], unit: str, threshold: float | None) -> str:
-    low, counts = histogram["from"][0], histogram[unit]
-    high = histogram["from"][-1] + histogram["width"]
-    most = max([*counts, 1])
-    width = (WIDTH - LEFT - RIGHT) / len(counts)
-    bars = "".join(
-        f'<rect class="{_side(start, histogram["width"], threshold)}" x="{round(LEFT + at * width + 0.4, 1)}" '
-        f'y="{_y(count / most)}" width="{round(max(width - 0.8, 0.5), 1)}" '
-        f'height="{round(HEIGHT - BOTTOM - _y(count / most), 1)}"/>'
-        for at, (start, count) in enumerate(zip(histogram["from"], counts, strict=True))
-    )
-    labels = [(value / most, _short(value)) for value in _ticks(0, most, steps=5) if value == int(value)]
-    top = histogram["from"][counts.index(max(counts))]
-    about = (
-        f"{len(counts)} bars from {low:g} to {high:g}; the highest, from {top:g} on, has {_count(max(counts))} {unit}."
-    )
-    marks = _axes(low, high, labels, "score") + bars + _threshold_mark(threshold, low, high)
-    return _chart(name, title, about, marks)
-
-
-def _side(start: float, width: float, threshold: float | None) -> str:
-    if threshold is None:
-        return "bar"
-    return "bar" if start >= threshold else "bar-cut" if start + width > threshold else "bar-dropped"
-
-
-def _short(value: float) -> str:
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
-
-
 # --- the parts of the page -------------------------------------------------------------------------------------------
 
 
@@ -250,7 +170,7 @@ def _summary(figures: dict[str, Any]) -> str:
             (f"kept at {figures['threshold']:g}", _percent(kept["documents_share"]), _count(kept["documents"]))
         )
         if figures["tokens"]:
-            tiles.append(("tokens kept", _percent(kept["tokens_share"]), f"of {_short(figures['tokens'])}"))
+            tiles.append(("tokens kept", _percent(kept["tokens_share"]), f"of {short(figures['tokens'])}"))
     if scores:
         middle = scores["quantiles"]["0.5"]
         tiles.append(("mean score", _score(scores["mean"]), f"median {middle:.2f}"))
@@ -293,7 +213,7 @@ def _histograms(figures: dict[str, Any]) -> list[str]:
     histogram, threshold = figures["histogram"], figures["threshold"]
     return [
         _figure(
-            _bar_chart(unit, f"{unit.capitalize()} by score", histogram, unit, threshold),
+            bar_chart(unit, histogram, threshold),
             f"{unit.capitalize()} by score",
             _histogram_table(histogram, unit),
         )
@@ -309,18 +229,11 @@ def _histogram_table(histogram: dict[str, Any], unit: str) -> str:
 
 
 def _kept_curve(figures: dict[str, Any]) -> str:
-    table = figures["thresholds"]
-    low, high = table[0]["threshold"], table[-1]["threshold"]
-    lines = _curve(table, "documents_share", "line-documents")
     key = '<span class="key key-documents"></span>documents'
     if figures["tokens"]:
-        lines += _curve(table, "tokens_share", "line-tokens")
         key += ' <span class="key key-tokens"></span>tokens'
-    labels = [(share, f"{share:.0%}") for share in (0, 0.25, 0.5, 0.75, 1)]
-    about = f"The share kept falls from {_percent(table[0]['documents_share'])} at {low:g} to 0% at {high:g}."
-    marks = _axes(low, high, labels, "threshold") + lines + _threshold_mark(figures["threshold"], low, high)
-    chart = _chart("kept", "Share kept over the threshold", about, marks)
-    return _figure(chart, f"Share kept over the threshold: {key}", _thresholds_table(table))
+    table = _thresholds_table(figures["thresholds"])
+    return _figure(kept_chart(figures), f"Share kept over the threshold: {key}", table)
 
 
 def _thresholds_table(table: Sequence[dict[str, Any]]) -> str:
@@ -334,12 +247,6 @@ def _thresholds_table(table: Sequence[dict[str, Any]]) -> str:
     ]
     heads = ("threshold", "documents", "tokens", "of all documents", "of scored tokens")
     return _table(heads, rows, "What each threshold would keep")
-
-
-def _curve(table: Sequence[dict[str, Any]], name: str, style: str) -> str:
-    low, high = table[0]["threshold"], table[-1]["threshold"]
-    points = " ".join(f"{_x((row['threshold'] - low) / (high - low))},{_y(row[name] or 0)}" for row in table)
-    return f'<polyline class="{style}" points="{points}"/>'
 
 
 def _groups(figures: dict[str, Any]) -> str:
@@ -358,43 +265,18 @@ def _group_row(group: dict[str, Any], threshold: float | None) -> list[str]:
     share = group["kept"] and group["kept"]["documents_share"]
     return [
         shown(group["value"], 80),
-        *([_percent(share), _share_bar(share or 0)] if threshold is not None else []),
+        *([_percent(share), share_bar(share or 0)] if threshold is not None else []),
         _count(group["documents"]),
         _score(group["mean"]),
-        _sparkline(group["histogram"], threshold),
+        sparkline(group["histogram"], threshold),
         _count(group["unscorable"]),
     ]
-
-
-def _sparkline(histogram: dict[str, Any], threshold: float | None) -> str:
-    counts = histogram["documents"]
-    most = max([*counts, 1])
-    heights = [round(20 * count / most, 1) for count in counts]
-    bars = "".join(
-        f'<rect class="{_side(start, histogram["width"], threshold)}" x="{2 * at}" y="{20 - height:.1f}" '
-        f'width="1.6" height="{height}"/>'
-        for at, (start, height) in enumerate(zip(histogram["from"], heights, strict=True))
-        if height
-    )
-    top = histogram["from"][counts.index(max(counts))]
-    return (
-        f'<svg class="spark" viewBox="0 0 {2 * len(counts)} 20" preserveAspectRatio="none" role="img" '
-        f'aria-label="most documents from {top:g} on">{bars}</svg>'
-    )
-
-
-def _share_bar(share: float) -> str:
-    return (
-        '<svg class="spark" viewBox="0 0 100 20" preserveAspectRatio="none" aria-hidden="true">'
-        '<rect class="track" width="100" height="20"/>'
-        f'<rect class="bar" width="{share * 100:.1f}" height="20"/></svg>'
-    )
 
 
 def _group_thresholds(groups: Sequence[dict[str, Any]]) -> str:
     """The kept share of each group at about eight thresholds, out of its histogram."""
     starts = groups[0]["histogram"]["from"]
-    wanted = [value for value in _ticks(starts[0], starts[-1]) if value in starts] or starts[::8]
+    wanted = [value for value in round_numbers(starts[0], starts[-1]) if value in starts] or starts[::8]
     rows = []
     for group in groups:
         counts = group["histogram"]["documents"]
@@ -404,27 +286,13 @@ def _group_thresholds(groups: Sequence[dict[str, Any]]) -> str:
 
 
 def _lengths(figures: dict[str, Any]) -> str:
-    lengths, threshold = figures["lengths"], figures["threshold"]
-    grid, starts = lengths["documents"], lengths["from_score"]
-    low, high = starts[0], starts[-1] + lengths["width"]
-    most = max(max(row) for row in grid)
-    cells = "".join(
-        f'<rect class="cell" fill-opacity="{0.12 + 0.88 * (count / most) ** 0.5:.2f}" '
-        f'x="{_x(column / len(starts))}" y="{_y((row + 1) / len(grid))}" '
-        f'width="{round((WIDTH - LEFT - RIGHT) / len(starts) - 0.6, 1)}" '
-        f'height="{round((HEIGHT - TOP - BOTTOM) / len(grid) - 0.6, 1)}"/>'
-        for row, counts in enumerate(grid)
-        for column, count in enumerate(counts)
-        if count
-    )
-    sizes = [f"{size}" if size < 1024 else f"{size // 1024}k" for size in lengths["from_tokens"]]
-    labels = [(at / len(grid), size) for at, size in enumerate(sizes)][:: 1 + len(grid) // 9]
-    marks = _axes(low, high, labels, "score") + cells + _threshold_mark(threshold, low, high)
-    commonest = max(range(len(grid)), key=lambda row: sum(grid[row]))
-    about = f"The darker, the more documents. Most are of {lengths['from_tokens'][commonest]:,} tokens and more."
-    chart = _chart("lengths", "Length in tokens against score", about, marks)
-    heads = ["tokens from", *(f"{start:g}" for start in starts)]
-    rows = [[_count(size), *map(_count, row)] for size, row in zip(lengths["from_tokens"], grid, strict=True)]
+    lengths = figures["lengths"]
+    chart = length_chart(lengths, figures["threshold"])
+    heads = ["tokens from", *(f"{start:g}" for start in lengths["from_score"])]
+    rows = [
+        [_count(size), *map(_count, row)]
+        for size, row in zip(lengths["from_tokens"], lengths["documents"], strict=True)
+    ]
     return _figure(chart, "Length in tokens against score", _table(heads, rows, "Documents by tokens and score"))
 
 

@@ -21,7 +21,8 @@ from filter_conversations import positive
 from scored_rows import TEXT_COLUMNS, Columns, Row, ScoredRows, as_number, as_value
 
 from datatrove_quality import InvalidConversation, parse_conversation
-from datatrove_quality.report import ScoreIndex, ScoreReport, compare
+from datatrove_quality.report import ScoreReport
+from datatrove_quality.report_comparison import ScoreIndex, compare
 from datatrove_quality.report_figures import require_matplotlib, save_figures
 from datatrove_quality.report_page import HIDDEN, Example, Section, build_page, cut_middle
 

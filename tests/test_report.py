@@ -19,7 +19,8 @@ sys.path.insert(0, str(ROOT / "pipelines"))
 import report  # noqa: E402
 import scored_rows  # noqa: E402
 
-from datatrove_quality.report import ScoreBatch, ScoreReport, compare, score_bins  # noqa: E402
+from datatrove_quality.report import ScoreBatch, ScoreReport, score_bins  # noqa: E402
+from datatrove_quality.report_comparison import ScoreIndex, compare  # noqa: E402
 
 
 def scored(count, seed=0, shift=0.0):
@@ -313,8 +314,6 @@ def test_scores_alone_and_rows_without_messages_are_shown_as_they_are(tmp_path):
 
 def test_comparing_needs_no_threshold():
     """Without thresholds nothing is decided, and only scores are compared."""
-    from datatrove_quality.report import ScoreIndex
-
     a, b = ScoreIndex(None), ScoreIndex(None)
     a.add(["x", "y", 3], np.array([1.0, 2.0, 3.0]))
     b.add(["y", "x", "3"], np.array([2.5, 1.0, np.nan]))

@@ -276,7 +276,8 @@ def _group_row(group: dict[str, Any], threshold: float | None) -> list[str]:
 def _group_thresholds(groups: Sequence[dict[str, Any]]) -> str:
     """The kept share of each group at about eight thresholds, out of its histogram."""
     starts = groups[0]["histogram"]["from"]
-    wanted = [value for value in round_numbers(starts[0], starts[-1]) if value in starts] or starts[::8]
+    # Not at the first, whose bar also holds what lies below it.
+    wanted = [value for value in round_numbers(starts[0], starts[-1]) if value in starts[1:]] or starts[1::8]
     rows = []
     for group in groups:
         counts = group["histogram"]["documents"]

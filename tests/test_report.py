@@ -329,6 +329,13 @@ def test_the_report_needs_neither_datatrove_nor_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_missing_matplotlib_is_named_before_anything_is_read(tmp_path, monkeypatch):
+    """Without the extra, the first line says what to install."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"pip install 'datatrove-quality\[plots\]'"):
+        make(tmp_path, tmp_path / "nowhere")
+
+
 def test_mistakes_end_with_one_line_and_code_2(tmp_path):
     """The script says what is wrong in a line, without a traceback."""
     done = subprocess.run(

@@ -29,6 +29,7 @@ LONG_CHARS = 1_000  # a turn of more is shortened, and the rest is a click away
 SHORT_CHARS = 700  # of a shortened turn
 MOST_TURNS = 12  # that are shown before those in the middle are a click away
 MOST_ID_CHARS = 120
+MOST_NOTES = 20
 
 # Control characters but tab and line feed, marks that reorder text, line separators, tags, halves of surrogate pairs.
 HIDDEN = re.compile(
@@ -194,7 +195,9 @@ def _summary(figures: dict[str, Any]) -> str:
 def _notes(notes: Sequence[str]) -> str:
     if not notes:
         return ""
-    items = "".join(f"<li>{shown(note, 600)}</li>" for note in notes)
+    items = "".join(f"<li>{shown(note, 600)}</li>" for note in notes[:MOST_NOTES])
+    if len(notes) > MOST_NOTES:
+        items += f"<li>{_count(len(notes) - MOST_NOTES)} more are in report.json.</li>"
     return f'<section class="notes" aria-label="What to know"><h2>What to know</h2><ul>{items}</ul></section>'
 
 

@@ -32,7 +32,6 @@ MOST_CHARS = 20_000
 MOST_CHARS_OF_PAGE = 4_000_000
 MOST_TURNS = 200
 FEWEST_CHARS = 200
-NOTES_SHOWN = 20
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -51,7 +50,9 @@ def main(arguments: list[str] | None = None) -> None:
         report.add(batch)
         if index:
             index.add(ids, batch.scores)
-    refuse_without_scores(report, rows, columns)
+    if columns.group and not rows.groups_seen and report.documents:
+        raise ValueError(f"--group-by {columns.group}: no file has a column of this name.")
+    refuse_without_scores("SCORED", report.documents, rows, columns)
 
     figures = report.figures()
     sections = report.to_read()
@@ -89,26 +90,28 @@ def threshold_of(options: argparse.Namespace, rows: ScoredRows) -> float | None:
     return found.pop() if len(found) == 1 else None
 
 
-def refuse_without_scores(report: ScoreReport, rows: ScoredRows, columns: Columns) -> None:
-    """Refuse what cannot be reported, with what is there instead."""
-    if columns.group and not rows.groups_seen and report.documents:
-        raise ValueError(f"--group-by {columns.group}: no file has a column of this name.")
-    if report.documents and rows.scores_seen:
+def refuse_without_scores(name: str, documents: int, rows: ScoredRows, columns: Columns) -> None:
+    """Refuse rows none of which has a score or an error, with what is there instead."""
+    if documents and rows.scores_seen:
         return
-    if not report.documents:
-        raise ValueError("SCORED: no row could be read. " + " ".join(rows.notes[:3]))
-    others = sorted({name.removesuffix("_score") for name in rows.other_scores if name.endswith("_score")})
+    if not documents:
+        raise ValueError(f"{name}: no row could be read. " + " ".join(rows.notes[:3]))
+    others = sorted({found.removesuffix("_score") for found in rows.other_scores if found.endswith("_score")})
     fix = f"Give --prefix: there are scores under {', '.join(others[:5])}." if others else "Score the files first."
-    raise ValueError(f"SCORED: none of {report.documents:,} rows has a column {columns.score!r}. {fix}")
+    raise ValueError(f"{name}: none of {documents:,} rows has a column {columns.score!r}. {fix}")
 
 
 def comparison(options: argparse.Namespace, index: ScoreIndex) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What differs from the other run."""
     other = ScoredRows.find(options.against)
     columns = columns_of(argparse.Namespace(**vars(options) | {"group_by": None}), other)
-    their = ScoreIndex(threshold_of(options, other))
+    # Files alone say nothing of a threshold: what would the same one have decided?
+    their = ScoreIndex(threshold_of(options, other) if other.runs else index.threshold)
+    documents = 0
     for batch, ids in other.batches(columns, with_ids=True):
+        documents += len(ids)
         their.add(ids, batch.scores)
+    refuse_without_scores("--against", documents, other, columns)
     figures, sections = compare(index, their, options.sample, options.seed)
     if not figures["documents_in_both"]:
         other.notes.append(f"No id of column {columns.id!r} is in both runs: nothing could be compared.")
@@ -178,8 +181,6 @@ def notes(figures: dict[str, Any], rows: ScoredRows, columns: Columns) -> list[s
         found.append(
             f"{figures['documents_without_tokens']:,} documents have no {columns.tokens!r}: their length is not known."
         )
-    if len(found) > NOTES_SHOWN:
-        found = [*found[:NOTES_SHOWN], f"{len(found) - NOTES_SHOWN:,} more notes are in report.json."]
     return found
 
 

@@ -303,6 +303,22 @@ def test_two_runs_are_compared_by_id(tmp_path):
     assert "Kept here, dropped there" in page and "there 2." in page
 
 
+def test_files_that_cannot_be_compared_are_refused_and_thresholds_are_those_of_the_runs(tmp_path):
+    """Another run without scores is an error; each run is judged by its own threshold, mere files by the first's."""
+    rows = scored(100)
+    for name, threshold in (("a", 3.0), ("b", 4.0)):
+        write(tmp_path / name / "kept/0.jsonl", rows)
+        write(tmp_path / name / "logs/run.json", [{"min_score": threshold, "prefix": "quality", "tasks": 0}])
+    bare = write(tmp_path / "bare.jsonl", [{"id": "d-1"}])
+    assert "--against: none of 1 rows has" in refused(tmp_path, tmp_path / "a", "--against", bare)
+    between = sum(3 <= (row["quality_score"] or 0) < 4 for row in rows)
+    found = make(tmp_path, tmp_path / "a", "--against", tmp_path / "b")[0]["comparison"]
+    assert found["thresholds"] == {"here": 3.0, "there": 4.0}
+    assert (found["decisions"]["kept_here_only"], found["decisions"]["kept_there_only"]) == (between, 0)
+    found = make(tmp_path, tmp_path / "a", "--against", tmp_path / "b/kept")[0]["comparison"]
+    assert found["decisions"]["differ_share"] == 0
+
+
 def test_scores_alone_and_rows_without_messages_are_shown_as_they_are(tmp_path):
     """A sidecar of scores makes a report too; where there is no text the page says so."""
     rows = [{"id": f"{i}", "file_path": "x", "quality_score": 1.0 + i % 4} for i in range(20)]

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo train-demo test quality faults clean
+.PHONY: demo train-demo report-demo test quality faults clean
 
 demo: .venv/installed
 	$(BIN)/python pipelines/filter_conversations.py --overwrite
@@ -17,6 +17,11 @@ train-demo: .venv/installed
 		--epochs 4 --batch-size 32 --learning-rate 1e-4 --warmup-steps 5 --holdout 0.2
 	$(BIN)/python pipelines/evaluate_classifier.py demo-training/unseen.jsonl --labels label \
 		--model demo-training/classifier --output demo-training/evaluation
+
+# A page about the demo: demo-output/report/report.html
+report-demo: .venv/installed
+	test -d demo-output/kept || $(BIN)/python pipelines/filter_conversations.py
+	$(BIN)/python pipelines/report.py demo-output --group-by source --output demo-output/report
 
 test: .venv/installed
 	$(BIN)/python -m pytest
@@ -35,7 +40,7 @@ quality: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,plots]'
 	touch $@
 
 clean:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from loguru import logger
 
@@ -16,6 +16,7 @@ from datatrove_quality.conversation import Conversation
 from datatrove_quality.devices import choose_device, default_tokens_per_batch
 from datatrove_quality.fingerprint import Fingerprint, fingerprint, library_versions
 from datatrove_quality.loading import computing_dtype, find_model, load_weights
+from datatrove_quality.recorded import RecordedScore
 from datatrove_quality.rendering import TokenizedText
 from datatrove_quality.store import Logit, Probes, ScoreStore
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-Input = Conversation | str | Unscorable
+Input = Conversation | str | RecordedScore | Unscorable
 
 # A window is what the scorer holds at once: enough to sort encoders' batches well, little enough to forget about.
 WINDOW_ITEMS = 1_024
@@ -163,24 +164,26 @@ class Scorer:
         for result in self.stream(inputs):
             if isinstance(result, Unscorable):
                 raise Unscorable(result.reason, f"inputs[{len(scores)}]: {result}")
-            scores.append(result)
+            scores.append(cast(Score, result))
         return scores
 
-    def stream(self, inputs: Iterable[Input], store: ScoreStore | None = None) -> Iterator[Score | Unscorable]:
+    def stream(
+        self, inputs: Iterable[Input], store: ScoreStore | None = None
+    ) -> Iterator[Score | RecordedScore | Unscorable]:
         """Score a stream of any length, holding a bounded part of it.
 
         Args:
-            inputs: conversations, texts, or what is known to be unscorable already.
+            inputs: conversations, texts, or what is known already: a score, or why there is none.
             store: gives what is known already, and keeps what is new.
 
         Yields:
             For each input, in order, its score or why there is none.
         """
         for window in windows(inputs, _characters, WINDOW_ITEMS, WINDOW_CHARACTERS):
-            rendered = [self.renderer.render(item) for item in window]
+            rendered = [item if isinstance(item, RecordedScore) else self.renderer.render(item) for item in window]
             texts = [text for text in rendered if isinstance(text, str)]
             logits = iter(self._compute(texts) if store is None else self._recall(texts, store))
-            yield from [self._score(next(logits) if isinstance(text, str) else text) for text in rendered]
+            yield from [self._score(next(logits)) if isinstance(text, str) else text for text in rendered]
 
     def _recall(self, texts: list[str], store: ScoreStore) -> list[Logit | Unscorable]:
         """The logits of rendered texts: those that the store knows, and the others computed, each text once."""

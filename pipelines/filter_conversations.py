@@ -5,7 +5,10 @@
 reads JSONL or Parquet, writes `filtered/kept` and `filtered/excluded` in the same format with the scores as columns,
 and ends with a table of what it did. Stopped and started again with the same arguments, it goes on where it stopped.
 Scores are kept in `filtered/logs/checkpoints` as they come: with `--overwrite` and another `--min-score` nothing is
-computed again. Delete that folder when you are done.
+computed again. Delete that folder when you are done. Rows that have scores get another threshold without the model:
+
+    python pipelines/filter_conversations.py filtered/ --output stricter/ --scores-from-columns --min-score 4.5
+
 Without INPUT it filters the demo conversations with the demo classifier.
 """
 
@@ -23,6 +26,7 @@ from datatrove.executor import LocalPipelineExecutor
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from inputs import Inputs, find_inputs, path_in
+from known_scores import output_schema, refuse_mixed_scores, refuse_other_scores, refuse_without_scores
 from run_record import WRITTEN, claim_output
 from summary import Summary
 
@@ -65,15 +69,12 @@ def main(arguments: list[str] | None = None) -> None:
 
     adapter = row_adapter(options)
     scorer = scorer_config(options)
-    found = find_scorer(scorer)
-    if options.text is None:
-        found.renderer.require_template()
+    fingerprint = require_scorer(options, inputs, adapter, scorer)
+    tasks = options.tasks = options.tasks or min(len(inputs.sizes), MOST_TASKS)
     build = scores_pipeline if options.scores_only else filter_pipeline
     pipeline = build(options, inputs, output, adapter, scorer)
-    refuse_wrong_schema(inputs, adapter)
 
-    tasks = options.tasks or min(len(inputs.sizes), MOST_TASKS)
-    asked = what_decides_the_output(options, inputs, tasks) | found.fingerprint.parts
+    asked = what_decides_the_output(options, inputs, tasks) | fingerprint
     resumed = claim_output(output, asked, options.overwrite)
     with output.open("logs/inputs.txt", "w") as file:
         file.writelines(f"{path}\n" for path in inputs.sizes)
@@ -98,10 +99,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def filter_pipeline(
-    options: argparse.Namespace, inputs: Inputs, output: DataFolder, adapter: Callable, scorer: ScorerConfig
+    options: argparse.Namespace, inputs: Inputs, output: DataFolder, adapter: Callable, scorer: ScorerConfig | None
 ) -> list[PipelineStep | Callable]:
     """Read, score, keep or exclude, write."""
-    schema = score_schema(inputs.parquet_schema(), options.prefix, scorer) if inputs.is_parquet else None
+    schema = output_schema(inputs, options.prefix, scorer) if inputs.is_parquet else None
     return [
         inputs.reader(adapter, paths_file=path_in(output, "logs/inputs.txt"), limit=options.limit),
         QualityFilter(
@@ -114,13 +115,16 @@ def filter_pipeline(
             exclusion_writer=inputs.writer(output, "excluded", RowAdapter(), schema),
             checkpoints_dir=checkpoints(options, output),
             special_tokens=options.special_tokens,
+            reuse_scores=options.reuse_scores,
+            progress=options.progress,
+            documents_per_task=inputs.documents_per_task(options.tasks, options.limit),
         ),
         inputs.writer(output, "kept", RowAdapter(), schema),
     ]
 
 
 def scores_pipeline(
-    options: argparse.Namespace, inputs: Inputs, output: DataFolder, adapter: Callable, scorer: ScorerConfig
+    options: argparse.Namespace, inputs: Inputs, output: DataFolder, adapter: Callable, scorer: ScorerConfig | None
 ) -> list[PipelineStep | Callable]:
     """Read, score, write one row of scores per input row, in order."""
     schema = score_schema(sidecar_schema(), options.prefix, scorer) if inputs.is_parquet else None
@@ -133,6 +137,9 @@ def scores_pipeline(
             unscorable=options.unscorable or "keep",
             checkpoints_dir=checkpoints(options, output),
             special_tokens=options.special_tokens,
+            reuse_scores=options.reuse_scores,
+            progress=options.progress,
+            documents_per_task=inputs.documents_per_task(options.tasks, options.limit),
         ),
         inputs.writer(output, "scores", ScoresAdapter(options.prefix), schema),
     ]
@@ -140,7 +147,9 @@ def scores_pipeline(
 
 def checkpoints(options: argparse.Namespace, output: DataFolder) -> str | None:
     """Where scores are kept as they come."""
-    return None if options.no_checkpoints else options.checkpoints or path_in(output, "logs/checkpoints")
+    if options.no_checkpoints or options.scores_from_columns:
+        return None
+    return options.checkpoints or path_in(output, "logs/checkpoints")
 
 
 def sidecar_schema() -> "pa.Schema":
@@ -157,8 +166,10 @@ def row_adapter(options: argparse.Namespace) -> ConversationAdapter | TextAdapte
     return ConversationAdapter(schema=options.schema, messages_key=options.messages_key, id_key=options.id_key)
 
 
-def scorer_config(options: argparse.Namespace) -> ScorerConfig:
+def scorer_config(options: argparse.Namespace) -> ScorerConfig | None:
     """The scorer that the options ask for."""
+    if options.scores_from_columns:
+        return None
     return ScorerConfig(
         model=options.model,
         revision=options.revision,
@@ -168,6 +179,23 @@ def scorer_config(options: argparse.Namespace) -> ScorerConfig:
         chat_template=options.chat_template,
         device=options.device,
     )
+
+
+def require_scorer(
+    options: argparse.Namespace, inputs: Inputs, adapter: Callable, scorer: ScorerConfig | None
+) -> dict[str, Any]:
+    """The scorer's fingerprint; refuses rows that it cannot score, and to mix scores of different making."""
+    if scorer is None:
+        refuse_without_scores(inputs, adapter, options.prefix)
+        refuse_mixed_scores(inputs, options.prefix)
+        return {}
+    found = find_scorer(scorer)
+    if options.text is None:
+        found.renderer.require_template()
+    refuse_wrong_schema(inputs, adapter)
+    if options.reuse_scores:
+        refuse_other_scores(inputs, options.prefix, found.fingerprint)
+    return found.fingerprint.parts
 
 
 def print_examples(output: DataFolder, prefix: str, count: int = 3) -> None:
@@ -184,6 +212,7 @@ def print_examples(output: DataFolder, prefix: str, count: int = 3) -> None:
 def what_decides_the_output(options: argparse.Namespace, inputs: Inputs, tasks: int) -> dict[str, Any]:
     """What a rerun into the same folder must share with the first run."""
     free = {"input", "output", "workers", "overwrite", "device", "scale", "tasks", "checkpoints", "no_checkpoints"}
+    free |= {"progress"}
     asked = {name: value for name, value in vars(options).items() if name not in free}
     scale = options.scale and [options.scale.offset, options.scale.low, options.scale.high]
     return asked | {"scale": scale, "tasks": tasks, "input": inputs.folder.path, "files": inputs.sizes}
@@ -240,6 +269,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--unscorable", choices=("drop", "keep", "raise"), help="default: keep without bounds, else drop"
     )
     what.add_argument("--scores-only", action="store_true", help="write DIR/scores, a row per input row")
+    what.add_argument("--reuse-scores", action="store_true", help="score only rows without a score in their columns")
+    what.add_argument(
+        "--scores-from-columns", action="store_true", help="score nothing: filter by the scores in the columns"
+    )
     what.add_argument(
         "--special-tokens",
         choices=("allow", "reject"),
@@ -259,8 +292,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--checkpoints", metavar="DIR", help="where scores are kept (default: in --output, logs/checkpoints)"
     )
     run.add_argument("--no-checkpoints", action="store_true", help="keep none: a task that stops starts anew")
+    run.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="a bar and a log line a minute (default: a bar on a terminal only)",
+    )
     run.add_argument("--overwrite", action="store_true", help="delete an earlier run's output in DIR")
     options = parser.parse_args(arguments)
+    if options.scores_from_columns:
+        refuse_what_scores(parser, options)
+        return options
     if options.input is None:
         use_demo(options)
     if options.output is None:
@@ -273,6 +314,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--text scores plain text: --schema and --messages-key do not go with it.")
     options.model = options.model or CARD_MODEL
     return options
+
+
+def refuse_what_scores(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Options that have no effect where nothing is scored are a mistake."""
+    if options.input is None or options.output is None:
+        parser.error("--scores-from-columns needs INPUT, rows with scores, and --output DIR.")
+    scoring = ("model", "revision", "scale", "chat_template", "dtype", "max_tokens", "device", "special_tokens")
+    for name in (*scoring, "reuse_scores", "scores_only", "checkpoints", "no_checkpoints"):
+        if getattr(options, name) != parser.get_default(name):
+            parser.error(f"--scores-from-columns scores nothing: --{name.replace('_', '-')} does not go with it.")
 
 
 def use_demo(options: argparse.Namespace) -> None:

@@ -64,6 +64,8 @@ class Summary:
         lines.append(self._line("with control tokens spelled out", counts["special_tokens"]))
         if counts["from_store"]:
             lines.append(self._line("known from checkpoints or repeats", counts["from_store"]))
+        if counts["reused"]:
+            lines.append(self._line("scores that were there already", counts["reused"]))
         if not resumed and seconds > 0:
             speed = f"{self.documents / seconds:,.0f} documents/s, {tokens / seconds:,.0f} tokens/s"
             lines.append(f"{seconds:.1f} s from start to end, loading included: {speed}")

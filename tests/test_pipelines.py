@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from datatrove.io import get_datafolder
 from tiny_models import DECODER, chatml_tokenizer, save_model
 
 
@@ -581,3 +582,100 @@ def test_sigterm_ends_the_workers_and_the_next_run_goes_on(tmp_path, model):
     assert "known from checkpoints" in result.stdout
     written = [row["id"] for name in ("kept", "excluded") for row in read_rows(tmp_path / "out" / name)]
     assert sorted(written) == sorted(row["id"] for name in ("a", "b") for row in rows(3_000, name))
+
+
+def by_id(folder):
+    """The rows behind both doors by door and id, without what is null, as a column is in Parquet."""
+    found = {}
+    for door in ("kept", "excluded"):
+        for row in read_rows(folder / door):
+            found[door, row["id"]] = {name: value for name, value in row.items() if value is not None}
+    return found
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_scores_from_columns_decides_as_a_fresh_run(tmp_path, model, ending, monkeypatch, capsys):
+    """A scored run's own output gets another threshold without a model, row by row as scoring anew would."""
+    bad = {"id": "bad", "messages": [], "rank": 0, "n": None}
+    for name in ("a", "b"):
+        path = tmp_path / "in" / f"{name}{ending}"
+        items = [*rows(40, name), bad | {"id": f"bad-{name}"}]
+        if ending == ".jsonl":
+            write_jsonl(path, items)
+        else:
+            path.parent.mkdir(exist_ok=True)
+            pq.write_table(pa.Table.from_pylist(items), path)
+    run(tmp_path / "in", "--output", tmp_path / "first", "--model", model, "--min-score", -99)
+    scores = sorted(row["quality_score"] for row in by_id(tmp_path / "first").values() if "quality_score" in row)
+    run(tmp_path / "in", "--output", tmp_path / "fresh", "--model", model, "--min-score", scores[30])
+    monkeypatch.setattr(filter_conversations, "find_scorer", lambda config: pytest.fail("a model was looked for"))
+    options = ("--scores-from-columns", "--min-score", scores[30])
+    run(tmp_path / "first", "--output", tmp_path / "again", *options)
+    assert by_id(tmp_path / "again") == by_id(tmp_path / "fresh")
+    assert len(read_rows(tmp_path / "again/kept")) == 50 and len(read_rows(tmp_path / "again/excluded")) == 32
+    assert f"scores that were there already{80:>16}" in capsys.readouterr().out
+    if ending == ".parquet":
+        scorers = {pq.read_schema(path).metadata[b"quality_scorer"] for path in tmp_path.glob("*/kept/*.parquet")}
+        assert len(scorers) == 1
+
+
+def test_reuse_scores_scores_what_is_new(tmp_path, model, monkeypatch):
+    """Rows that joined a scored corpus later are scored, and no other."""
+    write_jsonl(tmp_path / "in/a.jsonl", rows(30, "a"))
+    run(tmp_path / "in", "--output", tmp_path / "first", "--model", model)
+    (scored,) = (tmp_path / "first/kept").iterdir()
+    shutil.copy(scored, tmp_path / "in/a.jsonl")
+    write_jsonl(tmp_path / "in/b.jsonl", rows(10, "b"))
+    run(tmp_path / "in", "--output", tmp_path / "second", "--model", model, "--reuse-scores", "--no-progress")
+    assert len(read_rows(tmp_path / "second/kept")) == 40
+    assert all("quality_score" in row for row in read_rows(tmp_path / "second/kept"))
+    counts = summary.Summary.of_run(get_datafolder(str(tmp_path / "second")), step=1).counts
+    assert counts["reused"] == 30 and counts["scored"] == 40
+
+
+def test_scores_of_another_scorer_are_not_reused(tmp_path, model, log):
+    """Parquet files say what made their scores: another model's are refused, and two models' are not mixed."""
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows(10)), tmp_path / "in/a.parquet")
+    run(tmp_path / "in", "--output", tmp_path / "one", "--model", model)
+    run(tmp_path / "in", "--output", tmp_path / "two", "--model", model, "--max-tokens", 30)
+    options = ("--output", tmp_path / "out", "--model", model, "--reuse-scores")
+    with pytest.raises(ValueError, match=r"--reuse-scores: .*\n.*max_tokens was 30, is now 160"):
+        run(tmp_path / "two/kept", *options)
+    with pytest.raises(ValueError, match="scores of 2 scorers"):
+        run(tmp_path / "*/kept/*.parquet", "--output", tmp_path / "out", "--scores-from-columns")
+    assert not (tmp_path / "out").exists()
+    run(tmp_path / "one/kept", *options)
+    assert not any("do not say what made the scores" in line for line in log)
+    run(tmp_path / "in", *options, "--overwrite")
+
+
+def test_scores_from_columns_needs_scores(tmp_path, model):
+    """Rows without the column end in an error that names it, before anything is written."""
+    write_jsonl(tmp_path / "in/a.jsonl", [row | {"quality_score": 3} for row in rows(3)])
+    options = ("--output", tmp_path / "out", "--scores-from-columns")
+    with pytest.raises(ValueError, match=r"first 3 rows have no score in a column 'instruct_score'.*--prefix"):
+        run(tmp_path / "in", *options, "--prefix", "instruct")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--model", "m"], ["--reuse-scores"], ["--scores-only"], ["--no-checkpoints"], ["--special-tokens", "reject"]],
+)
+def test_scores_from_columns_takes_no_option_of_scoring(tmp_path, capsys, options):
+    """An option that would have no effect is a mistake."""
+    with pytest.raises(SystemExit):
+        run("in", "--output", tmp_path, "--scores-from-columns", *options)
+    assert f"{options[0]} does not go with it" in capsys.readouterr().err
+
+
+def test_parquet_tells_how_many_documents_a_task_reads(tmp_path):
+    """So that a bar knows the time left; JSONL would have to be read for it."""
+    for name, count in (("a", 3), ("b", 5), ("c", 7)):
+        pq.write_table(pa.table({"n": range(count)}), tmp_path / f"{name}.parquet")
+    found = inputs.find_inputs(str(tmp_path))
+    assert found.documents_per_task(2, -1) == [10, 5]
+    assert found.documents_per_task(2, 6) == [6, 5]
+    write_jsonl(tmp_path / "jsonl/a.jsonl", rows(3))
+    assert inputs.find_inputs(str(tmp_path / "jsonl")).documents_per_task(2, -1) is None

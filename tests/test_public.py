@@ -16,6 +16,7 @@ def test_public_names():
         "Evaluation",
         "InvalidConversation",
         "QualityFilter",
+        "QualityStats",
         "RowAdapter",
         "Score",
         "ScoreScale",

@@ -1,0 +1,155 @@
+"""`QualityStats`: how scores are distributed, counted by DataTrove's means and merged by its `StatsMerger`."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+from datatrove.data import Document
+from datatrove.io import DataFolderLike, get_datafolder
+from datatrove.pipeline.base import PipelineStep
+from datatrove.pipeline.stats.base import BaseStats
+from datatrove.utils.stats import MetricStatsDict
+
+from datatrove_quality.conversation import check_prefix
+from datatrove_quality.recorded import RecordedScore, recorded_score
+
+
+NO_VALUE = "(none)"
+OTHER_VALUES = "(others)"
+# Until the commonest are known at a task's end, so many values of a column are counted each by itself.
+MOST_VALUES = 100_000
+LONGEST_VALUE = 200
+
+Numbers: TypeAlias = dict[str, int | float]
+
+
+class QualityStats(BaseStats):
+    """Counts documents by score, and passes them on as they are.
+
+    It stands anywhere behind a `QualityFilter`. To count what a threshold drops too, score without bounds, count, and
+    filter by the scores that are then there:
+
+        QualityFilter(scorer), QualityStats("stats/"), QualityFilter(None, min_score=4, exclusion_writer=...)
+
+    Each task writes `{group}/{stat}/{rank:05d}.json`, which DataTrove's `StatsMerger` merges: a number per key. The
+    groups are "summary" (one key), "histogram" (the keys are rounded scores) and each column of `group_by` (the keys
+    are its values). The stats:
+
+        {prefix}_score              the score (total, mean, variance, ...); in "histogram" the number of documents
+        {prefix}_score__documents   in columns: the number of documents
+        {prefix}_score__chars       in "histogram" and columns: the characters of their text
+        {prefix}_score__tokens      in "histogram" and columns: their `{prefix}_tokens`, where the metadata has them
+        {prefix}_unscored           as these, but of documents without a score, each with the value 1
+        {prefix}_unscored_<reason>  and why they have none
+
+    Args:
+        output_folder: where the statistics are saved.
+        prefix: the prefix of the `QualityFilter`.
+        group_by: metadata columns, such as "source" or ["source", "language"].
+        top_k: so many values of a column, a task's commonest, have a key each; the rest is together in "(others)".
+        histogram_round_digits: digits behind the point of the histogram's scores.
+
+    Raises:
+        ValueError: an argument is not one of those above; names it, the value and the fix.
+    """
+
+    name = "🏅 Quality stats"
+
+    def __new__(cls, *args: Any, **options: Any) -> "QualityStats":
+        """Ask for no tldextract, as BaseStats does for its groups by URL, of which there are none here."""
+        return object.__new__(cls)
+
+    def __init__(
+        self,
+        output_folder: DataFolderLike,
+        prefix: str = "quality",
+        group_by: str | Sequence[str] = (),
+        top_k: int = 1_000,
+        histogram_round_digits: int = 2,
+    ):
+        PipelineStep.__init__(self)  # that of BaseStats makes an extractor of tldextract's
+        self.output_folder = get_datafolder(output_folder)
+        self.prefix = prefix
+        self.columns = [group_by] if isinstance(group_by, str) else list(group_by)
+        self.top_k = top_k
+        self.histogram_round_digits = histogram_round_digits
+        self._check_arguments()
+
+    def _check_arguments(self) -> None:
+        check_prefix(self.prefix)
+        for column in self.columns:
+            if not isinstance(column, str) or not column.strip(".") or "/" in column:
+                raise ValueError(f"group_by={column!r}: give a metadata column whose name can be that of a folder.")
+            if column in ("summary", "histogram") or self.columns.count(column) > 1:
+                raise ValueError(f"group_by={column!r}: there is a group of that name already; leave it away.")
+        for name, least in (("top_k", 1), ("histogram_round_digits", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name}={value!r}: give a whole number from {least}.")
+
+    def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:  # type: ignore[override]
+        """Count a stream of documents.
+
+        Args:
+            data: the documents.
+            rank: which task this is, for the files' names.
+            world_size: how many tasks there are.
+
+        Yields:
+            The documents as they are.
+        """
+        groups: dict[str, dict[str, MetricStatsDict]] = {
+            group: defaultdict(MetricStatsDict) for group in ("summary", "histogram", *self.columns)
+        }
+        for doc in data or ():
+            with self.track_time():
+                self._count(doc, groups)
+            yield doc
+        for column in self.columns:
+            groups[column] = self._commonest(groups[column])
+        for group, stats in groups.items():
+            for stat, values in stats.items():
+                with self.output_folder.open(f"{group}/{stat}/{rank:05d}.json", "wt") as file:
+                    json.dump(values.to_dict(), file)
+
+    def extract_stats(self, doc: Document) -> Numbers:
+        """The document's score; or that it has none, and why."""
+        recorded = recorded_score(doc.metadata, self.prefix)
+        if isinstance(recorded, RecordedScore):
+            return {f"{self.prefix}_score": recorded.score}
+        reason = "missing_score" if recorded is None else recorded.reason
+        return {f"{self.prefix}_unscored": 1, f"{self.prefix}_unscored_{reason}": 1}
+
+    def get_kv(self, doc: Document, value: int | float, group: str) -> tuple[str, Any]:
+        """The key in a group that a document counts for, and what: a number, or numbers by the suffixes of stats."""
+        if group == "summary":
+            return "summary", value
+        tokens = doc.metadata.get(f"{self.prefix}_tokens")
+        size = {"chars": len(doc.text)} | ({"tokens": tokens} if type(tokens) is int else {})
+        if group == "histogram":
+            return str(round(value, self.histogram_round_digits) + 0.0), {"": 1} | size  # -0.0 is 0.0
+        key = doc.metadata.get(group)
+        return NO_VALUE if key is None else str(key)[:LONGEST_VALUE], {"": value, "documents": 1} | size
+
+    def _count(self, doc: Document, groups: dict[str, dict[str, MetricStatsDict]]) -> None:
+        for stat, value in self.extract_stats(doc).items():
+            for group, stats in groups.items():
+                key, found = self.get_kv(doc, value, group)
+                for suffix, number in (found if isinstance(found, dict) else {"": found}).items():
+                    values = stats[f"{stat}__{suffix}" if suffix else stat]
+                    is_new_to_many = len(values) >= MOST_VALUES and key not in values
+                    values[OTHER_VALUES if is_new_to_many else key].update(number)
+
+    def _commonest(self, stats: dict[str, MetricStatsDict]) -> dict[str, MetricStatsDict]:
+        """A column's stats with the commonest values by themselves, and the rest together."""
+        documents: Counter[str] = Counter()
+        for stat in (f"{self.prefix}_score__documents", f"{self.prefix}_unscored__documents"):
+            documents.update({key: int(values.total) for key, values in stats.get(stat, {}).items()})
+        documents.pop(OTHER_VALUES, None)
+        commonest = {key for key, _ in documents.most_common(self.top_k)}
+        folded: dict[str, MetricStatsDict] = defaultdict(MetricStatsDict)
+        for stat, values in stats.items():
+            for key, metric in values.items():
+                folded[stat][key if key in commonest else OTHER_VALUES] += metric
+        return folded

@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
     refuse_overlap(inputs, output)
 
     adapter = row_adapter(options)
-    scorer = scorer_config(options)
+    scorer = None if options.scores_from_columns else scorer_config(options)
     fingerprint = require_scorer(options, inputs, adapter, scorer)
     tasks = options.tasks = options.tasks or min(len(inputs.sizes), MOST_TASKS)
     build = scores_pipeline if options.scores_only else filter_pipeline
@@ -166,10 +166,8 @@ def row_adapter(options: argparse.Namespace) -> ConversationAdapter | TextAdapte
     return ConversationAdapter(schema=options.schema, messages_key=options.messages_key, id_key=options.id_key)
 
 
-def scorer_config(options: argparse.Namespace) -> ScorerConfig | None:
+def scorer_config(options: argparse.Namespace) -> ScorerConfig:
     """The scorer that the options ask for."""
-    if options.scores_from_columns:
-        return None
     return ScorerConfig(
         model=options.model,
         revision=options.revision,

@@ -14,6 +14,7 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 from fsspec.core import has_magic, url_to_fs
 from loguru import logger
 from outputs import WholeJsonlWriter, WholeParquetWriter
+from run_record import RECORD
 
 from datatrove_quality import ConversationJsonlReader, ConversationParquetReader
 
@@ -201,6 +202,8 @@ def find_inputs(source: str) -> Inputs:
         raise ValueError(
             f"INPUT {source}: no file here ends in {', '.join(ENDINGS)}; {len(others)} others were found."
         )
+    if folder.isfile(RECORD):  # of a run of ours, whose logs are no rows
+        others = [path for path in others if not path.startswith("logs/")]
     if others:
         logger.warning(
             f"{len(others)} files are NOT read, for their names end in none of {', '.join(ENDINGS)}: {others[:5]} "

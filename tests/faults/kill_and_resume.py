@@ -15,6 +15,7 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from contextlib import suppress
@@ -33,6 +34,7 @@ from datatrove.pipeline.base import PipelineStep  # noqa: E402
 from loguru import logger  # noqa: E402
 from outputs import WholeJsonlWriter  # noqa: E402
 from tiny_models import DECODER, chatml_tokenizer, conversations, save_model  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 from transformers import AutoModelForSequenceClassification  # noqa: E402, F401  # imported once, before the forks
 
 from datatrove_quality import (  # noqa: E402
@@ -106,6 +108,8 @@ def attempt(folder: Path, output: Path, passes: Path, seconds_per_batch: float) 
     if child:
         return child
     os.setpgrp()
+    # The lock that came with the fork may be held for ever by a brother who was killed.
+    tqdm.set_lock(threading.RLock())
     logger.remove()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     log_forward_passes(passes, seconds_per_batch)
@@ -240,6 +244,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.forgetful:
         ScoreStore.add = lambda *_: None  # type: ignore[method-assign]
     torch.set_num_threads(1)
+    tqdm.monitor_interval = 0  # no thread that a fork could catch in the midst of something
     with tempfile.TemporaryDirectory() as folder:
         number = signal.Signals[f"SIG{options.signal}"]
         kill_and_resume(options.kills, number, options.rows, options.seed, Path(folder))

@@ -3,6 +3,7 @@
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -194,7 +195,9 @@ class Scorer:
         new = [text for text in dict.fromkeys(texts) if text not in known]
         computed = dict(zip(new, self._compute(new, store), strict=True))
         store.save()
-        known |= {text: _as_stored(logit) for text, logit in computed.items()}
+        # Of a text that comes again, only the first is computed.
+        repeated = [text for text, times in Counter(texts).items() if times > 1 and text in computed]
+        known |= {text: _as_stored(computed[text]) for text in repeated}
         return [computed.pop(text) if text in computed else known[text] for text in texts]
 
     def _settle(self, store: ScoreStore) -> None:

@@ -74,13 +74,13 @@ class _Records:
         versions: of the libraries.
         salt: what the records' checksums start from, so that no other scorer's record passes for one of these.
         probes: what the self-check's probes gave under these versions.
-        logits: by the key of the text.
+        logits: value, tokens and truncated by the key of the text; plain tuples, which no garbage collection visits.
     """
 
     versions: dict[str, str]
     salt: int
     probes: Probes = field(default_factory=list)
-    logits: dict[bytes, Logit] = field(default_factory=dict)
+    logits: dict[bytes, tuple[float, int, bool]] = field(default_factory=dict)
 
     def read(self, line: bytes) -> bool:
         """Take in a record; False if it is damaged."""
@@ -88,7 +88,7 @@ class _Records:
         if payload is None:
             return False
         key, value, tokens, truncated = payload.split(b" ")
-        self.logits[bytes.fromhex(key.decode())] = Logit(float(value), int(tokens), truncated == b"1", stored=True)
+        self.logits[bytes.fromhex(key.decode())] = (float(value), int(tokens), truncated == b"1")
         return True
 
 
@@ -135,7 +135,7 @@ class ScoreStore:
         """The known logits of some rendered texts."""
         keys = {text: _key(text) for text in texts}
         known = self._own.logits
-        found = {text: known[key] for text, key in keys.items() if key in known}
+        found = {text: Logit(*known[key], stored=True) for text, key in keys.items() if key in known}
         # Those that are missing are about to be computed and added.
         self._missing = {text: key for text, key in keys.items() if text not in found}
         return found
@@ -160,7 +160,7 @@ class ScoreStore:
         """Keep a new logit."""
         key = self._missing.get(text) or _key(text)
         value, tokens, truncated, _ = logit
-        self._own.logits[key] = Logit(value, tokens, truncated, stored=True)
+        self._own.logits[key] = (value, tokens, truncated)
         record = f"{key.hex()} {value!r} {tokens} {truncated:d}"
         self._writer.add(_checked(record.encode(), self._own.salt))
 

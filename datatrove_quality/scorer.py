@@ -98,9 +98,7 @@ class Scorer:
             ValueError: as `load_scorer`.
         """
         with _lock:
-            if self._model is None:
-                self._model = self._load()
-            return self._model
+            return self._load() if self._model is None else self._model
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -136,6 +134,7 @@ class Scorer:
         self._probes = self_check.probe_logits(model, self._logits, inputs)
         if self.config.self_check:
             self_check.require_own_logits(model, self._probes, inputs, own_attention)
+        self._model = model  # the fingerprint may ask for its dtype
         logger.info(
             f"Loaded {self.config.model} ({type(model).__name__}, {model.num_parameters():,} parameters, "
             f"{model.dtype}) on {self._device_name()} in {time.perf_counter() - started:.1f} s; "

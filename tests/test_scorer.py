@@ -716,3 +716,18 @@ def test_the_log_says_what_was_loaded(model_folder, log):
         "123",
     ):
         assert word in line
+
+
+@pytest.mark.parametrize("family", ["qwen3", "bert"])
+def test_a_config_that_names_no_dtype_computes_in_that_of_its_weights(model_folder, tmp_path, family):
+    """Older models' config.json says nothing of a dtype: then the weights do, in the fingerprint too."""
+    shutil.copytree(model_folder(family), tmp_path / "m")
+    path = tmp_path / "m" / "config.json"
+    values = {name: value for name, value in json.loads(path.read_text()).items() if "dtype" not in name}
+    path.write_text(json.dumps(values))
+    for asks_first in (False, True):
+        one = Scorer(config_of(tmp_path / "m", dtype="auto"))
+        if asks_first:
+            assert one.fingerprint.parts["dtype"] == "float32"
+        assert len(one.score(["Um texto."])) == 1
+        assert one.fingerprint.parts["dtype"] == "float32"

@@ -136,8 +136,9 @@ def _cached_digest(path: Path) -> str:
     """A file's digest; that of a large file is read from the user's cache where the file has not changed since."""
     stat = path.stat()
     key = _json_digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino])
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    cached = Path(root, "datatrove-quality", "digests", key)
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    # Who has no home has no cache: beneath this nothing can be written.
+    cached = Path(os.devnull if root.startswith("~") else root, "datatrove-quality", "digests", key)
     with suppress(OSError):
         known = cached.read_text()
         if re.fullmatch(r"[0-9a-f]{32}", known):

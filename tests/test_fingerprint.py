@@ -191,6 +191,16 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(folder, monkeypatch):
     assert digest(folder) == first
 
 
+def test_a_user_without_a_home_costs_time_alone(folder, monkeypatch):
+    """Containers run under numbers that belong to nobody."""
+    first = digest(folder)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert digest(folder) == first
+    assert not os.path.exists("~")
+
+
 def test_differences_are_named(folder):
     """For a person: which parts differ, and how."""
     config = {"model": str(folder), "device": "cpu"}

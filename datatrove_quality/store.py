@@ -425,13 +425,17 @@ class _Writer:
         return True
 
     def _sync(self) -> None:
-        if self._synced or self._sink is None:
+        sink = self._sink
+        if self._synced or sink is None:
             return
         self._synced = True
         try:
-            self._sink.sync()
+            sink.sync()
         except OSError as error:
-            self._fail(error)
+            # Not while another thread writes: a closed file's number may already be another file's.
+            with self._writing:
+                if self._sink is sink:
+                    self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         """Go on later, with another file: what is wrong with this one may last, and it may end in half a line."""

@@ -74,6 +74,30 @@ def require_own_logits(
             )
 
 
+def require_same_logits(
+    model: "PreTrainedModel", logits: "Logits", inputs: list[Any], expected: list[tuple[int, float]]
+) -> None:
+    """Compare what a copy of a model on another device gives with what the first gave.
+
+    Args:
+        model: the copy.
+        logits: our forward pass.
+        inputs: the probes, on any device.
+        expected: what `probe_logits` gave on the first device.
+
+    Raises:
+        ValueError: two logits differ by more than the dtype's noise.
+    """
+    copied = probe_logits(model, logits, inputs)
+    for (tokens, here), (_, there) in zip(copied, expected, strict=True):
+        if not _near(here, there, model.dtype):
+            raise ValueError(
+                f"model={model.name_or_path!r}: on a probe of {tokens} tokens its copy on {model.device} gives the "
+                f"logit {here:.5f}, the model itself {there:.5f}: that device computes wrongly, or differs from the "
+                f"first. Leave it out of CUDA_VISIBLE_DEVICES, or set device='cuda:0'."
+            )
+
+
 def agree(ours: list[tuple[int, float]], others: list[tuple[int, float]], dtype: "torch.dtype") -> bool:
     """Whether two versions of the libraries give the same on the probes, but for the dtype's noise.
 

@@ -37,6 +37,7 @@ from datatrove_quality import (
     streaming,
 )
 from datatrove_quality import filter as filter_module
+from datatrove_quality import scorer as scorer_module
 
 
 TURNS = [{"role": "user", "content": "Qual é a capital?"}, {"role": "assistant", "content": "Lisboa."}]

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from datatrove_quality.devices import processes_sharing
+
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +29,8 @@ def tokens_per_batch(model: "PreTrainedModel") -> int:
     most = MOST_TOKENS.get(model.device.type, MOST_TOKENS["cpu"])
     if model.device.type != "cuda":
         return most
-    affordable = SHARE_OF_FREE_MEMORY * _free_memory(model.device) / bytes_per_token(model)
-    return max(LEAST_TOKENS, min(most, int(affordable)))
+    share = SHARE_OF_FREE_MEMORY / processes_sharing(model.device)
+    return max(LEAST_TOKENS, min(most, int(share * _free_memory(model.device) / bytes_per_token(model))))
 
 
 def bytes_per_token(model: "PreTrainedModel") -> int:

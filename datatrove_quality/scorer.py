@@ -15,7 +15,7 @@ from datatrove_quality.batching import packed_batches, padded_batches
 from datatrove_quality.budget import tokens_per_batch
 from datatrove_quality.config import Score, ScorerConfig, Unscorable
 from datatrove_quality.conversation import Conversation
-from datatrove_quality.devices import choose_device
+from datatrove_quality.devices import any_device, choose_devices
 from datatrove_quality.fingerprint import Fingerprint, fingerprint, library_versions
 from datatrove_quality.loading import computing_dtype, find_model, load_weights
 from datatrove_quality.recorded import RecordedScore
@@ -75,7 +75,7 @@ class Scorer:
 
     def __init__(self, config: ScorerConfig):
         self.config = config
-        self.devices = [choose_device(config.device)]
+        self.device = any_device(config.device)
         self._files = find_model(config)
         self.scale = self._files.scale
         self.renderer = self._files.renderer
@@ -106,7 +106,7 @@ class Scorer:
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """What decides the logits."""
-        dtype = computing_dtype(self.config, self._files, self.devices[0])
+        dtype = computing_dtype(self.config, self._files, self.device)
         return fingerprint(self.config, self._files, dtype or str(self.model.dtype).removeprefix("torch."))
 
     def _require_same_files(self, model: "PreTrainedModel") -> None:
@@ -125,7 +125,8 @@ class Scorer:
         from datatrove_quality.packed import PACKED, is_packable, kernel_name, packed_logits, padded_logits
 
         started = time.perf_counter()
-        model = load_weights(self.config, self._files, self.devices[0])
+        devices = choose_devices(self.config.device)
+        model = load_weights(self.config, self._files, devices[0])
         self._require_same_files(model)
         packed = is_packable(model)
         forward = packed_logits if packed else padded_logits
@@ -136,17 +137,16 @@ class Scorer:
         self._probes = self_check.probe_logits(model, forward, inputs)
         if self.config.self_check:
             self_check.require_own_logits(model, self._probes, inputs, own_attention)
-        models = [model, *(copy_to(model, device) for device in self.devices[1:])]
+        models = [model, *(copy_to(model, device) for device in devices[1:])]
         for copied in models[1:] if self.config.self_check else ():
             self_check.require_same_logits(copied, forward, inputs, self._probes)
         plan: Plan = packed_batches if packed else padded_batches
         self._replicas = [
             Replica(one, forward, plan, self.config.tokens_per_batch or tokens_per_batch(one)) for one in models
         ]
-        devices = ", ".join(map(_device_name, self.devices))
         logger.info(
             f"Loaded {self.config.model} ({type(model).__name__}, {model.num_parameters():,} parameters, "
-            f"{model.dtype}) on {devices} in {time.perf_counter() - started:.1f} s; "
+            f"{model.dtype}) on {', '.join(map(_device_name, devices))} in {time.perf_counter() - started:.1f} s; "
             f"attention: {kernel_name(model) if packed else own_attention}; max_tokens={self.renderer.max_tokens}, "
             f"tokens_per_batch={', '.join(str(replica.tokens_per_batch) for replica in self._replicas)}; "
             f"{', '.join(f'{name} {number}' for name, number in library_versions().items())}; "

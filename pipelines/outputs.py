@@ -1,14 +1,22 @@
 """DataTrove's writers, whose files here appear under their names when they are complete.
 
-A kill, a failure or a second copy of a task leaves no part of a file where a reader would take it for a whole one.
+A kill, a failure or a second copy of a task leaves no part of a file where a reader would take it for a whole one. A
+file that is complete removes what others of its name left unfinished: a killed task, or a second copy that is still
+running, which gives way to it.
 """
 
+import contextlib
+import glob
 import uuid
 from typing import Any
 
 from datatrove.io import DataFolder, OutputFileManager, get_datafolder
 from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
 from datatrove.pipeline.writers.disk_base import DiskWriter
+from loguru import logger
+
+
+ID_LENGTH = 8
 
 
 class WholeFiles(DiskWriter):
@@ -16,8 +24,7 @@ class WholeFiles(DiskWriter):
 
     Args:
         output_folder: where the files appear.
-        unfinished: a folder on the same file system for files that are being written. What a killed task leaves there
-            is in nobody's way.
+        unfinished: a folder of this writer's alone, on the same file system, for files that are being written.
         options: the writer's own.
     """
 
@@ -53,7 +60,7 @@ class _UnfinishedFiles(OutputFileManager):
         if filename not in self._output_files:
             folder, slash, name = filename.rpartition("/")
             # The ending stays, for compression is inferred from it.
-            path = self._paths[filename] = f"{folder}{slash}{uuid.uuid4().hex[:8]}.{name}"
+            path = self._paths[filename] = f"{folder}{slash}{uuid.uuid4().hex[:ID_LENGTH]}.{name}"
             self._output_files[filename] = self.fs.open(path, mode=self.mode, compression=self.compression)
         return self._output_files[filename]
 
@@ -61,9 +68,26 @@ class _UnfinishedFiles(OutputFileManager):
         """Give the files, now closed, their names, or delete what is only a part."""
         for filename, path in self._paths.items():
             if complete:
-                name = str(target.resolve_paths(filename))
-                target.fs.makedirs(name.rpartition("/")[0], exist_ok=True)
-                target.fs.mv(self.fs.resolve_paths(path), name)
-            else:
+                self._publish(filename, path, target)
+            elif self.fs.isfile(path):
                 self.fs.rm(path)
         self._paths.clear()
+
+    def _publish(self, filename: str, path: str, target: DataFolder) -> None:
+        """Give a file its name and remove what other tries at it left; unless one of them did so to this one."""
+        name = str(target.resolve_paths(filename))
+        target.fs.makedirs(name.rpartition("/")[0], exist_ok=True)
+        try:
+            target.fs.mv(self.fs.resolve_paths(path), name)
+        except FileNotFoundError:
+            if not target.isfile(filename):
+                raise
+            logger.info(f"Another copy of this task has completed {name} meanwhile: its file stays.")
+            return
+        self._remove_others(filename)
+
+    def _remove_others(self, filename: str) -> None:
+        folder, slash, name = filename.rpartition("/")
+        for path in self.fs.glob(f"{folder}{slash}{'[0-9a-f]' * ID_LENGTH}.{glob.escape(name)}"):
+            with contextlib.suppress(FileNotFoundError):  # another copy does the same
+                self.fs.rm(path)

@@ -122,7 +122,14 @@ class Scorer:
 
     def _load(self) -> None:
         from datatrove_quality import self_check
-        from datatrove_quality.packed import PACKED, is_packable, kernel_name, packed_logits, padded_logits
+        from datatrove_quality.packed import (
+            PACKED,
+            is_packable,
+            kernel_name,
+            packed_logits,
+            padded_logits,
+            pool_in_last_layer,
+        )
 
         started = time.perf_counter()
         devices = choose_devices(self.config.device)
@@ -133,16 +140,20 @@ class Scorer:
         own_attention = model.config._attn_implementation
         if packed:
             model.set_attn_implementation(PACKED)
+        copies = [copy_to(model, device) for device in devices[1:]]
         inputs = self_check.probes(model, self.renderer)
+        if packed and self_check.can_pool_in_last_layer(model, forward, inputs):
+            for copied in copies:
+                pool_in_last_layer(copied)
         self._probes = self_check.probe_logits(model, forward, inputs)
         if self.config.self_check:
             self_check.require_own_logits(model, self._probes, inputs, own_attention)
-        models = [model, *(copy_to(model, device) for device in devices[1:])]
-        for copied in models[1:] if self.config.self_check else ():
-            self_check.require_same_logits(copied, forward, inputs, self._probes)
+            for copied in copies:
+                self_check.require_same_logits(copied, forward, inputs, self._probes)
         plan: Plan = packed_batches if packed else padded_batches
         self._replicas = [
-            Replica(one, forward, plan, self.config.tokens_per_batch or tokens_per_batch(one)) for one in models
+            Replica(one, forward, plan, self.config.tokens_per_batch or tokens_per_batch(one))
+            for one in [model, *copies]
         ]
         logger.info(
             f"Loaded {self.config.model} ({type(model).__name__}, {model.num_parameters():,} parameters, "

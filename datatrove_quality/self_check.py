@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from datatrove_quality.packed import is_packable, with_attention
+from datatrove_quality.packed import is_packable, pool_after_last_layer, pool_in_last_layer, with_attention
 from datatrove_quality.rendering import Renderer
 
 
@@ -44,6 +44,33 @@ def probe_logits(model: "PreTrainedModel", logits: "Logits", inputs: list[Any]) 
     sequences = [probe["input_ids"][0].tolist() for probe in inputs]
     with _scorable(model):
         return list(zip(map(len, sequences), logits(model, sequences).tolist(), strict=True))
+
+
+def can_pool_in_last_layer(model: "PreTrainedModel", logits: "Logits", inputs: list[Any]) -> bool:
+    """Whether `pool_in_last_layer`, which stays applied if so, changes nothing about the probes' logits.
+
+    Args:
+        model: a decoder with packed attention.
+        logits: our forward pass.
+        inputs: the probes.
+
+    Raises:
+        ValueError: the model cannot be scored with at all, see `probe_logits`.
+    """
+    from loguru import logger
+
+    plain = probe_logits(model, logits, inputs)
+    pool_in_last_layer(model)
+    try:
+        pooled = probe_logits(model, logits, inputs)
+        if all(_near(here, there, model.dtype) for (_, here), (_, there) in zip(pooled, plain, strict=True)):
+            return True
+        why = "it would change its scores"
+    except Exception as error:  # a layer may use its cache, or its arguments, in any way of its own
+        why = repr(error)
+    pool_after_last_layer(model)
+    logger.info(f"{type(model).__name__} computes all tokens in its last layer too: {why:.200}")
+    return False
 
 
 def require_own_logits(

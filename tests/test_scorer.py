@@ -616,8 +616,9 @@ def without_boundaries(monkeypatch):
     """A packed path in which sequences see each other."""
     true_path = packed.per_sequence_attention
 
-    def wrong(query, key, value, boundaries, longest, terms):
-        return true_path(query, key, value, boundaries[[0, -1]], len(query), terms)
+    def wrong(query, key, value, spans, terms):
+        whole = packed.Spans(spans.queries[[0, -1]], spans.keys[[0, -1]], len(query), len(key))
+        return true_path(query, key, value, whole, terms)
 
     monkeypatch.setattr(packed, "per_sequence_attention", wrong)
 
@@ -639,10 +640,8 @@ def test_an_ignored_window_is_found(model_folder, monkeypatch, family):
     """A probe is longer than the window, so that a path without it is refused."""
     true_path = packed.per_sequence_attention
 
-    def wrong(query, key, value, boundaries, longest, terms):
-        return true_path(
-            query, key, value, boundaries, longest, packed.AttentionTerms(terms.scale, softcap=terms.softcap)
-        )
+    def wrong(query, key, value, spans, terms):
+        return true_path(query, key, value, spans, packed.AttentionTerms(terms.scale, softcap=terms.softcap))
 
     monkeypatch.setattr(packed, "per_sequence_attention", wrong)
     with pytest.raises(ValueError, match="self-check failed"):
@@ -653,10 +652,8 @@ def test_an_ignored_soft_cap_is_found(model_folder, monkeypatch):
     """A path that drops a keyword of the model is refused."""
     true_path = packed.per_sequence_attention
 
-    def wrong(query, key, value, boundaries, longest, terms):
-        return true_path(
-            query, key, value, boundaries, longest, packed.AttentionTerms(terms.scale, window=terms.window)
-        )
+    def wrong(query, key, value, spans, terms):
+        return true_path(query, key, value, spans, packed.AttentionTerms(terms.scale, window=terms.window))
 
     monkeypatch.setattr(packed, "per_sequence_attention", wrong)
     with pytest.raises(ValueError, match="self-check failed"):

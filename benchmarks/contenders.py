@@ -149,7 +149,7 @@ class TransformersPipeline(_Transformers):
 
 
 class SentenceTransformers:
-    """sentence-transformers' CrossEncoder, which sorts by length itself, on the rendered texts."""
+    """sentence-transformers' CrossEncoder, which renders conversations and sorts by length itself."""
 
     def __init__(self, setup: Setup):
         import torch
@@ -164,9 +164,8 @@ class SentenceTransformers:
         )
 
     def __call__(self, given: Documents) -> list[float]:
-        template = self.model.tokenizer.apply_chat_template
-        texts = [(template(messages, tokenize=False),) for messages in given.conversations]
-        return [float(score) + OFFSET for score in self.model.predict(texts, show_progress_bar=False)]
+        scores = self.model.predict(given.conversations, show_progress_bar=False)
+        return [float(score) + OFFSET for score in scores]
 
 
 class Vllm:
@@ -358,8 +357,8 @@ def serve(connection: Connection, load: Callable[..., Any], *arguments: Any) -> 
         connection.send(None)
         while connection.recv():
             connection.send(loaded.turn())
-    except EOFError:
-        return
+    except (EOFError, BrokenPipeError):
+        return  # nobody listens any more
     except Exception as error:
         connection.send(f"{type(error).__name__}: {error!s:.300}\n{traceback.format_exc(limit=-3)}")
 

@@ -25,11 +25,8 @@ def rows(result: dict[str, Any], columns: tuple[str, ...]) -> list[list[str]]:
     """A header and a row for each contender."""
     table = [["", *columns]]
     for contender in result["contenders"].values():
-        if "seconds" in contender:
-            table.append([contender["label"], *(cell(contender, column) for column in columns)])
-        else:
-            error = contender["error"].splitlines()[0]
-            table.append([contender["label"], f"failed: {error:.60}", *[""] * (len(columns) - 1)])
+        failed = "seconds" not in contender
+        table.append([contender["label"], *("failed" if failed else cell(contender, column) for column in columns)])
     return table
 
 
@@ -66,7 +63,8 @@ def table(result: dict[str, Any]) -> str:
     lines = [
         title(result),
         f"{mean:.0f} tokens a document, the longest {result['longest']:,}; "
-        f"attention: {result['attention'] or 'default'}; bare matrix products: {operations(result['matrix_rate'])}FLOP/s",
+        f"attention: {result['attention'] or 'default'}; "
+        f"bare matrix products: {operations(result['matrix_rate'])}FLOP/s",
     ]
     for first, *others in cells:
         figures = (text.rjust(width) for text, width in zip(others, widths[1:], strict=True))

@@ -27,7 +27,7 @@ MOST_REPEATS = 5
 
 def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
     """What a function gives in a new process, which ends with all that it held."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=contenders.silence) as pool:
         return pool.submit(function, *arguments).result()
 
 
@@ -76,7 +76,6 @@ def _runs(model: Path, path: Path, repeats: int, cores: int | None) -> dict[str,
     """Seconds of each of several runs of our pipeline, and the peak memory of this process."""
     if cores is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    contenders.silence()
     setup = contenders.Setup(str(model), "cpu", "float32")
     pipeline = contenders.OurPipeline(setup)
     seconds = []

@@ -6,6 +6,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ PACKAGES = ("datatrove-quality", "datatrove", "torch", "transformers", "tokenize
 MATRIX_TOKENS = {"cpu": 4_096, "cuda": 16_384}
 SECONDS_OF_PASSES = 2.0
 PASSES = 3
+SECONDS_OF_SAMPLE = 0.5
 
 
 @dataclass(frozen=True)
@@ -168,22 +170,28 @@ def gpu_samples(device: str) -> Iterator[list[float]]:
     if device != "cuda":
         yield samples
         return
+    done = threading.Event()
+    sampler = threading.Thread(target=_sample_gpu, args=(samples, done))
+    sampler.start()
+    try:
+        yield samples
+    finally:
+        done.set()
+        sampler.join()
+
+
+def _sample_gpu(samples: list[float], done: threading.Event) -> None:
     import torch
 
     gpu = f"GPU-{torch.cuda.get_device_properties(0).uuid}"
     command = ["nvidia-smi", f"--id={gpu}", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
-    try:
-        sampler = subprocess.Popen([*command, "--loop-ms=200"], stdout=subprocess.PIPE, text=True)
-    except OSError:
-        yield samples
-        return
-    try:
-        yield samples
-    finally:
-        sampler.terminate()
-        printed = sampler.communicate()[0].split()
-        # The first sample is of the time before.
-        samples += [int(number) / 100 for number in printed[1:] if number.isdigit()]
+    while not done.wait(SECONDS_OF_SAMPLE):
+        try:
+            answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return
+        if answer.isdigit() and not done.is_set():
+            samples.append(int(answer) / 100)
 
 
 def machine(device: str) -> dict[str, Any]:

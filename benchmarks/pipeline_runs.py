@@ -34,7 +34,7 @@ def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
 def host(count: int, repeats: int) -> dict[str, Any]:
     """Documents per second of 350 tokens from JSONL to JSONL with a model that has no layers, on two cores."""
     with tempfile.TemporaryDirectory() as folder:
-        path = _prepare(Path(folder), "no-layers", "350", [count])[count]
+        path = _prepare(Path(folder), shapes.NO_LAYERS, "350", [count])[count]
         runs = in_fresh_process(_runs, Path(folder, "model"), path, repeats, HOST_CORES)
     rate = count / statistics.median(runs["seconds"])
     print(f"read, parse, render, tokenize, write on {HOST_CORES} cores: {rate:,.0f} documents/s of 350 tokens")

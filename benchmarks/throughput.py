@@ -39,8 +39,9 @@ from contenders import ANNOTATOR, CARD, CONTENDERS, KERNELS, LABELS, OURS, Setup
 
 MATRICES = "matrix products"
 RESULTS = Path(__file__).parent / "results"
-DEFAULT_DOCS = {"cpu": 32, "cuda": 2_000}
+DEFAULT_DOCS = {"cpu": 32, "cuda": 1_000}
 DEFAULT_DTYPE = {"cpu": "float32", "cuda": "bfloat16"}
+MODELS = [name for name in shapes.SHAPES if name != shapes.NO_LAYERS]
 WARMUP = {"cpu": 2, "cuda": 64}
 # A contender whose turn takes longer is in every second round only, one that takes twice as long in every third.
 PATIENCE_SECONDS = 15.0
@@ -148,7 +149,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     model = parser.add_mutually_exclusive_group()
-    model.add_argument("--shape", choices=shapes.SHAPES, default="small", help="a model with random weights")
+    model.add_argument("--shape", choices=MODELS, default="small", help="a model with random weights")
     model.add_argument("--model", metavar="DIR", help="a classifier's folder")
     parser.add_argument("--mix", choices=documents.MIXES, default="sft", help="how long the documents are")
     parser.add_argument("--docs", type=int, metavar="N", help=f"how many; default: {DEFAULT_DOCS}")
@@ -177,6 +178,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"--only {unknown[0]}: give some of {', '.join(CONTENDERS)}")
     if options.results and not options.chart:
         parser.error("--from needs --chart FILE")
+    if options.host or options.scale:
+        options.device = "cpu"
     if not options.markdown and not options.results:
         options.device = options.device or default_device()
         options.dtype = options.dtype or DEFAULT_DTYPE[options.device]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
-import contenders  # noqa: E402
-import documents  # noqa: E402
-import figures  # noqa: E402
-import hardware  # noqa: E402
-import shapes  # noqa: E402
-import throughput  # noqa: E402
+import contenders
+import documents
+import figures
+import hardware
+import shapes
+import throughput
 
 
 HERE = ("card", "annotator", "sorted", "pipeline", "ours", "ours-pipeline")
@@ -57,7 +58,7 @@ def test_scores_tell_documents_apart(tiny, tmp_path):
     path = documents.write(tmp_path / "few.jsonl", made)
     loaded = contenders.Loaded("card", contenders.Setup(str(tiny), "cpu", "float32"), path, warmup=1)
     scores = sorted(loaded.turn().scores)
-    assert min(after - before for before, after in zip(scores, scores[1:], strict=False)) > 1e-3
+    assert min(after - before for before, after in pairwise(scores)) > 1e-3
 
 
 def test_figures_follow_from_each_other(result):

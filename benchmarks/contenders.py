@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 ANNOTATOR_ROWS = 32
-PIPELINE_ROWS = 32
+# Of those that take batches of so many rows: on the CPU, where there are few documents, 32 would leave nothing to sort.
+ROWS = {"cpu": 8, "cuda": 32}
 # What the padded and sorted loop puts through the model at once, padding included.
 PADDED_TOKENS = {"cpu": 4_096, "cuda": 16_384}
 OFFSET = 1.0  # of the card's scores
@@ -140,7 +141,7 @@ class TransformersPipeline(_Transformers):
             model=self.model,
             tokenizer=self.tokenizer,
             device=setup.device,
-            batch_size=PIPELINE_ROWS,
+            batch_size=ROWS[setup.device],
         )
 
     def __call__(self, given: Documents) -> list[float]:
@@ -155,6 +156,7 @@ class SentenceTransformers:
         import torch
         from sentence_transformers import CrossEncoder
 
+        self.rows = ROWS[setup.device]
         chosen = {} if setup.own_attention is None else {"attn_implementation": setup.own_attention}
         self.model = CrossEncoder(
             setup.model,
@@ -164,7 +166,7 @@ class SentenceTransformers:
         )
 
     def __call__(self, given: Documents) -> list[float]:
-        scores = self.model.predict(given.conversations, show_progress_bar=False)
+        scores = self.model.predict(given.conversations, batch_size=self.rows, show_progress_bar=False)
         return [float(score) + OFFSET for score in scores]
 
 

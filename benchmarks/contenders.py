@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 ANNOTATOR_ROWS = 32
-# Of those that take batches of so many rows: on the CPU, where there are few documents, 32 would leave nothing to sort.
+# Of those that take batches of so many rows: among the few documents of the CPU, 32 would leave nothing to sort.
 ROWS = {"cpu": 8, "cuda": 32}
 # What the padded and sorted loop puts through the model at once, padding included.
 PADDED_TOKENS = {"cpu": 4_096, "cuda": 16_384}

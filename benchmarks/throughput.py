@@ -39,7 +39,7 @@ from contenders import ANNOTATOR, CARD, CONTENDERS, KERNELS, LABELS, OURS, Setup
 
 MATRICES = "matrix products"
 RESULTS = Path(__file__).parent / "results"
-DEFAULT_DOCS = {"cpu": 48, "cuda": 1_000}
+DEFAULT_DOCS = {"cpu": 40, "cuda": 1_000}
 DEFAULT_DTYPE = {"cpu": "float32", "cuda": "bfloat16"}
 MODELS = [name for name in shapes.SHAPES if name != shapes.NO_LAYERS]
 WARMUP = {"cpu": 2, "cuda": 64}
@@ -130,7 +130,7 @@ def main(arguments: list[str] | None = None) -> None:
         "machine": hardware.machine(options.device),
     }
     if options.host:
-        result |= pipeline_runs.host(options.docs or 20_000, options.repeats)
+        result |= pipeline_runs.host(options.docs or 5_000, options.repeats)
     elif options.scale:
         result |= pipeline_runs.scale(options.sizes)
     else:

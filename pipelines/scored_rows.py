@@ -4,7 +4,6 @@ Only the columns that figures need are read of Parquet, and texts of the sampled
 left out, and noted: a report of what is there is worth more than none.
 """
 
-import json
 import math
 from bisect import bisect_right
 from collections import Counter
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from datatrove.io import DataFolder, get_datafolder
 from inputs import Inputs, find_inputs, path_in
-from run_record import RECORD
+from run_record import RECORD, ROW_FOLDERS, recorded_run
 from tqdm import tqdm
 
 from datatrove_quality.conversation import CONVERSATION_ERROR, error_reason
@@ -33,7 +32,6 @@ ROWS_AT_ONCE = 65_536
 LINES_AT_ONCE = 8_192
 WHOLE_ROWS_AT_ONCE = 16  # rows may be of 100 MB
 MOST_VALUE_CHARS = 200
-FOLDERS = ("kept", "excluded", "scores")
 
 # Where conversations and texts are found; other columns, such as embeddings, are not read.
 TEXT_COLUMNS = (
@@ -149,23 +147,22 @@ class ScoredRows:
 
     def _of_source(self, source: str) -> list[Inputs]:
         folder = get_datafolder(source.rstrip("/") or "/") if not source.endswith((".jsonl", ".parquet")) else None
-        parts = [name for name in FOLDERS if folder and _has_files(folder, name)]
+        parts = [name for name in ROW_FOLDERS if folder and _has_files(folder, name)]
         if folder is None or not (parts or folder.isfile(RECORD)):
             return [find_inputs(source)]
         self._note_run(folder, source)
         if not parts:
-            raise ValueError(f"SCORED {source}: its folders {', '.join(FOLDERS)} hold no file yet.")
+            raise ValueError(f"SCORED {source}: its folders {', '.join(ROW_FOLDERS)} hold no file yet.")
         return [find_inputs(path_in(folder, name)) for name in parts]
 
     def _note_run(self, folder: DataFolder, source: str) -> None:
         """What the run's record says, and whether the run is complete."""
-        if not folder.isfile(RECORD):
-            return
         try:
-            with folder.open(RECORD, "r") as file:
-                run = dict(json.load(file))
-        except (ValueError, TypeError):
+            run = recorded_run(folder)
+        except ValueError:
             self.notes.append(f"{source}: its {RECORD} is damaged; threshold and prefix are not known from it.")
+            return
+        if run is None:
             return
         self.runs.append(run)
         done = len(folder.list_files("logs/completions")) if folder.isdir("logs/completions") else 0

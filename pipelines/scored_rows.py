@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from datatrove.io import DataFolder, get_datafolder
 from inputs import Inputs, find_inputs, path_in
+from known_scores import described_scorer
 from run_record import RECORD, ROW_FOLDERS, recorded_run
 from tqdm import tqdm
 
@@ -30,6 +31,7 @@ Row = dict[str, Any]
 
 ROWS_AT_ONCE = 65_536
 LINES_AT_ONCE = 8_192
+STATS_FOLDERS = ("stats-merged", "stats")
 WHOLE_ROWS_AT_ONCE = 16  # rows may be of 100 MB
 MOST_VALUE_CHARS = 200
 
@@ -64,8 +66,16 @@ class Columns:
         return f"{self.prefix}_score"
 
     @property
+    def scorer(self) -> str:
+        return f"{self.prefix}_scorer"
+
+    @property
     def tokens(self) -> str:
         return f"{self.prefix}_tokens"
+
+    @property
+    def truncated(self) -> str:
+        return f"{self.prefix}_truncated"
 
     @property
     def error(self) -> str:
@@ -73,7 +83,8 @@ class Columns:
 
     def to_show(self) -> list[str]:
         """The columns of a row that is shown."""
-        names = [self.id, self.score, self.tokens, self.error, self.group, self.messages, *TEXT_COLUMNS]
+        scores = (self.score, self.tokens, self.truncated, self.error)
+        names = (self.id, *scores, self.group, self.messages, *TEXT_COLUMNS)
         return list(dict.fromkeys(name for name in names if name))
 
 
@@ -84,13 +95,21 @@ class ScoredRows:
     Args:
         files: each with the inputs that it is of, in the order in which they are read.
         runs: what the `logs/run.json` of each run folder among the sources says.
+        stats: the folders of a `QualityStats` that lie in the sources.
+        limit: the most rows to read of each file; None: all.
         notes: what the reader of a report should know: what was left out.
         groups_seen: whether any file has the column to group by.
+        scorers: what made the scores, as far as it is known, by fingerprint and scale.
+        cut: whether there were more rows than the limit.
         other_scores: columns of scores under another prefix, with the number of files or batches that have them.
     """
 
     files: list[tuple[Inputs, str]]
     runs: list[dict[str, Any]]
+    stats: list[str] = field(default_factory=list)
+    limit: int | None = None
+    cut: bool = False
+    scorers: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     groups_seen: bool = False
     scores_seen: bool = False
@@ -148,12 +167,21 @@ class ScoredRows:
     def _of_source(self, source: str) -> list[Inputs]:
         folder = get_datafolder(source.rstrip("/") or "/") if not source.endswith((".jsonl", ".parquet")) else None
         parts = [name for name in ROW_FOLDERS if folder and _has_files(folder, name)]
+        if folder is not None:
+            self._note_stats(folder, source)
         if folder is None or not (parts or folder.isfile(RECORD)):
             return [find_inputs(source)]
         self._note_run(folder, source)
         if not parts:
             raise ValueError(f"SCORED {source}: its folders {', '.join(ROW_FOLDERS)} hold no file yet.")
         return [find_inputs(path_in(folder, name)) for name in parts]
+
+    def _note_stats(self, folder: DataFolder, source: str) -> None:
+        """The statistics in a folder: merged ones, or else those of the tasks."""
+        if folder.isdir("histogram") and folder.isdir("summary"):
+            raise ValueError(f"SCORED {source} holds statistics, not rows: give it by --stats, and rows as SCORED.")
+        found = [name for name in STATS_FOLDERS if folder.isdir(f"{name}/histogram")]
+        self.stats += [path_in(folder, name) for name in found[:1]]
 
     def _note_run(self, folder: DataFolder, source: str) -> None:
         """What the run's record says, and whether the run is complete."""
@@ -182,21 +210,29 @@ class ScoredRows:
         import pyarrow.parquet as pq
 
         wanted = [columns.score, columns.tokens, columns.error, columns.group, columns.id if with_ids else None]
-        row = 0
+        file_path, row = path_in(inputs.folder, path), 0
         with inputs.folder.open(path, "rb") as file:
             try:
                 parquet = pq.ParquetFile(file)
                 paths = [name and _column_path(parquet.schema_arrow, name) for name in wanted]
                 self._note_columns(_score_columns(parquet.schema_arrow), columns)
                 self.groups_seen |= paths[3] is not None
+                self._note_scorer(
+                    (parquet.schema_arrow.metadata or {}).get(columns.scorer.encode()), file_path, columns
+                )
                 for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=[name for name in paths if name]):
+                    if self.limit is not None and row + batch.num_rows > self.limit:
+                        self.cut = True
+                        batch = batch.slice(0, self.limit - row)
+                        if not batch.num_rows:
+                            break
                     found = [name and _column(batch, name) for name in paths]
                     yield _arrow_batch(found, batch.num_rows, start + row, columns), _ids(found[4], batch.num_rows)
                     row += batch.num_rows
             except _WrongColumn as error:
-                raise ValueError(f"{path_in(inputs.folder, path)}: {error}") from error
+                raise ValueError(f"{file_path}: {error}") from error
             except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-                self._note_damage(path_in(inputs.folder, path), row, error)
+                self._note_damage(file_path, row, error)
 
     # --- JSONL -------------------------------------------------------------------------------------------------------
 
@@ -217,6 +253,7 @@ class ScoredRows:
                     flat.get(columns.id),
                 )
 
+        self._note_scorer(None, path_in(inputs.folder, path), columns)
         lines = fields()
         while some := list(islice(lines, LINES_AT_ONCE)):
             scores, errors, tokens, values, ids = zip(*some, strict=True)
@@ -236,12 +273,16 @@ class ScoredRows:
     def _json_rows(self, inputs: Inputs, path: str, columns: Columns) -> Iterator[Row]:
         """The rows of a file; what is no row, or could not be read, is noted at its end."""
         name = path_in(inputs.folder, path)
-        bad = 0
+        bad = read = 0
         for row in _rows_or_damage(inputs, path, columns):
+            if read == self.limit:
+                self.cut = True
+                break
             if isinstance(row, str):
                 self.notes.append(f"{name} is damaged, and rows may be left out: {row}")
                 continue
             bad += NO_ROW in row
+            read += 1
             yield row
         if bad:
             self.notes.append(f"{name}: {bad:,} lines are no rows; they count as documents without a score.")
@@ -251,6 +292,11 @@ class ScoredRows:
     def _note_columns(self, found: list[str], columns: Columns) -> None:
         self.scores_seen |= columns.score in found or columns.error in found
         self.other_scores.update(set(found) - {columns.score, columns.error})
+
+    def _note_scorer(self, text: bytes | None, path: str, columns: Columns) -> None:
+        scorer = described_scorer(text, path, columns.prefix)
+        if scorer:
+            self.scorers[scorer["fingerprint"], str(scorer.get("scale"))] = scorer
 
     def _note_damage(self, path: str, row: int, error: Exception) -> None:
         self.notes.append(f"{path} could not be read from row {row:,} on, and what is there is left out: {error}")

@@ -287,7 +287,7 @@ def _all_documents(figures: dict[str, Any]) -> str:
         of_all, of_rows = (_percent(found["kept"]["documents_share"]) for found in (stats, figures))
         rows.append((f"kept at {stats['threshold']:g}", of_all, of_rows))
     words = "They are the rows of this report." if same else "The rows that this report read are not all of them."
-    table = _table(("", "all", "rows read"), rows, "All documents and the rows read")
+    table = _table(("what", "all", "rows read"), rows, "All documents and the rows read")
     charts = "" if same or not stats["scored"] else "".join([*_histograms(stats, "all-"), _kept_curve(stats, "all-")])
     columns = "".join(_stats_groups(column, groups) for column, groups in stats["groups"].items())
     return (
@@ -311,7 +311,14 @@ def _stats_groups(column: str, groups: dict[str, Any]) -> str:
 
 def _groups(figures: dict[str, Any]) -> str:
     groups, threshold = figures["groups"], figures["threshold"]
-    heads = ["value", *(["kept", ""] if threshold is not None else []), "documents", "mean", "scores", "no score"]
+    heads = [
+        "value",
+        *(["kept", "as a bar"] if threshold is not None else []),
+        "documents",
+        "mean",
+        "scores",
+        "no score",
+    ]
     rows = [_group_row(group, threshold) for group in groups["values"]]
     name = shown(figures["group_by"], 80)
     distinct = f"{'more than ' if groups['more'] else ''}{_count(groups['distinct'])}"
@@ -391,7 +398,7 @@ def _comparison(comparison: dict[str, Any]) -> str:
         ]
         cells.append(("mean size of a change", f"{moved['mean_size']:.4f}"))
         cells += [(f"change, {float(q):.0%} quantile", f"{value:+.4f}") for q, value in moved["quantiles"].items()]
-    table = _table(("", "this run against the other"), cells, "Comparison with the other run")
+    table = _table(("what", "this run against the other"), cells, "Comparison with the other run")
     return f'<section id="comparison"><h2>Against {shown(", ".join(comparison["against"]))}</h2>{table}</section>'
 
 

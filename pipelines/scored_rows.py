@@ -240,10 +240,12 @@ class ScoredRows:
         self, inputs: Inputs, path: str, columns: Columns, start: int, with_ids: bool
     ) -> Iterator[tuple[ScoreBatch, list[Any]]]:
         def fields() -> Iterator[tuple[Any, ...]]:
+            others_noted = False
             for row in self._json_rows(inputs, path, columns):
                 flat = _flat(row)
-                if columns.score not in flat and not self.scores_seen:
+                if not others_noted and columns.score not in flat and columns.error not in flat:
                     self._note_columns(_score_names(flat), columns)
+                    others_noted = True  # once a file is enough
                 self.scores_seen |= columns.score in flat or (columns.error in flat and NO_ROW not in flat)
                 self.groups_seen |= columns.group in flat
                 yield (

@@ -246,10 +246,11 @@ def test_what_cannot_be_reported_is_refused_with_what_to_do(tmp_path):
     assert "not of numbers" in refused(tmp_path, text)
 
 
-def test_mixed_prefixes_are_said(tmp_path):
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_mixed_prefixes_are_said(tmp_path, ending):
     """Files under another prefix count as documents without a score, and the page says why."""
-    write(tmp_path / "in/a.parquet", scored(10))
-    write(tmp_path / "in/b.parquet", [{"id": "x", "instruct_score": 3.0}])
+    write(tmp_path / f"in/a.{ending}", scored(10))
+    write(tmp_path / f"in/b.{ending}", [{"id": "x", "instruct_score": 3.0}])
     figures, _ = make(tmp_path, tmp_path / "in")
     assert figures["reasons"] == {"missing_score": 1, "template_error": 1}
     assert any("instruct_score" in note for note in figures["notes"])

@@ -291,7 +291,7 @@ def _all_documents(figures: dict[str, Any]) -> str:
     charts = "" if same or not stats["scored"] else "".join([*_histograms(stats, "all-"), _kept_curve(stats, "all-")])
     columns = "".join(_stats_groups(column, groups) for column, groups in stats["groups"].items())
     return (
-        f'<section id="all"><h2>All documents</h2><p>As QualityStats counted them. {words}</p>{table}'
+        f'<section id="all"><h2>All documents</h2><p>As QualityStats counted them, scores rounded. {words}</p>{table}'
         f'<div class="charts">{charts}</div>{columns}</section>'
     )
 

@@ -5,7 +5,7 @@
     python pipelines/report.py new/ --against old/ --output report/
 
 reads the output of `filter_conversations.py`, or any JSONL or Parquet files with the score columns of a
-`QualityFilter`, and writes `report.html` (one file that needs no network), `report.json` (all its numbers) and the
+`QualityFilter`, and what a `QualityStats` counted of them, and writes `report.html` (one file that needs no network), `report.json` (all its numbers) and the
 figures as PNG. Which conversations are shown is drawn by --seed.
 """
 
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     require_matplotlib()
     rows = ScoredRows.find(options.scored)
-    rows.limit = options.limit
+    rows.share = options.share
     columns = columns_of(options, rows)
     stats = stats_of(options, rows, columns)
     report = ScoreReport(threshold_of(options, rows), options.sample, options.seed)
@@ -206,12 +206,9 @@ def notes(figures: dict[str, Any], rows: ScoredRows, columns: Columns) -> list[s
     """What the reader should know before the numbers."""
     found = list(rows.notes)
     stats = figures["stats"]
-    if rows.cut:
+    if rows.share < 1:
         of_all = f" of {stats['documents']:,}" if stats else ""
-        found.append(
-            f"A sample: no more than the first {rows.limit:,} rows of each file were read, {figures['documents']:,} "
-            f"documents{of_all}."
-        )
+        found.append(f"A sample: {rows.share:.3g} of each file's rows, {figures['documents']:,} documents{of_all}.")
     elif stats and not stats["same"]:
         found.append(
             f"QualityStats and the rows disagree: it counted {_counts(stats, stats['mean'])}; the rows are "
@@ -282,7 +279,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="DIR",
         help="what a QualityStats counted of these documents (default: SCORED/stats-merged or SCORED/stats)",
     )
-    add("--limit", type=positive, metavar="N", help="read only the first N rows of each file (default: all)")
+    add(
+        "--share",
+        type=share,
+        default=1.0,
+        metavar="X",
+        help="read this share of each file's rows, such as 0.01: of Parquet its beginning, else every 100th",
+    )
     add("--sample", type=positive, default=10, metavar="N", help="conversations per score band (default: 10)")
     add("--seed", type=int, default=0, metavar="N", help="decides which conversations (default: 0)")
     add("--prefix", help="of the score columns' names (default: the run's, or quality)")
@@ -299,6 +302,14 @@ def number(text: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text!r}: give a number, such as 3.5")
+    return value
+
+
+def share(text: str) -> float:
+    """A number above 0, up to 1."""
+    value = number(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number above 0, up to 1, such as 0.01")
     return value
 
 

@@ -96,19 +96,17 @@ class ScoredRows:
         files: each with the inputs that it is of, in the order in which they are read.
         runs: what the `logs/run.json` of each run folder among the sources says.
         stats: the folders of a `QualityStats` that lie in the sources.
-        limit: the most rows to read of each file; None: all.
+        share: of each file's rows that is read.
         notes: what the reader of a report should know: what was left out.
         groups_seen: whether any file has the column to group by.
         scorers: what made the scores, as far as it is known, by fingerprint and scale.
-        cut: whether there were more rows than the limit.
         other_scores: columns of scores under another prefix, with the number of files or batches that have them.
     """
 
     files: list[tuple[Inputs, str]]
     runs: list[dict[str, Any]]
     stats: list[str] = field(default_factory=list)
-    limit: int | None = None
-    cut: bool = False
+    share: float = 1.0
     scorers: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     groups_seen: bool = False
@@ -157,9 +155,13 @@ class ScoredRows:
         for at, rows in tqdm(wanted.items(), unit="file", desc="reading texts", disable=None):
             inputs, path = self.files[at]
             name, start = path_in(inputs.folder, path), self._starts[at]
-            read = _parquet_rows if inputs.is_parquet else _jsonl_rows
+            places = [number - start for number in rows]
             try:
-                for place, row in read(inputs, path, [number - start for number in rows], columns):
+                if inputs.is_parquet:
+                    found = _parquet_rows(inputs, path, places, columns)
+                else:
+                    found = _jsonl_rows(inputs, path, places, columns, self.share)
+                for place, row in found:
                     yield start + place, name, row
             except (OSError, ValueError) as error:
                 self.notes.append(f"{name} could not be read a second time, so some examples are missing: {error}")
@@ -217,15 +219,14 @@ class ScoredRows:
                 paths = [name and _column_path(parquet.schema_arrow, name) for name in wanted]
                 self._note_columns(_score_columns(parquet.schema_arrow), columns)
                 self.groups_seen |= paths[3] is not None
+                wanted_rows = math.ceil(parquet.metadata.num_rows * self.share)
                 self._note_scorer(
                     (parquet.schema_arrow.metadata or {}).get(columns.scorer.encode()), file_path, columns
                 )
                 for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=[name for name in paths if name]):
-                    if self.limit is not None and row + batch.num_rows > self.limit:
-                        self.cut = True
-                        batch = batch.slice(0, self.limit - row)
-                        if not batch.num_rows:
-                            break
+                    batch = batch.slice(0, wanted_rows - row)
+                    if not batch.num_rows:
+                        break
                     found = [name and _column(batch, name) for name in paths]
                     yield _arrow_batch(found, batch.num_rows, start + row, columns), _ids(found[4], batch.num_rows)
                     row += batch.num_rows
@@ -275,16 +276,12 @@ class ScoredRows:
     def _json_rows(self, inputs: Inputs, path: str, columns: Columns) -> Iterator[Row]:
         """The rows of a file; what is no row, or could not be read, is noted at its end."""
         name = path_in(inputs.folder, path)
-        bad = read = 0
-        for row in _rows_or_damage(inputs, path, columns):
-            if read == self.limit:
-                self.cut = True
-                break
+        bad = 0
+        for row in _sampled(_rows_or_damage(inputs, path, columns), self.share):
             if isinstance(row, str):
                 self.notes.append(f"{name} is damaged, and rows may be left out: {row}")
                 continue
             bad += NO_ROW in row
-            read += 1
             yield row
         if bad:
             self.notes.append(f"{name}: {bad:,} lines are no rows; they count as documents without a score.")
@@ -420,9 +417,20 @@ def _rows_of_group(
             return
 
 
-def _jsonl_rows(inputs: Inputs, path: str, places: list[int], columns: Columns) -> Iterator[tuple[int, Row]]:
+def _sampled(rows: Iterator[Row | str], share: float) -> Iterator[Row | str]:
+    """A share of the rows, evenly spread, and always the same; what is no row but a word on damage passes."""
+    place = 0
+    for row in rows:
+        if isinstance(row, str) or math.ceil(place * share) < math.ceil((place + 1) * share):
+            yield row
+        place += not isinstance(row, str)
+
+
+def _jsonl_rows(
+    inputs: Inputs, path: str, places: list[int], columns: Columns, share: float
+) -> Iterator[tuple[int, Row]]:
     wanted = set(places)
-    rows = (row for row in _rows_or_damage(inputs, path, columns) if not isinstance(row, str))
+    rows = (row for row in _sampled(_rows_or_damage(inputs, path, columns), share) if not isinstance(row, str))
     for place, row in enumerate(islice(rows, places[-1] + 1)):
         if place in wanted:
             yield place, _flat(row)

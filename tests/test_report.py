@@ -363,10 +363,10 @@ def test_statistics_show_all_documents_where_only_a_sample_is_read(tmp_path, mer
     whole = make(tmp_path, *options)[0]
     assert whole["stats"] is None
     count(tmp_path / "out/stats", rows, merge=merge)
-    figures, page = make(tmp_path, *options, "--limit", "60")
+    figures, page = make(tmp_path, *options, "--share", "0.2")
     stats = figures["stats"]
     assert figures["documents"] == 180 and not stats["same"]
-    assert any("first 60 rows of each file were read, 180 documents of 900" in note for note in figures["notes"])
+    assert "A sample: 0.2 of each file's rows, 180 documents of 900." in figures["notes"]
     for name in ("documents", "scored", "unscorable", "tokens", "reasons", "kept", "histogram", "thresholds"):
         assert stats[name] == whole[name], name
     assert stats["mean"] == pytest.approx(whole["scores"]["mean"])
@@ -398,18 +398,19 @@ def test_statistics_that_disagree_are_said_and_those_that_are_none_refused(tmp_p
     assert figures["stats"] is None and any("00001.json is no file of statistics" in note for note in figures["notes"])
 
 
-def test_a_limit_reads_the_first_rows_of_each_file_and_says_so(tmp_path):
-    """The same rows of JSONL and Parquet; nothing is said where no file has more."""
+def test_a_share_of_the_rows_of_each_file_is_read_and_said(tmp_path):
+    """However few rows a file has, its share is read: kept and excluded keep their proportion; examples are found."""
     rows = scored(200)
-    for ending in ("jsonl", "parquet"):
+    for ending, wanted in (("jsonl", slice(0, None, 4)), ("parquet", slice(0, 25))):
         for part in range(2):
             write(tmp_path / ending / f"{part}.{ending}", rows[part * 100 : part * 100 + 100])
-        figures = make(tmp_path, tmp_path / ending, "--limit", "75")[0]
-        scores = [row["quality_score"] for row in rows[:75] + rows[100:175] if row["quality_score"] is not None]
-        assert figures["documents"] == 150 and figures["scores"]["mean"] == pytest.approx(np.mean(scores))
-        assert any("first 75 rows" in note for note in figures["notes"])
-        figures = make(tmp_path, tmp_path / ending, "--limit", "100")[0]
-        assert figures["documents"] == 200 and not any("first" in note for note in figures["notes"])
+        figures = make(tmp_path, tmp_path / ending, "--share", "0.25")[0]
+        read = [row for part in range(2) for row in rows[part * 100 : part * 100 + 100][wanted]]
+        scores = {row["id"]: row["quality_score"] for row in read if row["quality_score"] is not None}
+        assert figures["documents"] == 50
+        assert figures["scores"]["mean"] == pytest.approx(np.mean(list(scores.values())))
+        assert {example["id"]: example["score"] for example in figures["examples"]}.items() <= scores.items()
+        assert "A sample: 0.25 of each file's rows, 50 documents." in figures["notes"]
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])

@@ -5,8 +5,8 @@
     python pipelines/report.py new/ --against old/ --output report/
 
 reads the output of `filter_conversations.py`, or any JSONL or Parquet files with the score columns of a
-`QualityFilter`, and what a `QualityStats` counted of them, and writes `report.html` (one file that needs no network), `report.json` (all its numbers) and the
-figures as PNG. Which conversations are shown is drawn by --seed.
+`QualityFilter`, and what a `QualityStats` counted of them. It writes `report.html` (one file that needs no network),
+`report.json` (all its numbers) and the figures as PNG. Which conversations are shown is drawn by --seed.
 """
 
 import argparse

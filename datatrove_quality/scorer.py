@@ -1,11 +1,12 @@
 """Texts in, scores out; and the cache that loads a model once per process."""
 
 import math
+import os
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, cast
 
@@ -108,6 +109,12 @@ class Scorer:
         """What decides the logits."""
         dtype = computing_dtype(self.config, self._files, self.device)
         return fingerprint(self.config, self._files, dtype or str(self.model.dtype).removeprefix("torch."))
+
+    def describe(self) -> dict[str, Any]:
+        """What is written beside scores: the fingerprint, and the model's name and scale, which decide no logit."""
+        is_local = "commit" not in self.fingerprint.parts
+        model = os.path.basename(os.path.abspath(self.config.model)) if is_local else self.config.model
+        return self.fingerprint.describe() | {"model": model, "scale": asdict(self.scale)}
 
     def _require_same_files(self, model: "PreTrainedModel") -> None:
         """Weights are read later than they are found: they must be those whose scores the store gave."""

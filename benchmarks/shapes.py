@@ -19,7 +19,6 @@ PAD, START, END, CLS, SEP = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "[CLS
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
 )
-NO_LAYERS = "no-layers"
 VOCABULARY = 8_192
 SHARPNESS = 1.6  # of random attention, so that scores depend on the words
 
@@ -53,8 +52,6 @@ SHAPES = {
     "qwen3-0.6b": _qwen3(1_024, 3_072, 28, 16, 8, 128, 151_936),
     "small": _qwen3(512, 1_536, 8, 8, 4, 64, VOCABULARY),
     "tiny": _qwen3(64, 128, 2, 4, 2, 16, VOCABULARY),
-    # Embeddings, a norm and a head: what is left of the time is the host's.
-    NO_LAYERS: _qwen3(8, 8, 0, 1, 1, 8, VOCABULARY),
     "bert-base": Shape("bert", 512, {"vocab_size": 30_522}),  # all else is the config's default
 }
 

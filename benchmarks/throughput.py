@@ -41,7 +41,7 @@ MATRICES = "matrix products"
 RESULTS = Path(__file__).parent / "results"
 DEFAULT_DOCS = {"cpu": 40, "cuda": 1_000}
 DEFAULT_DTYPE = {"cpu": "float32", "cuda": "bfloat16"}
-MODELS = [name for name in shapes.SHAPES if name != shapes.NO_LAYERS]
+MODELS = list(shapes.SHAPES)
 WARMUP = {"cpu": 2, "cuda": 64}
 # A contender whose turn takes longer is in every second round only, one that takes twice as long in every third.
 PATIENCE_SECONDS = 15.0

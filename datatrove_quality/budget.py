@@ -1,5 +1,6 @@
 """How many tokens a device takes at once: enough to fill it, and what its memory admits beside the model."""
 
+import math
 from typing import TYPE_CHECKING
 
 from datatrove_quality.devices import processes_sharing
@@ -10,9 +11,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-# More tokens at once than this fill no device better; see benchmarks/EXPERIMENTS.md.
+# More tokens at once than this fill no device better.
 MOST_TOKENS = {"cuda": 32_768, "mps": 8_192, "cpu": 4_096}
 LEAST_TOKENS = 512
+# What a CPU keeps near: batches whose layers need more take up to 1.3 times as long (benchmarks/EXPERIMENTS.md).
+CPU_CACHE_BYTES = 48_000_000
 # Of the memory that is free: the estimate is rough, and other processes may come to the same device.
 SHARE_OF_FREE_MEMORY = 0.5
 
@@ -26,11 +29,12 @@ def tokens_per_batch(model: "PreTrainedModel") -> int:
     Returns:
         A number of tokens. Should it be too large after all, a replica takes fewer.
     """
-    most = MOST_TOKENS.get(model.device.type, MOST_TOKENS["cpu"])
-    if model.device.type != "cuda":
-        return most
-    share = SHARE_OF_FREE_MEMORY / processes_sharing(model.device)
-    return max(LEAST_TOKENS, min(most, int(share * _free_memory(model.device) / bytes_per_token(model))))
+    device = model.device
+    if device.type == "cuda":
+        room = SHARE_OF_FREE_MEMORY / processes_sharing(device) * _free_memory(device)
+    else:
+        room = math.inf if device.type == "mps" else CPU_CACHE_BYTES
+    return int(max(LEAST_TOKENS, min(MOST_TOKENS[device.type], room / bytes_per_token(model))))
 
 
 def bytes_per_token(model: "PreTrainedModel") -> int:

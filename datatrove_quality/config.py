@@ -103,6 +103,7 @@ class ScorerConfig:
         add_special_tokens: whether the tokenizer adds its special tokens around the rendered text, as the card does,
             even where a template's BOS then stands twice.
         device: "auto" is CUDA, else MPS, else CPU; or "cuda", "cuda:1", "mps", "cpu".
+        compile: compile the model's layers with torch.compile. It takes up to some minutes, the next time seconds.
         trust_remote_code: whether code that comes with the model may run.
         self_check: compare our forward pass with the model's own on a few probe texts at load.
 
@@ -119,6 +120,7 @@ class ScorerConfig:
     chat_template: str | None = None
     add_special_tokens: bool = True
     device: str = "auto"
+    compile: bool = False
     trust_remote_code: bool = False
     self_check: bool = True
 
@@ -139,7 +141,7 @@ class ScorerConfig:
                 raise ValueError(f"{name}={value!r}: give a whole number of tokens from 1, or None.")
         if self.scale is not None and not isinstance(self.scale, ScoreScale):
             raise ValueError(f"scale={self.scale!r}: give a ScoreScale(offset, low, high), or None.")
-        for name in ("add_special_tokens", "trust_remote_code", "self_check"):
+        for name in ("add_special_tokens", "compile", "trust_remote_code", "self_check"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r}: give True or False.")
 

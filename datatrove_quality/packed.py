@@ -6,11 +6,13 @@ The kernels that compute packed attention, and every fallback between them, are 
 """
 
 import inspect
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain, pairwise
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -18,7 +20,7 @@ import torch.nn.functional as F
 from loguru import logger
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.modeling_layers import GenericForSequenceClassification, GradientCheckpointingLayer
 
 
 PACKED = "datatrove_quality_packed"
@@ -218,6 +220,20 @@ def pool_in_last_layer(model: PreTrainedModel) -> None:
 def pool_after_last_layer(model: PreTrainedModel) -> None:
     """Undo `pool_in_last_layer`."""
     del _layers(model)[-1].forward
+
+
+def compile_layers(model: PreTrainedModel) -> None:
+    """Compile a model's layers, one piece of code for all of them and for all lengths; attention stays as it is.
+
+    Layers are compiled when they are first called. The compiled code is kept in TORCHINDUCTOR_CACHE_DIR, where that is
+    not set in ~/.cache/datatrove-quality, so that the next process only loads it.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path("~/.cache/datatrove-quality/inductor").expanduser()))
+    # Kernels mean nothing to the compiler, and some take sequences apart by their lengths.
+    AttentionInterface.register(PACKED, torch.compiler.disable(packed_attention))
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer) and "forward" not in vars(layer):
+            layer.compile(dynamic=True)
 
 
 def pools_in_last_layer(model: PreTrainedModel) -> bool:

@@ -4,7 +4,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+
+COPIED_WRONG = (
+    "that device computes wrongly, or differs from the first. Leave it out of CUDA_VISIBLE_DEVICES, or set "
+    "device='cuda:0'."
+)
+COMPILED_WRONG = "the compiled model computes something else."
 
 _found: dict[ScorerConfig, "Scorer"] = {}
 _lock = threading.RLock()
@@ -147,20 +153,21 @@ class Scorer:
         own_attention = model.config._attn_implementation
         if packed:
             model.set_attn_implementation(PACKED)
-        copies = [copy_to(model, device) for device in devices[1:]]
+        models = [model, *(copy_to(model, device) for device in devices[1:])]
         inputs = self_check.probes(model, self.renderer)
         if packed and self_check.can_pool_in_last_layer(model, forward, inputs):
-            for copied in copies:
+            for copied in models[1:]:
                 pool_in_last_layer(copied)
         self._probes = self_check.probe_logits(model, forward, inputs)
         if self.config.self_check:
             self_check.require_own_logits(model, self._probes, inputs, own_attention)
-            for copied in copies:
-                self_check.require_same_logits(copied, forward, inputs, self._probes)
+            for copied in models[1:]:
+                self_check.require_same_logits(copied, forward, inputs, self._probes, COPIED_WRONG)
+        if self.config.compile:
+            self._compile(models, partial(self_check.require_same_logits, logits=forward, inputs=inputs))
         plan: Plan = packed_batches if packed else padded_batches
         self._replicas = [
-            Replica(one, forward, plan, self.config.tokens_per_batch or tokens_per_batch(one))
-            for one in [model, *copies]
+            Replica(one, forward, plan, self.config.tokens_per_batch or tokens_per_batch(one)) for one in models
         ]
         logger.info(
             f"Loaded {self.config.model} ({type(model).__name__}, {model.num_parameters():,} parameters, "
@@ -170,6 +177,16 @@ class Scorer:
             f"{', '.join(f'{name} {number}' for name, number in library_versions().items())}; "
             f"fingerprint {self.fingerprint.digest}"
         )
+
+    def _compile(self, models: "list[PreTrainedModel]", require_same_logits: Callable[..., None]) -> None:
+        from datatrove_quality.packed import compile_layers
+
+        for model in models:
+            compile_layers(model)
+            try:
+                require_same_logits(model, expected=self._probes, otherwise=COMPILED_WRONG)
+            except Exception as error:  # no compiler, one that fails, or code that is wrong
+                raise ValueError(f"compile=True does not work here: {error!s:.500}\nSet compile=False.") from error
 
     def score(self, inputs: Iterable[Conversation | str]) -> list[Score]:
         """Score conversations (lists of messages) or plain texts.

@@ -102,26 +102,25 @@ def require_own_logits(
 
 
 def require_same_logits(
-    model: "PreTrainedModel", logits: "Logits", inputs: list[Any], expected: list[tuple[int, float]]
+    model: "PreTrainedModel", logits: "Logits", inputs: list[Any], expected: list[tuple[int, float]], otherwise: str
 ) -> None:
-    """Compare what a copy of a model on another device gives with what the first gave.
+    """Compare what a model gives, copied to another device or compiled, with what it gave before.
 
     Args:
-        model: the copy.
+        model: the copied or compiled model.
         logits: our forward pass.
         inputs: the probes, on any device.
-        expected: what `probe_logits` gave on the first device.
+        expected: what `probe_logits` gave before.
+        otherwise: what is wrong, and what to do, if it gives something else.
 
     Raises:
         ValueError: two logits differ by more than the dtype's noise.
     """
-    copied = probe_logits(model, logits, inputs)
-    for (tokens, here), (_, there) in zip(copied, expected, strict=True):
+    for (tokens, here), (_, there) in zip(probe_logits(model, logits, inputs), expected, strict=True):
         if not _near(here, there, model.dtype):
             raise ValueError(
-                f"model={model.name_or_path!r}: on a probe of {tokens} tokens its copy on {model.device} gives the "
-                f"logit {here:.5f}, the model itself {there:.5f}: that device computes wrongly, or differs from the "
-                f"first. Leave it out of CUDA_VISIBLE_DEVICES, or set device='cuda:0'."
+                f"model={model.name_or_path!r}: on a probe of {tokens} tokens {model.device} gives the logit "
+                f"{here:.5f} where {there:.5f} is right: {otherwise}"
             )
 
 

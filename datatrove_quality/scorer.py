@@ -4,7 +4,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -20,7 +20,7 @@ from datatrove_quality.devices import any_device, choose_devices
 from datatrove_quality.fingerprint import Fingerprint, fingerprint, library_versions
 from datatrove_quality.loading import computing_dtype, find_model, load_weights
 from datatrove_quality.recorded import RecordedScore
-from datatrove_quality.replicas import Plan, Replica, copy_to
+from datatrove_quality.replicas import Forward, Plan, Replica, copy_to
 from datatrove_quality.store import Logit, Probes, ScoreStore
 from datatrove_quality.streaming import Input, LogitStream
 
@@ -164,7 +164,8 @@ class Scorer:
             for copied in models[1:]:
                 self_check.require_same_logits(copied, forward, inputs, self._probes, COPIED_WRONG)
         if self.config.compile:
-            self._compile(models, partial(self_check.require_same_logits, logits=forward, inputs=inputs))
+            for one in models:
+                self._compile(one, forward, inputs)
         plan: Plan = packed_batches if packed else padded_batches
         self._replicas = [
             Replica(one, forward, plan, self.config.tokens_per_batch or tokens_per_batch(one)) for one in models
@@ -178,15 +179,17 @@ class Scorer:
             f"fingerprint {self.fingerprint.digest}"
         )
 
-    def _compile(self, models: "list[PreTrainedModel]", require_same_logits: Callable[..., None]) -> None:
+    def _compile(self, model: "PreTrainedModel", forward: Forward, inputs: list[Any]) -> None:
         from datatrove_quality.packed import compile_layers
+        from datatrove_quality.self_check import require_same_logits
 
-        for model in models:
+        try:
             compile_layers(model)
-            try:
-                require_same_logits(model, expected=self._probes, otherwise=COMPILED_WRONG)
-            except Exception as error:  # no compiler, one that fails, or code that is wrong
-                raise ValueError(f"compile=True does not work here: {error!s:.500}\nSet compile=False.") from error
+            # The compiler has code of its own for a batch of one.
+            for some in (inputs, inputs[:1]):
+                require_same_logits(model, forward, some, self._probes, COMPILED_WRONG)
+        except Exception as error:  # no compiler, one that fails, or code that is wrong
+            raise ValueError(f"compile=True does not work here: {error!s:.500}\nSet compile=False.") from error
 
     def score(self, inputs: Iterable[Conversation | str]) -> list[Score]:
         """Score conversations (lists of messages) or plain texts.

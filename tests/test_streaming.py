@@ -2,11 +2,13 @@
 
 import gc
 import random
+import shutil
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+import types
 from contextlib import suppress
 from itertools import islice
 
@@ -15,7 +17,7 @@ import torch
 from datatrove.data import Document
 from tiny_models import conversations
 
-from datatrove_quality import QualityFilter, ScorerConfig, packed, replicas, streaming
+from datatrove_quality import QualityFilter, ScorerConfig, budget, packed, replicas, streaming
 from datatrove_quality.config import Unscorable
 from datatrove_quality.replicas import Replica
 from datatrove_quality.scorer import Scorer
@@ -290,6 +292,52 @@ def test_a_document_that_does_not_fit_goes_its_own_way(folder, small_memory, tmp
     again = QualityFilter(step.scorer, min_score=-100, checkpoints_dir=tmp_path)
     assert [doc.id for doc in again.run(docs)] == [doc.id for doc in kept]
     assert again.stats["from_store"].total == len(kept)
+
+
+# --- budget and compiler ---------------------------------------------------------------------------------------------
+
+
+def test_the_budget_follows_the_models_width_and_the_devices_memory(folder, monkeypatch):
+    """A wide model gets fewer tokens at once, memory that others use counts, and a configured budget is kept."""
+    model = Scorer(config_of(folder)).model
+    assert Scorer(config_of(folder, tokens_per_batch=77)).replicas[0].tokens_per_batch == 77
+    outputs = 64 + 2 * 32 + 64 + 2 * 96 + 64  # queries, keys and values, their output, the feed-forward layer's
+    monkeypatch.setattr(budget, "CPU_CACHE_BYTES", 1_000 * budget.bytes_per_token(model))
+    assert budget.bytes_per_token(model) == 2 * 4 * outputs
+    assert budget.tokens_per_batch(model) == 1_000
+    monkeypatch.setattr(budget, "CPU_CACHE_BYTES", 10**12)
+    assert budget.tokens_per_batch(model) == budget.MOST_TOKENS["cpu"]
+
+    gpu = types.SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.bfloat16)
+    monkeypatch.setattr(budget, "bytes_per_token", lambda model: 100_000)
+    for free, processes, expected in ((70e9, 1, 32_768), (4e9, 1, 20_000), (4e9, 4, 5_000), (1e6, 1, 512)):
+        monkeypatch.setattr(budget, "_free_memory", lambda device, free=free: int(free))
+        monkeypatch.setattr(budget, "processes_sharing", lambda device, processes=processes: processes)
+        assert budget.tokens_per_batch(gpu) == expected
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
+def test_a_compiled_model_scores_the_same(folder, tmp_path, monkeypatch):
+    """Compiled once for all lengths: the same scores, in every batch, and the code is kept for the next process."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    inputs = conversations(40, seed=9, longest=60)
+    compiled = Scorer(config_of(folder, compile=True, tokens_per_batch=300))
+    compiled.load()
+    torch._dynamo.utils.counters.clear()
+    assert_same(list(compiled.stream(inputs)), simple(Scorer(config_of(folder)), inputs))
+    assert not torch._dynamo.utils.counters["frames"], "a length was compiled anew"
+    assert any(tmp_path.rglob("*.so"))
+
+
+def test_no_compiler(folder, monkeypatch):
+    """Where torch.compile does not work, that is said at load, with what to set."""
+
+    def broken(self, **options):
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", broken)
+    with pytest.raises(ValueError, match=r"compile=True.*no C\+\+ compiler\nSet compile=False"):
+        Scorer(config_of(folder, compile=True)).load()
 
 
 # --- to a clean end --------------------------------------------------------------------------------------------------

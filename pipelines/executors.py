@@ -158,6 +158,7 @@ def make_executor(
         "tasks_per_job": given["tasks_per_job"] or 1,
     }
     if options.executor == "ray":
+        common["mem_per_cpu_gb"] *= common["tasks_per_job"]  # which run at once
         return _ray_executor(pipeline, common, given["time"])
     return _slurm_executor(pipeline, common, given, name)
 

@@ -38,7 +38,7 @@ from executors import (
 from inputs import Inputs, find_inputs, path_in
 from known_scores import output_schema, refuse_mixed_scores, refuse_other_scores, refuse_without_scores
 from preparation import Preparation, needs_gpu
-from run_record import WRITTEN, claim_output
+from run_record import WRITTEN, claim_output, require_claimable
 from summary import Summary
 
 from datatrove_quality import (
@@ -89,6 +89,8 @@ def main(arguments: list[str] | None = None) -> None:
     fingerprint = require_scorer(options, inputs, adapter, here)
     build = scores_pipeline if options.scores_only else filter_pipeline
     pipeline = build(options, inputs, output, adapter, scorer, here)
+    asked = what_decides_the_output(options, inputs, tasks) | fingerprint
+    require_claimable(output, asked, options.overwrite)
     executor = make_executor(
         options,
         pipeline,
@@ -100,7 +102,6 @@ def main(arguments: list[str] | None = None) -> None:
         overwrite=options.overwrite,
     )
 
-    asked = what_decides_the_output(options, inputs, tasks) | fingerprint
     resumed = claim_output(output, asked, options.overwrite)
     with output.open("logs/inputs.txt", "w") as file:
         file.writelines(f"{path}\n" for path in inputs.sizes)

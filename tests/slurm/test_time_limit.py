@@ -2,7 +2,7 @@
 
 import pytest
 from lab import run, wait_for
-from test_slurm import at_gate, filter_stats, log_of_jobs, require_same_rows
+from runs import at_gate, filter_stats, log_of_jobs, require_same_rows
 
 
 pytestmark = pytest.mark.slurm_long

@@ -103,7 +103,7 @@ def test_auto_is_the_checkpoints_dtype_on_the_nodes_gpus(tmp_path, model_folder,
 
 
 def test_missing_weights_are_named_where_the_job_is_queued(tmp_path, model_folder, monkeypatch):
-    """A cache that holds a model's config and not its weights is found before ten thousand tasks find it."""
+    """A cache with a model's config and without its weights is found before ten thousand tasks find it, or by them."""
     import shutil
 
     from huggingface_hub import constants
@@ -117,5 +117,8 @@ def test_missing_weights_are_named_where_the_job_is_queued(tmp_path, model_folde
     settled = prepare_for_nodes(ScorerConfig(model="org/classifier"))
     assert (settled.model, settled.revision) == ("org/classifier", commit)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=rf"hf download org/classifier --revision {commit}"):
+    command = f"hf download org/classifier --revision {commit}"
+    with pytest.raises(ValueError, match=command):
         prepare_for_nodes(ScorerConfig(model="org/classifier"))
+    with pytest.raises(ValueError, match=rf"not in this machine's cache. Run `{command}"):
+        load_scorer(ScorerConfig(model="org/classifier", revision=commit, device="cpu"))

@@ -5,7 +5,6 @@ A script adds the options with `add_executor_options` and builds DataTrove's exe
 """
 
 import argparse
-import json
 import math
 import os
 import re
@@ -24,6 +23,7 @@ from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, Slurm
 from datatrove.executor.base import PipelineExecutor
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
+from run_record import read_json
 
 from datatrove_quality.staging import STAGE_VARIABLE
 
@@ -456,8 +456,7 @@ def _refuse_other_tasks(logs: DataFolder, tasks: int) -> None:
     """A task that is done is skipped by its number: with another count, the number means other files."""
     if not logs.isfile("executor.json") or not logs.isdir("completions") or not logs.list_files("completions"):
         return
-    with logs.open("executor.json", "r") as file:
-        before = json.load(file).get("tasks")
+    before = read_json(logs, "executor.json").get("tasks")
     if before != tasks:
         raise ValueError(
             f"{logs.path} holds a run of {before} tasks, and this one has {tasks}: their outputs would mix. Give "

@@ -62,6 +62,27 @@ def _taken(output: DataFolder) -> list[str]:
     return [name for name in WRITTEN if output.isdir(name) and output.list_files(name)]
 
 
+def read_json(folder: DataFolder, path: str) -> Any:
+    """The first JSON value in a file. DataTrove writes in place, and two copies of a task at once one over the other.
+
+    Args:
+        folder: where the file is.
+        path: of the file in it.
+
+    Raises:
+        ValueError: there is no whole value.
+    """
+    with folder.open(path, "r") as file:
+        text = file.read()
+    try:
+        return json.JSONDecoder().raw_decode(text)[0]
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{folder.resolve_paths(path)} is damaged: {error}. If it is a task's, delete it and the file of the "
+            "task's number in the folder completions, and run the same command again."
+        ) from error
+
+
 def _require_same(output: DataFolder, asked: dict[str, Any]) -> None:
     try:
         with output.open(RECORD, "r") as file:

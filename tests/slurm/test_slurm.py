@@ -134,6 +134,7 @@ def test_the_merge_job_asks_for_no_gpu(lab, tmp_path):
         run("scancel", "--user=root")
         lab.resume_node("n1")
         lab.resume_node("n2")
+        lab.wait_until_idle()
 
 
 @pytest.mark.parametrize(

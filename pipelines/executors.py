@@ -344,8 +344,9 @@ def _sbatch_arguments(given: dict[str, Any]) -> dict[str, str]:
     """`--account` and `--sbatch`, with a signal before the time limit and no stage that waits for a failed one."""
     limit = seconds(given["time"]) if given["time"] else None
     warning = SIGNAL_SECONDS if limit is None else min(SIGNAL_SECONDS, limit // 4)
-    # To the steps of the job, so that it reaches the Python process, which requeues the job.
-    arguments = {"signal": f"USR1@{warning}", "kill-on-invalid-dep": "yes"}
+    # To the steps of the job, so that it reaches the Python process, which requeues the job; and the log of a job that
+    # starts again follows that of its first try.
+    arguments = {"signal": f"USR1@{warning}", "kill-on-invalid-dep": "yes", "open-mode": "append"}
     if given["account"]:
         arguments["account"] = given["account"]
     for item in given["sbatch"] or ():

@@ -28,7 +28,7 @@ test: .venv/installed
 
 # On a SLURM of its own: needs root and apt-get install slurmctld slurmd slurm-client munge; else they are skipped.
 test-slurm: .venv/installed
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m slurm tests/slurm
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 # The long runs of tests/faults, and those on SLURM, which counts time limits in minutes: about half an hour.
 faults: .venv/installed
@@ -36,7 +36,7 @@ faults: .venv/installed
 	$(BIN)/python tests/faults/kill_and_resume.py --signal TERM --kills 200
 	$(BIN)/python tests/faults/kill_and_resume.py --signal USR1 --kills 200
 	$(BIN)/python tests/faults/hostile.py --rows 100000
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m slurm_long tests/slurm
+	$(BIN)/python -m pytest -m slurm_long tests/slurm
 
 quality: .venv/installed
 	$(BIN)/ruff check .

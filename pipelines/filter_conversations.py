@@ -229,18 +229,17 @@ def scorer_config(options: argparse.Namespace) -> ScorerConfig:
 def require_scorer(
     options: argparse.Namespace, inputs: Inputs, adapter: Callable, scorer: ScorerConfig | None
 ) -> dict[str, Any]:
-    """The scorer's fingerprint; refuses rows that it cannot score, and to mix scores of different making."""
+    """What makes the scores; refuses rows that it cannot score, and to mix scores of different making."""
     if scorer is None:
         refuse_without_scores(inputs, adapter, options.prefix)
-        refuse_mixed_scores(inputs, options.prefix)
-        return {}
+        return {"scorer": refuse_mixed_scores(inputs, options.prefix)}
     found = find_scorer(scorer)
     if options.text is None:
         found.renderer.require_template()
     refuse_wrong_schema(inputs, adapter)
     if options.reuse_scores:
-        refuse_other_scores(inputs, options.prefix, found.fingerprint)
-    return found.fingerprint.parts
+        refuse_other_scores(inputs, options.prefix, found)
+    return {"scorer": found.describe()}
 
 
 def print_examples(output: DataFolder, prefix: str, count: int = 3) -> None:

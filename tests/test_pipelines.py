@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from datatrove.io import get_datafolder
+from loguru import logger
 from tiny_models import DECODER, chatml_tokenizer, save_model
 
 
@@ -669,21 +670,48 @@ def test_reuse_scores_scores_what_is_new(tmp_path, model, monkeypatch):
     assert counts["reused"] == 30 and counts["scored"] == 40
 
 
-def test_scores_of_another_scorer_are_not_reused(tmp_path, model, log):
-    """Parquet files say what made their scores: another model's are refused, and two models' are not mixed."""
-    (tmp_path / "in").mkdir()
-    pq.write_table(pa.Table.from_pylist(rows(10)), tmp_path / "in/a.parquet")
+def write_rows(path, items):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(items), path)
+    else:
+        write_jsonl(path, items)
+
+
+@pytest.mark.parametrize("ending", [".jsonl.gz", ".parquet"])
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [(("--max-tokens", 30), "max_tokens was 30, is now 160"), (("--scale", "0,0,5"), r"scale was .*'offset': 0.*1.0")],
+)
+def test_scores_of_another_scorer_or_scale_are_not_reused(tmp_path, model, ending, other, difference):
+    """Parquet files, and the record beside JSONL, say what made scores: another's are refused, and two's not mixed."""
+    write_rows(tmp_path / f"in/a{ending}", rows(10))
     run(tmp_path / "in", "--output", tmp_path / "one", "--model", model)
-    run(tmp_path / "in", "--output", tmp_path / "two", "--model", model, "--max-tokens", 30)
+    run(tmp_path / "in", "--output", tmp_path / "two", "--model", model, *other)
     options = ("--output", tmp_path / "out", "--model", model, "--reuse-scores")
-    with pytest.raises(ValueError, match=r"--reuse-scores: .*\n.*max_tokens was 30, is now 160"):
-        run(tmp_path / "two/kept", *options)
-    with pytest.raises(ValueError, match="scores of 2 scorers"):
-        run(tmp_path / "*/kept/*.parquet", "--output", tmp_path / "out", "--scores-from-columns")
+    for source in (tmp_path / "two", tmp_path / "two/kept", tmp_path / f"two/kept/*{ending}"):
+        with pytest.raises(ValueError, match=rf"--reuse-scores: .*\n.*{difference}"):
+            run(source, *options)
+    with pytest.raises(ValueError, match="scores of 2 scorers or scales"):
+        run(tmp_path / f"*/kept/*{ending}", "--output", tmp_path / "out", "--scores-from-columns")
     assert not (tmp_path / "out").exists()
-    run(tmp_path / "one/kept", *options)
-    assert not any("do not say what made the scores" in line for line in log)
-    run(tmp_path / "in", *options, "--overwrite")
+    messages = []
+    for source in (tmp_path / "one/kept", tmp_path / "in"):
+        logger.add(messages.append, format="{message}")  # each run removes all sinks
+        run(source, *options, "--overwrite")
+    said = [message for message in messages if "do not say what made the scores" in message]
+    assert len(said) == 1 and said[0].startswith("1 of 1 files")
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_what_made_scores_is_known_of_what_was_filtered_by_them(tmp_path, model, ending):
+    """A second pass without a model hands on what made its scores; under another prefix it says nothing."""
+    write_rows(tmp_path / f"in/a{ending}", rows(10))
+    run(tmp_path / "in", "--output", tmp_path / "one", "--model", model, "--max-tokens", 30)
+    run(tmp_path / "one", "--output", tmp_path / "two", "--scores-from-columns", "--min-score", -99)
+    with pytest.raises(ValueError, match="max_tokens was 30, is now 160"):
+        run(tmp_path / "two/kept", "--output", tmp_path / "out", "--model", model, "--reuse-scores")
+    run(tmp_path / "two/kept", "--output", tmp_path / "out", "--model", model, "--reuse-scores", "--prefix", "other")
 
 
 def test_scores_from_columns_needs_scores(tmp_path, model):

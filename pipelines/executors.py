@@ -128,37 +128,20 @@ def make_executor(
         os.environ[STAGE_VARIABLE] = os.path.abspath(options.stage_model)
     given = {option: value_of(options, option, stage) for option in _OPTIONS}
     _refuse_without_effect(options.executor, given, options.wait)
-    for option in ("workers", "cpus_per_task", "tasks_per_job", "max_array_size"):
-        if given[option] is not None and given[option] < 1 and given[option] != -1:
-            raise ValueError(f"--{option.replace('_', '-')} {given[option]}: give a whole number from 1.")
-    logs = get_datafolder(logging_dir)
+    _refuse_bad_numbers(given)
     if not overwrite:
-        _refuse_other_tasks(logs, tasks)
-    if options.executor == "local":
-        return LocalPipelineExecutor(
-            pipeline,
-            tasks=tasks,
-            workers=min(given["workers"] or 1, tasks) if given["workers"] != -1 else tasks,
-            logging_dir=logging_dir,
-            depends=depends,  # type: ignore[arg-type]
-            randomize_start_duration=given["randomize_start_duration"] or 0,
-        )
-    kind = "gpu" if gpu else "cpu"
-    cpus = given["cpus_per_task"] or DEFAULT_CPUS[kind]
-    gigabytes = gibibytes(given["mem"]) if given["mem"] else max(memory_gb or DEFAULT_MEMORY_GB[kind], cpus)
+        _refuse_other_tasks(get_datafolder(logging_dir), tasks)
     common: dict[str, Any] = {
         "tasks": tasks,
-        "workers": given["workers"] or -1,
         "depends": depends,
         "logging_dir": logging_dir,
         "randomize_start_duration": given["randomize_start_duration"] or 0,
-        "cpus_per_task": cpus,
-        "mem_per_cpu_gb": gigabytes / cpus,
-        "gpus_per_task": (given["gpus_per_task"] or 1) if gpu else 0,
-        "tasks_per_job": given["tasks_per_job"] or 1,
     }
+    if options.executor == "local":
+        return LocalPipelineExecutor(pipeline, **common, workers=min(given["workers"] or 1, tasks))
+    common |= {"workers": given["workers"] or -1, "tasks_per_job": given["tasks_per_job"] or 1}
+    common |= _resources(given, gpu, memory_gb)
     if options.executor == "ray":
-        common["mem_per_cpu_gb"] *= common["tasks_per_job"]  # which run at once
         return _ray_executor(pipeline, common, given["time"])
     return _slurm_executor(pipeline, common, given, name)
 
@@ -304,6 +287,15 @@ def gibibytes(size: str) -> float:
     return int(found[1]) * {"K": 2**-20, "M": 2**-10, "": 2**-10, "G": 1, "T": 2**10}[found[2]]
 
 
+def _resources(given: dict[str, Any], gpu: bool, memory_gb: int | None) -> dict[str, Any]:
+    """What a task asks a cluster for, in DataTrove's words."""
+    kind = "gpu" if gpu else "cpu"
+    cpus = given["cpus_per_task"] or DEFAULT_CPUS[kind]
+    gigabytes = gibibytes(given["mem"]) if given["mem"] else max(memory_gb or DEFAULT_MEMORY_GB[kind], cpus)
+    gpus = (given["gpus_per_task"] or 1) if gpu else 0
+    return {"cpus_per_task": cpus, "mem_per_cpu_gb": gigabytes / cpus, "gpus_per_task": gpus}
+
+
 def _slurm_executor(
     pipeline: list[PipelineStep | Callable], common: dict[str, Any], given: dict[str, Any], name: str
 ) -> SlurmExecutor:
@@ -420,6 +412,7 @@ def _ray_executor(
         import ray
     except ImportError as error:
         raise ValueError("--executor ray: Ray is not installed: pip install 'datatrove-quality[ray]'.") from error
+    common["mem_per_cpu_gb"] *= common["tasks_per_job"]  # which run at once
     if not ray.is_initialized():
         paths = os.pathsep.join(filter(None, (_pipelines(), os.environ.get("PYTHONPATH"))))
         ray.init(runtime_env={"env_vars": job_environment() | {"PYTHONPATH": paths}})
@@ -451,6 +444,12 @@ def _refuse_without_effect(executor: str, given: dict[str, Any], wait: bool) -> 
             )
     if wait and executor != "slurm":
         raise ValueError(f"--wait does nothing with --executor {executor}, which always waits: leave it away.")
+
+
+def _refuse_bad_numbers(given: dict[str, Any]) -> None:
+    for option in ("workers", "gpus_per_task", "cpus_per_task", "tasks_per_job", "max_array_size"):
+        if given[option] is not None and given[option] < 1:
+            raise ValueError(f"--{option.replace('_', '-')} {given[option]}: give a whole number from 1.")
 
 
 def _refuse_other_tasks(logs: DataFolder, tasks: int) -> None:

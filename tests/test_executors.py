@@ -92,6 +92,7 @@ def test_local_is_the_default(tmp_path):
         (["--executor", "ray", "--account", "x"], "--account does nothing with --executor ray"),
         (["--wait"], "--wait does nothing with --executor local"),
         (["--workers", "0"], "--workers 0: give a whole number from 1"),
+        (["--executor", "ray", "--gpus-per-task", "0"], "--gpus-per-task 0: give a whole number from 1"),
     ],
 )
 def test_options_without_effect_are_a_mistake(tmp_path, arguments, message):

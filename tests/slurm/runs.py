@@ -52,11 +52,11 @@ def log_of_jobs(logs):
     return "".join(path.read_text(errors="replace") for path in (logs / "slurm_logs").iterdir())
 
 
-def make(pipeline, logs, tasks, *arguments):
+def make(pipeline, logs, tasks, *arguments, depends=None):
     parser = argparse.ArgumentParser()
     add_executor_options(parser)
     options = parser.parse_args(["--executor", "slurm", *SMALL, *map(str, arguments)])
-    return make_executor(options, pipeline, name="test", tasks=tasks, logging_dir=str(logs), gpu=True)
+    return make_executor(options, pipeline, name="test", tasks=tasks, logging_dir=str(logs), gpu=True, depends=depends)
 
 
 def at_gate(folder, rank=None):

@@ -31,6 +31,25 @@ class Gate(PipelineStep):
             yield document
 
 
+class Need(PipelineStep):
+    """Fails unless a file is there.
+
+    Args:
+        path: of the file.
+    """
+
+    name = "need"
+    type = "test"
+
+    def __init__(self, path: str):
+        super().__init__()
+        self.path = path
+
+    def run(self, data, rank=0, world_size=1):
+        Path(self.path).read_text()
+        yield from ()
+
+
 class Devices(PipelineStep):
     """Writes down which GPUs a task would compute on, played on those that the scheduler made visible.
 

@@ -11,7 +11,7 @@ import pytest
 from executors import SlurmExecutor
 from lab import run, wait_for
 from runs import MODEL, SMALL, at_gate, filter_pipeline, filter_stats, job, log_of_jobs, make, require_same_rows
-from steps import Devices
+from steps import Devices, Need
 
 from datatrove_quality import QualityFilter, ScorerConfig
 
@@ -156,6 +156,22 @@ def test_what_the_cluster_cannot_do_is_refused_before_anything_is_queued(
         filter_pipeline(source, output, "--executor", "slurm", "--gpus-per-task", 1, *SMALL, "--overwrite", *arguments)
     assert run("squeue", "-h") == ""
     require_same_rows(output, local)
+
+
+def test_a_failed_stage_takes_the_next_from_the_queue_and_both_go_on(lab, tmp_path):
+    """Nothing waits for ever for a stage that failed; the same command runs what is missing of both."""
+    needed = tmp_path / "needed"
+
+    def start():
+        first = make([Need(str(needed))], tmp_path / "first", 3, "--max-array-size", 2)
+        last = make([Need(str(needed))], tmp_path / "last", 1, depends=first)
+        last.run()
+        wait_for(lambda: run("squeue", "-h") == "", "the queue to be empty")
+        return first.get_incomplete_ranks(), last.get_incomplete_ranks()
+
+    assert start() == ([0, 1, 2], [0])
+    needed.touch()
+    assert start() == ([], [])
 
 
 def test_a_second_start_while_jobs_are_queued_is_refused(lab, gated, tmp_path):

@@ -159,6 +159,21 @@ class SlurmExecutor(SlurmPipelineExecutor):
         super().__init__(pipeline, **options)
         self.memory = memory
         self.exports = exports
+        # DataTrove forgets `depends` before it pickles the executor.
+        self.before = None if self.depends is None else (self.depends.logging_dir, self.depends.tasks)
+
+    def run(self) -> None:
+        """Queue the jobs; in a job, run its tasks, if the stage before has ended well.
+
+        Raises:
+            RuntimeError: it has not: SLURM looks at the last of its arrays only.
+        """
+        if self.before is not None and "SLURM_ARRAY_TASK_ID" in os.environ:
+            logs, tasks = self.before
+            done = len(logs.list_files("completions"))
+            if done < tasks:
+                raise RuntimeError(f"{logs.path}: {tasks - done} of {tasks} tasks before this stage are not done.")
+        super().run()
 
     def get_launch_file_contents(self, sbatch_args: dict, run_script: str) -> str:
         """DataTrove's script, with memory by task, without what has no value, and with the job's environment."""

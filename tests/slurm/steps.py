@@ -35,7 +35,7 @@ class Need(PipelineStep):
     """Fails unless a file is there.
 
     Args:
-        path: of the file.
+        path: of the file of the first task; those of the others need none.
     """
 
     name = "need"
@@ -46,7 +46,8 @@ class Need(PipelineStep):
         self.path = path
 
     def run(self, data, rank=0, world_size=1):
-        Path(self.path).read_text()
+        if rank == 0:
+            Path(self.path).read_text()
         yield from ()
 
 

@@ -246,6 +246,22 @@ class SlurmExecutor(SlurmPipelineExecutor):
         )
 
 
+class RayExecutor(RayPipelineExecutor):
+    """DataTrove's Ray executor, which ends where a stage before it has failed instead of waiting for ever."""
+
+    def run(self) -> None:
+        """Run the stages before this one, then its own tasks.
+
+        Raises:
+            SystemExit: a stage before has left a task undone.
+        """
+        if self.depends is not None:
+            self.depends.run()
+            require_complete(self.depends)
+            self.depends = None  # type: ignore[assignment]
+        super().run()
+
+
 def require_complete(executor: PipelineExecutor) -> None:
     """End the program with an error if a run has left a task undone.
 
@@ -420,9 +436,7 @@ def _pipelines() -> str:
     return str(Path(__file__).resolve().parent)
 
 
-def _ray_executor(
-    pipeline: list[PipelineStep | Callable], common: dict[str, Any], limit: str | None
-) -> RayPipelineExecutor:
+def _ray_executor(pipeline: list[PipelineStep | Callable], common: dict[str, Any], limit: str | None) -> RayExecutor:
     try:
         import ray
     except ImportError as error:
@@ -447,7 +461,7 @@ def _ray_executor(
             f"{wanted['memory'] / 2**30:.1f} GiB, which no node of this Ray has ({have}), so it would wait for ever. "
             "Give less of --cpus-per-task, --gpus-per-task or --mem."
         )
-    return RayPipelineExecutor(pipeline, **common, time=seconds(limit) if limit else None)
+    return RayExecutor(pipeline, **common, time=seconds(limit) if limit else None)
 
 
 def _refuse_without_effect(executor: str, given: dict[str, Any], wait: bool) -> None:

@@ -173,11 +173,27 @@ try:
 except ValueError as error:
     print("refused:", error)
 filter_conversations.main([*command, "--tasks-per-job", "2"])
+
+import argparse
+import executors
+
+def fail(data, rank, world_size):
+    raise ValueError("as asked")
+
+parser = argparse.ArgumentParser()
+executors.add_executor_options(parser)
+options = parser.parse_args(["--executor", "ray", "--mem", "1G"])
+first = executors.make_executor(options, [fail], name="first", tasks=1, logging_dir="first", gpu=False)
+last = executors.make_executor(options, [], name="last", tasks=1, logging_dir="last", gpu=False, depends=first)
+try:
+    last.run()
+except SystemExit as error:
+    print("stopped:", error)
 """
 
 
 def test_a_pipeline_on_ray_writes_the_rows_of_a_local_run(tmp_path):
-    """The same command on a local Ray: rows and statistics are the same; what no node has is refused, not awaited."""
+    """The same command on a local Ray: the same rows and statistics; nothing waits for what will not come."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'datatrove-quality[ray]'")
     lines = (ROOT / "examples/conversations.jsonl").read_bytes().splitlines(keepends=True)[:80]
     (tmp_path / "in").mkdir()
@@ -191,6 +207,7 @@ def test_a_pipeline_on_ray_writes_the_rows_of_a_local_run(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "refused: --executor ray: a task asks for 1 CPUs, 1 GPUs" in done.stdout
+    assert "stopped: 1 of 1 tasks have not ended well" in done.stdout
     command = [str(ROOT / "pipelines/filter_conversations.py"), source, "--output", "local", "--model", model]
     subprocess.run(
         [sys.executable, *command, "--min-score", "3.5", "--device", "cpu"],

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo train-demo report-demo test bench quality faults clean
+.PHONY: demo train-demo report-demo test test-slurm bench quality faults clean
 
 demo: .venv/installed
 	$(BIN)/python pipelines/filter_conversations.py --overwrite
@@ -26,17 +26,22 @@ report-demo: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest
 
+# On a SLURM of its own: needs root and apt-get install slurmctld slurmd slurm-client munge; else they are skipped.
+test-slurm: .venv/installed
+	$(BIN)/python -m pytest -m slurm tests/slurm
+
 # Our speed beside the alternatives' and the matrix products', then what feeds the model; under 10 minutes on two cores.
 bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py --device cpu --shape small --mix sft
 	$(BIN)/python benchmarks/throughput.py --device cpu --host
 
-# The long runs of tests/faults, about half an hour.
+# The long runs of tests/faults, and those on SLURM, which counts time limits in minutes: about half an hour.
 faults: .venv/installed
 	$(BIN)/python tests/faults/kill_and_resume.py --signal KILL --kills 200
 	$(BIN)/python tests/faults/kill_and_resume.py --signal TERM --kills 200
 	$(BIN)/python tests/faults/kill_and_resume.py --signal USR1 --kills 200
 	$(BIN)/python tests/faults/hostile.py --rows 100000
+	$(BIN)/python -m pytest -m slurm_long tests/slurm
 
 quality: .venv/installed
 	$(BIN)/ruff check .
@@ -45,7 +50,7 @@ quality: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,plots]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,plots,ray]'
 	touch $@
 
 clean:

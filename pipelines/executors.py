@@ -5,7 +5,6 @@ A script adds the options with `add_executor_options` and builds DataTrove's exe
 """
 
 import argparse
-import json
 import math
 import os
 import re
@@ -24,6 +23,7 @@ from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, Slurm
 from datatrove.executor.base import PipelineExecutor
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
+from run_record import read_json
 
 from datatrove_quality.staging import STAGE_VARIABLE
 
@@ -128,35 +128,19 @@ def make_executor(
         os.environ[STAGE_VARIABLE] = os.path.abspath(options.stage_model)
     given = {option: value_of(options, option, stage) for option in _OPTIONS}
     _refuse_without_effect(options.executor, given, options.wait)
-    for option in ("workers", "cpus_per_task", "tasks_per_job", "max_array_size"):
-        if given[option] is not None and given[option] < 1 and given[option] != -1:
-            raise ValueError(f"--{option.replace('_', '-')} {given[option]}: give a whole number from 1.")
-    logs = get_datafolder(logging_dir)
+    _refuse_bad_numbers(given)
     if not overwrite:
-        _refuse_other_tasks(logs, tasks)
-    if options.executor == "local":
-        return LocalPipelineExecutor(
-            pipeline,
-            tasks=tasks,
-            workers=min(given["workers"] or 1, tasks) if given["workers"] != -1 else tasks,
-            logging_dir=logging_dir,
-            depends=depends,  # type: ignore[arg-type]
-            randomize_start_duration=given["randomize_start_duration"] or 0,
-        )
-    kind = "gpu" if gpu else "cpu"
-    cpus = given["cpus_per_task"] or DEFAULT_CPUS[kind]
-    gigabytes = gibibytes(given["mem"]) if given["mem"] else max(memory_gb or DEFAULT_MEMORY_GB[kind], cpus)
+        _refuse_other_tasks(get_datafolder(logging_dir), tasks)
     common: dict[str, Any] = {
         "tasks": tasks,
-        "workers": given["workers"] or -1,
         "depends": depends,
         "logging_dir": logging_dir,
         "randomize_start_duration": given["randomize_start_duration"] or 0,
-        "cpus_per_task": cpus,
-        "mem_per_cpu_gb": gigabytes / cpus,
-        "gpus_per_task": (given["gpus_per_task"] or 1) if gpu else 0,
-        "tasks_per_job": given["tasks_per_job"] or 1,
     }
+    if options.executor == "local":
+        return LocalPipelineExecutor(pipeline, **common, workers=min(given["workers"] or 1, tasks))
+    common |= {"workers": given["workers"] or -1, "tasks_per_job": given["tasks_per_job"] or 1}
+    common |= _resources(given, gpu, memory_gb)
     if options.executor == "ray":
         return _ray_executor(pipeline, common, given["time"])
     return _slurm_executor(pipeline, common, given, name)
@@ -175,6 +159,21 @@ class SlurmExecutor(SlurmPipelineExecutor):
         super().__init__(pipeline, **options)
         self.memory = memory
         self.exports = exports
+        # DataTrove forgets `depends` before it pickles the executor.
+        self.before = None if self.depends is None else (self.depends.logging_dir, self.depends.tasks)
+
+    def run(self) -> None:
+        """Queue the jobs; in a job, run its tasks, if the stage before has ended well.
+
+        Raises:
+            RuntimeError: it has not: SLURM looks at the last of its arrays only.
+        """
+        if self.before is not None and "SLURM_ARRAY_TASK_ID" in os.environ:
+            logs, tasks = self.before
+            done = len(logs.list_files("completions"))
+            if done < tasks:
+                raise RuntimeError(f"{logs.path}: {tasks - done} of {tasks} tasks before this stage are not done.")
+        super().run()
 
     def get_launch_file_contents(self, sbatch_args: dict, run_script: str) -> str:
         """DataTrove's script, with memory by task, without what has no value, and with the job's environment."""
@@ -247,6 +246,22 @@ class SlurmExecutor(SlurmPipelineExecutor):
         )
 
 
+class RayExecutor(RayPipelineExecutor):
+    """DataTrove's Ray executor, which ends where a stage before it has failed instead of waiting for ever."""
+
+    def run(self) -> None:
+        """Run the stages before this one, then its own tasks.
+
+        Raises:
+            SystemExit: a stage before has left a task undone.
+        """
+        if self.depends is not None:
+            self.depends.run()
+            require_complete(self.depends)
+            self.depends = None  # type: ignore[assignment]
+        super().run()
+
+
 def require_complete(executor: PipelineExecutor) -> None:
     """End the program with an error if a run has left a task undone.
 
@@ -303,6 +318,15 @@ def gibibytes(size: str) -> float:
     return int(found[1]) * {"K": 2**-20, "M": 2**-10, "": 2**-10, "G": 1, "T": 2**10}[found[2]]
 
 
+def _resources(given: dict[str, Any], gpu: bool, memory_gb: int | None) -> dict[str, Any]:
+    """What a task asks a cluster for, in DataTrove's words."""
+    kind = "gpu" if gpu else "cpu"
+    cpus = given["cpus_per_task"] or DEFAULT_CPUS[kind]
+    gigabytes = gibibytes(given["mem"]) if given["mem"] else max(memory_gb or DEFAULT_MEMORY_GB[kind], cpus)
+    gpus = (given["gpus_per_task"] or 1) if gpu else 0
+    return {"cpus_per_task": cpus, "mem_per_cpu_gb": gigabytes / cpus, "gpus_per_task": gpus}
+
+
 def _slurm_executor(
     pipeline: list[PipelineStep | Callable], common: dict[str, Any], given: dict[str, Any], name: str
 ) -> SlurmExecutor:
@@ -343,8 +367,9 @@ def _sbatch_arguments(given: dict[str, Any]) -> dict[str, str]:
     """`--account` and `--sbatch`, with a signal before the time limit and no stage that waits for a failed one."""
     limit = seconds(given["time"]) if given["time"] else None
     warning = SIGNAL_SECONDS if limit is None else min(SIGNAL_SECONDS, limit // 4)
-    # To the steps of the job, so that it reaches the Python process, which requeues the job.
-    arguments = {"signal": f"USR1@{warning}", "kill-on-invalid-dep": "yes"}
+    # To the steps of the job, so that it reaches the Python process, which requeues the job; and the log of a job that
+    # starts again follows that of its first try.
+    arguments = {"signal": f"USR1@{warning}", "kill-on-invalid-dep": "yes", "open-mode": "append"}
     if given["account"]:
         arguments["account"] = given["account"]
     for item in given["sbatch"] or ():
@@ -411,13 +436,12 @@ def _pipelines() -> str:
     return str(Path(__file__).resolve().parent)
 
 
-def _ray_executor(
-    pipeline: list[PipelineStep | Callable], common: dict[str, Any], limit: str | None
-) -> RayPipelineExecutor:
+def _ray_executor(pipeline: list[PipelineStep | Callable], common: dict[str, Any], limit: str | None) -> RayExecutor:
     try:
         import ray
     except ImportError as error:
         raise ValueError("--executor ray: Ray is not installed: pip install 'datatrove-quality[ray]'.") from error
+    common["mem_per_cpu_gb"] *= common["tasks_per_job"]  # which run at once
     if not ray.is_initialized():
         paths = os.pathsep.join(filter(None, (_pipelines(), os.environ.get("PYTHONPATH"))))
         ray.init(runtime_env={"env_vars": job_environment() | {"PYTHONPATH": paths}})
@@ -437,7 +461,7 @@ def _ray_executor(
             f"{wanted['memory'] / 2**30:.1f} GiB, which no node of this Ray has ({have}), so it would wait for ever. "
             "Give less of --cpus-per-task, --gpus-per-task or --mem."
         )
-    return RayPipelineExecutor(pipeline, **common, time=seconds(limit) if limit else None)
+    return RayExecutor(pipeline, **common, time=seconds(limit) if limit else None)
 
 
 def _refuse_without_effect(executor: str, given: dict[str, Any], wait: bool) -> None:
@@ -451,12 +475,17 @@ def _refuse_without_effect(executor: str, given: dict[str, Any], wait: bool) -> 
         raise ValueError(f"--wait does nothing with --executor {executor}, which always waits: leave it away.")
 
 
+def _refuse_bad_numbers(given: dict[str, Any]) -> None:
+    for option in ("workers", "gpus_per_task", "cpus_per_task", "tasks_per_job", "max_array_size"):
+        if given[option] is not None and given[option] < 1:
+            raise ValueError(f"--{option.replace('_', '-')} {given[option]}: give a whole number from 1.")
+
+
 def _refuse_other_tasks(logs: DataFolder, tasks: int) -> None:
     """A task that is done is skipped by its number: with another count, the number means other files."""
     if not logs.isfile("executor.json") or not logs.isdir("completions") or not logs.list_files("completions"):
         return
-    with logs.open("executor.json", "r") as file:
-        before = json.load(file).get("tasks")
+    before = read_json(logs, "executor.json").get("tasks")
     if before != tasks:
         raise ValueError(
             f"{logs.path} holds a run of {before} tasks, and this one has {tasks}: their outputs would mix. Give "

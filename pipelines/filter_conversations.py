@@ -38,7 +38,7 @@ from executors import (
 from inputs import Inputs, find_inputs, path_in
 from known_scores import output_schema, refuse_mixed_scores, refuse_other_scores, refuse_without_scores
 from preparation import Preparation, needs_gpu
-from run_record import WRITTEN, claim_output
+from run_record import WRITTEN, claim_output, require_claimable
 from summary import Summary
 
 from datatrove_quality import (
@@ -81,14 +81,15 @@ def main(arguments: list[str] | None = None) -> None:
     adapter = row_adapter(options)
     tasks = options.tasks = options.tasks or min(len(inputs.sizes), MOST_TASKS)
     scorer = here = None if options.scores_from_columns else scorer_config(options)
-    memory_gb = None
+    prepared = None
     if scorer is not None and options.executor != "local":
         prepared = Preparation.of(scorer)
-        scorer, here, memory_gb = prepared.scorer, prepared.here, prepared.memory_gb
-        prepared.warn_of_loading(inputs, tasks, value_of(options, "tasks_per_job") or 1, options.executor)
+        scorer, here = prepared.scorer, prepared.here
     fingerprint = require_scorer(options, inputs, adapter, here)
     build = scores_pipeline if options.scores_only else filter_pipeline
     pipeline = build(options, inputs, output, adapter, scorer, here)
+    asked = what_decides_the_output(options, inputs, tasks) | fingerprint
+    require_claimable(output, asked, options.overwrite)
     executor = make_executor(
         options,
         pipeline,
@@ -96,11 +97,10 @@ def main(arguments: list[str] | None = None) -> None:
         tasks=tasks,
         logging_dir=path_in(output, "logs"),
         gpu=value_of(options, "gpus_per_task") is not None or (scorer is not None and needs_gpu(scorer)),
-        memory_gb=memory_gb,
+        memory_gb=prepared.memory_gb if prepared else None,
         overwrite=options.overwrite,
     )
 
-    asked = what_decides_the_output(options, inputs, tasks) | fingerprint
     resumed = claim_output(output, asked, options.overwrite)
     with output.open("logs/inputs.txt", "w") as file:
         file.writelines(f"{path}\n" for path in inputs.sizes)
@@ -108,6 +108,8 @@ def main(arguments: list[str] | None = None) -> None:
     if isinstance(executor, LocalPipelineExecutor) and executor.workers > 1:
         # Each worker's torch would take all cores for itself, and their threads would wait for each other.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // executor.workers)))
+    if prepared is not None and executor.get_incomplete_ranks():
+        prepared.warn_of_loading(inputs, tasks, value_of(options, "tasks_per_job") or 1, options.executor)
     started = time.perf_counter()
     executor.run()
     if isinstance(executor, SlurmExecutor) and executor.is_queued:

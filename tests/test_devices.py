@@ -17,7 +17,6 @@ from datatrove_quality import devices, leases
 from datatrove_quality.devices import (
     any_device,
     choose_devices,
-    default_tokens_per_batch,
     native_dtype,
     processes_sharing,
 )
@@ -167,12 +166,6 @@ def test_bfloat16_on_the_cpu_follows_the_processor(monkeypatch, supported):
     """The processor decides whether bfloat16 is worth computing in."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported, raising=False)
     assert native_dtype(torch.device("cpu"), torch.bfloat16) is supported
-
-
-def test_budget_grows_with_the_device():
-    """A GPU gets more tokens at once than a CPU."""
-    sizes = [default_tokens_per_batch(torch.device(name)) for name in ("cpu", "mps", "cuda")]
-    assert sizes == sorted(sizes)
 
 
 # A process that takes GPUs of a list, says which, and keeps them until it is ended.

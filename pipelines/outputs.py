@@ -1,12 +1,16 @@
-"""DataTrove's writers, whose files here appear under their names when they are complete.
+"""DataTrove's writers, and its other steps with output, whose files here appear under their names when complete.
 
 A kill, a failure or a second copy of a task leaves no part of a file where a reader would take it for a whole one.
 """
 
 import uuid
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from datatrove.data import Document, DocumentsPipeline
 from datatrove.io import DataFolder, OutputFileManager, get_datafolder
+from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
@@ -67,3 +71,61 @@ class _UnfinishedFiles(OutputFileManager):
             else:
                 self.fs.rm(path)
         self._paths.clear()
+
+
+@contextmanager
+def whole_files(target: DataFolder, unfinished: DataFolder) -> Iterator[DataFolder]:
+    """A folder of one's own, whose files get their place when all of them are there; after an error, none does.
+
+    Args:
+        target: where the files appear, under the names that they are given here.
+        unfinished: a folder on the same file system, which is not searched by anybody.
+    """
+    private = DataFolder(str(unfinished.resolve_paths(uuid.uuid4().hex[:8])), fs=unfinished.fs)
+    try:
+        yield private
+        for name in private.list_files():
+            path = str(target.resolve_paths(name))
+            target.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            target.fs.mv(private.resolve_paths(name), path)
+    finally:
+        if private.isdir(""):
+            private.rm("", recursive=True)
+
+
+class WholeOutput(PipelineStep):
+    """Runs a DataTrove step whose files appear when all that a task writes is there.
+
+    Such steps write in place, some of them twice: two copies of one task at once read each other's halves, and a copy
+    that comes late truncates what the next stage reads. Here each copy has a folder of its own until it is done. As
+    long as the step writes the same from the same input, it does not matter which copy was the last.
+
+    Args:
+        step: one with an `output_folder`.
+        unfinished: a folder on the same file system for files that are being written.
+    """
+
+    def __init__(self, step: PipelineStep, unfinished: str):
+        self.name, self.type = step.name, step.type
+        self.step: Any = step
+        self.unfinished = get_datafolder(unfinished)
+
+    @property
+    def stats(self) -> Any:
+        """The step's own statistics."""
+        return self.step.stats
+
+    @stats.setter
+    def stats(self, stats: Any) -> None:
+        self.step.stats = stats
+
+    def run(
+        self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
+    ) -> Generator[Document, None, None]:  # type: ignore[override]
+        """What the step does, for one task."""
+        target = self.step.output_folder
+        try:
+            with whole_files(target, self.unfinished) as self.step.output_folder:
+                yield from self.step.run(data, rank, world_size) or ()
+        finally:
+            self.step.output_folder = target

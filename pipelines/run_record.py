@@ -10,7 +10,10 @@ RECORD = "logs/run.json"
 
 # All that a run may write, beside what DataTrove rewrites in `logs`. What marks tasks as done is deleted first: a run
 # that is killed meanwhile must not look finished.
-WRITTEN = ("logs/completions", "logs/stats", "logs/logs", "logs/unfinished", "kept", "excluded", "scores")
+WRITTEN = (
+    *("logs/completions", "logs/stages", "logs/stats", "logs/logs", "logs/unfinished", "logs/intermediate"),
+    *("logs/counts", "logs/statistics", "kept", "excluded", "scores"),
+)
 
 
 def claim_output(output: DataFolder, asked: dict[str, Any], overwrite: bool) -> bool:

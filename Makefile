@@ -2,10 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo train-demo report-demo test quality faults clean
+.PHONY: demo curate-demo train-demo report-demo test quality faults clean
 
 demo: .venv/installed
 	$(BIN)/python pipelines/filter_conversations.py --overwrite
+
+# Cleans, deduplicates, scores and filters the demo with planted duplicates and garbage, and looks whether all is found.
+curate-demo: .venv/installed
+	rm -rf curate-demo
+	$(BIN)/python examples/plant_garbage.py curate-demo/input
+	$(BIN)/python pipelines/curate_conversations.py curate-demo/input --output curate-demo/output \
+		--model examples/demo-classifier --min-score 3.5
+	$(BIN)/python examples/plant_garbage.py --check curate-demo/output
 
 # Fine-tunes the demo classifier on most of the demo conversations, and judges it by the others.
 train-demo: .venv/installed
@@ -40,8 +48,8 @@ quality: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,plots]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,plots,curate]'
 	touch $@
 
 clean:
-	rm -rf .venv demo-output demo-training
+	rm -rf .venv demo-output demo-training curate-demo

@@ -7,6 +7,7 @@ program, so each limit here is looser than DataTrove's, and those that count lin
 import os
 
 from datatrove.data import Document
+from datatrove.pipeline.filters import GopherQualityFilter, GopherRepetitionFilter
 from datatrove.pipeline.filters.base_filter import BaseFilter, get_filter_result
 from datatrove.pipeline.writers.disk_base import DiskWriter
 from datatrove.utils.lid import FT176LID
@@ -21,37 +22,54 @@ from datatrove_quality.conversation import MESSAGES
 SHARES_FROM_CHARS = 200
 LANGUAGE_FROM_CHARS = 50
 
-# For GopherQualityFilter: at least a word in all that the assistant says, and no book.
-LENGTH = {
-    "min_doc_words": 1,
-    "max_doc_words": 100_000,
-    "min_avg_word_length": None,
-    "max_avg_word_length": None,
-    "max_symbol_word_ratio": None,
-    "max_bullet_lines_ratio": None,
-    "max_ellipsis_lines_ratio": None,
-    "max_non_alpha_words_ratio": None,
-    "min_stop_words": None,
-}
 
-# For GopherQualityFilter: `#` or `...` at most at every other word, letters in at least a quarter of the words (among
-# which punctuation marks count). DataTrove's are 0.1 and 0.8, which Markdown, code and tables do not meet.
-SYMBOLS = LENGTH | {
-    "min_doc_words": None,
-    "max_doc_words": None,
-    "max_symbol_word_ratio": 0.5,
-    "max_non_alpha_words_ratio": 0.25,
-}
+def length_filter(language: str, min_words: int = 1, max_words: int = 100_000) -> GopherQualityFilter:
+    """At least a word, and no book: DataTrove's filter of quality with all else off."""
+    return GopherQualityFilter(
+        min_doc_words=min_words,
+        max_doc_words=max_words,
+        min_avg_word_length=None,
+        max_avg_word_length=None,
+        max_symbol_word_ratio=None,
+        max_bullet_lines_ratio=None,
+        max_ellipsis_lines_ratio=None,
+        max_non_alpha_words_ratio=None,
+        min_stop_words=None,
+        language=language,
+    )
 
-# For GopherRepetitionFilter: its shares of characters doubled; its counts of equal lines are off, as code has many.
-REPETITION = {
-    "dup_line_frac": None,
-    "dup_para_frac": None,
-    "dup_line_char_frac": 0.4,
-    "dup_para_char_frac": 0.4,
-    "top_n_grams": ((2, 0.40), (3, 0.36), (4, 0.32)),
-    "dup_n_grams": ((5, 0.30), (6, 0.28), (7, 0.26), (8, 0.24), (9, 0.22), (10, 0.20)),
-}
+
+def symbol_filter(language: str) -> GopherQualityFilter:
+    """DataTrove's filter of quality with all off but its shares of symbols, which are 0.1 and 0.8 there.
+
+    `#` or `...` may be as many as half the words, and a quarter of the words (punctuation marks among them) must have
+    a letter: Markdown, code and tables do not meet DataTrove's limits.
+    """
+    return GopherQualityFilter(
+        min_doc_words=None,
+        max_doc_words=None,
+        min_avg_word_length=None,
+        max_avg_word_length=None,
+        max_symbol_word_ratio=0.5,
+        max_bullet_lines_ratio=None,
+        max_ellipsis_lines_ratio=None,
+        max_non_alpha_words_ratio=0.25,
+        min_stop_words=None,
+        language=language,
+    )
+
+
+def repetition_filter(language: str) -> GopherRepetitionFilter:
+    """DataTrove's filter of repetition with its shares of characters doubled and its counts of equal lines off."""
+    return GopherRepetitionFilter(
+        dup_line_frac=None,
+        dup_para_frac=None,
+        dup_line_char_frac=0.4,
+        dup_para_char_frac=0.4,
+        top_n_grams=((2, 0.40), (3, 0.36), (4, 0.32)),  # type: ignore[arg-type]  # its annotation says one pair
+        dup_n_grams=((5, 0.30), (6, 0.28), (7, 0.26), (8, 0.24), (9, 0.22), (10, 0.20)),  # type: ignore[arg-type]
+        language=language,
+    )
 
 
 class AnswerFilter(BaseFilter):
@@ -102,8 +120,8 @@ def require_word_tokenizer(language: str) -> None:
         load_word_tokenizer(language).word_tokenize("Uma frase.")
     except Exception as error:  # packages of many languages, each with errors of its own
         raise ValueError(
-            f"--language {language}: its words cannot be told apart here: {error}. Give a code of DataTrove's, such as "
-            "eng or por_Latn, and install what it asks for; spaCy comes with pip install 'datatrove-quality[curate]'."
+            f"--language {language}: its words cannot be told apart here: {error}. Give a code of DataTrove's, such "
+            "as eng or por, and install what it asks for; spaCy comes with pip install 'datatrove-quality[curate]'."
         ) from error
 
 

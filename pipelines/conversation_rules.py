@@ -7,6 +7,7 @@ has in `RULES` is the `filter_reason`.
 import re
 from collections.abc import Callable, Collection
 
+import regex
 from datatrove.data import Document
 from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.pipeline.writers.disk_base import DiskWriter
@@ -31,6 +32,7 @@ MAY_FOLLOW: dict[str, tuple[str | None, ...]] = {
 }
 
 CODE_FENCE = re.compile(r"^ *```", re.MULTILINE)
+SENTENCE_END = regex.compile(r"[.!?][^\s\w]?\s+[^\s\w]?\p{Lu}")
 LIST_ITEM = re.compile(r"\s*([-*+•|>#]|\d+[.)])")
 
 
@@ -92,7 +94,7 @@ def ends_without_answer(messages: Conversation) -> bool:
 
 
 def does_not_alternate(messages: Conversation) -> bool:
-    """User and assistant do not take turns, the user first; tools answer the assistant. Other roles may say anything."""
+    """User and assistant do not take turns, the user first; tools answer the assistant; other roles are free."""
     previous = None
     for message in messages:
         role = "tool" if message["role"] in TOOL_ROLES else message["role"]
@@ -136,9 +138,12 @@ def _loops(text: str) -> bool:
 
 
 def _breaks_off(text: str) -> bool:
-    """Whether a line of prose ends in a comma or a lower-case letter; scripts without case have no such sign."""
+    """Whether a line of prose ends in a comma or a lower-case letter, in a text that ends its other sentences.
+
+    Scripts without case have no such sign, and are left alone.
+    """
     line = text.rstrip().rpartition("\n")[2]
-    if len(line) < PROSE_LINE_CHARS or LIST_ITEM.match(line):
+    if len(line) < PROSE_LINE_CHARS or LIST_ITEM.match(line) or not SENTENCE_END.search(text):
         return False
     last_word = line.split()[-1]
     is_address = any(sign in last_word for sign in "./@_=\\")

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 
 from answer_filters import (
     LANGUAGE_FROM_CHARS,
-    LENGTH,
-    REPETITION,
     SHARES_FROM_CHARS,
-    SYMBOLS,
     AnswerFilter,
+    length_filter,
+    repetition_filter,
     require_language_model,
     require_word_tokenizer,
+    symbol_filter,
 )
 from conversation_rules import RULES, ConversationRules
 from datatrove.executor.base import PipelineExecutor
@@ -40,7 +40,7 @@ from datatrove.pipeline.dedup import (
     MinhashDedupFilter,
     MinhashDedupSignature,
 )
-from datatrove.pipeline.filters import GopherQualityFilter, GopherRepetitionFilter, LanguageFilter
+from datatrove.pipeline.filters import LanguageFilter
 from datatrove.pipeline.writers.disk_base import DiskWriter
 from deduplication import (
     EXACT_DUPLICATE,
@@ -164,16 +164,14 @@ def curation(
         WholeOutput(MinhashDedupSignature(between("near_signatures"), minhash, options.language), unfinished),
     ]
     find_near = [
-        WholeOutput(MinhashDedupBuckets(between("near_signatures"), between("near_pairs"), None, minhash), unfinished)
+        WholeOutput(MinhashDedupBuckets(between("near_signatures"), between("near_pairs"), config=minhash), unfinished)
     ]
     cluster_near = [
         WholeOutput(MinhashDedupCluster(between("near_pairs"), between("near_duplicates"), minhash), unfinished)
     ]
     score = [
         LoadDocuments(between("distinct")),
-        MinhashDedupFilter(
-            between("near_duplicates"), excluded(NEAR_DUPLICATE, DroppedRowAdapter(NEAR_DUPLICATE))
-        ),
+        MinhashDedupFilter(between("near_duplicates"), excluded(NEAR_DUPLICATE, DroppedRowAdapter(NEAR_DUPLICATE))),
         QualityFilter(
             scorer,
             prefix=options.prefix,
@@ -205,12 +203,11 @@ def curation(
 
 def answer_filters(options: argparse.Namespace, excluded: Callable[[str], DiskWriter]) -> list[PipelineStep]:
     """DataTrove's filters of what the assistant says, the cheapest first."""
-    length = LENGTH | {"min_doc_words": options.min_words, "max_doc_words": options.max_words}
-    words = {"language": options.language}
-    filters = [
-        AnswerFilter(GopherQualityFilter(**length, **words), excluded("length")),
-        AnswerFilter(GopherQualityFilter(**SYMBOLS, **words), excluded("symbols"), SHARES_FROM_CHARS),
-        AnswerFilter(GopherRepetitionFilter(**REPETITION, **words), excluded("repetition"), SHARES_FROM_CHARS),
+    words = options.language
+    filters: list[PipelineStep] = [
+        AnswerFilter(length_filter(words, options.min_words, options.max_words), excluded("length")),
+        AnswerFilter(symbol_filter(words), excluded("symbols"), SHARES_FROM_CHARS),
+        AnswerFilter(repetition_filter(words), excluded("repetition"), SHARES_FROM_CHARS),
     ]
     if options.keep_languages:
         judge = LanguageFilter(options.keep_languages, options.language_threshold)
@@ -292,12 +289,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="RULE",
         help=f"leave out rules about turns, of {', '.join(RULES)}",
     )
-    clean.add_argument(
-        "--min-words", type=int, default=LENGTH["min_doc_words"], metavar="N", help="of all answers (default: 1)"
-    )
-    clean.add_argument(
-        "--max-words", type=int, default=LENGTH["max_doc_words"], metavar="N", help="of all answers (default: 100000)"
-    )
+    clean.add_argument("--min-words", type=int, default=1, metavar="N", help="of all answers (default: 1)")
+    clean.add_argument("--max-words", type=int, default=100_000, metavar="N", help="of all answers (default: 100000)")
     clean.add_argument(
         "--language",
         default="eng",

@@ -1,9 +1,9 @@
 """What is a duplicate among conversations, in the terms of DataTrove's deduplication."""
 
 import json
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.dedup import ExactDedupConfig, ExactDedupFilter, MinhashConfig
@@ -43,9 +43,7 @@ def minhash_config() -> MinhashConfig:
     return MinhashConfig(norm_config=TextNormConfig(norm_numbers=False), hash_config=HASH)
 
 
-def without_system(
-    data: Iterable[Document], rank: int = 0, world_size: int = 1
-) -> Generator[Document, None, None]:
+def without_system(data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:
     """Documents whose text is what user, assistant and tools say, and which tools are called, for MinHash to compare.
 
     A long system prompt, which thousands of conversations share, would make any two of them nearly equal.
@@ -64,17 +62,17 @@ def _said(message: dict[str, Any]) -> str:
 class DropExactDuplicates(ExactDedupFilter):
     """DataTrove's `ExactDedupFilter`, without the column `duplicate_count` that it adds or overwrites."""
 
-    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> Generator[Document, None, None]:
+    def run(self, data: Any, rank: int = 0, world_size: int = 1) -> Iterator[Document]:  # type: ignore[override]
         """Drop all but one of the documents that are equal."""
         before: Any = _NONE
 
-        def remembered() -> Generator[Document, None, None]:
+        def remembered() -> Iterator[Document]:
             nonlocal before
-            for doc in data or ():
+            for doc in data:
                 before = doc.metadata.get(DUPLICATE_COUNT, _NONE)
                 yield doc
 
-        for doc in super().run(remembered(), rank, world_size):
+        for doc in super().run(cast(DocumentsPipeline, remembered()), rank, world_size):
             if before is _NONE:
                 del doc.metadata[DUPLICATE_COUNT]
             else:

@@ -5,7 +5,7 @@ pickled, and a task reads what the same task of the stage before has written.
 """
 
 import pickle
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable, Iterator
 
 from datatrove.data import Document
 from datatrove.io import get_datafolder
@@ -29,7 +29,7 @@ class SaveDocuments(PipelineStep):
         self.folder = get_datafolder(folder)
         self.unfinished = get_datafolder(unfinished)
 
-    def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Generator[Document, None, None]:  # type: ignore[override]
+    def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:  # type: ignore[override]
         """Write the documents, also where there are none, so that a missing file is a mistake."""
         count = 0
         with (
@@ -58,7 +58,7 @@ class LoadDocuments(PipelineStep):
         super().__init__()
         self.folder = get_datafolder(folder)
 
-    def run(self, data: None = None, rank: int = 0, world_size: int = 1) -> Generator[Document, None, None]:  # type: ignore[override]
+    def run(self, data: None = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:  # type: ignore[override]
         """Read the documents.
 
         Raises:
@@ -75,8 +75,8 @@ class LoadDocuments(PipelineStep):
                 item = None
         if item != count:
             raise RuntimeError(
-                f"{self.folder.resolve_paths(_file(rank))} is damaged after {count} documents. Start the pipeline anew "
-                "with --overwrite."
+                f"{self.folder.resolve_paths(_file(rank))} is damaged after {count} documents. Start the pipeline "
+                "anew with --overwrite."
             )
 
 

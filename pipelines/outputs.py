@@ -4,11 +4,11 @@ A kill, a failure or a second copy of a task leaves no part of a file where a re
 """
 
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from datatrove.data import Document, DocumentsPipeline
+from datatrove.data import Document
 from datatrove.io import DataFolder, OutputFileManager, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
@@ -119,9 +119,7 @@ class WholeOutput(PipelineStep):
     def stats(self, stats: Any) -> None:
         self.step.stats = stats
 
-    def run(
-        self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1
-    ) -> Generator[Document, None, None]:  # type: ignore[override]
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:  # type: ignore[override]
         """What the step does, for one task."""
         target = self.step.output_folder
         try:

@@ -4,6 +4,7 @@ The filters and their usual limits were made for web pages. An answer may be a w
 program, so each limit here is looser than DataTrove's, and those that count lines or words of short texts are off.
 """
 
+import importlib.metadata  # noqa: F401  # DataTrove uses it, but leaves it to others to import it
 import os
 
 from datatrove.data import Document
@@ -114,8 +115,6 @@ def require_word_tokenizer(language: str) -> None:
     Raises:
         ValueError: they cannot; the message says what is missing.
     """
-    import importlib.metadata  # noqa: F401  # DataTrove uses it and relies on others to import it
-
     try:
         load_word_tokenizer(language).word_tokenize("Uma frase.")
     except Exception as error:  # packages of many languages, each with errors of its own

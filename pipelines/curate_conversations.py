@@ -68,12 +68,14 @@ from known_scores import output_schema
 from loguru import logger
 from outputs import WholeOutput
 from run_record import claim_output
-from step_counts import WriteTable, counted
+from step_counts import WriteTable, counted, table, total_counts
 
 from datatrove_quality import ConversationAdapter, QualityFilter, QualityStats, RowAdapter, ScorerConfig
 from datatrove_quality.conversation import SCHEMAS
 from datatrove_quality.scorer import find_scorer
 
+
+TABLE = "logs/counts/table.txt"
 
 # Parts of the search for exact duplicates, each with an equal share of the keys.
 MOST_FINDERS = 16
@@ -126,7 +128,9 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.keep_languages:
         logger.info("No filter by language: --keep-languages asks for one.")
     executor.run()
-    show_table(output, options)
+    if options.executor == "local" and output.isdir("logs/unfinished"):
+        output.rm("logs/unfinished", recursive=True)
+    show_table(output, stages, tasks)
 
 
 def curation(
@@ -219,9 +223,9 @@ def chained(stages: list[Stage], options: argparse.Namespace, output: DataFolder
     """An executor per stage, each of which waits for the one before; gives the last, whose `run()` starts them all."""
     unfinished = path_in(output, "logs/unfinished/intermediate")
     folders = {stage.name: path_in(output, f"logs/counts/{stage.name}") for stage in stages if stage.documents}
-    table = WriteTable(list(folders.values()), options.tasks, path_in(output, "logs/counts"), unfinished)
+    write_table = WriteTable(list(folders.values()), options.tasks, path_in(output, "logs/counts"), unfinished)
     executor = None
-    for stage in [*stages, Stage(f"{len(stages) + 1}-table", 1, [table])]:
+    for stage in [*stages, Stage(f"{len(stages) + 1}-table", 1, [write_table])]:
         pipeline = counted(stage.pipeline, folders[stage.name], unfinished) if stage.documents else stage.pipeline
         executor = make_executor(
             options,
@@ -238,20 +242,22 @@ def chained(stages: list[Stage], options: argparse.Namespace, output: DataFolder
     return executor
 
 
-def show_table(output: DataFolder, options: argparse.Namespace) -> None:
+def show_table(output: DataFolder, stages: list[Stage], tasks: int) -> None:
     """Print what every step dropped, or where that will be found."""
-    path = "logs/counts/table.txt"
-    if not output.isfile(path):
+    if not output.isfile(TABLE):
         print(
-            f"The jobs are in the queue. When they are done, what every step dropped is in {path_in(output, path)}, "
+            f"The jobs are in the queue. When they are done, what every step dropped is in {path_in(output, TABLE)}, "
             "and the same command shows it."
         )
         return
-    with output.open(path, "r") as file:
-        print(file.read())
+    folders = [get_datafolder(path_in(output, f"logs/counts/{stage.name}")) for stage in stages if stage.documents]
+    counts = total_counts(folders, tasks)
+    print(table(counts))
     print("Written to", ", ".join(path_in(output, name) for name in ("kept", "excluded")))
     if output.isdir("logs/intermediate"):
         print("No longer needed:", path_in(output, "logs/intermediate"))
+    if not counts[-1].came:
+        sys.exit("error: no document was left to score; the table says what dropped them.")
 
 
 def what_decides_the_output(options: argparse.Namespace, inputs: Inputs, tasks: int) -> dict[str, Any]:

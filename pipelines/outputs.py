@@ -3,6 +3,7 @@
 A kill, a failure or a second copy of a task leaves no part of a file where a reader would take it for a whole one.
 """
 
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,12 +66,20 @@ class _UnfinishedFiles(OutputFileManager):
         """Give the files, now closed, their names, or delete what is only a part."""
         for filename, path in self._paths.items():
             if complete:
-                name = str(target.resolve_paths(filename))
-                target.fs.makedirs(name.rpartition("/")[0], exist_ok=True)
-                target.fs.mv(self.fs.resolve_paths(path), name)
+                _publish(self.fs, path, target, filename)
             else:
                 self.fs.rm(path)
         self._paths.clear()
+
+
+def _publish(folder: DataFolder, path: str, target: DataFolder, name: str) -> None:
+    """Give a closed file its place, in one step, when its bytes are on the disk."""
+    if folder.is_local():
+        with folder.open(path, "rb") as file:
+            os.fsync(file.fileno())
+    place = str(target.resolve_paths(name))
+    target.fs.makedirs(place.rpartition("/")[0], exist_ok=True)
+    target.fs.mv(folder.resolve_paths(path), place)
 
 
 @contextmanager
@@ -82,12 +91,14 @@ def whole_files(target: DataFolder, unfinished: DataFolder) -> Iterator[DataFold
         unfinished: a folder on the same file system, which is not searched by anybody.
     """
     private = DataFolder(str(unfinished.resolve_paths(uuid.uuid4().hex[:8])), fs=unfinished.fs)
+    private.makedirs("", exist_ok=True)
+    has_folders = private.isdir("")  # which an object store has not
     try:
         yield private
+        if has_folders and not private.isdir(""):
+            raise FileNotFoundError(f"{private.path} was deleted meanwhile: another run has taken the output folder.")
         for name in private.list_files():
-            path = str(target.resolve_paths(name))
-            target.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-            target.fs.mv(private.resolve_paths(name), path)
+            _publish(private, name, target, name)
     finally:
         if private.isdir(""):
             private.rm("", recursive=True)

@@ -2,9 +2,9 @@
 
     python tests/faults/kill_curation.py --kills 100 --copies 2
 
-A process is forked for each attempt. It kills itself at a random one of the moments that matter: before a file gets its
-place, before and after a task is marked as done, and while documents are written. With `--copies 2` two processes at
-once do the same tasks into the same folder, and die apart. Exits with an error where the rows differ.
+A process is forked for each attempt. It kills itself at a random one of the moments that matter: before a file gets
+its place, before and after a task is marked as done, and while documents are written. With `--copies 2` two processes
+at once do the same tasks into the same folder, and die apart. Exits with an error where the rows differ.
 """
 
 import argparse
@@ -45,7 +45,7 @@ TASKS = 2
 
 
 def attempt(command: list[str], moments: int | None) -> int:
-    """Fork a process that runs the pipeline until it has come to that many moments, or to its end; gives its number."""
+    """Fork a process that runs the pipeline until it has come to so many moments, or to its end; gives its number."""
     child = os.fork()
     if child:
         return child
@@ -113,7 +113,7 @@ def parsed(line: str) -> dict[str, Any]:
     return orjson.loads(line)
 
 
-def kill_curation(kills: int, copies: int, seed: int, folder: Path) -> None:
+def kill_curation(kills: int, copies: int, rows: int, seed: int, folder: Path) -> None:
     """Run the pipeline as often as it takes to be killed that often.
 
     Raises:
@@ -122,6 +122,8 @@ def kill_curation(kills: int, copies: int, seed: int, folder: Path) -> None:
     choose = random.Random(seed)
     save_model(folder / "model", "qwen3", chatml_tokenizer(), **DECODER)
     plant_garbage.write(folder / "in")
+    for path in (folder / "in").iterdir():
+        path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[-rows // plant_garbage.FILES :]))
     command = [str(folder / "in"), "--model", str(folder / "model"), "--min-score", "1", "--tasks", str(TASKS)]
 
     def into(name: str) -> list[str]:
@@ -159,8 +161,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--copies", type=int, default=1, help="processes that do the same at once (default: 1)")
+    parser.add_argument("--rows", type=int, default=700, help="of the demo and what is planted in it (default: 700)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     tqdm.monitor_interval = 0  # no thread that a fork could catch in the midst of something
     with tempfile.TemporaryDirectory() as temporary:
-        kill_curation(options.kills, options.copies, options.seed, Path(temporary))
+        kill_curation(options.kills, options.copies, options.rows, options.seed, Path(temporary))

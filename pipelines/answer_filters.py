@@ -43,7 +43,7 @@ def length_filter(language: str, min_words: int = 1, max_words: int = 100_000) -
 def symbol_filter(language: str) -> GopherQualityFilter:
     """DataTrove's filter of quality with all off but its shares of symbols, which are 0.1 and 0.8 there.
 
-    `#` or `...` may be as many as half the words, and a quarter of the words (punctuation marks among them) must have
+    `#` or `...` may be as many as half the words, and a tenth of the words (punctuation marks among them) must have
     a letter: Markdown, code and tables do not meet DataTrove's limits.
     """
     return GopherQualityFilter(
@@ -54,7 +54,7 @@ def symbol_filter(language: str) -> GopherQualityFilter:
         max_symbol_word_ratio=0.5,
         max_bullet_lines_ratio=None,
         max_ellipsis_lines_ratio=None,
-        max_non_alpha_words_ratio=0.25,
+        max_non_alpha_words_ratio=0.1,
         min_stop_words=None,
         language=language,
     )

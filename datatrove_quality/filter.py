@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -163,6 +164,11 @@ class QualityFilter(BaseFilter):
                 `unscorable="raise"`, a document cannot.
             RuntimeError: at the end, a document that came in has not gone out of exactly one door.
         """
+        if os.environ.get("DATATROVE_NODE_RANK", "-1") != "-1":
+            raise ValueError(
+                "nodes_per_task is above 1: each node would score the same documents and write the same files. Set it "
+                "to 1, and tasks= to more."
+            )
         # The same step runs several ranks in a row under SLURM's tasks_per_job: each counts from zero.
         self.stats = Stats(str(self))
         self._received = 0

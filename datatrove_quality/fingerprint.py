@@ -108,6 +108,22 @@ def _local_parts(folder: Path, config: ScorerConfig, found: "FoundModel") -> dic
     }
 
 
+def weights_size(folder: Path) -> int:
+    """Bytes of the weights in a model's folder."""
+    return sum(path.stat().st_size for path in _weight_files(folder))
+
+
+def missing_weights(folder: Path) -> str | None:
+    """The name of a file of weights that a model's folder should hold and does not."""
+    index = folder / "model.safetensors.index.json"
+    if any((folder / name).is_file() for name in ("model.safetensors", "adapter_model.safetensors")):
+        return None
+    if not index.is_file():
+        return "model.safetensors"
+    names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+    return next((name for name in names if not (folder / name).is_file()), None)
+
+
 def _weight_files(folder: Path) -> list[Path]:
     """The files that transformers reads weights from: one, or an index and what it names; and an adapter's."""
     index = folder / "model.safetensors.index.json"

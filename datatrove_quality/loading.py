@@ -6,14 +6,17 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from loguru import logger
 
 from datatrove_quality.config import ScorerConfig, ScoreScale
 from datatrove_quality.devices import native_dtype
+from datatrove_quality.fingerprint import missing_weights
 from datatrove_quality.rendering import Renderer
+from datatrove_quality.staging import MODEL_FILES, stage_folder, staged
 
 
 if TYPE_CHECKING:
@@ -82,6 +85,66 @@ def computing_dtype(config: ScorerConfig, found: FoundModel, device: "torch.devi
     return str(stored if native_dtype(device, stored) else torch.float32).removeprefix("torch.")
 
 
+def model_folder(config: ScorerConfig, found: FoundModel) -> Path:
+    """Where a classifier's files lie on this machine: its own folder, or that of its commit in the hub's cache."""
+    from transformers.utils.hub import cached_file
+
+    if found.commit is None:
+        return Path(config.model).absolute()
+    return Path(str(cached_file(config.model, "config.json", revision=found.commit))).parent
+
+
+def prepare_for_nodes(config: ScorerConfig) -> ScorerConfig:
+    """Fetch a classifier for other machines, which share this one's files and may reach no hub.
+
+    What they could resolve otherwise than this machine is settled: the revision becomes a commit, a folder an absolute
+    path, and `dtype="auto"` what the checkpoint is stored in: the machines' GPUs are taken to compute in it (bfloat16:
+    from Ampere on), since there may be none here to ask. With `device="cpu"` this machine's processor is asked.
+
+    Args:
+        config: which classifier, and how.
+
+    Returns:
+        The config for the nodes.
+
+    Raises:
+        ValueError: as `find_model`; or its weights are not here and cannot be fetched.
+    """
+    import torch
+
+    found = find_model(config)
+    if found.commit:
+        _fetch(config, found.commit)
+    folder = model_folder(config, found)
+    if missing := missing_weights(folder):
+        raise ValueError(
+            f"model={config.model!r}: {missing} is not in {folder}. "
+            + (_fetch_command(config, found.commit) if found.commit else "Copy the whole classifier there.")
+        )
+    dtype = found.config.dtype if config.device != "cpu" else None
+    dtype = str(dtype or computing_dtype(config, found, torch.device("cpu"))).removeprefix("torch.")
+    if config.dtype == "auto" and dtype == "None":
+        raise ValueError(f"model={config.model!r}: its config.json names no dtype: set dtype='bfloat16' or 'float32'.")
+    return replace(
+        config,
+        model=config.model if found.commit else str(folder),
+        revision=found.commit or config.revision,
+        dtype=dtype if config.dtype == "auto" else config.dtype,
+    )
+
+
+def _fetch(config: ScorerConfig, commit: str) -> None:
+    from huggingface_hub import snapshot_download
+
+    with _explained(config):
+        snapshot_download(config.model, revision=commit, allow_patterns=[f"*{ending}" for ending in MODEL_FILES])
+
+
+def _fetch_command(config: ScorerConfig, commit: str | None) -> str:
+    revision = f" --revision {commit or config.revision}" if commit or config.revision else ""
+    return f"Run `hf download {config.model}{revision}` on a node that reaches the hub, or give a local folder."
+
+
 def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device") -> "PreTrainedModel":
     """The classifier with all its weights, in the dtype asked for, on the device, for inference only.
 
@@ -98,7 +161,7 @@ def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device"
 
     with _explained(config):
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            config.model,
+            str(staged(model_folder(config, found))) if stage_folder() else config.model,
             config=found.config,
             dtype=config.dtype,
             use_safetensors=True,
@@ -224,10 +287,7 @@ def _what_to_do(config: ScorerConfig, error: str) -> str:
     if "gated" in error or "401" in error or "403" in error:
         return "Ask for access on its hub page, then run `hf auth login` where the weights are fetched."
     if "connect" in error or "offline" in error.lower() or "Name or service" in error:
-        return (
-            f"The hub cannot be reached from here: run `hf download {config.model}` on a node that can, "
-            "or give a local folder."
-        )
+        return f"The hub cannot be reached from here. {_fetch_command(config, None)}"
     if "ignore_mismatched_sizes" in error:
         return "Its weights have other shapes than its config.json says: fetch both from the same place."
     if "allocate memory" in error or "out of memory" in error:

@@ -14,7 +14,7 @@ from loguru import logger
 from datatrove_quality.batching import packed_batches, padded_batches, windows
 from datatrove_quality.config import Score, ScorerConfig, Unscorable
 from datatrove_quality.conversation import Conversation
-from datatrove_quality.devices import choose_device, default_tokens_per_batch
+from datatrove_quality.devices import any_device, choose_devices, default_tokens_per_batch
 from datatrove_quality.fingerprint import Fingerprint, fingerprint, library_versions
 from datatrove_quality.loading import computing_dtype, find_model, load_weights
 from datatrove_quality.recorded import RecordedScore
@@ -78,7 +78,7 @@ class Scorer:
 
     def __init__(self, config: ScorerConfig):
         self.config = config
-        self.device = choose_device(config.device)
+        self.device = any_device(config.device)
         self._files = find_model(config)
         self.scale = self._files.scale
         self.renderer = self._files.renderer
@@ -122,6 +122,7 @@ class Scorer:
         from datatrove_quality.packed import PACKED, is_packable, kernel_name, packed_logits, padded_logits
 
         started = time.perf_counter()
+        self.device = choose_devices(self.config.device)[0]
         model = load_weights(self.config, self._files, self.device)
         self._require_same_files(model)
         packed = is_packable(model)

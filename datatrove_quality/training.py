@@ -28,7 +28,7 @@ from loguru import logger
 from datatrove_quality.batching import windows
 from datatrove_quality.config import ScorerConfig, ScoreScale, Unscorable
 from datatrove_quality.conversation import Conversation
-from datatrove_quality.devices import choose_device, native_dtype
+from datatrove_quality.devices import any_device, native_dtype
 from datatrove_quality.evaluation import Evaluation, evaluate_scores, parse_label
 from datatrove_quality.loading import find_model
 from datatrove_quality.rendering import Renderer
@@ -503,7 +503,7 @@ def _training_arguments(config: TrainingConfig, folder: Path) -> "TrainingArgume
     import torch
     from transformers import TrainingArguments
 
-    device = choose_device(_requested_device(config))
+    device = any_device(_requested_device(config))
     is_native = device.type == "cuda" and native_dtype(device, torch.bfloat16)
     arguments = TrainingArguments(
         output_dir=str(folder),

@@ -52,7 +52,14 @@ from deduplication import (
     without_system,
 )
 from documents import LoadDocuments, SaveDocuments
-from executors import EXECUTOR_OPTIONS, add_executor_options, make_executor
+from executors import (
+    EXECUTOR_OPTIONS,
+    SlurmExecutor,
+    add_executor_options,
+    make_executor,
+    require_complete,
+    value_of,
+)
 from filter_conversations import (
     CARD_MODEL,
     MOST_TASKS,
@@ -67,15 +74,14 @@ from inputs import Inputs, find_inputs, path_in
 from known_scores import output_schema
 from loguru import logger
 from outputs import WholeOutput
-from run_record import claim_output
+from preparation import Preparation
+from run_record import claim_output, require_claimable
 from step_counts import WriteTable, counted, table, total_counts
 
 from datatrove_quality import ConversationAdapter, QualityFilter, QualityStats, RowAdapter, ScorerConfig
 from datatrove_quality.conversation import SCHEMAS
 from datatrove_quality.scorer import find_scorer
 
-
-TABLE = "logs/counts/table.txt"
 
 # Parts of the search for exact duplicates, each with an equal share of the keys.
 MOST_FINDERS = 16
@@ -89,14 +95,14 @@ class Stage(NamedTuple):
         tasks: into how many parts its work is divided.
         pipeline: the steps.
         documents: whether the documents themselves go through it, so that its steps are counted.
-        gpu: whether its steps compute on GPUs.
+        scores: whether the model runs in it.
     """
 
     name: str
     tasks: int
     pipeline: list[Any]
     documents: bool = False
-    gpu: bool = False
+    scores: bool = False
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -114,32 +120,60 @@ def main(arguments: list[str] | None = None) -> None:
     require_word_tokenizer(options.language)
     if options.keep_languages:
         require_language_model()
-    scorer = scorer_config(options)
-    found = find_scorer(scorer)
-    found.renderer.require_template()
-
     tasks = options.tasks = options.tasks or min(len(inputs.sizes), MOST_TASKS)
-    stages = curation(options, inputs, output, adapter, scorer)
-    executor = chained(stages, options, output)
+    scorer = here = scorer_config(options)
+    memory_gb = None
+    if options.executor != "local":
+        prepared = Preparation.of(scorer)
+        scorer, here, memory_gb = prepared.scorer, prepared.here, prepared.memory_gb
+        prepared.warn_of_loading(inputs, tasks, value_of(options, "tasks_per_job", "gpu") or 1, options.executor)
+    found = find_scorer(here)
+    found.renderer.require_template()
+    stages = curation(options, inputs, output, adapter, scorer, here)
     asked = what_decides_the_output(options, inputs, tasks) | found.fingerprint.parts
+    require_claimable(output, asked, options.overwrite)
+    executors = chained(stages, options, output, memory_gb)
+
     claim_output(output, asked, options.overwrite)
     with output.open("logs/inputs.txt", "w") as file:
         file.writelines(f"{path}\n" for path in inputs.sizes)
     if not options.keep_languages:
         logger.info("No filter by language: --keep-languages asks for one.")
-    executor.run()
-    if options.executor == "local" and output.isdir("logs/unfinished"):
-        output.rm("logs/unfinished", recursive=True)
+    last = executors[-1]
+    last.run()  # and all before it
+    if isinstance(last, SlurmExecutor) and last.is_queued:
+        queued = [stage for stage in executors if isinstance(stage, SlurmExecutor) and stage.is_queued]
+        print("\n".join(stage.what_is_queued() for stage in queued))
+        if not options.wait:
+            print("When they have ended, the same command prints the table, or runs the tasks that are missing.")
+            return
+        last.wait()
+    for executor in executors:
+        require_complete(executor)
     show_table(output, stages, tasks)
 
 
 def curation(
-    options: argparse.Namespace, inputs: Inputs, output: DataFolder, adapter: Callable, scorer: ScorerConfig
+    options: argparse.Namespace,
+    inputs: Inputs,
+    output: DataFolder,
+    adapter: Callable,
+    scorer: ScorerConfig,
+    here: ScorerConfig,
 ) -> list[Stage]:
-    """The whole way of a document, from the input to one of the output's folders."""
+    """The whole way of a document, from the input to one of the output's folders.
+
+    Args:
+        options: the command line.
+        inputs: the files.
+        output: the run's folder.
+        adapter: makes a document of a row.
+        scorer: for the tasks.
+        here: the same to look at on this machine.
+    """
     tasks, finders = options.tasks, min(options.tasks, MOST_FINDERS)
     exact, minhash = exact_config(), minhash_config()
-    schema = output_schema(inputs, options.prefix, scorer) if inputs.is_parquet else None
+    schema = output_schema(inputs, options.prefix, here) if inputs.is_parquet else None
     unfinished = path_in(output, "logs/unfinished/intermediate")
 
     def between(name: str) -> str:
@@ -201,7 +235,7 @@ def curation(
         Stage("3-drop-exact", tasks, drop_exact, documents=True),
         Stage("4-find-near", minhash.num_buckets, find_near),
         Stage("5-cluster-near", 1, cluster_near),
-        Stage("6-score", tasks, score, documents=True, gpu=True),
+        Stage("6-score", tasks, score, documents=True, scores=True),
     ]
 
 
@@ -219,41 +253,49 @@ def answer_filters(options: argparse.Namespace, excluded: Callable[[str], DiskWr
     return filters
 
 
-def chained(stages: list[Stage], options: argparse.Namespace, output: DataFolder) -> PipelineExecutor:
-    """An executor per stage, each of which waits for the one before; gives the last, whose `run()` starts them all."""
+def chained(
+    stages: list[Stage], options: argparse.Namespace, output: DataFolder, memory_gb: int | None
+) -> list[PipelineExecutor]:
+    """An executor per stage, each of which starts the one before and waits for it; the last writes the table.
+
+    Args:
+        stages: in their order.
+        options: the command line.
+        output: the run's folder.
+        memory_gb: what a task needs that loads the model.
+    """
     unfinished = path_in(output, "logs/unfinished/intermediate")
     folders = {stage.name: path_in(output, f"logs/counts/{stage.name}") for stage in stages if stage.documents}
     write_table = WriteTable(list(folders.values()), options.tasks, path_in(output, "logs/counts"), unfinished)
-    executor = None
+    wants_gpu = value_of(options, "gpus_per_task", "gpu") is not None or options.device not in ("cpu", "mps")
+    executors: list[PipelineExecutor] = []
     for stage in [*stages, Stage(f"{len(stages) + 1}-table", 1, [write_table])]:
-        pipeline = counted(stage.pipeline, folders[stage.name], unfinished) if stage.documents else stage.pipeline
-        executor = make_executor(
-            options,
-            pipeline,
-            name=f"curate-{stage.name}",
-            tasks=stage.tasks,
-            logging_dir=path_in(output, f"logs/stages/{stage.name}"),
-            gpu=stage.gpu,
-            stage="gpu" if stage.gpu else "cpu",
-            depends=executor,
-            overwrite=options.overwrite,
+        steps = counted(stage.pipeline, folders[stage.name], unfinished) if stage.documents else stage.pipeline
+        executors.append(
+            make_executor(
+                options,
+                steps,
+                name=f"curate-{stage.name}",
+                tasks=stage.tasks,
+                logging_dir=path_in(output, f"logs/stages/{stage.name}"),
+                gpu=stage.scores and wants_gpu,
+                stage="gpu" if stage.scores else "cpu",
+                depends=executors[-1] if executors else None,
+                memory_gb=memory_gb if stage.scores else None,
+                overwrite=options.overwrite,
+            )
         )
-    assert executor is not None
-    return executor
+    return executors
 
 
 def show_table(output: DataFolder, stages: list[Stage], tasks: int) -> None:
-    """Print what every step dropped, or where that will be found."""
-    if not output.isfile(TABLE):
-        print(
-            f"The jobs are in the queue. When they are done, what every step dropped is in {path_in(output, TABLE)}, "
-            "and the same command shows it."
-        )
-        return
+    """Print what every step dropped; end with an error if nothing was left to score."""
     folders = [get_datafolder(path_in(output, f"logs/counts/{stage.name}")) for stage in stages if stage.documents]
     counts = total_counts(folders, tasks)
     print(table(counts))
     print("Written to", ", ".join(path_in(output, name) for name in ("kept", "excluded")))
+    if output.isdir("logs/unfinished"):  # what killed tasks left
+        output.rm("logs/unfinished", recursive=True)
     if output.isdir("logs/intermediate"):
         print("No longer needed:", path_in(output, "logs/intermediate"))
     if not counts[-1].came:

@@ -25,6 +25,8 @@ from datatrove.executor.base import PipelineExecutor
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 
+from datatrove_quality.staging import STAGE_VARIABLE
+
 
 EXECUTORS = ("local", "slurm", "ray")
 
@@ -62,7 +64,7 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str, str, tuple[str, ...]]] = {
 }
 
 # Names of the options in the parsed command line. None of them decides what a pipeline writes.
-EXECUTOR_OPTIONS = frozenset({"executor", "wait", *_OPTIONS})
+EXECUTOR_OPTIONS = frozenset({"executor", "wait", "stage_model", *_OPTIONS})
 
 
 def add_executor_options(parser: argparse.ArgumentParser, stages: Sequence[str] = ()) -> None:
@@ -87,6 +89,7 @@ def add_executor_options(parser: argparse.ArgumentParser, stages: Sequence[str] 
             action="append" if name == "sbatch" else "store",
             help=f"{description}{known}",
         )
+    group.add_argument("--stage-model", metavar="DIR", help="copy the model to DIR, once per node, and read it there")
     group.add_argument("--wait", action="store_true", help="return when the jobs have ended [slurm]")
 
 
@@ -121,7 +124,9 @@ def make_executor(
         ValueError: the tasks cannot run as asked: there is no such executor here, the cluster refuses the job, an
             earlier run's jobs are still there or divided the input otherwise.
     """
-    given = {option: _value(options, option, stage) for option in _OPTIONS}
+    if options.stage_model:
+        os.environ[STAGE_VARIABLE] = os.path.abspath(options.stage_model)
+    given = {option: value_of(options, option, stage) for option in _OPTIONS}
     _refuse_without_effect(options.executor, given, options.wait)
     for option in ("workers", "cpus_per_task", "tasks_per_job", "max_array_size"):
         if given[option] is not None and given[option] < 1 and given[option] != -1:
@@ -153,6 +158,7 @@ def make_executor(
         "tasks_per_job": given["tasks_per_job"] or 1,
     }
     if options.executor == "ray":
+        common["mem_per_cpu_gb"] *= common["tasks_per_job"]  # which run at once
         return _ray_executor(pipeline, common, given["time"])
     return _slurm_executor(pipeline, common, given, name)
 
@@ -213,9 +219,25 @@ class SlurmExecutor(SlurmPipelineExecutor):
                 "Nothing was queued."
             )
 
+    @property
+    def is_queued(self) -> bool:
+        """Whether there was something left to run."""
+        return self.job_id not in (None, -1)
+
+    def what_is_queued(self) -> str:
+        """Which job was queued, and where to look, for a person."""
+        logs = self.logging_dir
+        return (
+            f"Queued {self.job_name} as SLURM job {self.job_id}: {len(self.get_incomplete_ranks())} of {self.tasks} "
+            f"tasks, {self.tasks_per_job} per job.\n"
+            f"  state           squeue -j {self.job_id}\n"
+            f"  logs of tasks   {logs.resolve_paths('logs')}\n"
+            f"  logs of jobs    {self.slurm_logs_folder}"
+        )
+
     def wait(self) -> None:
         """Return when the jobs have left the queue."""
-        while self.job_id != -1 and active_jobs(self.logging_dir):
+        while self.is_queued and active_jobs(self.logging_dir):
             time.sleep(2)
 
     def _asked(self) -> str:
@@ -223,6 +245,22 @@ class SlurmExecutor(SlurmPipelineExecutor):
         return (
             f"partition {partition}, {self.gpus_per_task} GPUs, {self.cpus_per_task} CPUs, {self.memory} memory, "
             f"time {self.time or 'by default'}"
+        )
+
+
+def require_complete(executor: PipelineExecutor) -> None:
+    """End the program with an error if a run has left a task undone.
+
+    Raises:
+        SystemExit: names how many, and where the logs are.
+    """
+    missing = executor.get_incomplete_ranks(skip_completed=True)
+    if missing:
+        sys.exit(
+            f"{len(missing)} of {executor.world_size} tasks have not ended well, such as {missing[0]}: see "
+            f"{executor.logging_dir.resolve_paths(f'logs/task_{missing[0]:05d}.log')}"
+            + (f" and {executor.slurm_logs_folder}" if isinstance(executor, SlurmExecutor) else "")
+            + ". The same command runs only what is missing."
         )
 
 
@@ -271,6 +309,8 @@ def _slurm_executor(
 ) -> SlurmExecutor:
     _require_login_node()
     logs = get_datafolder(common["logging_dir"])
+    if re.search(r"\s", str(logs.path)):
+        raise ValueError(f"{logs.path}: DataTrove's job scripts take no path with a space in it; give another folder.")
     if jobs := active_jobs(logs):
         raise ValueError(
             f"{common['logging_dir']}: jobs {', '.join(jobs)} of an earlier start are still in the queue. Wait for "
@@ -282,7 +322,9 @@ def _slurm_executor(
         pipeline,
         **common,
         memory=given["mem"] or f"{math.ceil(gigabytes)}G",
-        exports=job_environment() | {"PYTHONPATH": f"{shlex.quote(_pipelines())}${{PYTHONPATH:+:$PYTHONPATH}}"},
+        exports={name: shlex.quote(value) for name, value in job_environment().items()}
+        | {"OMP_NUM_THREADS": str(common["cpus_per_task"])}
+        | {"PYTHONPATH": f"{shlex.quote(_pipelines())}${{PYTHONPATH:+:$PYTHONPATH}}"},
         time=given["time"],
         partition=given["partition"],
         qos=given["qos"],
@@ -356,7 +398,8 @@ def _max_array_size() -> int:
 
 def job_environment() -> dict[str, str]:
     """What a job finds in its environment: nothing in it may touch the network."""
-    return {"HF_HUB_OFFLINE": "1"}
+    staging = {STAGE_VARIABLE: os.environ[STAGE_VARIABLE]} if STAGE_VARIABLE in os.environ else {}
+    return {"HF_HUB_OFFLINE": "1"} | staging
 
 
 def _own_environment() -> str:
@@ -436,7 +479,7 @@ def _by_stage(convert: Callable[[str], Any], stages: Sequence[str]) -> Callable[
     return values
 
 
-def _value(options: argparse.Namespace, name: str, stage: str | None) -> Any:
+def value_of(options: argparse.Namespace, name: str, stage: str | None = None) -> Any:
     """What the command line says of an option for a stage; None: nothing."""
     given = getattr(options, name)
     if given is None:

@@ -9,6 +9,8 @@ computed again. Delete that folder when you are done. Rows that have scores get 
 
     python pipelines/filter_conversations.py filtered/ --output stricter/ --scores-from-columns --min-score 4.5
 
+`--executor slurm` or `ray` runs the tasks on a cluster: see docs/clusters.md.
+
 Without INPUT it filters the demo conversations with the demo classifier.
 """
 
@@ -25,9 +27,18 @@ from typing import TYPE_CHECKING, Any
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
+from executors import (
+    EXECUTOR_OPTIONS,
+    SlurmExecutor,
+    add_executor_options,
+    make_executor,
+    require_complete,
+    value_of,
+)
 from inputs import Inputs, find_inputs, path_in
 from known_scores import output_schema, refuse_mixed_scores, refuse_other_scores, refuse_without_scores
-from run_record import WRITTEN, claim_output
+from preparation import Preparation, needs_gpu
+from run_record import WRITTEN, claim_output, require_claimable
 from summary import Summary
 
 from datatrove_quality import (
@@ -68,28 +79,53 @@ def main(arguments: list[str] | None = None) -> None:
     refuse_overlap(inputs, output)
 
     adapter = row_adapter(options)
-    scorer = None if options.scores_from_columns else scorer_config(options)
-    fingerprint = require_scorer(options, inputs, adapter, scorer)
     tasks = options.tasks = options.tasks or min(len(inputs.sizes), MOST_TASKS)
+    scorer = here = None if options.scores_from_columns else scorer_config(options)
+    memory_gb = None
+    if scorer is not None and options.executor != "local":
+        prepared = Preparation.of(scorer)
+        scorer, here, memory_gb = prepared.scorer, prepared.here, prepared.memory_gb
+        prepared.warn_of_loading(inputs, tasks, value_of(options, "tasks_per_job") or 1, options.executor)
+    fingerprint = require_scorer(options, inputs, adapter, here)
     build = scores_pipeline if options.scores_only else filter_pipeline
-    pipeline = build(options, inputs, output, adapter, scorer)
-
+    pipeline = build(options, inputs, output, adapter, scorer, here)
     asked = what_decides_the_output(options, inputs, tasks) | fingerprint
+    require_claimable(output, asked, options.overwrite)
+    executor = make_executor(
+        options,
+        pipeline,
+        name="filter_conversations",
+        tasks=tasks,
+        logging_dir=path_in(output, "logs"),
+        gpu=value_of(options, "gpus_per_task") is not None or (scorer is not None and needs_gpu(scorer)),
+        memory_gb=memory_gb,
+        overwrite=options.overwrite,
+    )
+
     resumed = claim_output(output, asked, options.overwrite)
     with output.open("logs/inputs.txt", "w") as file:
         file.writelines(f"{path}\n" for path in inputs.sizes)
 
-    workers = min(options.workers, tasks)
-    if workers > 1:
+    if isinstance(executor, LocalPipelineExecutor) and executor.workers > 1:
         # Each worker's torch would take all cores for itself, and their threads would wait for each other.
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // executor.workers)))
     started = time.perf_counter()
-    executor = LocalPipelineExecutor(pipeline, tasks=tasks, workers=workers, logging_dir=path_in(output, "logs"))
     executor.run()
-    if output.isdir("logs/unfinished"):
-        output.rm("logs/unfinished", recursive=True)
+    if isinstance(executor, SlurmExecutor) and executor.is_queued:
+        print(executor.what_is_queued())
+        if not options.wait:
+            print("When they have ended, the same command prints the table, or runs the tasks that are missing.")
+            return
+        executor.wait()
+    require_complete(executor)
+    seconds = None if resumed or isinstance(executor, SlurmExecutor) else time.perf_counter() - started
+    print_results(options, output, seconds)
+
+
+def print_results(options: argparse.Namespace, output: DataFolder, seconds: float | None) -> None:
+    """Say what all tasks of the run did together; end with an error if none of them could score anything."""
     summary = Summary.of_run(output, step=1)
-    print(summary.table(seconds=time.perf_counter() - started, resumed=resumed))
+    print(summary.table(seconds))
     if options.input == str(DEMO["input"]) and not options.scores_only:
         print_examples(output, options.prefix)
     folders = ("scores",) if options.scores_only else ("kept", "excluded")
@@ -99,10 +135,15 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def filter_pipeline(
-    options: argparse.Namespace, inputs: Inputs, output: DataFolder, adapter: Callable, scorer: ScorerConfig | None
+    options: argparse.Namespace,
+    inputs: Inputs,
+    output: DataFolder,
+    adapter: Callable,
+    scorer: ScorerConfig | None,
+    here: ScorerConfig | None,
 ) -> list[PipelineStep | Callable]:
-    """Read, score, keep or exclude, write."""
-    schema = output_schema(inputs, options.prefix, scorer) if inputs.is_parquet else None
+    """Read, score, keep or exclude, write; `here` is the scorer to look at on this machine."""
+    schema = output_schema(inputs, options.prefix, here) if inputs.is_parquet else None
     return [
         inputs.reader(adapter, paths_file=path_in(output, "logs/inputs.txt"), limit=options.limit),
         QualityFilter(
@@ -124,10 +165,15 @@ def filter_pipeline(
 
 
 def scores_pipeline(
-    options: argparse.Namespace, inputs: Inputs, output: DataFolder, adapter: Callable, scorer: ScorerConfig | None
+    options: argparse.Namespace,
+    inputs: Inputs,
+    output: DataFolder,
+    adapter: Callable,
+    scorer: ScorerConfig | None,
+    here: ScorerConfig | None,
 ) -> list[PipelineStep | Callable]:
     """Read, score, write one row of scores per input row, in order."""
-    schema = score_schema(sidecar_schema(), options.prefix, scorer) if inputs.is_parquet else None
+    schema = score_schema(sidecar_schema(), options.prefix, here) if inputs.is_parquet else None
     return [
         inputs.reader(adapter, paths_file=path_in(output, "logs/inputs.txt"), limit=options.limit),
         QualityFilter(
@@ -209,8 +255,8 @@ def print_examples(output: DataFolder, prefix: str, count: int = 3) -> None:
 
 def what_decides_the_output(options: argparse.Namespace, inputs: Inputs, tasks: int) -> dict[str, Any]:
     """What a rerun into the same folder must share with the first run."""
-    free = {"input", "output", "workers", "overwrite", "device", "scale", "tasks", "checkpoints", "no_checkpoints"}
-    free |= {"progress"}
+    free = {"input", "output", "overwrite", "device", "scale", "tasks", "checkpoints", "no_checkpoints", "progress"}
+    free |= EXECUTOR_OPTIONS
     asked = {name: value for name, value in vars(options).items() if name not in free}
     scale = options.scale and [options.scale.offset, options.scale.low, options.scale.high]
     return asked | {"scale": scale, "tasks": tasks, "input": inputs.folder.path, "files": inputs.sizes}
@@ -284,7 +330,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     rows.add_argument("--text", nargs="?", const="text", metavar="COLUMN", help="score plain text (column: text)")
     run = parser.add_argument_group("run")
     run.add_argument("--tasks", type=positive, metavar="N", help="parts that resume one by one (default: files)")
-    run.add_argument("--workers", type=positive, default=1, metavar="N", help="tasks at a time (default: 1)")
     run.add_argument("--limit", type=positive, default=-1, metavar="N", help="at most N documents per task")
     run.add_argument(
         "--checkpoints", metavar="DIR", help="where scores are kept (default: in --output, logs/checkpoints)"
@@ -296,6 +341,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="a bar and a log line a minute (default: a bar on a terminal only)",
     )
     run.add_argument("--overwrite", action="store_true", help="delete an earlier run's output in DIR")
+    add_executor_options(parser)
     options = parser.parse_args(arguments)
     if options.scores_from_columns:
         refuse_what_scores(parser, options)

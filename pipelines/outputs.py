@@ -1,12 +1,15 @@
 """DataTrove's writers, and its other steps with output, whose files here appear under their names when complete.
 
-A kill, a failure or a second copy of a task leaves no part of a file where a reader would take it for a whole one.
+A kill, a failure or a second copy of a task leaves no part of a file where a reader would take it for a whole one. A
+writer's file that is complete removes what others of its name left unfinished: a killed task, or a second copy that is
+still running, which gives way to it.
 """
 
+import contextlib
+import glob
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from datatrove.data import Document
@@ -14,6 +17,10 @@ from datatrove.io import DataFolder, OutputFileManager, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
 from datatrove.pipeline.writers.disk_base import DiskWriter
+from loguru import logger
+
+
+ID_LENGTH = 8
 
 
 class WholeFiles(DiskWriter):
@@ -21,8 +28,7 @@ class WholeFiles(DiskWriter):
 
     Args:
         output_folder: where the files appear.
-        unfinished: a folder on the same file system for files that are being written. What a killed task leaves there
-            is in nobody's way.
+        unfinished: a folder of this writer's alone, on the same file system, for files that are being written.
         options: the writer's own.
     """
 
@@ -58,7 +64,7 @@ class _UnfinishedFiles(OutputFileManager):
         if filename not in self._output_files:
             folder, slash, name = filename.rpartition("/")
             # The ending stays, for compression is inferred from it.
-            path = self._paths[filename] = f"{folder}{slash}{uuid.uuid4().hex[:8]}.{name}"
+            path = self._paths[filename] = f"{folder}{slash}{uuid.uuid4().hex[:ID_LENGTH]}.{name}"
             self._output_files[filename] = self.fs.open(path, mode=self.mode, compression=self.compression)
         return self._output_files[filename]
 
@@ -66,13 +72,31 @@ class _UnfinishedFiles(OutputFileManager):
         """Give the files, now closed, their names, or delete what is only a part."""
         for filename, path in self._paths.items():
             if complete:
-                _publish(self.fs, path, target, filename)
-            else:
+                self._publish(filename, path, target)
+            elif self.fs.isfile(path):
                 self.fs.rm(path)
         self._paths.clear()
 
+    def _publish(self, filename: str, path: str, target: DataFolder) -> None:
+        """Give a file its name and remove what other tries at it left; unless one of them did so to this one."""
+        try:
+            _move(self.fs, path, target, filename)
+        except FileNotFoundError:
+            if not target.isfile(filename):
+                raise
+            name = target.resolve_paths(filename)
+            logger.info(f"Another copy of this task has completed {name} meanwhile: its file stays.")
+            return
+        self._remove_others(filename)
 
-def _publish(folder: DataFolder, path: str, target: DataFolder, name: str) -> None:
+    def _remove_others(self, filename: str) -> None:
+        folder, slash, name = filename.rpartition("/")
+        for path in self.fs.glob(f"{folder}{slash}{'[0-9a-f]' * ID_LENGTH}.{glob.escape(name)}"):
+            with contextlib.suppress(FileNotFoundError):  # another copy does the same
+                self.fs.rm(path)
+
+
+def _move(folder: DataFolder, path: str, target: DataFolder, name: str) -> None:
     """Give a closed file its place, in one step, when its bytes are on the disk."""
     if folder.is_local():
         with folder.open(path, "rb") as file:
@@ -82,7 +106,7 @@ def _publish(folder: DataFolder, path: str, target: DataFolder, name: str) -> No
     target.fs.mv(folder.resolve_paths(path), place)
 
 
-@contextmanager
+@contextlib.contextmanager
 def whole_files(target: DataFolder, unfinished: DataFolder) -> Iterator[DataFolder]:
     """A folder of one's own, whose files get their place when all of them are there; after an error, none does.
 
@@ -90,7 +114,7 @@ def whole_files(target: DataFolder, unfinished: DataFolder) -> Iterator[DataFold
         target: where the files appear, under the names that they are given here.
         unfinished: a folder on the same file system, which is not searched by anybody.
     """
-    private = DataFolder(str(unfinished.resolve_paths(uuid.uuid4().hex[:8])), fs=unfinished.fs)
+    private = DataFolder(str(unfinished.resolve_paths(uuid.uuid4().hex[:ID_LENGTH])), fs=unfinished.fs)
     private.makedirs("", exist_ok=True)
     has_folders = private.isdir("")  # which an object store has not
     try:
@@ -98,7 +122,7 @@ def whole_files(target: DataFolder, unfinished: DataFolder) -> Iterator[DataFold
         if has_folders and not private.isdir(""):
             raise FileNotFoundError(f"{private.path} was deleted meanwhile: another run has taken the output folder.")
         for name in private.list_files():
-            _publish(private, name, target, name)
+            _move(private, name, target, name)
     finally:
         if private.isdir(""):
             private.rm("", recursive=True)

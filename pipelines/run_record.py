@@ -28,24 +28,41 @@ def claim_output(output: DataFolder, asked: dict[str, Any], overwrite: bool) -> 
         Whether an earlier run was asked the same, so that this one goes on where that one stopped.
 
     Raises:
+        ValueError: as `require_claimable`.
+    """
+    require_claimable(output, asked, overwrite)
+    if output.isfile(RECORD) and not overwrite:
+        return True
+    for name in _taken(output):
+        output.rm(name, recursive=True)
+    with output.open(RECORD, "w") as file:
+        json.dump(asked, file, indent=2, ensure_ascii=False)
+    return False
+
+
+def require_claimable(output: DataFolder, asked: dict[str, Any], overwrite: bool) -> None:
+    """Refuse an output folder that `claim_output` would refuse, and change nothing.
+
+    Args:
+        output: the run's folder.
+        asked: all that decides what the run writes; JSON values only.
+        overwrite: whether another run's output may be deleted.
+
+    Raises:
         ValueError: the folder holds a run that was asked something else, or files that no run recorded.
     """
-    asked = json.loads(json.dumps(asked))  # as it will be read back
-    taken = [name for name in WRITTEN if output.isdir(name) and output.list_files(name)]
-    recorded = output.isfile(RECORD)
+    taken, recorded = _taken(output), output.isfile(RECORD)
     if taken and not recorded:
         raise ValueError(
             f"--output {output.path}: {', '.join(taken)} holds files that no run of this script recorded. "
             "Give another folder, or move them away."
         )
     if recorded and not overwrite:
-        _require_same(output, asked)
-        return True
-    for name in taken:
-        output.rm(name, recursive=True)
-    with output.open(RECORD, "w") as file:
-        json.dump(asked, file, indent=2, ensure_ascii=False)
-    return False
+        _require_same(output, json.loads(json.dumps(asked)))  # as it was read back
+
+
+def _taken(output: DataFolder) -> list[str]:
+    return [name for name in WRITTEN if output.isdir(name) and output.list_files(name)]
 
 
 def _require_same(output: DataFolder, asked: dict[str, Any]) -> None:

@@ -50,12 +50,12 @@ class Summary:
         reason, count = max(self._named("unscorable_"), key=lambda named: named[1])
         return f"{count:,} of {self.documents:,} documents: {reason}; see their error column for the details."
 
-    def table(self, seconds: float, resumed: bool) -> str:
+    def table(self, seconds: float | None) -> str:
         """The counts for a person.
 
         Args:
-            seconds: how long the run took.
-            resumed: whether an earlier run had done a part, so that documents per second would say nothing.
+            seconds: how long the run took, from its first document to its last. None: not known, or an earlier run
+                had done a part, so that documents per second would say nothing.
         """
         counts, tokens = self.counts, int(self.counts["tokens"])
         lines = [self._line("documents in", self.documents), *self._doors(), "", *self._histogram(), ""]
@@ -66,7 +66,7 @@ class Summary:
             lines.append(self._line("known from checkpoints or repeats", counts["from_store"]))
         if counts["reused"]:
             lines.append(self._line("scores that were there already", counts["reused"]))
-        if not resumed and seconds > 0:
+        if seconds:
             speed = f"{self.documents / seconds:,.0f} documents/s, {tokens / seconds:,.0f} tokens/s"
             lines.append(f"{seconds:.1f} s from start to end, loading included: {speed}")
         return "\n".join(["", *lines, ""])

@@ -1,10 +1,26 @@
-"""The device is never a surprise: a GPU that is there and cannot be used is an error that names both versions."""
+"""The device is never a surprise: a GPU that cannot be used is an error, and two processes get two GPUs."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import multiprocess
+import multiprocess.pool
 import pytest
 import torch
+from datatrove.executor import LocalPipelineExecutor
 
-from datatrove_quality import devices
-from datatrove_quality.devices import choose_device, default_tokens_per_batch, native_dtype
+from datatrove_quality import devices, leases
+from datatrove_quality.devices import (
+    any_device,
+    choose_devices,
+    default_tokens_per_batch,
+    native_dtype,
+    processes_sharing,
+)
 
 
 PROC_VERSION = (
@@ -31,6 +47,13 @@ def machine(monkeypatch, tmp_path):
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
 
     return play
+
+
+def choose_device(requested):
+    """What is chosen, without a lease; choosing with one must agree on all that needs no GPU."""
+    if not torch.cuda.is_available():
+        assert choose_devices(requested) == [any_device(requested)]
+    return any_device(requested)
 
 
 def test_auto_without_any_gpu_is_the_cpu(machine):
@@ -99,7 +122,7 @@ def test_cuda_index_beyond_the_count(machine):
     """An index that is not there is named together with the last that is."""
     machine(gpus=2, driver=True)
     with pytest.raises(ValueError, match=r"device='cuda:7'.*2 GPU.*cuda:1"):
-        choose_device("cuda:7")
+        choose_devices("cuda:7")
 
 
 def test_cuda_devices_have_an_index(machine):
@@ -150,3 +173,208 @@ def test_budget_grows_with_the_device():
     """A GPU gets more tokens at once than a CPU."""
     sizes = [default_tokens_per_batch(torch.device(name)) for name in ("cpu", "mps", "cuda")]
     assert sizes == sorted(sizes)
+
+
+# A process that takes GPUs of a list, says which, and keeps them until it is ended.
+HOLDER = """
+import json, os, sys, time
+from pathlib import Path
+from datatrove_quality import leases
+gpus, most, folder = json.loads(sys.argv[1])
+print(json.dumps(leases.lease(gpus, most, "Set workers=2.", Path(folder))), flush=True)
+if "fork" in sys.argv and os.fork() == 0:
+    print(os.getpid(), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A function that starts a process which takes GPUs: `holder(gpus, most)` gives it and what it took."""
+    started = []
+
+    def start(gpus, most=1, *options):
+        arguments = [sys.executable, "-c", HOLDER, json.dumps([gpus, most, str(tmp_path)]), *options]
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        return process, json.loads(process.stdout.readline())
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_processes_take_different_gpus_and_share_the_least_loaded(holder, tmp_path):
+    """Three workers on two GPUs: nobody shares while one is free, and the fifth does not join the fuller one."""
+    gpus = ["GPU-a", "GPU-b"]
+    first, taken = holder(gpus)
+    assert taken == [0]
+    assert [holder(gpus)[1] for _ in range(3)] == [[1], [0], [1]]
+    first.kill()
+    first.wait()
+    sharing, taken = holder(gpus)
+    assert taken == [0]
+    sharing.kill()
+    warning = sharing.communicate()[1]
+    assert "None of the 2 GPUs" in warning and "Set workers=2." in warning
+    assert len(leases.holders("GPU-a", tmp_path)) == 1 and len(leases.holders("GPU-b", tmp_path)) == 2
+
+
+def test_a_killed_process_holds_nothing(holder):
+    """The kernel gives a GPU back, however its process ends."""
+    process, _ = holder(["GPU-a"])
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    following, taken = holder(["GPU-a"])
+    assert taken == [0]
+    following.kill()
+    assert not following.communicate()[1]
+
+
+def test_a_forked_child_does_not_keep_its_parents_gpu(holder):
+    """A helper process that outlives a worker must not keep the worker's GPU from the next one."""
+    process, _ = holder(["GPU-a"], 1, "fork")
+    child = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    try:
+        following, _ = holder(["GPU-a"])
+        following.kill()
+        assert not following.communicate()[1]
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_who_takes_all_takes_what_is_free(holder):
+    """A single process beside others gets the GPUs that they left, and others that overlap see them taken."""
+    assert holder(["GPU-a", "GPU-b", "GPU-c"])[1] == [0]
+    assert holder(["GPU-c", "GPU-b", "GPU-a"], None)[1] == [0, 1]
+    assert holder(["GPU-c", "GPU-d"])[1] == [1]
+
+
+def test_many_processes_at_once_agree(holder, tmp_path):
+    """Workers of a pool start in the same moment: each of eight has one of eight GPUs, none is shared."""
+    gpus = [f"GPU-{number}" for number in range(8)]
+    arguments = [sys.executable, "-c", HOLDER, json.dumps([gpus, 1, str(tmp_path)])]
+    processes = [subprocess.Popen(arguments, stdout=subprocess.PIPE) for _ in gpus]
+    try:
+        taken = sorted(json.loads(process.stdout.readline())[0] for process in processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert taken == list(range(8))
+
+
+@pytest.fixture
+def gpus(machine, monkeypatch, tmp_path):
+    """Play a machine with GPUs that can be leased, in this process and those that it forks: `gpus(2)`."""
+    monkeypatch.setattr(leases, "lease_folder", lambda: tmp_path)
+    monkeypatch.setattr(leases, "_held", {})
+    monkeypatch.delenv("DATATROVE_EXECUTOR", raising=False)
+
+    def play(count):
+        machine(gpus=count, driver=True)
+        monkeypatch.setattr(devices, "_visible_gpus", lambda: [f"GPU-{index}" for index in range(count)])
+
+    return play
+
+
+def cuda(*indices):
+    return [torch.device("cuda", index) for index in indices]
+
+
+def test_a_single_process_has_all_gpus(gpus):
+    """A script by itself computes on all GPUs, asked twice on the same; "cuda" is one of them."""
+    gpus(3)
+    assert choose_devices("auto") == choose_devices("auto") == cuda(0, 1, 2)
+    assert choose_devices("cuda") == cuda(0)
+    assert choose_devices("cuda:1") == cuda(1)
+    assert processes_sharing(torch.device("cuda", 1)) == 1
+    assert processes_sharing(torch.device("cpu")) == 1
+
+
+def test_two_models_in_a_process_share_its_gpu(gpus):
+    """A second scorer in a process computes where the first does, not on a GPU that another process would need."""
+    gpus(3)
+    assert choose_devices("cuda") == choose_devices("cuda") == cuda(0)
+
+
+def test_asking_for_the_kind_takes_nothing(gpus, tmp_path):
+    """Who builds a pipeline for workers must not keep a GPU from them."""
+    gpus(2)
+    assert any_device("auto") == torch.device("cuda", 0)
+    assert not list(tmp_path.glob("GPU-*"))
+
+
+def test_slurm_gives_all_that_are_visible(gpus, monkeypatch, holder):
+    """What SLURM allocated is the task's own, whoever left a lease; SLURM's variables alone mean nothing."""
+    gpus(2)
+    monkeypatch.setenv("DATATROVE_EXECUTOR", "SLURM")
+    holder(["GPU-0"])
+    assert choose_devices("auto") == cuda(0, 1)
+    assert processes_sharing(torch.device("cuda", 0)) == 2
+
+
+def test_slurms_variables_do_not_decide(gpus, monkeypatch, holder):
+    """A LocalPipelineExecutor inside an sbatch script divides the job's GPUs among its processes."""
+    gpus(2)
+    monkeypatch.setenv("DATATROVE_EXECUTOR", "LOCAL")
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    holder(["GPU-0"])
+    assert choose_devices("auto") == cuda(1)
+
+
+@pytest.mark.parametrize(("count", "ranks", "each"), [(1, 2, [1, 1]), (2, 2, [1, 1]), (4, 2, [2, 2]), (2, 1, [2])])
+def test_the_ranks_of_a_ray_job_divide_its_gpus(gpus, monkeypatch, count, ranks, each):
+    """Ray's worker runs the ranks of a job in a pool at once: its GPUs are divided, and one rank alone has all."""
+    gpus(count)
+    monkeypatch.setenv("DATATROVE_EXECUTOR", "RAY")
+    with multiprocess.pool.Pool(ranks, context=multiprocess.get_context("fork")) as pool:
+        barrier_folder = str(leases.lease_folder())
+        taken = pool.map(_choose_and_wait, [(barrier_folder, ranks)] * ranks, chunksize=1)
+    assert [len(indices) for indices in taken] == each
+    assert {index for indices in taken for index in indices} == set(range(count))
+
+
+def _choose_and_wait(arguments):
+    """The GPUs of this process, which ends only when all others have theirs."""
+    folder, processes = arguments
+    taken = [device.index for device in choose_devices("auto")]
+    _meet(folder, processes)
+    return taken
+
+
+def _meet(folder, processes):
+    open(f"{folder}/here-{os.getpid()}", "w").close()
+    deadline = time.monotonic() + 60
+    while sum(name.startswith("here-") for name in os.listdir(folder)) < processes:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_workers_of_the_local_executor_lease_one_each(tmp_path):
+    """DataTrove's own pool on two GPUs: each worker process has its own GPU, whichever ranks it runs."""
+
+    def choose(data, rank, world_size):
+        from pathlib import Path
+
+        import torch
+
+        from datatrove_quality import devices, leases
+
+        leases.lease_folder = lambda: tmp_path
+        devices.any_device = lambda requested: torch.device("cuda", 0)
+        devices._visible_gpus = lambda: ["GPU-a", "GPU-b"]
+        [device] = devices.choose_devices("auto")
+        meet(tmp_path, 2)
+        Path(tmp_path, f"rank-{rank}").write_text(f"{os.getpid()} {device.index}")
+        yield from ()
+
+    meet = _meet
+    LocalPipelineExecutor([choose], tasks=6, workers=2, logging_dir=str(tmp_path / "logs")).run()
+    found = {tuple(path.read_text().split()) for path in tmp_path.glob("rank-*")}
+    assert len(list(tmp_path.glob("rank-*"))) == 6
+    assert len(found) == 2 and {gpu for _, gpu in found} == {"0", "1"}

@@ -304,7 +304,7 @@ def test_summary_adds_up_all_tasks():
         {"total": 10, "forwarded": 6, "dropped": 4, "dropped_below_min_score": 3, "dropped_unscorable_no_messages": 1,
          "unscorable": 1, "unscorable_no_messages": 1, "scored": 9, "int_score_1": 3, "int_score_5": 6, "tokens": 900}
     )  # fmt: skip
-    table = summary.Summary(counts).table(seconds=2.0, resumed=False)
+    table = summary.Summary(counts).table(seconds=2.0)
     assert "5 documents/s, 450 tokens/s" in table
     assert "kept without a score" not in table
     assert [line.split() for line in table.splitlines() if line.startswith("dropped")] == [["dropped", "4", "40.0%"]]

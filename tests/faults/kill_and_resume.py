@@ -71,11 +71,11 @@ def pipeline(folder: Path, output: Path) -> list[PipelineStep]:
             ScorerConfig(model=str(folder / "model"), dtype="float32", device="cpu", tokens_per_batch=1_000),
             min_score=MIN_SCORE,
             exclusion_writer=WholeJsonlWriter(
-                str(output / "excluded"), unfinished, adapter=RowAdapter(), compression=None
+                str(output / "excluded"), f"{unfinished}/excluded", adapter=RowAdapter(), compression=None
             ),
             checkpoints_dir=output / "checkpoints",
         ),
-        WholeJsonlWriter(str(output / "kept"), unfinished, adapter=RowAdapter(), compression=None),
+        WholeJsonlWriter(str(output / "kept"), f"{unfinished}/kept", adapter=RowAdapter(), compression=None),
     ]
 
 

@@ -102,7 +102,6 @@ def test_interrupted_within_and_between_stages_it_ends_with_the_same_rows(lab, s
     lab.kill_node("n1")  # its tasks go on, and start on the other node too
     wait_for(lambda: run("sinfo", "-h", "-n", "n1", "-p", "lab", "-o", "%T").strip().startswith("down"), "n1 down")
     lab.start_node("n1")
-    lab.resume_node("n1")
     wait_for(lambda: done("7-table") and not run("squeue", "-h").strip(), "the end", seconds=200)
     assert rows(output) == rows(local)
     assert (output / "logs/counts/table.txt").read_text() == (local / "logs/counts/table.txt").read_text()

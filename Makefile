@@ -40,6 +40,8 @@ faults: .venv/installed
 	$(BIN)/python tests/faults/kill_and_resume.py --signal TERM --kills 200
 	$(BIN)/python tests/faults/kill_and_resume.py --signal USR1 --kills 200
 	$(BIN)/python tests/faults/hostile.py --rows 100000
+	$(BIN)/python tests/faults/kill_curation.py --kills 60
+	$(BIN)/python tests/faults/kill_curation.py --kills 60 --copies 2
 
 quality: .venv/installed
 	$(BIN)/ruff check .

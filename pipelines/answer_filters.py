@@ -4,7 +4,8 @@ The filters and their usual limits were made for web pages. An answer may be a w
 program, so each limit here is looser than DataTrove's, and those that count lines or words of short texts are off.
 """
 
-import importlib.metadata  # noqa: F401  # DataTrove uses it, but leaves it to others to import it
+import importlib.metadata  # DataTrove uses it, but leaves it to others to import it
+import importlib.util
 import os
 
 from datatrove.data import Document
@@ -22,6 +23,14 @@ from datatrove_quality.conversation import MESSAGES
 # Shares of repeated or symbolic text say nothing about a short one; nor does a guess at its language.
 SHARES_FROM_CHARS = 200
 LANGUAGE_FROM_CHARS = 50
+
+# What DataTrove's filter by language imports, and how it is installed; the last two to find the model in its cache.
+LANGUAGE_PACKAGES = {
+    "fasttext": "fasttext-numpy2-wheel",
+    "fasteners": "fasteners",
+    "aiohttp": "aiohttp",
+    "requests": "requests",
+}
 
 
 def length_filter(language: str, min_words: int = 1, max_words: int = 100_000) -> GopherQualityFilter:
@@ -136,16 +145,14 @@ def require_language_model() -> None:
     Raises:
         ValueError: it is not, or fastText is not; the message holds the command that fetches them.
     """
-    try:
-        import fasteners  # noqa: F401
-        import fasttext  # noqa: F401
-    except ImportError as error:
+    missing = [name for name in LANGUAGE_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
         raise ValueError(
-            f"--keep-languages needs fastText ({error}): pip install fasttext-numpy2-wheel fasteners. Without it, "
-            "leave --keep-languages away."
-        ) from error
+            f"--keep-languages needs {', '.join(missing)}: pip install {' '.join(LANGUAGE_PACKAGES.values())}. "
+            "Without them, leave --keep-languages away."
+        )
     path = language_model_path()
-    # DataTrove looks for both before it downloads.
+    # DataTrove downloads unless the latter is there.
     if not (os.path.isfile(path) and os.path.isfile(f"{path}.completed")):
         raise ValueError(
             f"--keep-languages needs a model that is not cached: {path}\n"

@@ -321,8 +321,10 @@ def test_a_model_that_is_not_cached_is_refused_before_anything_is_written(tmp_pa
 
 def test_languages_without_their_model_are_refused_with_the_command_to_fetch_it(tmp_path, planted, model, monkeypatch):
     """No download is tried: jobs on offline nodes would wait for it, or die of it."""
-    for name in ("fasttext", "fasteners"):
-        monkeypatch.setitem(sys.modules, name, sys)
+    with monkeypatch.context() as patched, pytest.raises(ValueError, match="pip install none-such"):
+        patched.setattr("answer_filters.LANGUAGE_PACKAGES", {"none_such": "none-such"})
+        curate(planted, "--output", tmp_path / "out", "--model", model, "--keep-languages", "pt")
+    monkeypatch.setattr("answer_filters.LANGUAGE_PACKAGES", {})
     monkeypatch.setattr("answer_filters.language_model_path", lambda: str(tmp_path / "lid.bin"))
     with pytest.raises(ValueError, match=r"lid\.bin(.|\n)*FT176LID\(\)\.model"):
         curate(planted, "--output", tmp_path / "out", "--model", model, "--keep-languages", "pt")

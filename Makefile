@@ -2,7 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+<<<<<<< HEAD
 .PHONY: demo curate-demo train-demo report-demo test quality faults clean
+=======
+.PHONY: demo train-demo report-demo test test-slurm quality faults clean
+>>>>>>> 4c987d895adc2ca7fd144d4aece097677112d3b1
 
 demo: .venv/installed
 	$(BIN)/python pipelines/filter_conversations.py --overwrite
@@ -34,14 +38,22 @@ report-demo: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest
 
-# The long runs of tests/faults, about half an hour.
+# On a SLURM of its own: needs root and apt-get install slurmctld slurmd slurm-client munge; else they are skipped.
+test-slurm: .venv/installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m slurm tests/slurm
+
+# The long runs of tests/faults, and those on SLURM, which counts time limits in minutes: about half an hour.
 faults: .venv/installed
 	$(BIN)/python tests/faults/kill_and_resume.py --signal KILL --kills 200
 	$(BIN)/python tests/faults/kill_and_resume.py --signal TERM --kills 200
 	$(BIN)/python tests/faults/kill_and_resume.py --signal USR1 --kills 200
 	$(BIN)/python tests/faults/hostile.py --rows 100000
+<<<<<<< HEAD
 	$(BIN)/python tests/faults/kill_curation.py --kills 60
 	$(BIN)/python tests/faults/kill_curation.py --kills 60 --copies 2
+=======
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m slurm_long tests/slurm
+>>>>>>> 4c987d895adc2ca7fd144d4aece097677112d3b1
 
 quality: .venv/installed
 	$(BIN)/ruff check .
@@ -50,7 +62,11 @@ quality: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+<<<<<<< HEAD
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,plots,curate]'
+=======
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,plots,ray]'
+>>>>>>> 4c987d895adc2ca7fd144d4aece097677112d3b1
 	touch $@
 
 clean:

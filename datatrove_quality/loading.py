@@ -277,11 +277,15 @@ def _explained(config: ScorerConfig) -> Iterator[None]:
 
 
 def _what_to_do(config: ScorerConfig, error: str) -> str:
+    from huggingface_hub import is_offline_mode
+
     is_path = config.model.startswith((".", "/", "~")) or config.model.count("/") > 1
     if not os.path.isdir(config.model) and (is_path or "Repo id must be" in error):
         return f"There is no folder {os.path.abspath(config.model)}: correct the path, or give a hub id 'org/name'."
     if "trust_remote_code" in error:
         return "It comes with code of its own, which is not run unless you set trust_remote_code=True."
+    if ".safetensors" in error and not os.path.isdir(config.model) and is_offline_mode():
+        return f"Its weights are not in this machine's cache. {_fetch_command(config, None)}"
     if "model.safetensors" in error or "pytorch_model.bin" in error:
         return "It has no safetensors weights, the only kind that is read: convert it with save_pretrained()."
     if "gated" in error or "401" in error or "403" in error:

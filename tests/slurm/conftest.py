@@ -14,7 +14,18 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(ROOT / "pipelines")]
 
-from lab import Lab, why_not  # noqa: E402
+from lab import Lab, run, why_not  # noqa: E402
+from outputs import WholeJsonlWriter  # noqa: E402
+from runs import MIN_SCORE, MODEL, filter_pipeline, make  # noqa: E402
+from steps import Gate  # noqa: E402
+
+from datatrove_quality import (  # noqa: E402
+    ConversationAdapter,
+    ConversationJsonlReader,
+    QualityFilter,
+    RowAdapter,
+    ScorerConfig,
+)
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +43,50 @@ def lab() -> Iterator[Lab]:
     finally:
         slurm.stop()
         shutil.rmtree(slurm.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory):
+    """The demo conversations in six files."""
+    folder = tmp_path_factory.mktemp("source")
+    lines = (ROOT / "examples" / "conversations.jsonl").read_bytes().splitlines(keepends=True)
+    for number in range(6):
+        (folder / f"{number}.jsonl").write_bytes(b"".join(lines[number::6]))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def local(source, tmp_path_factory):
+    """The output of a local run, undisturbed."""
+    output = tmp_path_factory.mktemp("local")
+    filter_pipeline(source, output)
+    return output
+
+
+@pytest.fixture
+def gated(lab, source, tmp_path):
+    """A function that queues tasks which score a file each and then wait at a gate: `gated(tasks, *options)`."""
+
+    def start(tasks, *arguments):
+        (tmp_path / "gate").mkdir(exist_ok=True)
+        output = tmp_path / "out"
+        unfinished = output / "logs" / "unfinished"
+        pipeline = [
+            ConversationJsonlReader(str(source), glob_pattern=f"[0-{tasks - 1}].jsonl", adapter=ConversationAdapter()),
+            QualityFilter(
+                ScorerConfig(model=str(MODEL), device="cpu"),
+                min_score=MIN_SCORE,
+                exclusion_writer=WholeJsonlWriter(
+                    str(output / "excluded"), str(unfinished / "excluded"), adapter=RowAdapter(), compression=None
+                ),
+                checkpoints_dir=str(output / "logs/checkpoints"),
+            ),
+            Gate(str(tmp_path / "gate")),
+            WholeJsonlWriter(str(output / "kept"), str(unfinished / "kept"), adapter=RowAdapter(), compression=None),
+        ]
+        executor = make(pipeline, output / "logs", tasks, *arguments)
+        executor.run()
+        return executor
+
+    yield start
+    run("scancel", "--user=root")

@@ -1,6 +1,5 @@
 """The pipelines on a real SLURM: the rows of a local run, whatever happens to the jobs meanwhile."""
 
-import argparse
 import json
 import os
 import shutil
@@ -8,71 +7,15 @@ from pathlib import Path
 
 import filter_conversations
 import pytest
-from executors import SlurmExecutor, add_executor_options, make_executor
+from executors import SlurmExecutor
 from lab import run, wait_for
-from outputs import WholeJsonlWriter
-from steps import Devices, Gate
+from runs import MODEL, SMALL, at_gate, filter_pipeline, filter_stats, job, log_of_jobs, make, require_same_rows
+from steps import Devices
 
-from datatrove_quality import ConversationAdapter, ConversationJsonlReader, QualityFilter, RowAdapter, ScorerConfig
+from datatrove_quality import QualityFilter, ScorerConfig
 
 
 pytestmark = pytest.mark.slurm
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-MODEL = ROOT / "examples" / "demo-classifier"
-MIN_SCORE = 3.5
-SMALL = ["--cpus-per-task", "1", "--mem", "2G"]
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory):
-    """The demo conversations in six files."""
-    folder = tmp_path_factory.mktemp("source")
-    lines = (ROOT / "examples" / "conversations.jsonl").read_bytes().splitlines(keepends=True)
-    for number in range(6):
-        (folder / f"{number}.jsonl").write_bytes(b"".join(lines[number::6]))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def local(source, tmp_path_factory):
-    """The output of a local run, undisturbed."""
-    output = tmp_path_factory.mktemp("local")
-    filter_pipeline(source, output)
-    return output
-
-
-def filter_pipeline(source, output, *arguments):
-    given = [source, "--output", output, "--model", MODEL, "--min-score", MIN_SCORE, "--device", "cpu", *arguments]
-    filter_conversations.main([str(argument) for argument in given])
-
-
-def rows(output):
-    return {
-        f"{door}/{path.name}": [json.loads(line) for line in path.read_bytes().splitlines()]
-        for door in ("kept", "excluded")
-        for path in sorted((output / door).iterdir())
-    }
-
-
-def require_same_rows(output, expected, ranks=range(6)):
-    """The same files with the same rows; the same machine computes the same bits."""
-    names = {f"{rank:05d}.jsonl" for rank in ranks}
-    expected = {name: found for name, found in rows(expected).items() if name.rpartition("/")[2] in names}
-    assert rows(output) == expected
-
-
-def filter_stats(logs, step=1):
-    """The filter's counts, by task."""
-    stats = {}
-    for path in sorted((logs / "stats").iterdir()):
-        counts = json.loads(path.read_text())[step]["stats"]
-        stats[int(path.stem)] = {name: n if isinstance(n, int) else n["total"] for name, n in counts.items()}
-    return stats
-
-
-def log_of_jobs(logs):
-    return "".join(path.read_text(errors="replace") for path in (logs / "slurm_logs").iterdir())
 
 
 @pytest.mark.parametrize("tasks_per_job", [1, 3])
@@ -98,55 +41,6 @@ def test_six_tasks_on_four_gpus_write_the_rows_of_a_local_run(lab, source, local
     assert f"documents in{total:>34,}" in capsys.readouterr().out
 
 
-@pytest.fixture
-def gated(lab, source, tmp_path):
-    """A function that queues tasks which score a file each and then wait at a gate: `gated(tasks, *options)`."""
-    shutil.copytree(source, tmp_path / "in")
-
-    def start(tasks, *arguments):
-        for number in range(tasks, 6):
-            (tmp_path / "in" / f"{number}.jsonl").unlink(missing_ok=True)
-        (tmp_path / "gate").mkdir(exist_ok=True)
-        output = tmp_path / "out"
-        unfinished = output / "logs" / "unfinished"
-        pipeline = [
-            ConversationJsonlReader(str(tmp_path / "in"), adapter=ConversationAdapter()),
-            QualityFilter(
-                ScorerConfig(model=str(MODEL), device="cpu"),
-                min_score=MIN_SCORE,
-                exclusion_writer=WholeJsonlWriter(
-                    str(output / "excluded"), str(unfinished / "excluded"), adapter=RowAdapter(), compression=None
-                ),
-                checkpoints_dir=str(output / "logs/checkpoints"),
-            ),
-            Gate(str(tmp_path / "gate")),
-            WholeJsonlWriter(str(output / "kept"), str(unfinished / "kept"), adapter=RowAdapter(), compression=None),
-        ]
-        executor = make(pipeline, output / "logs", tasks, *arguments)
-        executor.run()
-        return executor
-
-    yield start
-    run("scancel", "--user=root")
-
-
-def make(pipeline, logs, tasks, *arguments):
-    parser = argparse.ArgumentParser()
-    add_executor_options(parser)
-    options = parser.parse_args(["--executor", "slurm", *SMALL, *map(str, arguments)])
-    return make_executor(options, pipeline, name="test", tasks=tasks, logging_dir=str(logs), gpu=True)
-
-
-def at_gate(folder, rank=None):
-    return {path.name for path in (folder / "gate").glob(f"rank-{'*' if rank is None else rank}-*")}
-
-
-def job(executor, task):
-    """The id and the node of an array's task."""
-    line = run("squeue", "-h", "-r", "-o", "%i %A %N %T", "-j", f"{executor.job_id}_{task}").split()
-    return line[1], line[2]
-
-
 def test_interrupted_tasks_end_with_the_same_rows_and_their_scores(lab, gated, local, tmp_path):
     """Requeue, SIGUSR1, preemption and a node that goes down: what was scored is not computed again."""
     executor = gated(4)
@@ -156,7 +50,8 @@ def test_interrupted_tasks_end_with_the_same_rows_and_their_scores(lab, gated, l
     first, second = [task for task in range(4) if nodes[task] == "n1"]
     run("scontrol", "requeue", job(executor, first)[0])
     run("scancel", "--signal=USR1", job(executor, second)[0])
-    urgent = run("sbatch", "--parsable", "-p", "urgent", "-w", "n2", "--gpus=1", "--mem=100M", "--wrap", "sleep 2")
+    urgent = run("sbatch", "--parsable", "-p", "urgent", "-w", "n2", "--gpus=1", "--mem=100M", "-o", "/dev/null",
+                 "--wrap", "sleep 2")  # fmt: skip
     wait_for(lambda: "RUNNING" in run("squeue", "-h", "-o", "%T", "-j", urgent.strip()), "the urgent job to run")
     lab.set_node("n2", "down")
     wait_for(lambda: "n2" not in run("squeue", "-h", "-o", "%N"), "the node to be empty")
@@ -209,7 +104,8 @@ def test_local_workers_inside_a_job_divide_its_gpus(lab, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "from datatrove.executor import LocalPipelineExecutor\nfrom steps import Devices\n"
-        f"LocalPipelineExecutor([Devices({str(tmp_path)!r}, together=2)], tasks=4, workers=2, "
+        "if __name__ == '__main__':\n"
+        f"    LocalPipelineExecutor([Devices({str(tmp_path)!r}, together=2)], tasks=4, workers=2, "
         f"logging_dir={str(tmp_path / 'logs')!r}).run()\n"
     )
     python = shutil.which("python")

@@ -1,0 +1,69 @@
+"""Runs of the pipelines that the tests compare: on SLURM, and on this machine."""
+
+import argparse
+import json
+from pathlib import Path
+
+import filter_conversations
+from executors import add_executor_options, make_executor
+from lab import run
+
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MODEL = ROOT / "examples" / "demo-classifier"
+MIN_SCORE = 3.5
+SMALL = ["--cpus-per-task", "1", "--mem", "2G"]
+
+
+def filter_pipeline(source, output, *arguments):
+    given = [source, "--output", output, "--model", MODEL, "--min-score", MIN_SCORE, "--device", "cpu", *arguments]
+    filter_conversations.main([str(argument) for argument in given])
+
+
+def rows(output):
+    return {
+        f"{door}/{path.name}": [json.loads(line) for line in path.read_bytes().splitlines()]
+        for door in ("kept", "excluded")
+        for path in sorted((output / door).iterdir())
+    }
+
+
+def require_same_rows(output, expected, ranks=range(6)):
+    """The same files with the same rows; the same machine computes the same bits."""
+    names = {f"{rank:05d}.jsonl" for rank in ranks}
+    expected = {name: found for name, found in rows(expected).items() if name.rpartition("/")[2] in names}
+    found = rows(output)
+    assert {name: len(file) for name, file in found.items()} == {name: len(file) for name, file in expected.items()}
+    for name, file in found.items():
+        for row, other in zip(file, expected[name], strict=True):
+            assert row == other, name
+
+
+def filter_stats(logs, step=1):
+    """The filter's counts, by task."""
+    stats = {}
+    for path in sorted((logs / "stats").iterdir()):
+        counts = json.loads(path.read_text())[step]["stats"]
+        stats[int(path.stem)] = {name: n if isinstance(n, int) else n["total"] for name, n in counts.items()}
+    return stats
+
+
+def log_of_jobs(logs):
+    return "".join(path.read_text(errors="replace") for path in (logs / "slurm_logs").iterdir())
+
+
+def make(pipeline, logs, tasks, *arguments):
+    parser = argparse.ArgumentParser()
+    add_executor_options(parser)
+    options = parser.parse_args(["--executor", "slurm", *SMALL, *map(str, arguments)])
+    return make_executor(options, pipeline, name="test", tasks=tasks, logging_dir=str(logs), gpu=True)
+
+
+def at_gate(folder, rank=None):
+    return {path.name for path in (folder / "gate").glob(f"rank-{'*' if rank is None else rank}-*")}
+
+
+def job(executor, task):
+    """The id and the node of an array's task."""
+    line = run("squeue", "-h", "-r", "-o", "%i %A %N %T", "-j", f"{executor.job_id}_{task}").split()
+    return line[1], line[2]

@@ -1,0 +1,206 @@
+"""Where a pipeline runs: options by stage, and mistakes found early. tests/slurm has a real SLURM."""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.io import get_datafolder
+
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "pipelines"))
+
+import executors  # noqa: E402
+from executors import SlurmExecutor, add_executor_options, gibibytes, make_executor, seconds, value_of  # noqa: E402
+from summary import Summary  # noqa: E402
+
+
+def options(*arguments, stages=()):
+    parser = argparse.ArgumentParser()
+    add_executor_options(parser, stages)
+    return parser.parse_args(list(arguments))
+
+
+def make(folder, *arguments, tasks=2, pipeline=(), **more):
+    return make_executor(
+        options(*arguments), list(pipeline), name="job", tasks=tasks, logging_dir=str(folder), gpu=False, **more
+    )
+
+
+def test_an_option_is_given_for_all_stages_or_by_stage():
+    """CPU and GPU stages need different partitions, modules and environments on many clusters."""
+    given = options(
+        *("--partition", "cpu=short,gpu=a100", "--time", "2:00:00,gpu=1-0", "--cpus-per-task", "cpu=2"),
+        *("--env-command", "gpu=module load cuda,python; export A=b", "--mem", "8G"),
+        *("--sbatch", "gpu=constraint=nvlink", "--sbatch", "comment=a,b"),
+        stages=("cpu", "gpu"),
+    )
+    found = {
+        name: (value_of(given, name, "cpu"), value_of(given, name, "gpu"))
+        for name in ("partition", "time", "cpus_per_task", "env_command", "mem", "sbatch", "account")
+    }
+    assert found == {
+        "partition": ("short", "a100"),
+        "time": ("2:00:00", "1-0"),
+        "cpus_per_task": (2, None),
+        "env_command": (None, "module load cuda,python; export A=b"),
+        "mem": ("8G", "8G"),
+        "sbatch": (["comment=a,b"], ["constraint=nvlink", "comment=a,b"]),
+        "account": (None, None),
+    }
+
+
+def test_a_number_that_is_none_is_refused(capsys):
+    """A mistyped number is named by the command line."""
+    with pytest.raises(SystemExit):
+        options("--workers", "many")
+    assert "--workers: invalid int value: 'many'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("90", 5400), ("1:30", 90), ("8:00:00", 28800), ("2-12", 216000), ("1-0:30", 88200), ("UNLIMITED", None)],
+)
+def test_time_limits_as_slurm_writes_them(limit, expected):
+    """Ray counts seconds and SLURM does not; the signal before the limit follows from it."""
+    assert seconds(limit) == expected
+
+
+def test_amounts_that_are_none_are_refused():
+    """A mistake in an amount is named, and not handed on."""
+    assert [gibibytes(size) for size in ("512M", "2048", "32G", "1TB")] == [0.5, 2, 32, 1024]
+    for mistake, function in (("tomorrow", seconds), ("1:2:3:4", seconds), ("much", gibibytes)):
+        with pytest.raises(ValueError, match=mistake):
+            function(mistake)
+
+
+def test_local_is_the_default(tmp_path):
+    """Without an option a pipeline runs here, a task at a time; more workers than tasks are not started."""
+    executor = make(tmp_path)
+    assert isinstance(executor, LocalPipelineExecutor) and executor.workers == 1
+    assert make(tmp_path, "--workers", "8").workers == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--partition", "x"], "--partition does nothing with --executor local"),
+        (["--executor", "ray", "--account", "x"], "--account does nothing with --executor ray"),
+        (["--wait"], "--wait does nothing with --executor local"),
+        (["--workers", "0"], "--workers 0: give a whole number from 1"),
+    ],
+)
+def test_options_without_effect_are_a_mistake(tmp_path, arguments, message):
+    """Who gives a partition and forgets --executor slurm does not want to run on the login node."""
+    with pytest.raises(ValueError, match=message):
+        make(tmp_path, *arguments)
+
+
+def test_no_slurm_on_the_machine(tmp_path, monkeypatch):
+    """Without SLURM the message says so, and that there are other ways."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ValueError, match=r"no SLURM on this machine.*--executor local"):
+        make(tmp_path / "logs", "--executor", "slurm")
+    assert not (tmp_path / "logs").exists() or not any((tmp_path / "logs").iterdir())
+
+
+@pytest.mark.parametrize("argument", ["nodes=2", "N=2-4", "array=0-3", "mem-per-cpu=1G", "partition=x"])
+def test_sbatch_arguments_that_would_do_harm_are_refused(argument):
+    """Two nodes would do the same task twice; what the executor sets itself is not set again."""
+    with pytest.raises(ValueError, match=f"--sbatch {argument}"):
+        executors._sbatch_arguments({"time": None, "account": None, "sbatch": [argument]})
+
+
+def test_the_job_script(tmp_path):
+    """Memory by task, no qos, no empty argument, a signal before the limit, and no network."""
+    given = {"time": "0:04:00", "account": "lab", "sbatch": ["--exclusive", "constraint=a100"]}
+    executor = SlurmExecutor(
+        [],
+        memory="24G",
+        exports={"HF_HUB_OFFLINE": "1"},
+        tasks=4,
+        time="0:04:00",
+        partition=None,
+        qos=None,
+        gpus_per_task=2,
+        sbatch_args=executors._sbatch_arguments(given),
+        logging_dir=str(tmp_path),
+    )
+    script = executor.get_launch_file_contents(executor.get_sbatch_args(4), "true")
+    directives = {line for line in script.splitlines() if line.startswith("#SBATCH")}
+    assert {"#SBATCH --mem=24G", "#SBATCH --gpus=2", "#SBATCH --nodes=1", "#SBATCH --requeue"} <= directives
+    assert {"#SBATCH --signal=USR1@60", "#SBATCH --account=lab", "#SBATCH --exclusive"} <= directives
+    assert not any(word in script for word in ("qos", "mem-per-cpu", "partition", "None"))
+    assert "export HF_HUB_OFFLINE=1; true" in script
+
+
+def test_another_number_of_tasks_is_refused(tmp_path):
+    """Done tasks are skipped by number: with another count a number means other files."""
+    make(tmp_path, pipeline=[["document"]]).run()
+    with pytest.raises(ValueError, match="holds a run of 2 tasks, and this one has 3"):
+        make(tmp_path, tasks=3)
+    make(tmp_path, tasks=3, overwrite=True)
+    make(tmp_path)
+
+
+def test_an_incomplete_run_is_an_error(tmp_path):
+    """A cluster's executor ends well where tasks failed: the script does not."""
+    executor = make(tmp_path)
+    executor.run()
+    executors.require_complete(executor)
+    (tmp_path / "completions" / "00001").unlink()
+    with pytest.raises(SystemExit, match=r"1 of 2 tasks have not ended well.*task_00001\.log"):
+        executors.require_complete(executor)
+
+
+RAY = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, {pipelines!r})
+import ray
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False,
+         runtime_env={{"env_vars": {{"PYTHONPATH": {pipelines!r} + ":" + {root!r}}}}})
+import filter_conversations
+command = [{source!r}, "--output", "out", "--model", {model!r}, "--min-score", "3.5", "--device", "cpu",
+           "--executor", "ray", "--cpus-per-task", "1", "--mem", "1G"]
+try:
+    filter_conversations.main([*command, "--gpus-per-task", "1"])
+except ValueError as error:
+    print("refused:", error)
+filter_conversations.main([*command, "--tasks-per-job", "2"])
+"""
+
+
+def test_a_pipeline_on_ray_writes_the_rows_of_a_local_run(tmp_path):
+    """The same command on a local Ray: rows and statistics are the same; what no node has is refused, not awaited."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'datatrove-quality[ray]'")
+    lines = (ROOT / "examples/conversations.jsonl").read_bytes().splitlines(keepends=True)[:80]
+    (tmp_path / "in").mkdir()
+    for number in range(2):
+        (tmp_path / "in" / f"{number}.jsonl").write_bytes(b"".join(lines[number::2]))
+    source, model = str(tmp_path / "in"), str(ROOT / "examples/demo-classifier")
+    script = RAY.format(pipelines=str(ROOT / "pipelines"), root=str(ROOT), source=source, model=model)
+    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "refused: --executor ray: a task asks for 1 CPUs, 1 GPUs" in done.stdout
+    command = [str(ROOT / "pipelines/filter_conversations.py"), source, "--output", "local", "--model", model]
+    subprocess.run(
+        [sys.executable, *command, "--min-score", "3.5", "--device", "cpu"],
+        cwd=tmp_path, env=environment, check=True, capture_output=True,
+    )  # fmt: skip
+    for door in ("kept", "excluded"):
+        for number in range(2):
+            name = f"{door}/{number:05d}.jsonl"
+            found, expected = ((tmp_path / run / name).read_bytes() for run in ("out", "local"))
+            assert found == expected
+    assert f"documents in{80:>34}" in done.stdout
+    counts = [Summary.of_run(get_datafolder(str(tmp_path / run)), step=1).counts for run in ("out", "local")]
+    assert counts[0].pop("score") == pytest.approx(counts[1].pop("score"))
+    assert counts[0] == counts[1]

@@ -2,11 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-<<<<<<< HEAD
-.PHONY: demo curate-demo train-demo report-demo test quality faults clean
-=======
-.PHONY: demo train-demo report-demo test test-slurm quality faults clean
->>>>>>> 4c987d895adc2ca7fd144d4aece097677112d3b1
+.PHONY: demo curate-demo train-demo report-demo test test-slurm quality faults clean
 
 demo: .venv/installed
 	$(BIN)/python pipelines/filter_conversations.py --overwrite
@@ -48,12 +44,9 @@ faults: .venv/installed
 	$(BIN)/python tests/faults/kill_and_resume.py --signal TERM --kills 200
 	$(BIN)/python tests/faults/kill_and_resume.py --signal USR1 --kills 200
 	$(BIN)/python tests/faults/hostile.py --rows 100000
-<<<<<<< HEAD
 	$(BIN)/python tests/faults/kill_curation.py --kills 60
 	$(BIN)/python tests/faults/kill_curation.py --kills 60 --copies 2
-=======
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m slurm_long tests/slurm
->>>>>>> 4c987d895adc2ca7fd144d4aece097677112d3b1
 
 quality: .venv/installed
 	$(BIN)/ruff check .
@@ -62,11 +55,7 @@ quality: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-<<<<<<< HEAD
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,plots,curate]'
-=======
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,plots,ray]'
->>>>>>> 4c987d895adc2ca7fd144d4aece097677112d3b1
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,plots,curate,ray]'
 	touch $@
 
 clean:

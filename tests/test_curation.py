@@ -414,7 +414,7 @@ def test_a_rule_that_is_left_out_is_not_asked_and_an_unknown_one_is_refused():
         "42",
         "👍 Claro!",
         "# Título\n\n## Parte\n\n- um\n- dois\n- três\n" + words(1),
-        "\n".join(f"| {n} | {n * n} | quadrado de {n} |" for n in range(30)),
+        "\n".join(f"| {n} | {n * n} | {words(n, 2)} |" for n in range(30)),
         "```python\n"
         + "\n".join(f"def f{n}(x):\n    if x > {n}:\n        return x\n    return {n}\n" for n in range(9))
         + "```",

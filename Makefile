@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo curate-demo train-demo report-demo test test-slurm quality faults clean
+.PHONY: demo curate-demo train-demo report-demo test test-slurm bench quality faults clean
 
 demo: .venv/installed
 	$(BIN)/python pipelines/filter_conversations.py --overwrite
@@ -36,7 +36,12 @@ test: .venv/installed
 
 # On a SLURM of its own: needs root and apt-get install slurmctld slurmd slurm-client munge; else they are skipped.
 test-slurm: .venv/installed
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m slurm tests/slurm
+	$(BIN)/python -m pytest -m slurm tests/slurm
+
+# Our speed beside the alternatives' and the matrix products', then what feeds the model; under 10 minutes on two cores.
+bench: .venv/installed
+	$(BIN)/python benchmarks/throughput.py --device cpu --shape small --mix sft
+	$(BIN)/python benchmarks/throughput.py --device cpu --host
 
 # The long runs of tests/faults, and those on SLURM, which counts time limits in minutes: about half an hour.
 faults: .venv/installed
@@ -46,7 +51,7 @@ faults: .venv/installed
 	$(BIN)/python tests/faults/hostile.py --rows 100000
 	$(BIN)/python tests/faults/kill_curation.py --kills 60
 	$(BIN)/python tests/faults/kill_curation.py --kills 60 --copies 2
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -m slurm_long tests/slurm
+	$(BIN)/python -m pytest -m slurm_long tests/slurm
 
 quality: .venv/installed
 	$(BIN)/ruff check .

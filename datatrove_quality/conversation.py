@@ -848,8 +848,8 @@ def score_schema(
     Args:
         source_schema: the schema of the source files.
         prefix: the prefix of the `QualityFilter`.
-        scorer: of the `QualityFilter`; its fingerprint is then carried in the schema's metadata as `{prefix}_scorer`,
-            in JSON. Finds the model, but loads no weights.
+        scorer: of the `QualityFilter`; its fingerprint, name and scale are then carried in the schema's metadata as
+            `{prefix}_scorer`, in JSON. Finds the model, but loads no weights.
 
     Returns:
         The source's fields and schema metadata as they are, and the nullable columns `{prefix}_score` (float64),
@@ -879,5 +879,5 @@ def score_schema(
     # What an earlier scorer left there says nothing of the new scores.
     metadata = {name: value for name, value in (source_schema.metadata or {}).items() if name != key}
     if scorer is not None:
-        metadata[key] = json.dumps(find_scorer(scorer).fingerprint.describe()).encode()
+        metadata[key] = json.dumps(find_scorer(scorer).describe()).encode()
     return pa.schema(fields, metadata=metadata or None)

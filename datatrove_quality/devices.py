@@ -107,11 +107,6 @@ def native_dtype(device: "torch.device", dtype: "torch.dtype") -> bool:
     return dtype == torch.float16
 
 
-def default_tokens_per_batch(device: "torch.device") -> int:
-    """Enough tokens to fill the device's matrix units, few enough to fit beside a 4B model in 24 GB."""
-    return {"cuda": 16_384, "mps": 8_192}.get(device.type, 4_096)
-
-
 def _cuda_device(requested: str) -> "torch.device":
     import torch
 

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import chain
 from os import PathLike
@@ -207,8 +207,12 @@ class QualityFilter(BaseFilter):
             )
 
     def _scored(self, data: Iterable[Document] | None, rank: int) -> Iterator[Document]:
-        """The documents in their order, each with its score or error in its metadata; holds what the scorer holds."""
+        """The documents in their order, each with its score or error in its metadata; holds what the scorer holds.
+
+        `inputs` runs in the scorer's thread that reads ahead, and what is counted there it alone counts.
+        """
         held: deque[Document] = deque()
+        counts: Counter[str] = Counter()
         upstream, scoring = _Clock(), _Clock()
         booked = 0.0
 
@@ -218,27 +222,28 @@ class QualityFilter(BaseFilter):
                 held.append(doc)
                 yield self._input(doc)
 
-        counts: Counter[str] = Counter()
+        results = self._results(inputs(), rank, counts)
         try:
-            for count, result in enumerate(scoring.timed(self._results(inputs(), rank)), start=1):
+            for count, result in enumerate(scoring.timed(results), start=1):
                 doc = held.popleft()
                 self._annotate(doc, result)
                 self._count(result, counts)
                 if count == DOCUMENTS_BEFORE_GIVING_UP == counts["unscorable"]:
                     raise ValueError(f"None of the task's first {count} documents could be scored: {_advice(counts)}")
-                # What upstream took is upstream's, in DataTrove's table too.
-                spent = scoring.seconds - upstream.seconds
+                # What upstream took is upstream's in DataTrove's table, also where it went on meanwhile.
+                spent = max(booked, scoring.seconds - upstream.seconds)
                 self.stats.time_stats.update(spent - booked)
                 booked = spent
                 yield doc
         finally:
+            results.close()
             for name, number in counts.items():
                 self.stats[name] += MetricStats(total=number, n=number, mean=1, min=1, max=1)
         if counts["unscorable"] and not counts["scored"]:
             message = f"None of the task's {counts['unscorable']} documents could be scored: {_advice(counts)}"
             logger.error(message)
 
-    def _results(self, inputs: Iterator[Input], rank: int) -> Iterator[Result]:
+    def _results(self, inputs: Iterator[Input], rank: int, counts: Counter[str]) -> Generator[Result, None, None]:
         """A score or error per input; the model is found when there is a first document that it must see."""
         for item in inputs:
             if isinstance(item, RecordedScore | Unscorable) or self.scorer is None:
@@ -249,7 +254,7 @@ class QualityFilter(BaseFilter):
                 scorer.renderer.require_template()
             if self.scorer.scale is None:
                 self._warn_of_bounds_outside(scorer.scale)
-            checked = self._without_control_tokens(chain([item], inputs), scorer.renderer)
+            checked = self._without_control_tokens(chain([item], inputs), scorer.renderer, counts)
             with self._store(scorer, rank) as store:
                 yield from scorer.stream(checked, store)
 
@@ -258,13 +263,15 @@ class QualityFilter(BaseFilter):
             return contextlib.nullcontext()
         return ScoreStore(self.checkpoints_dir, scorer.fingerprint, rank)
 
-    def _without_control_tokens(self, inputs: Iterator[Input], renderer: Renderer) -> Iterator[Input]:
+    def _without_control_tokens(
+        self, inputs: Iterator[Input], renderer: Renderer, counts: Counter[str]
+    ) -> Iterator[Input]:
         """Count, and reject if asked to, what spells out a token that only a template or tokenizer should add."""
         for item in inputs:
             known = isinstance(item, RecordedScore | Unscorable)
             token = None if known else renderer.control_token_in(cast(Conversation | str, item))
             if token is not None:
-                self.stat_update("special_tokens")
+                counts["special_tokens"] += 1
             if token is None or self.special_tokens == "allow":
                 yield item
             else:

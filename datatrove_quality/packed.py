@@ -7,10 +7,10 @@ The kernels that compute packed attention, and every fallback between them, are 
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, cast
 
 import torch
@@ -25,8 +25,8 @@ PACKED = "datatrove_quality_packed"
 
 # Keywords that models hand to any attention function and that change nothing about a packed forward pass.
 NEUTRAL_KEYWORDS = frozenset(
-    {"position_ids", "cache_position", "use_cache", "past_key_values", "output_attentions", "output_hidden_states",
-     "return_dict", "cu_seq_lens_k", "max_length_k", "position_embeddings", "layer_idx", "output_router_logits"}
+    {"pooled", "position_ids", "cache_position", "use_cache", "past_key_values", "output_attentions",
+     "output_hidden_states", "return_dict", "position_embeddings", "layer_idx", "output_router_logits"}
 )  # fmt: skip
 
 # Queries that the reference attention takes at once, so that its score matrix stays small for long sequences.
@@ -52,9 +52,26 @@ class AttentionTerms:
     sinks: Tensor | None = None
 
 
-# A kernel: query (tokens, heads, dim), key and value (tokens, key heads, dim), cumulative lengths (sequences + 1,),
-# the longest length, terms -> (tokens, heads, value dim).
-Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, int, AttentionTerms], Tensor]
+@dataclass(frozen=True)
+class Spans:
+    """Where the sequences of a packed row begin and end.
+
+    Args:
+        queries: cumulative numbers of queries, int32, (sequences + 1,).
+        keys: cumulative numbers of keys; the same, but where each sequence has only its last token as a query.
+        longest_query: the most queries of a sequence.
+        longest_key: the most keys of a sequence.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    longest_query: int
+    longest_key: int
+
+
+# A kernel: query (queries, heads, dim), key and value (tokens, key heads, dim), spans, terms
+# -> (queries, heads, value dim). Queries are the last tokens of their sequences.
+Kernel = Callable[[Tensor, Tensor, Tensor, Spans, AttentionTerms], Tensor]
 
 
 def is_packable(model: PreTrainedModel) -> bool:
@@ -117,17 +134,22 @@ def pack(sequences: Sequence[Sequence[int]], device: torch.device) -> dict[str, 
     lengths = torch.tensor([len(ids) for ids in sequences])
     ends = lengths.cumsum(0)
     positions = torch.arange(int(ends[-1])) - (ends - lengths).repeat_interleave(lengths)
-    boundaries = F.pad(ends, (1, 0)).to(device, torch.int32, non_blocking=True)
+    boundaries = _to_device(F.pad(ends, (1, 0)).to(torch.int32), device)
     longest = int(lengths.max())
-    input_ids = torch.tensor([token for ids in sequences for token in ids])
+    input_ids = torch.tensor(list(chain.from_iterable(sequences)))
     return {
-        "input_ids": input_ids[None].to(device, non_blocking=True),
-        "position_ids": positions[None].to(device, non_blocking=True),
+        "input_ids": _to_device(input_ids[None], device),
+        "position_ids": _to_device(positions[None], device),
         "cu_seq_lens_q": boundaries,
         "cu_seq_lens_k": boundaries,
         "max_length_q": longest,
         "max_length_k": longest,
     }
+
+
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copied without waiting for what the device computes now, which takes pinned memory."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def pooled_positions(sequences: Sequence[Sequence[int]], pad_token_id: int | None) -> list[int]:
@@ -150,13 +172,77 @@ def packed_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) ->
         Logits, float32, shape (sequences,). The head runs in float32 whatever the model's dtype.
     """
     batch = pack(sequences, model.device)
+    positions = pooled_positions(sequences, model.config.get_text_config().pad_token_id)
+    pooled = _to_device(torch.tensor(positions), model.device) + batch["cu_seq_lens_q"][:-1]
+    all_last = all(position == len(ids) - 1 for position, ids in zip(positions, sequences, strict=True))
     backbone = getattr(model, model.base_model_prefix)
-    hidden = backbone(**batch, use_cache=False).last_hidden_state[0]
-    pooled = torch.tensor(pooled_positions(sequences, model.config.get_text_config().pad_token_id))
-    pooled = pooled.to(model.device, non_blocking=True) + batch["cu_seq_lens_q"][:-1]
+    if all_last and pools_in_last_layer(model):
+        hidden = backbone(**batch, pooled=pooled, use_cache=False).last_hidden_state[0]
+    else:
+        hidden = backbone(**batch, use_cache=False).last_hidden_state[0, pooled]
     head: nn.Linear = model.score  # type: ignore[assignment]
     bias = None if head.bias is None else head.bias.float()
-    return F.linear(hidden[pooled].float(), head.weight.float(), bias)[:, 0]
+    return F.linear(hidden.float(), head.weight.float(), bias)[:, 0]
+
+
+def pool_in_last_layer(model: PreTrainedModel) -> None:
+    """Have a decoder's last layer compute no more than the pooled tokens, once it has the keys and values of all.
+
+    The layer's own code does both: run on all tokens up to where it hands keys and values to a cache, and then on the
+    pooled ones with what was handed over as that cache. `packed_logits` makes use of it where it can.
+
+    Args:
+        model: for which `is_packable` holds. Copy it before, not after: a copy would compute with this one's layer.
+    """
+    layer = _layers(model)[-1]
+    whole = layer.forward
+
+    def forward(hidden: Tensor, *args: Any, pooled: Tensor | None = None, **kwargs: Any) -> Any:
+        if pooled is None:
+            return whole(hidden, *args, **kwargs)
+        cache = _LastLayerCache()
+        with suppress(_Handed):
+            whole(hidden, *args, **kwargs | {"past_key_values": cache})
+        rows = {
+            "position_embeddings": tuple(part[:, pooled] for part in kwargs["position_embeddings"]),
+            "position_ids": kwargs["position_ids"][:, pooled],
+            "cu_seq_lens_q": torch.arange(len(pooled) + 1, dtype=torch.int32, device=hidden.device),
+            "max_length_q": 1,
+            "past_key_values": cache,
+        }
+        return whole(hidden[:, pooled], *args, **kwargs | rows)
+
+    layer.forward = forward
+
+
+def pool_after_last_layer(model: PreTrainedModel) -> None:
+    """Undo `pool_in_last_layer`."""
+    del _layers(model)[-1].forward
+
+
+def pools_in_last_layer(model: PreTrainedModel) -> bool:
+    """Whether `pool_in_last_layer` was applied."""
+    return "forward" in vars(_layers(model)[-1])
+
+
+def _layers(model: PreTrainedModel) -> nn.ModuleList:
+    return getattr(model, model.base_model_prefix).layers
+
+
+class _Handed(Exception):
+    """The keys and values are there; nothing behind them is wanted."""
+
+
+class _LastLayerCache:
+    """Takes a layer's keys and values for all tokens the first time, and gives them back the second time."""
+
+    states: tuple[Tensor, Tensor] | None = None
+
+    def update(self, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if self.states is None:
+            self.states = key, value
+            raise _Handed
+        return self.states
 
 
 @torch.inference_mode()
@@ -174,7 +260,7 @@ def padded_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) ->
     pad_token_id = model.config.get_text_config().pad_token_id
     input_ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_token_id)
     mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-    output = model(input_ids=input_ids.to(model.device), attention_mask=mask.to(model.device))
+    output = model(input_ids=_to_device(input_ids, model.device), attention_mask=_to_device(mask, model.device))
     return output.logits[:, 0].float()
 
 
@@ -191,21 +277,23 @@ def packed_attention(
     s_aux: Tensor | None = None,
     is_causal: bool | None = None,
     cu_seq_lens_q: Tensor | None = None,
+    cu_seq_lens_k: Tensor | None = None,
     max_length_q: int | None = None,
+    max_length_k: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention within each of the sequences of a packed row; registered in transformers' attention interface.
 
     Args:
         module: the attention layer.
-        query: (1, heads, tokens, dim); key and value: (1, key heads, tokens, dim).
+        query: (1, heads, queries, dim); key and value: (1, key heads, tokens, dim).
         attention_mask: must be None: the boundaries say it all.
-        cu_seq_lens_q: where sequences begin and the last one ends, (sequences + 1,).
-        max_length_q: tokens of the longest sequence.
+        cu_seq_lens_q: where sequences begin and the last one ends, (sequences + 1,); cu_seq_lens_k: the same in keys.
+        max_length_q: queries of the longest sequence; max_length_k: its keys.
         **kwargs: whatever else the model passes; what is not known to be neutral is refused, never ignored.
 
     Returns:
-        (1, tokens, heads, value dim), and None for the weights.
+        (1, queries, heads, value dim), and None for the weights.
 
     Raises:
         ValueError: the model asks for something that is not computed here.
@@ -217,7 +305,7 @@ def packed_attention(
             f"{type(module).__name__} asks attention for {unknown or 'dropout or a mask of its own'}, which packed "
             "attention does not compute, so its scores would be wrong: this architecture is not supported."
         )
-    if cu_seq_lens_q is None or max_length_q is None:
+    if cu_seq_lens_q is None or cu_seq_lens_k is None or max_length_q is None or max_length_k is None:
         raise ValueError(
             f"{type(module).__name__} does not hand the sequences' boundaries to its attention, so that sequences "
             "would see each other: this architecture is not supported."
@@ -225,7 +313,7 @@ def packed_attention(
     terms = AttentionTerms(
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         causal=getattr(module, "is_causal", True) if is_causal is None else is_causal,
-        window=None if sliding_window is None or sliding_window >= max_length_q else sliding_window,
+        window=None if sliding_window is None or sliding_window >= max_length_k else sliding_window,
         softcap=softcap,
         sinks=s_aux,
     )
@@ -233,7 +321,8 @@ def packed_attention(
         raise ValueError(f"{type(module).__name__} uses a window in both directions: this is not supported.")
     kernel = kernel_for(query, key, value, terms)
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
-    return kernel(query, key, value, cu_seq_lens_q, max_length_q, terms)[None], None
+    spans = Spans(cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)
+    return kernel(query, key, value, spans, terms)[None], None
 
 
 AttentionInterface.register(PACKED, packed_attention)
@@ -278,12 +367,13 @@ def _flash_kernel(
     states = (torch.zeros(3, count, dim, dtype=dtype, device=device) for count in (heads, key_heads, key_heads))
     query, key, value = states
     boundaries = torch.tensor([0, 1, 3], dtype=torch.int32, device=device)
+    spans = Spans(boundaries, boundaries, 2, 2)
     terms = AttentionTerms(scale=1.0, window=1, softcap=softcap)
     for kernel in (torch_varlen_attention, torch_flash_attention, flash_attn_attention):
         if not _offers(kernel, terms):
             continue
         try:
-            kernel(query, key, value, boundaries, 2, terms)
+            kernel(query, key, value, spans, terms)
         except (RuntimeError, TypeError, ValueError) as error:
             logger.info(f"{kernel.__name__} does not run here: {error!s:.200}")
         else:
@@ -331,54 +421,53 @@ def kernel_name(model: PreTrainedModel) -> str:
     return kernel_for(query, key, key, AttentionTerms(scale=1.0, softcap=softcap)).__name__
 
 
-def per_sequence_attention(
-    query: Tensor, key: Tensor, value: Tensor, boundaries: Tensor, longest: int, terms: AttentionTerms
-) -> Tensor:
+def per_sequence_attention(query: Tensor, key: Tensor, value: Tensor, spans: Spans, terms: AttentionTerms) -> Tensor:
     """One SDPA call per sequence, on any device; what SDPA lacks (soft cap, sinks) is computed by its definition."""
     plain = terms.softcap is None and terms.sinks is None
     attend = _sdpa if plain else _reference_attention
     output = query.new_empty(*query.shape[:-1], value.shape[-1])
-    for start, end in pairwise(boundaries.tolist()):
-        own_query, own_key, own_value = (states[start:end].transpose(0, 1) for states in (query, key, value))
-        output[start:end] = attend(own_query, own_key, own_value, terms).transpose(0, 1)
+    bounds = zip(pairwise(spans.queries.tolist()), pairwise(spans.keys.tolist()), strict=True)
+    for (start, end), (first, last) in bounds:
+        own_terms = terms
+        if end - start < last - first:
+            # The sequence's last token: it sees all that its window holds.
+            first = first if terms.window is None else max(first, last - terms.window)
+            own_terms = replace(terms, causal=False, window=None)
+        own_query = query[start:end].transpose(0, 1)
+        own_key, own_value = (states[first:last].transpose(0, 1) for states in (key, value))
+        output[start:end] = attend(own_query, own_key, own_value, own_terms).transpose(0, 1)
     return output
 
 
-def torch_varlen_attention(
-    query: Tensor, key: Tensor, value: Tensor, boundaries: Tensor, longest: int, terms: AttentionTerms
-) -> Tensor:
+def torch_varlen_attention(query: Tensor, key: Tensor, value: Tensor, spans: Spans, terms: AttentionTerms) -> Tensor:
     """PyTorch's public variable-length attention, where its signature offers a scale and a window."""
     from torch.nn.attention.varlen import varlen_attn
 
     # Older signatures take fewer key heads than query heads without being told.
     grouped: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in _parameters(varlen_attn) else {}
     output = varlen_attn(
-        query, key, value, boundaries, boundaries, longest, longest,
+        query, key, value, spans.queries, spans.keys, spans.longest_query, spans.longest_key,
         scale=terms.scale, window_size=_flash_window(terms), **grouped,
     )  # fmt: skip
     return cast(Tensor, output)
 
 
-def torch_flash_attention(
-    query: Tensor, key: Tensor, value: Tensor, boundaries: Tensor, longest: int, terms: AttentionTerms
-) -> Tensor:
+def torch_flash_attention(query: Tensor, key: Tensor, value: Tensor, spans: Spans, terms: AttentionTerms) -> Tensor:
     """The operator under PyTorch's variable-length attention, where the public function is missing or poorer."""
     left, right = _flash_window(terms)
     output, *_ = torch.ops.aten._flash_attention_forward(
-        query, key, value, boundaries, boundaries, longest, longest, 0.0, terms.causal, False,
+        query, key, value, spans.queries, spans.keys, spans.longest_query, spans.longest_key, 0.0, terms.causal, False,
         scale=terms.scale, window_size_left=left, window_size_right=right,
     )  # fmt: skip
     return output
 
 
-def flash_attn_attention(
-    query: Tensor, key: Tensor, value: Tensor, boundaries: Tensor, longest: int, terms: AttentionTerms
-) -> Tensor:
+def flash_attn_attention(query: Tensor, key: Tensor, value: Tensor, spans: Spans, terms: AttentionTerms) -> Tensor:
     """The flash-attn package's variable-length attention, the only one here with a soft cap."""
     from flash_attn import flash_attn_varlen_func
 
     return flash_attn_varlen_func(
-        query, key, value, boundaries, boundaries, longest, longest,
+        query, key, value, spans.queries, spans.keys, spans.longest_query, spans.longest_key,
         softmax_scale=terms.scale, causal=terms.causal, window_size=_flash_window(terms), softcap=terms.softcap or 0.0,
     )  # fmt: skip
 
@@ -413,7 +502,7 @@ def _reference_attention(query: Tensor, key: Tensor, value: Tensor, terms: Atten
     key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
     blocks = []
     for start, end, first in _query_blocks(length, terms):
-        last = end if terms.causal else length
+        last = end if terms.causal else key.shape[1]
         products = query[:, start:end] @ key[:, first:last].transpose(1, 2) * terms.scale
         if terms.softcap is not None:
             products = terms.softcap * torch.tanh(products / terms.softcap)

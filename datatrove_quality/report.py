@@ -169,7 +169,7 @@ class ScoreReport:
         """All numbers of the report; JSON values only."""
         bins, sums = self._scores.result()
         documents = int(sums[:, 0].sum())
-        first, width, count = _bars(bins, sums[:, 0])
+        first, width, count = bars(bins, sums[:, 0])
         return {
             "threshold": self.threshold,
             "documents": self.documents,
@@ -180,8 +180,8 @@ class ScoreReport:
             "documents_beyond_scale": self.beyond_scale,
             "kept": self._kept_figures(self._kept, self.documents, sums[:, 1].sum()),
             "scores": self._summary(bins, sums),
-            "histogram": _histogram(bins, sums, first, width, count),
-            "thresholds": self._thresholds(bins, sums, [first + width * step for step in range(count + 1)]),
+            "histogram": histogram(bins, sums, first, width, count),
+            "thresholds": thresholds(bins, sums, self.documents, first, width, count),
             "groups": self._group_figures(first, width, count),
             "lengths": self._length_figures(first, width, count),
             "reasons": dict(self.reasons.most_common()),
@@ -269,29 +269,12 @@ class ScoreReport:
         count = sums[:, 0].sum()
         if not count:
             return None
-        places = np.searchsorted(np.cumsum(sums[:, 0]), np.array(QUANTILES) * count)
-        quantiles = bins[np.minimum(places, len(bins) - 1)] / BINS_PER_POINT
         return {
             "mean": float(self._total / count),
             "min": float(self._range[0]),
             "max": float(self._range[1]),
-            "quantiles": {str(q): float(value) for q, value in zip(QUANTILES, quantiles, strict=True)},
+            "quantiles": quantiles(bins, sums),
         }
-
-    def _thresholds(self, bins: np.ndarray, sums: np.ndarray, edges: list[int]) -> list[dict[str, Any]]:
-        """What would be kept from each edge on: of all documents, and of all tokens that were counted."""
-        above = np.vstack([np.cumsum(sums[::-1, :2], axis=0)[::-1], np.zeros((1, 2))])
-        table = []
-        for edge in edges:
-            documents, tokens = above[np.searchsorted(bins, edge)]
-            shares = {
-                "documents_share": share(documents, self.documents),
-                "tokens_share": share(tokens, above[0, 1]),
-            }
-            table.append(
-                {"threshold": edge / BINS_PER_POINT, "documents": int(documents), "tokens": int(tokens), **shares}
-            )
-        return table
 
     def _group_figures(self, first: int, width: int, count: int) -> dict[str, Any] | None:
         """The commonest values, then all others together."""
@@ -317,7 +300,7 @@ class ScoreReport:
         codes: np.ndarray,
         bins: np.ndarray,
         sums: np.ndarray,
-        bars: tuple[int, int, int],
+        shape: tuple[int, int, int],
     ) -> dict[str, Any]:
         here = np.isin(codes // 2, wanted)
         bins, kept, sums = bins[here] * GROUP_BIN, codes[here] % 2 == 1, sums[here]
@@ -331,7 +314,7 @@ class ScoreReport:
             "tokens": int(tokens),
             "mean": float(score / scored) if scored else None,
             "kept": self._kept_figures(sums[kept].sum(axis=0), documents, tokens),
-            "histogram": _histogram(bins, sums, *bars),
+            "histogram": histogram(bins, sums, *shape),
         }
 
     def _length_figures(self, first: int, width: int, count: int) -> dict[str, Any] | None:
@@ -379,7 +362,7 @@ def _parted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return keys // _BINS, keys % _BINS - _BINS // 2
 
 
-def _bars(bins: np.ndarray, documents: np.ndarray) -> tuple[int, int, int]:
+def bars(bins: np.ndarray, documents: np.ndarray) -> tuple[int, int, int]:
     """Where the bars of a histogram begin, in fine bins, how wide they are, and how many.
 
     One document in a thousand at either end may lie outside, so that one odd score does not make all others one bar.
@@ -393,7 +376,7 @@ def _bars(bins: np.ndarray, documents: np.ndarray) -> tuple[int, int, int]:
     return int(low // width * width), width, int(high // width - low // width + 1)
 
 
-def _histogram(bins: np.ndarray, sums: np.ndarray, first: int, width: int, count: int) -> dict[str, Any]:
+def histogram(bins: np.ndarray, sums: np.ndarray, first: int, width: int, count: int) -> dict[str, Any]:
     """Documents and tokens by bar; what lies beyond the bars is in the first and the last one."""
     places = (bins - first) // width
     outside = int(sums[(places < 0) | (places >= count), 0].sum())
@@ -405,6 +388,26 @@ def _histogram(bins: np.ndarray, sums: np.ndarray, first: int, width: int, count
         "tokens": np.bincount(places, sums[:, 1], count).astype(int).tolist(),
         "outside": outside,
     }
+
+
+def thresholds(
+    bins: np.ndarray, sums: np.ndarray, documents: int, first: int, width: int, count: int
+) -> list[dict[str, Any]]:
+    """What would be kept from each edge of the bars on: of all documents, and of all tokens that were counted."""
+    above = np.vstack([np.cumsum(sums[::-1, :2], axis=0)[::-1], np.zeros((1, 2))])
+    table = []
+    for edge in (first + width * step for step in range(count + 1)):
+        kept, tokens = above[np.searchsorted(bins, edge)]
+        shares = {"documents_share": share(kept, documents), "tokens_share": share(tokens, above[0, 1])}
+        table.append({"threshold": edge / BINS_PER_POINT, "documents": int(kept), "tokens": int(tokens), **shares})
+    return table
+
+
+def quantiles(bins: np.ndarray, sums: np.ndarray) -> dict[str, float]:
+    """Scores by the share of documents that lie below them, to the 0.01 of a bin."""
+    places = np.searchsorted(np.cumsum(sums[:, 0]), np.array(QUANTILES) * sums[:, 0].sum())
+    values = bins[np.minimum(places, len(bins) - 1)] / BINS_PER_POINT
+    return {str(q): float(value) for q, value in zip(QUANTILES, values, strict=True)}
 
 
 def share(part: float, whole: float) -> float | None:

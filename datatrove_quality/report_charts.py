@@ -60,8 +60,8 @@ def _threshold_mark(threshold: float | None, low: float, high: float) -> str:
     )
 
 
-def bar_chart(unit: str, histogram: dict[str, Any], threshold: float | None) -> str:
-    """Documents or tokens by score; what lies below the threshold is gray."""
+def bar_chart(unit: str, histogram: dict[str, Any], threshold: float | None, name: str = "") -> str:
+    """Documents or tokens by score; what lies below the threshold is gray. `name` tells it from another."""
     low, counts = histogram["from"][0], histogram[unit]
     high = histogram["from"][-1] + histogram["width"]
     most = max([*counts, 1])
@@ -78,7 +78,7 @@ def bar_chart(unit: str, histogram: dict[str, Any], threshold: float | None) -> 
         f"{len(counts)} bars from {low:g} to {high:g}; the highest, from {top:g} on, has {max(counts):,.0f} {unit}."
     )
     marks = _axes(low, high, labels, "score") + bars + _threshold_mark(threshold, low, high)
-    return _chart(unit, f"{unit.capitalize()} by score", about, marks)
+    return _chart(f"{name}{unit}", f"{unit.capitalize()} by score", about, marks)
 
 
 def _side(start: float, width: float, threshold: float | None) -> str:
@@ -95,8 +95,13 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def kept_chart(figures: dict[str, Any]) -> str:
-    """The share kept over the threshold: a line for documents, and one for tokens where these are known."""
+def kept_chart(figures: dict[str, Any], name: str = "") -> str:
+    """The share kept over the threshold: a line for documents, and one for tokens where these are known.
+
+    Args:
+        figures: with `thresholds`, `threshold` and `tokens`.
+        name: tells the chart from others of its kind.
+    """
     table = figures["thresholds"]
     low, high = table[0]["threshold"], table[-1]["threshold"]
     lines = _curve(table, "documents_share", "line-documents")
@@ -104,7 +109,7 @@ def kept_chart(figures: dict[str, Any]) -> str:
     labels = [(share, f"{share:.0%}") for share in (0, 0.25, 0.5, 0.75, 1)]
     about = f"The share of documents kept falls from {table[0]['documents_share']:.1%} at {low:g} to 0% at {high:g}."
     marks = _axes(low, high, labels, "threshold") + lines + _threshold_mark(figures["threshold"], low, high)
-    return _chart("kept", "Share kept over the threshold", about, marks)
+    return _chart(f"{name}kept", "Share kept over the threshold", about, marks)
 
 
 def length_chart(lengths: dict[str, Any], threshold: float | None) -> str:

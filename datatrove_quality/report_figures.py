@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-KEPT, DROPPED, MARK, SECOND = "#1f6feb", "#9aa4af", "#b3261e", "#8a4b00"
+KEPT, DROPPED, MARK, SECOND = "#1f6feb", "#87919d", "#b3261e", "#8a4b00"
 MOST_GROUPS = 20
 
 

@@ -30,11 +30,20 @@ SHORT_CHARS = 700  # of a shortened turn
 MOST_TURNS = 12  # that are shown before those in the middle are a click away
 MOST_ID_CHARS = 120
 MOST_NOTES = 20
+COUNTS = (("documents", "documents"), ("with a score", "scored"), ("without", "unscorable"), ("tokens", "tokens"))
 
 # Control characters but tab and line feed, marks that reorder text, line separators, tags, halves of surrogate pairs.
 HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f\ud800-\udfff]"
+)
+
+# What reads well in columns only: fenced code to its end or the text's, two and more lines of a table, JSON in lines.
+COLUMNS = re.compile(
+    r"^[ \t]*(`{3,}|~{3,})[^\n]*\n(?:.*?^[ \t]*\1[ \t]*(?:\n|\Z)|.*)"
+    r"|(?:^[ \t]*\|[^\n]*(?:\n|\Z)){2,}"
+    r"|\A[{\[]\n.*\n[}\]]\s*\Z",
+    re.MULTILINE | re.DOTALL,
 )
 
 
@@ -48,6 +57,7 @@ class Example:
         turns: role and text of each; texts may be long, but should be no longer than a browser bears.
         score: None: it has none.
         tokens: None: not known.
+        truncated: whether its end was not among them.
         group: its value of the column that the report groups by.
         error: why it has no score.
         other_score: in the run that this one is compared with.
@@ -58,6 +68,7 @@ class Example:
     turns: Sequence[tuple[str, str]]
     score: float | None = None
     tokens: int | None = None
+    truncated: bool = False
     group: str | None = None
     error: str | None = None
     other_score: float | None = None
@@ -80,7 +91,8 @@ def build_page(figures: dict[str, Any], sections: Sequence[Section], unscorable:
     """The page.
 
     Args:
-        figures: of `ScoreReport.figures`, with `sources`, `prefix`, `group_by`, `notes` and `comparison` beside them.
+        figures: of `ScoreReport.figures`, with `sources`, `prefix`, `group_by`, `notes`, `scorers`, `stats` (see
+            `stats_figures`) and `comparison` beside them.
         sections: the documents to read.
         unscorable: one document for each reason for which some have no score.
     """
@@ -88,6 +100,7 @@ def build_page(figures: dict[str, Any], sections: Sequence[Section], unscorable:
         _summary(figures),
         _notes(figures["notes"]),
         _scores(figures) if figures["scored"] else "",
+        _all_documents(figures) if figures["stats"] else "",
         _groups(figures) if figures["groups"] else "",
         _unscorable(figures, unscorable),
         _comparison(figures["comparison"]) if figures["comparison"] else "",
@@ -181,15 +194,27 @@ def _summary(figures: dict[str, Any]) -> str:
         f'<div class="tile"><dt>{name}</dt><dd>{value}<span>{more}</span></dd></div>' for name, value, more in tiles
     )
     sources = ", ".join(shown(source) for source in figures["sources"])
-    links = '<a href="#scores">Scores</a> <a href="#unscorable">Without a score</a> '
+    made_by = "".join(f"<br>{_scorer(scorer)}" for scorer in figures["scorers"])
+    links = '<a href="#scores">Scores</a> '
+    if figures["stats"]:
+        links += '<a href="#all">All documents</a> '
+    links += '<a href="#unscorable">Without a score</a> '
     if figures["comparison"]:
         links += '<a href="#comparison">Comparison</a> '
     links += '<a href="#read">Conversations to read</a>'
     return (
-        f'<header><h1>Score report</h1><p class="quiet">{shown(figures["prefix"])} scores of {sources}</p></header>\n'
+        f'<header><h1>Score report</h1><p class="quiet">{shown(figures["prefix"])} scores of {sources}{made_by}</p>'
+        "</header>\n"
         f'<main>\n<dl class="tiles">{cells}</dl>'
         f'<nav aria-label="Parts of the report">{links}</nav>'
     )
+
+
+def _scorer(scorer: dict[str, Any]) -> str:
+    """The model and the scale of the scores, as far as they are known."""
+    model, scale = scorer["model"], scorer["scale"]
+    of_scale = f", from {scale['low']:g} (bad) to {scale['high']:g} (good)" if scale else ""
+    return f"by {shown(model or 'an unnamed model', 200)}{of_scale}"
 
 
 def _notes(notes: Sequence[str]) -> str:
@@ -212,11 +237,11 @@ def _figure(chart: str, caption: str, table: str) -> str:
     return f"<figure>{chart}<figcaption>{caption}</figcaption>{_behind('As a table', table)}</figure>"
 
 
-def _histograms(figures: dict[str, Any]) -> list[str]:
+def _histograms(figures: dict[str, Any], name: str = "") -> list[str]:
     histogram, threshold = figures["histogram"], figures["threshold"]
     return [
         _figure(
-            bar_chart(unit, histogram, threshold),
+            bar_chart(unit, histogram, threshold, name),
             f"{unit.capitalize()} by score",
             _histogram_table(histogram, unit),
         )
@@ -231,12 +256,12 @@ def _histogram_table(histogram: dict[str, Any], unit: str) -> str:
     return _table(("score", unit), rows, f"{unit.capitalize()} by score")
 
 
-def _kept_curve(figures: dict[str, Any]) -> str:
+def _kept_curve(figures: dict[str, Any], name: str = "") -> str:
     key = '<span class="key key-documents"></span>documents'
     if figures["tokens"]:
         key += ' <span class="key key-tokens"></span>tokens'
     table = _thresholds_table(figures["thresholds"])
-    return _figure(kept_chart(figures), f"Share kept over the threshold: {key}", table)
+    return _figure(kept_chart(figures, name), f"Share kept over the threshold: {key}", table)
 
 
 def _thresholds_table(table: Sequence[dict[str, Any]]) -> str:
@@ -252,9 +277,48 @@ def _thresholds_table(table: Sequence[dict[str, Any]]) -> str:
     return _table(heads, rows, "What each threshold would keep")
 
 
+def _all_documents(figures: dict[str, Any]) -> str:
+    """What `QualityStats` counted, beside the rows that were read."""
+    stats, same = figures["stats"], figures["stats"]["same"]
+    own_mean = figures["scores"] and figures["scores"]["mean"]
+    rows = [(name, _count(stats[key]), _count(figures[key])) for name, key in COUNTS]
+    rows.append(("mean score", _score(stats["mean"]), _score(own_mean)))
+    if stats["kept"]:
+        of_all, of_rows = (_percent(found["kept"]["documents_share"]) for found in (stats, figures))
+        rows.append((f"kept at {stats['threshold']:g}", of_all, of_rows))
+    words = "They are the rows of this report." if same else "The rows that this report read are not all of them."
+    table = _table(("what", "all", "rows read"), rows, "All documents and the rows read")
+    charts = "" if same or not stats["scored"] else "".join([*_histograms(stats, "all-"), _kept_curve(stats, "all-")])
+    columns = "".join(_stats_groups(column, groups) for column, groups in stats["groups"].items())
+    return (
+        f'<section id="all"><h2>All documents</h2><p>As QualityStats counted them, scores rounded. {words}</p>{table}'
+        f'<div class="charts">{charts}</div>{columns}</section>'
+    )
+
+
+def _stats_groups(column: str, groups: dict[str, Any]) -> str:
+    rows = [
+        [
+            shown(group["value"], 80),
+            *(_count(group[name]) for name in ("documents", "unscorable", "tokens")),
+            _score(group["mean"]),
+        ]
+        for group in groups["values"]
+    ]
+    heads = ("value", "documents", "no score", "tokens", "mean")
+    return f"<h3>By {shown(column, 80)}</h3>{_table(heads, rows, 'All documents by value')}"
+
+
 def _groups(figures: dict[str, Any]) -> str:
     groups, threshold = figures["groups"], figures["threshold"]
-    heads = ["value", *(["kept", ""] if threshold is not None else []), "documents", "mean", "scores", "no score"]
+    heads = [
+        "value",
+        *(["kept", "as a bar"] if threshold is not None else []),
+        "documents",
+        "mean",
+        "scores",
+        "no score",
+    ]
     rows = [_group_row(group, threshold) for group in groups["values"]]
     name = shown(figures["group_by"], 80)
     distinct = f"{'more than ' if groups['more'] else ''}{_count(groups['distinct'])}"
@@ -334,7 +398,7 @@ def _comparison(comparison: dict[str, Any]) -> str:
         ]
         cells.append(("mean size of a change", f"{moved['mean_size']:.4f}"))
         cells += [(f"change, {float(q):.0%} quantile", f"{value:+.4f}") for q, value in moved["quantiles"].items()]
-    table = _table(("", "this run against the other"), cells, "Comparison with the other run")
+    table = _table(("what", "this run against the other"), cells, "Comparison with the other run")
     return f'<section id="comparison"><h2>Against {shown(", ".join(comparison["against"]))}</h2>{table}</section>'
 
 
@@ -368,7 +432,8 @@ def _card(example: Example, threshold: float | None = None) -> str:
         kept = example.score >= threshold
         facts.append(f'<span class="{"kept" if kept else "dropped"}">{"kept" if kept else "dropped"}</span>')
     if example.tokens is not None:
-        facts.append(f"<span>{_count(example.tokens)} tokens</span>")
+        unseen = ", its end unseen" if example.truncated else ""
+        facts.append(f"<span>{_count(example.tokens)} tokens{unseen}</span>")
     if example.group is not None:
         facts.append(shown(example.group, MOST_ID_CHARS))
     facts.append(f"<code>{shown(example.id, MOST_ID_CHARS)}</code>")
@@ -393,4 +458,9 @@ def _turn(role: str, text: str) -> str:
 
 
 def _text(text: str) -> str:
-    return f'<div class="text" dir="auto">{_escaped(text)}</div>'
+    """A text as it is, code and tables in letters of one width."""
+    parts, end = [], 0
+    for found in COLUMNS.finditer(text):
+        parts += [_escaped(text[end : found.start()]), f'<code class="block" dir="ltr">{_escaped(found[0])}</code>']
+        end = found.end()
+    return f'<div class="text" dir="auto">{"".join(parts)}{_escaped(text[end:])}</div>'

@@ -3,12 +3,14 @@
 STYLE = """
 :root {
   --page: #ffffff; --ink: #1b1f24; --quiet: #57606a; --line: #d0d7de; --card: #f6f8fa;
-  --bar: #1f6feb; --dropped: #9aa4af; --mark: #b3261e; --second: #8a4b00; --kept: #116329; --user: #dbe9ff;
+  --bar: #1f6feb; --dropped: #87919d; --mark: #b3261e; --second: #8a4b00; --kept: #116329; --user: #dbe9ff;
+  --link: #0a4fc4;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #0e1116; --ink: #e6edf3; --quiet: #9ba6b2; --line: #30363d; --card: #171c23;
-    --bar: #58a6ff; --dropped: #57616c; --mark: #ff8a80; --second: #f2b155; --kept: #6fd68b; --user: #15263f;
+    --bar: #58a6ff; --dropped: #66717d; --mark: #ff8a80; --second: #f2b155; --kept: #6fd68b; --user: #15263f;
+    --link: #58a6ff;
   }
 }
 * { box-sizing: border-box; }
@@ -20,7 +22,7 @@ h1 { margin: 0; font-size: 1.7rem; }
 h2 { margin: 2.5rem 0 .75rem; font-size: 1.25rem; border-bottom: 1px solid var(--line); padding-bottom: .25rem; }
 h3 { margin: 1.75rem 0 .5rem; font-size: 1.05rem; }
 p { margin: .5rem 0; }
-a { color: var(--bar); }
+a { color: var(--link); }
 nav a { display: inline-block; margin: .25rem 1rem .25rem 0; }
 .quiet, .place, figcaption { color: var(--quiet); }
 bdi, code, .place, li { overflow-wrap: anywhere; }
@@ -59,8 +61,8 @@ th, td { white-space: nowrap; }
 th:first-child { text-align: left; white-space: normal; min-width: 6rem; max-width: 22rem; font-weight: 500; }
 thead th { color: var(--quiet); font-weight: 600; position: sticky; top: 0; background: var(--page); }
 @media (max-width: 40rem) { .spark { width: 4rem; } th, td { padding-right: .5rem; } }
-summary { cursor: pointer; color: var(--bar); padding: .25rem 0; }
-:focus-visible { outline: 2px solid var(--bar); outline-offset: 2px; }
+summary { cursor: pointer; color: var(--link); padding: .25rem 0; }
+:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 article {
   border: 1px solid var(--line); border-radius: .5rem; padding: .6rem .9rem; margin: .75rem 0;
   content-visibility: auto; contain-intrinsic-size: auto 20rem;
@@ -76,19 +78,25 @@ article {
 .turn.user { background: var(--user); }
 .role { margin: 0; font-size: .8rem; font-weight: 600; color: var(--quiet); }
 .text { white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; max-width: 46rem; }
+.block { display: block; overflow-x: auto; white-space: pre; font-size: .85rem; }
+.text:has(+ details[open]) { display: none; }
 .hidden-char { border: 1px solid var(--mark); border-radius: .2rem; color: var(--mark); font-size: .7em; }
 .hidden-char { padding: 0 .2em; unicode-bidi: isolate; }
 @media print {
   :root {
     --page: #ffffff; --ink: #000000; --quiet: #444444; --line: #bbbbbb; --card: #ffffff;
-    --bar: #1f6feb; --dropped: #9aa4af; --mark: #b3261e; --second: #8a4b00; --kept: #116329; --user: #ffffff;
+    --bar: #1f6feb; --dropped: #87919d; --mark: #b3261e; --second: #8a4b00; --kept: #116329; --user: #ffffff;
+    --link: #0a4fc4;
   }
   body { font-size: 10.5pt; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  nav { display: none; }
+  nav, details:not([open]) { display: none; }
+  .charts { grid-template-columns: 1fr 1fr; }
   article { content-visibility: visible; }
+  .block { white-space: pre-wrap; }
   .turn { border: 1px solid var(--line); }
-  .turn, figure, tr { break-inside: avoid; }
-  h2, h3 { break-after: avoid; }
+  figure, tr { break-inside: avoid; }
+  h2, h3, .facts, .role { break-after: avoid; }
+  .text { orphans: 3; widows: 3; }
   .scroll { overflow: visible; max-height: none; }
 }
 """

@@ -1,36 +1,34 @@
-"""Texts in, scores out, on one device; and the cache that loads a model once per process."""
+"""Texts in, scores out; and the cache that loads a model once per process."""
 
 import math
+import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from loguru import logger
 
-from datatrove_quality.batching import packed_batches, padded_batches, windows
+from datatrove_quality.batching import packed_batches, padded_batches
+from datatrove_quality.budget import tokens_per_batch
 from datatrove_quality.config import Score, ScorerConfig, Unscorable
 from datatrove_quality.conversation import Conversation
-from datatrove_quality.devices import any_device, choose_devices, default_tokens_per_batch
+from datatrove_quality.devices import any_device, choose_devices
 from datatrove_quality.fingerprint import Fingerprint, fingerprint, library_versions
 from datatrove_quality.loading import computing_dtype, find_model, load_weights
 from datatrove_quality.recorded import RecordedScore
-from datatrove_quality.rendering import TokenizedText
+from datatrove_quality.replicas import Plan, Replica, copy_to
 from datatrove_quality.store import Logit, Probes, ScoreStore
+from datatrove_quality.streaming import Input, LogitStream
 
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
-
-Input = Conversation | str | RecordedScore | Unscorable
-
-# A window is what the scorer holds at once: enough to sort encoders' batches well, little enough to forget about.
-WINDOW_ITEMS = 1_024
-WINDOW_CHARACTERS = 16_000_000
 
 _found: dict[ScorerConfig, "Scorer"] = {}
 _lock = threading.RLock()
@@ -67,7 +65,7 @@ def find_scorer(config: ScorerConfig) -> "Scorer":
 
 
 class Scorer:
-    """A classifier on one device. Use `load_scorer`, which loads each config once per process.
+    """A classifier on one device or several. Use `load_scorer`, which loads each config once per process.
 
     Args:
         config: which classifier, and how.
@@ -82,29 +80,41 @@ class Scorer:
         self._files = find_model(config)
         self.scale = self._files.scale
         self.renderer = self._files.renderer
-        self.tokens_per_batch = config.tokens_per_batch or default_tokens_per_batch(self.device)
-        self._model: PreTrainedModel | None = None
+        self._replicas: list[Replica] = []
         self._probes: Probes = []
 
     @property
-    def model(self) -> "PreTrainedModel":
-        """The model with its weights."""
-        return self.load()
+    def replicas(self) -> list[Replica]:
+        """The model on each device."""
+        self.load()
+        return self._replicas
 
-    def load(self) -> "PreTrainedModel":
+    @property
+    def model(self) -> "PreTrainedModel":
+        """The model with its weights, on the first device."""
+        return self.replicas[0].model
+
+    def load(self) -> None:
         """Load the weights, unless they are; compare our forward pass with the model's own.
 
         Raises:
             ValueError: as `load_scorer`.
         """
         with _lock:
-            return self._load() if self._model is None else self._model
+            if not self._replicas:
+                self._load()
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """What decides the logits."""
         dtype = computing_dtype(self.config, self._files, self.device)
         return fingerprint(self.config, self._files, dtype or str(self.model.dtype).removeprefix("torch."))
+
+    def describe(self) -> dict[str, Any]:
+        """What is written beside scores: the fingerprint, and the model's name and scale, which decide no logit."""
+        is_local = "commit" not in self.fingerprint.parts
+        model = os.path.basename(os.path.abspath(self.config.model)) if is_local else self.config.model
+        return self.fingerprint.describe() | {"model": model, "scale": asdict(self.scale)}
 
     def _require_same_files(self, model: "PreTrainedModel") -> None:
         """Weights are read later than they are found: they must be those whose scores the store gave."""
@@ -117,34 +127,49 @@ class Scorer:
                 "Start a new process."
             )
 
-    def _load(self) -> "PreTrainedModel":
+    def _load(self) -> None:
         from datatrove_quality import self_check
-        from datatrove_quality.packed import PACKED, is_packable, kernel_name, packed_logits, padded_logits
+        from datatrove_quality.packed import (
+            PACKED,
+            is_packable,
+            kernel_name,
+            packed_logits,
+            padded_logits,
+            pool_in_last_layer,
+        )
 
         started = time.perf_counter()
-        self.device = choose_devices(self.config.device)[0]
-        model = load_weights(self.config, self._files, self.device)
+        devices = choose_devices(self.config.device)
+        model = load_weights(self.config, self._files, devices[0])
         self._require_same_files(model)
         packed = is_packable(model)
-        self._logits = packed_logits if packed else padded_logits
-        self._plan = packed_batches if packed else padded_batches
+        forward = packed_logits if packed else padded_logits
         own_attention = model.config._attn_implementation
         if packed:
             model.set_attn_implementation(PACKED)
+        copies = [copy_to(model, device) for device in devices[1:]]
         inputs = self_check.probes(model, self.renderer)
-        self._probes = self_check.probe_logits(model, self._logits, inputs)
+        if packed and self_check.can_pool_in_last_layer(model, forward, inputs):
+            for copied in copies:
+                pool_in_last_layer(copied)
+        self._probes = self_check.probe_logits(model, forward, inputs)
         if self.config.self_check:
             self_check.require_own_logits(model, self._probes, inputs, own_attention)
-        self._model = model  # the fingerprint may ask for its dtype
+            for copied in copies:
+                self_check.require_same_logits(copied, forward, inputs, self._probes)
+        plan: Plan = packed_batches if packed else padded_batches
+        self._replicas = [
+            Replica(one, forward, plan, self.config.tokens_per_batch or tokens_per_batch(one))
+            for one in [model, *copies]
+        ]
         logger.info(
             f"Loaded {self.config.model} ({type(model).__name__}, {model.num_parameters():,} parameters, "
-            f"{model.dtype}) on {self._device_name()} in {time.perf_counter() - started:.1f} s; "
-            f"attention: {kernel_name(model) if packed else own_attention}; "
-            f"max_tokens={self.renderer.max_tokens}, tokens_per_batch={self.tokens_per_batch}; "
+            f"{model.dtype}) on {', '.join(map(_device_name, devices))} in {time.perf_counter() - started:.1f} s; "
+            f"attention: {kernel_name(model) if packed else own_attention}; max_tokens={self.renderer.max_tokens}, "
+            f"tokens_per_batch={', '.join(str(replica.tokens_per_batch) for replica in self._replicas)}; "
             f"{', '.join(f'{name} {number}' for name, number in library_versions().items())}; "
             f"fingerprint {self.fingerprint.digest}"
         )
-        return model
 
     def score(self, inputs: Iterable[Conversation | str]) -> list[Score]:
         """Score conversations (lists of messages) or plain texts.
@@ -173,6 +198,8 @@ class Scorer:
     ) -> Iterator[Score | RecordedScore | Unscorable]:
         """Score a stream of any length, holding a bounded part of it.
 
+        What comes next is read, rendered and tokenized by a thread of its own while the devices compute.
+
         Args:
             inputs: conversations, texts, or what is known already: a score, or why there is none.
             store: gives what is known already, and keeps what is new.
@@ -180,52 +207,18 @@ class Scorer:
         Yields:
             For each input, in order, its score or why there is none.
         """
-        for window in windows(inputs, _characters, WINDOW_ITEMS, WINDOW_CHARACTERS):
-            rendered = [item if isinstance(item, RecordedScore) else self.renderer.render(item) for item in window]
-            texts = [text for text in rendered if isinstance(text, str)]
-            logits = iter(self._compute(texts) if store is None else self._recall(texts, store))
-            yield from [self._score(next(logits)) if isinstance(text, str) else text for text in rendered]
-
-    def _recall(self, texts: list[str], store: ScoreStore) -> list[Logit | Unscorable]:
-        """The logits of rendered texts: those that the store knows, and the others computed, each text once."""
-        known: dict[str, Logit | Unscorable] = dict(store.lookup(texts))
-        if len(known) < len(texts) and store.undecided:
-            self._settle(store)
-            known = dict(store.lookup(texts))
-        new = [text for text in dict.fromkeys(texts) if text not in known]
-        computed = dict(zip(new, self._compute(new, store), strict=True))
-        store.save()
-        # Of a text that comes again, only the first is computed.
-        repeated = [text for text, times in Counter(texts).items() if times > 1 and text in computed]
-        known |= {text: _as_stored(computed[text]) for text in repeated}
-        return [computed.pop(text) if text in computed else known[text] for text in texts]
+        logits = LogitStream(self.renderer, lambda: self.replicas, store, self._settle).of(inputs)
+        with closing(logits):
+            for logit in logits:
+                yield self._score(logit) if isinstance(logit, Logit) else logit
 
     def _settle(self, store: ScoreStore) -> None:
         from datatrove_quality.self_check import agree
 
-        model = self.load()
-        store.settle(self._probes, partial(agree, dtype=model.dtype))
+        self.load()
+        store.settle(self._probes, partial(agree, dtype=self.model.dtype))
 
-    def _compute(self, texts: list[str], store: ScoreStore | None = None) -> list[Logit | Unscorable]:
-        results: list[Any] = self.renderer.tokenize(texts)
-        places = [place for place, result in enumerate(results) if isinstance(result, TokenizedText)]
-        if not places:
-            return results
-        model = self.load()
-        if store is not None:
-            self._settle(store)
-        for batch in self._plan([len(results[place].ids) for place in places], self.tokens_per_batch):
-            tokenized = [results[places[index]] for index in batch]
-            values = self._logits(model, [text.ids for text in tokenized]).tolist()
-            for index, text, value in zip(batch, tokenized, values, strict=True):
-                results[places[index]] = Logit(value, len(text.ids), text.truncated)
-                if store is not None:
-                    store.add(texts[places[index]], results[places[index]])
-        return results
-
-    def _score(self, logit: Logit | Unscorable) -> Score | Unscorable:
-        if isinstance(logit, Unscorable):
-            return logit
+    def _score(self, logit: Logit) -> Score | Unscorable:
         if not math.isfinite(logit.value):
             return Unscorable(
                 "non_finite_score", f"the model's output for the text's {logit.tokens} tokens is {logit.value}"
@@ -233,24 +226,8 @@ class Scorer:
         kind = StoredScore if logit.stored else Score
         return kind(self.scale.score(logit.value), self.scale.int_score(logit.value), logit.tokens, logit.truncated)
 
-    def _device_name(self) -> str:
-        import torch
 
-        return (
-            f"{self.device} ({torch.cuda.get_device_name(self.device)})"
-            if self.device.type == "cuda"
-            else str(self.device)
-        )
+def _device_name(device: "torch.device") -> str:
+    import torch
 
-
-def _as_stored(logit: Logit | Unscorable) -> Logit | Unscorable:
-    return logit._replace(stored=True) if isinstance(logit, Logit) else logit
-
-
-def _characters(item: Input) -> int:
-    if isinstance(item, str):
-        return len(item)
-    if not isinstance(item, list):
-        return 0
-    contents = (message.get("content") for message in item if isinstance(message, dict))
-    return sum(len(content) for content in contents if isinstance(content, str))
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from datatrove_quality.packed import is_packable, with_attention
+from datatrove_quality.packed import is_packable, pool_after_last_layer, pool_in_last_layer, with_attention
 from datatrove_quality.rendering import Renderer
 
 
@@ -46,6 +46,33 @@ def probe_logits(model: "PreTrainedModel", logits: "Logits", inputs: list[Any]) 
         return list(zip(map(len, sequences), logits(model, sequences).tolist(), strict=True))
 
 
+def can_pool_in_last_layer(model: "PreTrainedModel", logits: "Logits", inputs: list[Any]) -> bool:
+    """Whether `pool_in_last_layer`, which stays applied if so, changes nothing about the probes' logits.
+
+    Args:
+        model: a decoder with packed attention.
+        logits: our forward pass.
+        inputs: the probes.
+
+    Raises:
+        ValueError: the model cannot be scored with at all, see `probe_logits`.
+    """
+    from loguru import logger
+
+    plain = probe_logits(model, logits, inputs)
+    pool_in_last_layer(model)
+    try:
+        pooled = probe_logits(model, logits, inputs)
+        if all(_near(here, there, model.dtype) for (_, here), (_, there) in zip(pooled, plain, strict=True)):
+            return True
+        why = "it would change its scores"
+    except Exception as error:  # a layer may use its cache, or its arguments, in any way of its own
+        why = repr(error)
+    pool_after_last_layer(model)
+    logger.info(f"{type(model).__name__} computes all tokens in its last layer too: {why:.200}")
+    return False
+
+
 def require_own_logits(
     model: "PreTrainedModel", ours: list[tuple[int, float]], inputs: list[Any], own_attention: str
 ) -> None:
@@ -71,6 +98,30 @@ def require_own_logits(
                 f"{_tolerance(model.dtype)} apart ({type(model).__name__}, {model.dtype}, {model.device}). Try "
                 "dtype='float32' or another version of transformers or torch, and report the model. "
                 "self_check=False scores anyway."
+            )
+
+
+def require_same_logits(
+    model: "PreTrainedModel", logits: "Logits", inputs: list[Any], expected: list[tuple[int, float]]
+) -> None:
+    """Compare what a copy of a model on another device gives with what the first gave.
+
+    Args:
+        model: the copy.
+        logits: our forward pass.
+        inputs: the probes, on any device.
+        expected: what `probe_logits` gave on the first device.
+
+    Raises:
+        ValueError: two logits differ by more than the dtype's noise.
+    """
+    copied = probe_logits(model, logits, inputs)
+    for (tokens, here), (_, there) in zip(copied, expected, strict=True):
+        if not _near(here, there, model.dtype):
+            raise ValueError(
+                f"model={model.name_or_path!r}: on a probe of {tokens} tokens its copy on {model.device} gives the "
+                f"logit {here:.5f}, the model itself {there:.5f}: that device computes wrongly, or differs from the "
+                f"first. Leave it out of CUDA_VISIBLE_DEVICES, or set device='cuda:0'."
             )
 
 

@@ -1,14 +1,16 @@
 """`QualityStats`: how scores are distributed, counted by DataTrove's means and merged by its `StatsMerger`."""
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from datatrove.data import Document
-from datatrove.io import DataFolderLike, get_datafolder
+from datatrove.io import DataFolder, DataFolderLike, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.stats.base import BaseStats
+from datatrove.pipeline.stats.merger import STATS_MERGED_NAME
 from datatrove.utils.stats import MetricStatsDict
 
 from datatrove_quality.conversation import check_prefix
@@ -153,3 +155,42 @@ class QualityStats(BaseStats):
             for key, metric in values.items():
                 folded[stat][key if key in commonest else OTHER_VALUES] += metric
         return folded
+
+
+def read_stats(folder: DataFolderLike, prefix: str = "quality") -> dict[str, dict[str, dict[str, float]]]:
+    """The totals that a `QualityStats` has written, those of all tasks together.
+
+    Args:
+        folder: where it wrote, or where DataTrove's `StatsMerger` did. What is merged is taken merged.
+        prefix: of the `QualityStats`.
+
+    Returns:
+        A number by group, stat and key; empty: there are no statistics of this prefix.
+
+    Raises:
+        ValueError: a file is damaged, or is still being written.
+    """
+    data = get_datafolder(folder)
+    totals: dict[str, dict[str, dict[str, float]]] = {}
+    paths = [path for path in data.list_files() if path.count("/") == 2]
+    merged = {path.rpartition("/")[0] for path in paths if path.endswith(f"/{STATS_MERGED_NAME}")}
+    for path in paths:
+        group, stat, name = path.split("/")
+        is_task = re.fullmatch(r"\d{5,}\.json", name) and f"{group}/{stat}" not in merged
+        if stat.startswith((f"{prefix}_score", f"{prefix}_unscored")) and (is_task or name == STATS_MERGED_NAME):
+            keys = totals.setdefault(group, {}).setdefault(stat, {})
+            for key, total in _totals_in(data, path).items():
+                keys[key] = keys.get(key, 0) + total
+    return totals
+
+
+def _totals_in(folder: DataFolder, path: str) -> dict[str, float]:
+    """A file's totals: DataTrove writes a metric as an object, or as its total alone."""
+    try:
+        with folder.open(path, "rt") as file:
+            values = {
+                key: value["total"] if isinstance(value, dict) else value for key, value in json.load(file).items()
+            }
+            return {key: float(total) for key, total in values.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder.resolve_paths(path)} is no file of statistics, or no whole one: {error}") from error

@@ -111,7 +111,6 @@ class ScoreStore:
         self._others: dict[int, _Records] = {}
         self._verdicts: dict[int, bool] = {}
         self._warned: set[object] = set()
-        self._missing: dict[str, bytes] = {}
         self._fs, self._root = url_to_fs(folder)
         self._folder = f"{self._root.rstrip('/')}/{fingerprint.digest}"
         self._rank = rank
@@ -133,12 +132,8 @@ class ScoreStore:
 
     def lookup(self, texts: Iterable[str]) -> dict[str, Logit]:
         """The known logits of some rendered texts."""
-        keys = {text: _key(text) for text in texts}
-        known = self._own.logits
-        found = {text: Logit(*known[key], stored=True) for text, key in keys.items() if key in known}
-        # Those that are missing are about to be computed and added.
-        self._missing = {text: key for text, key in keys.items() if text not in found}
-        return found
+        known = ((text, self._own.logits.get(_key(text))) for text in texts)
+        return {text: Logit(*logit, stored=True) for text, logit in known if logit is not None}
 
     def settle(self, probes: Probes, agree: Callable[[Probes, Probes], bool]) -> None:
         """Learn what the model gives on the self-check's probes; needed before the first `add`.
@@ -157,8 +152,8 @@ class ScoreStore:
             self._writer.add(b"\n")  # the header of a file keeps the verdicts
 
     def add(self, text: str, logit: Logit) -> None:
-        """Keep a new logit."""
-        key = self._missing.get(text) or _key(text)
+        """Keep a new logit; any thread may."""
+        key = _key(text)
         value, tokens, truncated, _ = logit
         self._own.logits[key] = (value, tokens, truncated)
         record = f"{key.hex()} {value!r} {tokens} {truncated:d}"
@@ -379,14 +374,14 @@ class _Writer:
     def add(self, line: bytes) -> None:
         with self._adding:
             self._lines.append(line)
-        self.start()
+            if self._thread is None:
+                self._start()
 
-    def start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._commit_regularly, name="checkpoints", daemon=True)
-            self._thread.start()
-            # A traceback that somebody holds keeps the pipeline's generators, and so this, from being closed.
-            atexit.register(self.close)
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._commit_regularly, name="checkpoints", daemon=True)
+        self._thread.start()
+        # A traceback that somebody holds keeps the pipeline's generators, and so this, from being closed.
+        atexit.register(self.close)
 
     def write(self) -> None:
         with self._writing:

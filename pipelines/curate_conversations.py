@@ -13,6 +13,7 @@ Stopped and started again with the same arguments, it goes on where it stopped. 
 """
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -130,7 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
     found = find_scorer(here)
     found.renderer.require_template()
     stages = curation(options, inputs, output, adapter, scorer, here)
-    asked = what_decides_the_output(options, inputs, tasks) | found.fingerprint.parts
+    asked = what_decides_the_output(options, inputs, tasks) | {"scorer": found.describe()}
     require_claimable(output, asked, options.overwrite)
     executors = chained(stages, options, output, memory_gb)
 
@@ -140,6 +141,10 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.keep_languages:
         logger.info("No filter by language: --keep-languages asks for one.")
     last = executors[-1]
+    workers = value_of(options, "workers", "gpu") or 1
+    if options.executor == "local" and workers > 1:
+        # Each worker's torch would take all cores for itself, and their threads would wait for each other.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
     last.run()  # and all before it
     if isinstance(last, SlurmExecutor) and last.is_queued:
         queued = [stage for stage in executors if isinstance(stage, SlurmExecutor) and stage.is_queued]

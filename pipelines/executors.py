@@ -5,7 +5,6 @@ A script adds the options with `add_executor_options` and builds DataTrove's exe
 """
 
 import argparse
-import json
 import math
 import os
 import re
@@ -24,6 +23,7 @@ from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, Slurm
 from datatrove.executor.base import PipelineExecutor
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
+from run_record import read_json
 
 from datatrove_quality.staging import STAGE_VARIABLE
 
@@ -344,8 +344,9 @@ def _sbatch_arguments(given: dict[str, Any]) -> dict[str, str]:
     """`--account` and `--sbatch`, with a signal before the time limit and no stage that waits for a failed one."""
     limit = seconds(given["time"]) if given["time"] else None
     warning = SIGNAL_SECONDS if limit is None else min(SIGNAL_SECONDS, limit // 4)
-    # To the steps of the job, so that it reaches the Python process, which requeues the job.
-    arguments = {"signal": f"USR1@{warning}", "kill-on-invalid-dep": "yes"}
+    # To the steps of the job, so that it reaches the Python process, which requeues the job; and the log of a job that
+    # starts again follows that of its first try.
+    arguments = {"signal": f"USR1@{warning}", "kill-on-invalid-dep": "yes", "open-mode": "append"}
     if given["account"]:
         arguments["account"] = given["account"]
     for item in given["sbatch"] or ():
@@ -456,8 +457,7 @@ def _refuse_other_tasks(logs: DataFolder, tasks: int) -> None:
     """A task that is done is skipped by its number: with another count, the number means other files."""
     if not logs.isfile("executor.json") or not logs.isdir("completions") or not logs.list_files("completions"):
         return
-    with logs.open("executor.json", "r") as file:
-        before = json.load(file).get("tasks")
+    before = read_json(logs, "executor.json").get("tasks")
     if before != tasks:
         raise ValueError(
             f"{logs.path} holds a run of {before} tasks, and this one has {tasks}: their outputs would mix. Give "

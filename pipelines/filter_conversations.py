@@ -81,11 +81,10 @@ def main(arguments: list[str] | None = None) -> None:
     adapter = row_adapter(options)
     tasks = options.tasks = options.tasks or min(len(inputs.sizes), MOST_TASKS)
     scorer = here = None if options.scores_from_columns else scorer_config(options)
-    memory_gb = None
+    prepared = None
     if scorer is not None and options.executor != "local":
         prepared = Preparation.of(scorer)
-        scorer, here, memory_gb = prepared.scorer, prepared.here, prepared.memory_gb
-        prepared.warn_of_loading(inputs, tasks, value_of(options, "tasks_per_job") or 1, options.executor)
+        scorer, here = prepared.scorer, prepared.here
     fingerprint = require_scorer(options, inputs, adapter, here)
     build = scores_pipeline if options.scores_only else filter_pipeline
     pipeline = build(options, inputs, output, adapter, scorer, here)
@@ -98,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
         tasks=tasks,
         logging_dir=path_in(output, "logs"),
         gpu=value_of(options, "gpus_per_task") is not None or (scorer is not None and needs_gpu(scorer)),
-        memory_gb=memory_gb,
+        memory_gb=prepared.memory_gb if prepared else None,
         overwrite=options.overwrite,
     )
 
@@ -109,6 +108,8 @@ def main(arguments: list[str] | None = None) -> None:
     if isinstance(executor, LocalPipelineExecutor) and executor.workers > 1:
         # Each worker's torch would take all cores for itself, and their threads would wait for each other.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // executor.workers)))
+    if prepared is not None and executor.get_incomplete_ranks():
+        prepared.warn_of_loading(inputs, tasks, value_of(options, "tasks_per_job") or 1, options.executor)
     started = time.perf_counter()
     executor.run()
     if isinstance(executor, SlurmExecutor) and executor.is_queued:
@@ -228,18 +229,17 @@ def scorer_config(options: argparse.Namespace) -> ScorerConfig:
 def require_scorer(
     options: argparse.Namespace, inputs: Inputs, adapter: Callable, scorer: ScorerConfig | None
 ) -> dict[str, Any]:
-    """The scorer's fingerprint; refuses rows that it cannot score, and to mix scores of different making."""
+    """What makes the scores; refuses rows that it cannot score, and to mix scores of different making."""
     if scorer is None:
         refuse_without_scores(inputs, adapter, options.prefix)
-        refuse_mixed_scores(inputs, options.prefix)
-        return {}
+        return {"scorer": refuse_mixed_scores(inputs, options.prefix)}
     found = find_scorer(scorer)
     if options.text is None:
         found.renderer.require_template()
     refuse_wrong_schema(inputs, adapter)
     if options.reuse_scores:
-        refuse_other_scores(inputs, options.prefix, found.fingerprint)
-    return found.fingerprint.parts
+        refuse_other_scores(inputs, options.prefix, found)
+    return {"scorer": found.describe()}
 
 
 def print_examples(output: DataFolder, prefix: str, count: int = 3) -> None:

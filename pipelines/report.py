@@ -5,8 +5,8 @@
     python pipelines/report.py new/ --against old/ --output report/
 
 reads the output of `filter_conversations.py`, or any JSONL or Parquet files with the score columns of a
-`QualityFilter`, and writes `report.html` (one file that needs no network), `report.json` (all its numbers) and the
-figures as PNG. Which conversations are shown is drawn by --seed.
+`QualityFilter`, and what a `QualityStats` counted of them. It writes `report.html` (one file that needs no network),
+`report.json` (all its numbers) and the figures as PNG. Which conversations are shown is drawn by --seed.
 """
 
 import argparse
@@ -25,6 +25,8 @@ from datatrove_quality.report import ScoreReport
 from datatrove_quality.report_comparison import ScoreIndex, compare
 from datatrove_quality.report_figures import require_matplotlib, save_figures
 from datatrove_quality.report_page import HIDDEN, Example, Section, build_page, cut_middle
+from datatrove_quality.report_stats import Totals, stats_figures
+from datatrove_quality.stats import read_stats
 
 
 # What one conversation, and all of them together, may take of the page, in characters.
@@ -43,7 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     require_matplotlib()
     rows = ScoredRows.find(options.scored)
+    rows.share = options.share
     columns = columns_of(options, rows)
+    stats = stats_of(options, rows, columns)
     report = ScoreReport(threshold_of(options, rows), options.sample, options.seed)
     index = ScoreIndex(report.threshold) if options.against else None
     for batch, ids in rows.batches(columns, with_ids=index is not None):
@@ -62,6 +66,11 @@ def main(arguments: list[str] | None = None) -> None:
         sections = flips + sections
     shown, unscorable = examples(rows, columns, sections, report.reason_rows())
     figures |= {"sources": options.scored, "prefix": columns.prefix, "group_by": columns.group}
+    figures["scorers"] = [
+        {"model": scorer.get("model"), "scale": scorer.get("scale"), "fingerprint": scorer["fingerprint"]}
+        for scorer in rows.scorers.values()
+    ]
+    figures["stats"] = stats_figures(stats, columns.prefix, figures) if stats else None
     figures["notes"] = [*notes(figures, rows, columns), *(figures["comparison"] or {}).get("notes", [])]
     write(Path(options.output), figures, shown, unscorable)
 
@@ -88,6 +97,24 @@ def threshold_of(options: argparse.Namespace, rows: ScoredRows) -> float | None:
     if len(found) > 1:
         rows.notes.append(f"The runs have different thresholds, so none is marked: give one by --threshold. ({found})")
     return found.pop() if len(found) == 1 else None
+
+
+def stats_of(options: argparse.Namespace, rows: ScoredRows, columns: Columns) -> Totals:
+    """What `QualityStats` counted, in the folders given or, else, those found beside the rows; nothing: {}."""
+    totals: Totals = {}
+    for folder in options.stats or rows.stats:
+        try:
+            found = read_stats(folder, columns.prefix)
+        except ValueError as error:
+            rows.notes.append(f"Statistics are left out: {error}")
+            return {}
+        if options.stats and not found:
+            raise ValueError(f"--stats {folder}: there are no statistics of {columns.score!r} here.")
+        for group, stats in found.items():
+            for stat, keys in stats.items():
+                own = totals.setdefault(group, {}).setdefault(stat, {})
+                own |= {key: own.get(key, 0) + total for key, total in keys.items()}
+    return totals
 
 
 def refuse_without_scores(name: str, documents: int, rows: ScoredRows, columns: Columns) -> None:
@@ -144,6 +171,7 @@ def example(row: Row, path: str, columns: Columns, most: int) -> Example:
         turns=turns(row, columns, most),
         score=as_number(row.get(columns.score)),
         tokens=None if tokens is None else int(tokens),
+        truncated=row.get(columns.truncated) is True,
         group=as_value(row.get(columns.group)) if columns.group else None,
         error=str(error) if error is not None else None,
     )
@@ -156,7 +184,7 @@ def turns(row: Row, columns: Columns, most: int) -> list[tuple[str, str]]:
     }
     try:
         messages = parse_conversation(texts, messages_key=columns.messages if columns.messages in texts else None)
-        found = [(message["role"], message["content"]) for message in messages]
+        found = [(message["role"], _content(message)) for message in messages]
     except InvalidConversation:
         found = [(name, value if isinstance(value, str) else str(value)) for name, value in texts.items()]
     if len(found) > MOST_TURNS:
@@ -167,9 +195,30 @@ def turns(row: Row, columns: Columns, most: int) -> list[tuple[str, str]]:
     return [(role, cut_middle(text, each + spare)) for role, text in found]
 
 
+def _content(message: dict[str, Any]) -> str:
+    """What a message says, and the calls of tools that stand beside it."""
+    calls = message.get("tool_calls")
+    said = [message["content"], calls and json.dumps(calls, ensure_ascii=False, indent=1, default=str)]
+    return "\n\n".join(part for part in said if part)
+
+
 def notes(figures: dict[str, Any], rows: ScoredRows, columns: Columns) -> list[str]:
     """What the reader should know before the numbers."""
     found = list(rows.notes)
+    stats = figures["stats"]
+    if rows.share < 1:
+        of_all = f" of {stats['documents']:,}" if stats else ""
+        found.append(f"A sample: {rows.share:.3g} of each file's rows, {figures['documents']:,} documents{of_all}.")
+    elif stats and not stats["same"]:
+        found.append(
+            f"QualityStats and the rows disagree: it counted {_counts(stats, stats['mean'])}; the rows are "
+            f"{_counts(figures, (figures['scores'] or {}).get('mean'))}. They are of different runs, or some are "
+            "missing."
+        )
+    if len(figures["scorers"]) > 1:
+        found.append(
+            f"The scores are of {len(figures['scorers'])} scorers or scales: no threshold means the same for all."
+        )
     others = [name for name in rows.other_scores if name.endswith("_score") and not name.endswith("_int_score")]
     if others and figures["reasons"].get("missing_score"):
         found.append(f"Some rows have no {columns.score!r}, but {sorted(others)[:5]}: they count as without a score.")
@@ -182,6 +231,11 @@ def notes(figures: dict[str, Any], rows: ScoredRows, columns: Columns) -> list[s
             f"{figures['documents_without_tokens']:,} documents have no {columns.tokens!r}: their length is not known."
         )
     return found
+
+
+def _counts(figures: dict[str, Any], mean: float | None) -> str:
+    of_mean = "" if mean is None else f" of mean {mean:.4f}"
+    return f"{figures['documents']:,} documents, {figures['scored']:,} with a score{of_mean}"
 
 
 def write(output: Path, figures: dict[str, Any], sections: list[Section], unscorable: dict[str, Example]) -> None:
@@ -219,6 +273,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--threshold", type=number, metavar="X", help="mark this threshold (default: the run's min_score)")
     add("--group-by", metavar="COLUMN", help="show scores by the values of a column, such as source")
     add("--against", nargs="+", metavar="OTHER", help="compare with another run over the same documents, by id")
+    add(
+        "--stats",
+        nargs="+",
+        metavar="DIR",
+        help="what a QualityStats counted of these documents (default: SCORED/stats-merged or SCORED/stats)",
+    )
+    add(
+        "--share",
+        type=share,
+        default=1.0,
+        metavar="X",
+        help="read this share of each file's rows, such as 0.01: of Parquet its beginning, else every 100th",
+    )
     add("--sample", type=positive, default=10, metavar="N", help="conversations per score band (default: 10)")
     add("--seed", type=int, default=0, metavar="N", help="decides which conversations (default: 0)")
     add("--prefix", help="of the score columns' names (default: the run's, or quality)")
@@ -235,6 +302,14 @@ def number(text: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text!r}: give a number, such as 3.5")
+    return value
+
+
+def share(text: str) -> float:
+    """A number above 0, up to 1."""
+    value = number(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number above 0, up to 1, such as 0.01")
     return value
 
 

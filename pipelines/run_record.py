@@ -10,9 +10,10 @@ RECORD = "logs/run.json"
 
 # All that a run may write, beside what DataTrove rewrites in `logs`. What marks tasks as done is deleted first: a run
 # that is killed meanwhile must not look finished.
+ROW_FOLDERS = ("kept", "excluded", "scores")
 WRITTEN = (
     *("logs/completions", "logs/stages", "logs/stats", "logs/logs", "logs/unfinished", "logs/intermediate"),
-    *("logs/counts", "logs/statistics", "kept", "excluded", "scores"),
+    *("logs/counts", "logs/statistics", *ROW_FOLDERS),
 )
 
 
@@ -21,7 +22,8 @@ def claim_output(output: DataFolder, asked: dict[str, Any], overwrite: bool) -> 
 
     Args:
         output: the run's folder.
-        asked: all that decides what the run writes; JSON values only.
+        asked: all that decides what the run writes; JSON values only. Under "scorer" what makes its scores, see
+            `Scorer.describe`; None: it is not known.
         overwrite: delete what another run of this script wrote there.
 
     Returns:
@@ -65,24 +67,65 @@ def _taken(output: DataFolder) -> list[str]:
     return [name for name in WRITTEN if output.isdir(name) and output.list_files(name)]
 
 
+def read_json(folder: DataFolder, path: str) -> Any:
+    """The first JSON value in a file. DataTrove writes in place, and two copies of a task at once one over the other.
+
+    Args:
+        folder: where the file is.
+        path: of the file in it.
+
+    Raises:
+        ValueError: there is no whole value.
+    """
+    with folder.open(path, "r") as file:
+        text = file.read()
+    try:
+        return json.JSONDecoder().raw_decode(text)[0]
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{folder.resolve_paths(path)} is damaged: {error}. If it is a task's, delete it and the file of the "
+            "task's number in the folder completions, and run the same command again."
+        ) from error
+
+
+def recorded_run(folder: DataFolder) -> dict[str, Any] | None:
+    """What the run that wrote a folder was asked to do, and what made its scores; None: no run recorded it.
+
+    Raises:
+        ValueError: the record is damaged.
+    """
+    if not folder.isfile(RECORD):
+        return None
+    try:
+        with folder.open(RECORD, "r") as file:
+            return dict(json.load(file))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder.path}: its {RECORD} is damaged.") from error
+
+
 def _require_same(output: DataFolder, asked: dict[str, Any]) -> None:
     try:
-        with output.open(RECORD, "r") as file:
-            recorded = dict(json.load(file))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise ValueError(
-            f"--output {output.path}: its {RECORD} is damaged. Give another folder, or --overwrite to start anew."
-        ) from error
+        recorded = recorded_run(output) or {}
+    except ValueError as error:
+        raise ValueError(f"--output {error} Give another folder, or --overwrite to start anew.") from error
+    was, now = _decisive(recorded), _decisive(asked)
     differences = [
-        f"  {name}: was {_shown(recorded.get(name))}, is now {_shown(asked.get(name))}"
-        for name in {**recorded, **asked}
-        if recorded.get(name) != asked.get(name)
+        f"  {name}: was {_shown(was.get(name))}, is now {_shown(now.get(name))}"
+        for name in {**was, **now}
+        if was.get(name) != now.get(name)
     ]
     if differences:
         raise ValueError(
             f"--output {output.path} holds a run that was asked something else:\n" + "\n".join(differences) + "\n"
             "Give another folder, or --overwrite to delete that run's output and start anew."
         )
+
+
+def _decisive(run: dict[str, Any]) -> dict[str, Any]:
+    """What two runs into a folder must share, by name; not the versions of libraries, nor a model's name alone."""
+    scorer = run.get("scorer") or {}
+    shared = {name: value for name, value in run.items() if name != "scorer"}
+    return shared | scorer.get("parts", {}) | ({"scale": scorer["scale"]} if scorer.get("scale") else {})
 
 
 def _shown(value: Any) -> str:

@@ -4,7 +4,6 @@ Only the columns that figures need are read of Parquet, and texts of the sampled
 left out, and noted: a report of what is there is worth more than none.
 """
 
-import json
 import math
 from bisect import bisect_right
 from collections import Counter
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from datatrove.io import DataFolder, get_datafolder
 from inputs import Inputs, find_inputs, path_in
-from run_record import RECORD
+from known_scores import described_scorer
+from run_record import RECORD, ROW_FOLDERS, recorded_run
 from tqdm import tqdm
 
 from datatrove_quality.conversation import CONVERSATION_ERROR, error_reason
@@ -31,9 +31,9 @@ Row = dict[str, Any]
 
 ROWS_AT_ONCE = 65_536
 LINES_AT_ONCE = 8_192
+STATS_FOLDERS = ("stats-merged", "stats")
 WHOLE_ROWS_AT_ONCE = 16  # rows may be of 100 MB
 MOST_VALUE_CHARS = 200
-FOLDERS = ("kept", "excluded", "scores")
 
 # Where conversations and texts are found; other columns, such as embeddings, are not read.
 TEXT_COLUMNS = (
@@ -66,8 +66,16 @@ class Columns:
         return f"{self.prefix}_score"
 
     @property
+    def scorer(self) -> str:
+        return f"{self.prefix}_scorer"
+
+    @property
     def tokens(self) -> str:
         return f"{self.prefix}_tokens"
+
+    @property
+    def truncated(self) -> str:
+        return f"{self.prefix}_truncated"
 
     @property
     def error(self) -> str:
@@ -75,7 +83,8 @@ class Columns:
 
     def to_show(self) -> list[str]:
         """The columns of a row that is shown."""
-        names = [self.id, self.score, self.tokens, self.error, self.group, self.messages, *TEXT_COLUMNS]
+        scores = (self.score, self.tokens, self.truncated, self.error)
+        names = (self.id, *scores, self.group, self.messages, *TEXT_COLUMNS)
         return list(dict.fromkeys(name for name in names if name))
 
 
@@ -86,13 +95,19 @@ class ScoredRows:
     Args:
         files: each with the inputs that it is of, in the order in which they are read.
         runs: what the `logs/run.json` of each run folder among the sources says.
+        stats: the folders of a `QualityStats` that lie in the sources.
+        share: of each file's rows that is read.
         notes: what the reader of a report should know: what was left out.
         groups_seen: whether any file has the column to group by.
+        scorers: what made the scores, as far as it is known, by fingerprint and scale.
         other_scores: columns of scores under another prefix, with the number of files or batches that have them.
     """
 
     files: list[tuple[Inputs, str]]
     runs: list[dict[str, Any]]
+    stats: list[str] = field(default_factory=list)
+    share: float = 1.0
+    scorers: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     groups_seen: bool = False
     scores_seen: bool = False
@@ -140,32 +155,44 @@ class ScoredRows:
         for at, rows in tqdm(wanted.items(), unit="file", desc="reading texts", disable=None):
             inputs, path = self.files[at]
             name, start = path_in(inputs.folder, path), self._starts[at]
-            read = _parquet_rows if inputs.is_parquet else _jsonl_rows
+            places = [number - start for number in rows]
             try:
-                for place, row in read(inputs, path, [number - start for number in rows], columns):
+                if inputs.is_parquet:
+                    found = _parquet_rows(inputs, path, places, columns)
+                else:
+                    found = _jsonl_rows(inputs, path, places, columns, self.share)
+                for place, row in found:
                     yield start + place, name, row
             except (OSError, ValueError) as error:
                 self.notes.append(f"{name} could not be read a second time, so some examples are missing: {error}")
 
     def _of_source(self, source: str) -> list[Inputs]:
         folder = get_datafolder(source.rstrip("/") or "/") if not source.endswith((".jsonl", ".parquet")) else None
-        parts = [name for name in FOLDERS if folder and _has_files(folder, name)]
+        parts = [name for name in ROW_FOLDERS if folder and _has_files(folder, name)]
+        if folder is not None:
+            self._note_stats(folder, source)
         if folder is None or not (parts or folder.isfile(RECORD)):
             return [find_inputs(source)]
         self._note_run(folder, source)
         if not parts:
-            raise ValueError(f"SCORED {source}: its folders {', '.join(FOLDERS)} hold no file yet.")
+            raise ValueError(f"SCORED {source}: its folders {', '.join(ROW_FOLDERS)} hold no file yet.")
         return [find_inputs(path_in(folder, name)) for name in parts]
+
+    def _note_stats(self, folder: DataFolder, source: str) -> None:
+        """The statistics in a folder: merged ones, or else those of the tasks."""
+        if folder.isdir("histogram") and folder.isdir("summary"):
+            raise ValueError(f"SCORED {source} holds statistics, not rows: give it by --stats, and rows as SCORED.")
+        found = [name for name in STATS_FOLDERS if folder.isdir(f"{name}/histogram")]
+        self.stats += [path_in(folder, name) for name in found[:1]]
 
     def _note_run(self, folder: DataFolder, source: str) -> None:
         """What the run's record says, and whether the run is complete."""
-        if not folder.isfile(RECORD):
-            return
         try:
-            with folder.open(RECORD, "r") as file:
-                run = dict(json.load(file))
-        except (ValueError, TypeError):
+            run = recorded_run(folder)
+        except ValueError:
             self.notes.append(f"{source}: its {RECORD} is damaged; threshold and prefix are not known from it.")
+            return
+        if run is None:
             return
         self.runs.append(run)
         done = len(folder.list_files("logs/completions")) if folder.isdir("logs/completions") else 0
@@ -185,21 +212,28 @@ class ScoredRows:
         import pyarrow.parquet as pq
 
         wanted = [columns.score, columns.tokens, columns.error, columns.group, columns.id if with_ids else None]
-        row = 0
+        file_path, row = path_in(inputs.folder, path), 0
         with inputs.folder.open(path, "rb") as file:
             try:
                 parquet = pq.ParquetFile(file)
                 paths = [name and _column_path(parquet.schema_arrow, name) for name in wanted]
                 self._note_columns(_score_columns(parquet.schema_arrow), columns)
                 self.groups_seen |= paths[3] is not None
+                wanted_rows = math.ceil(parquet.metadata.num_rows * self.share)
+                self._note_scorer(
+                    (parquet.schema_arrow.metadata or {}).get(columns.scorer.encode()), file_path, columns
+                )
                 for batch in parquet.iter_batches(ROWS_AT_ONCE, columns=[name for name in paths if name]):
+                    batch = batch.slice(0, wanted_rows - row)
+                    if not batch.num_rows:
+                        break
                     found = [name and _column(batch, name) for name in paths]
                     yield _arrow_batch(found, batch.num_rows, start + row, columns), _ids(found[4], batch.num_rows)
                     row += batch.num_rows
             except _WrongColumn as error:
-                raise ValueError(f"{path_in(inputs.folder, path)}: {error}") from error
+                raise ValueError(f"{file_path}: {error}") from error
             except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-                self._note_damage(path_in(inputs.folder, path), row, error)
+                self._note_damage(file_path, row, error)
 
     # --- JSONL -------------------------------------------------------------------------------------------------------
 
@@ -207,10 +241,12 @@ class ScoredRows:
         self, inputs: Inputs, path: str, columns: Columns, start: int, with_ids: bool
     ) -> Iterator[tuple[ScoreBatch, list[Any]]]:
         def fields() -> Iterator[tuple[Any, ...]]:
+            others_noted = False
             for row in self._json_rows(inputs, path, columns):
                 flat = _flat(row)
-                if columns.score not in flat and not self.scores_seen:
+                if not others_noted and columns.score not in flat and columns.error not in flat:
                     self._note_columns(_score_names(flat), columns)
+                    others_noted = True  # once a file is enough
                 self.scores_seen |= columns.score in flat or (columns.error in flat and NO_ROW not in flat)
                 self.groups_seen |= columns.group in flat
                 yield (
@@ -220,6 +256,7 @@ class ScoredRows:
                     flat.get(columns.id),
                 )
 
+        self._note_scorer(None, path_in(inputs.folder, path), columns)
         lines = fields()
         while some := list(islice(lines, LINES_AT_ONCE)):
             scores, errors, tokens, values, ids = zip(*some, strict=True)
@@ -240,7 +277,7 @@ class ScoredRows:
         """The rows of a file; what is no row, or could not be read, is noted at its end."""
         name = path_in(inputs.folder, path)
         bad = 0
-        for row in _rows_or_damage(inputs, path, columns):
+        for row in _sampled(_rows_or_damage(inputs, path, columns), self.share):
             if isinstance(row, str):
                 self.notes.append(f"{name} is damaged, and rows may be left out: {row}")
                 continue
@@ -254,6 +291,11 @@ class ScoredRows:
     def _note_columns(self, found: list[str], columns: Columns) -> None:
         self.scores_seen |= columns.score in found or columns.error in found
         self.other_scores.update(set(found) - {columns.score, columns.error})
+
+    def _note_scorer(self, text: bytes | None, path: str, columns: Columns) -> None:
+        scorer = described_scorer(text, path, columns.prefix)
+        if scorer:
+            self.scorers[scorer["fingerprint"], str(scorer.get("scale"))] = scorer
 
     def _note_damage(self, path: str, row: int, error: Exception) -> None:
         self.notes.append(f"{path} could not be read from row {row:,} on, and what is there is left out: {error}")
@@ -375,9 +417,20 @@ def _rows_of_group(
             return
 
 
-def _jsonl_rows(inputs: Inputs, path: str, places: list[int], columns: Columns) -> Iterator[tuple[int, Row]]:
+def _sampled(rows: Iterator[Row | str], share: float) -> Iterator[Row | str]:
+    """A share of the rows, evenly spread, and always the same; what is no row but a word on damage passes."""
+    place = 0
+    for row in rows:
+        if isinstance(row, str) or math.ceil(place * share) < math.ceil((place + 1) * share):
+            yield row
+        place += not isinstance(row, str)
+
+
+def _jsonl_rows(
+    inputs: Inputs, path: str, places: list[int], columns: Columns, share: float
+) -> Iterator[tuple[int, Row]]:
     wanted = set(places)
-    rows = (row for row in _rows_or_damage(inputs, path, columns) if not isinstance(row, str))
+    rows = (row for row in _sampled(_rows_or_damage(inputs, path, columns), share) if not isinstance(row, str))
     for place, row in enumerate(islice(rows, places[-1] + 1)):
         if place in wanted:
             yield place, _flat(row)

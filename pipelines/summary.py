@@ -1,10 +1,10 @@
 """What a run did: DataTrove's statistics of all its tasks, merged and laid out as a short table."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 
 from datatrove.io import DataFolder
+from run_record import read_json
 
 
 BAR_WIDTH = 20
@@ -30,9 +30,8 @@ class Summary:
         """
         counts: Counter[str] = Counter()
         for path in output.list_files("logs/stats"):
-            with output.open(path, "r") as file:
-                for name, stat in json.load(file)[step]["stats"].items():
-                    counts[name] += stat["total"] if isinstance(stat, dict) else stat
+            for name, stat in read_json(output, path)[step]["stats"].items():
+                counts[name] += stat["total"] if isinstance(stat, dict) else stat
         return cls(counts)
 
     @property

@@ -1,5 +1,6 @@
 """Packed attention: each kernel computes what the reference computes, and what cannot be computed is refused."""
 
+import dataclasses
 import sys
 import types
 from itertools import pairwise
@@ -12,6 +13,7 @@ from datatrove_quality import packed
 from datatrove_quality.config import ScorerConfig
 from datatrove_quality.packed import (
     AttentionTerms,
+    Spans,
     flash_attn_attention,
     pack,
     packed_attention,
@@ -29,16 +31,23 @@ LENGTHS = [1, 5, 40, 2, 17]
 # --- what a flash kernel computes, written with one dense mask ------------------------------------------------------
 
 
-def flash_reference(query, key, value, cu_seqlens, longest, scale, left, right, softcap=0.0):
-    """Attention over (tokens, heads, dim) as flash kernels define it; `left` and `right` do not count the token."""
-    assert cu_seqlens.dtype == torch.int32
-    assert cu_seqlens[0] == 0
-    assert cu_seqlens[-1] == len(query) == len(key) == len(value)
-    assert longest == cu_seqlens.diff().max()
-    place = torch.arange(len(query))
-    sequence = torch.bucketize(place, cu_seqlens[1:], right=True)
-    distance = place[:, None] - place[None]
-    visible = sequence[:, None] == sequence[None]
+def flash_reference(query, key, value, cu_q, cu_k, max_q, max_k, scale, left, right, softcap=0.0):
+    """Attention over (tokens, heads, dim) as flash kernels define it; `left` and `right` do not count the token.
+
+    Where a sequence has fewer queries than keys, they are its last tokens.
+    """
+    for boundaries, longest, states in ((cu_q, max_q, [query]), (cu_k, max_k, [key, value])):
+        assert boundaries.dtype == torch.int32
+        assert boundaries[0] == 0
+        assert all(boundaries[-1] == len(one) for one in states)
+        assert longest == boundaries.diff().max()
+    place_q, place_k = torch.arange(len(query)), torch.arange(len(key))
+    sequence_q, sequence_k = (
+        torch.bucketize(place, boundaries[1:], right=True) for place, boundaries in ((place_q, cu_q), (place_k, cu_k))
+    )
+    from_end_q, from_end_k = cu_q[1:][sequence_q] - place_q, cu_k[1:][sequence_k] - place_k
+    distance = from_end_k[None] - from_end_q[:, None]
+    visible = sequence_q[:, None] == sequence_k[None]
     if left >= 0:
         visible &= distance <= left
     if right >= 0:
@@ -57,13 +66,13 @@ def varlen_new(
     enable_gqa=False, seqused_k=None,
 ):  # fmt: skip
     assert enable_gqa or query.shape[1] == key.shape[1]
-    return flash_reference(query, key, value, cu_seq_q, max_q, scale, *window_size)
+    return flash_reference(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, scale, *window_size)
 
 
 def varlen_without_gqa(
     query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, return_aux=None, scale=None, window_size=(-1, -1)
 ):
-    return flash_reference(query, key, value, cu_seq_q, max_q, scale, *window_size)
+    return flash_reference(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, scale, *window_size)
 
 
 def varlen_oldest(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal=False, return_aux=None):
@@ -84,8 +93,8 @@ class AtenFlash:
         assert dropout_p == 0.0
         assert not return_debug_mask
         right = 0 if is_causal else window_size_right
-        output = flash_reference(query, key, value, cum_seq_q, max_q, scale, window_size_left, right)
-        return output, None, None, None, None
+        bounds = (cum_seq_q, cum_seq_k, max_q, max_k)
+        return flash_reference(query, key, value, *bounds, scale, window_size_left, right), None, None, None, None
 
 
 def flash_attn_varlen_func(
@@ -94,7 +103,8 @@ def flash_attn_varlen_func(
 ):  # fmt: skip
     assert dropout_p == 0.0
     left, right = window_size
-    return flash_reference(q, k, v, cu_seqlens_q, max_seqlen_q, softmax_scale, left, 0 if causal else right, softcap)
+    bounds = (cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)
+    return flash_reference(q, k, v, *bounds, softmax_scale, left, 0 if causal else right, softcap)
 
 
 NEW_NAMES = ("query", "scale", "window_size_left", "window_size_right")
@@ -124,7 +134,13 @@ def states(heads=4, key_heads=2, dim=8, lengths=LENGTHS, seed=0):
     total = sum(lengths)
     made = [torch.randn(total, count, dim, generator=generator) * 2 for count in (heads, key_heads, key_heads)]
     boundaries = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
-    return *made, boundaries, max(lengths)
+    return *made, Spans(boundaries, boundaries, max(lengths), max(lengths))
+
+
+def last_queries(query, key, value, spans):
+    """The same sequences, of which only the last token asks."""
+    one_each = torch.arange(len(spans.keys), dtype=torch.int32)
+    return query[spans.keys[1:].long() - 1], key, value, Spans(one_each, spans.keys, 1, spans.longest_key)
 
 
 TERMS = {
@@ -146,6 +162,19 @@ def test_every_kernel_gets_the_right_inputs(install, terms, heads):
         install(varlen, AtenFlash(*NEW_NAMES), flash_attn_varlen_func)
         for kernel in (torch_varlen_attention, torch_flash_attention, flash_attn_attention):
             torch.testing.assert_close(kernel(*arguments, terms), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"softcap": 1.5}, {"sinks": torch.linspace(-1, 1, 4)}], ids=str)
+@pytest.mark.parametrize("terms", TERMS.values(), ids=TERMS)
+def test_the_last_tokens_alone_get_what_they_get_among_all(install, terms, options):
+    """In the last layer only the pooled tokens ask: their rows are those of the whole, on every kernel."""
+    install(varlen_new, AtenFlash(*NEW_NAMES), flash_attn_varlen_func)
+    terms = dataclasses.replace(terms, **options)
+    arguments = states()
+    expected = per_sequence_attention(*arguments, terms)[arguments[-1].keys[1:].long() - 1]
+    flash = (torch_varlen_attention, torch_flash_attention, flash_attn_attention) if not options else ()
+    for kernel in (per_sequence_attention, *flash):
+        torch.testing.assert_close(kernel(*last_queries(*arguments), terms), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("window", [None, 4])
@@ -173,10 +202,10 @@ def test_definition_and_sdpa_agree(terms):
 
 def test_sinks_take_their_share():
     """A sink joins the softmax and is dropped: weights sum to less than one, per head."""
-    query, key, _, boundaries, longest = states(heads=2, key_heads=2)
+    query, key, _, spans = states(heads=2, key_heads=2)
     value = torch.ones_like(key)
     sinks = torch.tensor([-1e9, 1.0])
-    output = per_sequence_attention(query, key, value, boundaries, longest, AttentionTerms(scale=1.0, sinks=sinks))
+    output = per_sequence_attention(query, key, value, spans, AttentionTerms(scale=1.0, sinks=sinks))
     torch.testing.assert_close(output[:, 0], torch.ones_like(output[:, 0]))
     alone = (query[0, 1] @ key[0, 1]).exp()
     torch.testing.assert_close(output[0, 1], (alone / (alone + sinks[1].exp())).expand(8))
@@ -324,7 +353,8 @@ class Layer(torch.nn.Module):
 def attend(**options):
     query = torch.randn(1, 2, 6, 8)
     boundaries = torch.tensor([0, 2, 6], dtype=torch.int32)
-    values = {"attention_mask": None, "cu_seq_lens_q": boundaries, "max_length_q": 4} | options
+    values = {"attention_mask": None, "cu_seq_lens_q": boundaries, "max_length_q": 4}
+    values |= {"cu_seq_lens_k": boundaries, "max_length_k": 4} | options
     return packed_attention(Layer(), query, query, query, **values)
 
 
@@ -339,6 +369,8 @@ def attend(**options):
         {"attention_mask": torch.zeros(1, 1, 6, 6)},
         {"cu_seq_lens_q": None},
         {"max_length_q": None},
+        {"cu_seq_lens_k": None},
+        {"max_length_k": None},
         {"sliding_window": 2, "is_causal": False},
     ],
     ids=str,
@@ -394,11 +426,13 @@ def test_pooled_positions(ids, pad, position):
 
 def test_boundaries_have_runs():
     """The reference of these tests keeps sequences apart: one alone gives what it gives among others."""
-    query, key, value, boundaries, longest = states()
-    whole = flash_reference(query, key, value, boundaries, longest, 0.3, -1, 0)
-    for start, end in pairwise(boundaries.tolist()):
+    *made, spans = states()
+    longest = spans.longest_key
+    whole = flash_reference(*made, spans.keys, spans.keys, longest, longest, 0.3, -1, 0)
+    for start, end in pairwise(spans.keys.tolist()):
         own = torch.tensor([0, end - start], dtype=torch.int32)
-        alone = flash_reference(query[start:end], key[start:end], value[start:end], own, end - start, 0.3, -1, 0)
+        parts = (states[start:end] for states in made)
+        alone = flash_reference(*parts, own, own, end - start, end - start, 0.3, -1, 0)
         torch.testing.assert_close(whole[start:end], alone)
 
 
@@ -418,11 +452,10 @@ def test_a_long_sequence_through_blocks_of_queries(model_folder):
 @pytest.mark.parametrize("window", [None, 1, 5, 8])
 def test_blocks_of_queries_change_nothing(monkeypatch, block, options, window):
     """A long sequence is computed in blocks that see only their window's keys: the result is that of one full mask."""
-    query, key, value, *_ = states(lengths=(21,))
+    query, key, value, spans = states(lengths=(21,))
     terms = AttentionTerms(scale=0.3, window=window, **options)
-    boundaries = torch.tensor([0, 21], dtype=torch.int32)
     monkeypatch.setattr(packed, "QUERY_BLOCK", block)
-    got = per_sequence_attention(query, key, value, boundaries, 21, terms)
+    got = per_sequence_attention(query, key, value, spans, terms)
     key, value = (kept.repeat_interleave(2, 1).transpose(0, 1) for kept in (key, value))
     products = query.transpose(0, 1) @ key.transpose(1, 2) * 0.3
     if cap := options.get("softcap"):

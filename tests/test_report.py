@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from datatrove.data import Document
+from datatrove.pipeline.stats import StatsMerger
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,6 +21,7 @@ sys.path.insert(0, str(ROOT / "pipelines"))
 import report  # noqa: E402
 import scored_rows  # noqa: E402
 
+from datatrove_quality import QualityStats  # noqa: E402
 from datatrove_quality.report import ScoreBatch, ScoreReport, score_bins  # noqa: E402
 from datatrove_quality.report_comparison import ScoreIndex, compare  # noqa: E402
 
@@ -243,10 +246,11 @@ def test_what_cannot_be_reported_is_refused_with_what_to_do(tmp_path):
     assert "not of numbers" in refused(tmp_path, text)
 
 
-def test_mixed_prefixes_are_said(tmp_path):
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_mixed_prefixes_are_said(tmp_path, ending):
     """Files under another prefix count as documents without a score, and the page says why."""
-    write(tmp_path / "in/a.parquet", scored(10))
-    write(tmp_path / "in/b.parquet", [{"id": "x", "instruct_score": 3.0}])
+    write(tmp_path / f"in/a.{ending}", scored(10))
+    write(tmp_path / f"in/b.{ending}", [{"id": "x", "instruct_score": 3.0}])
     figures, _ = make(tmp_path, tmp_path / "in")
     assert figures["reasons"] == {"missing_score": 1, "template_error": 1}
     assert any("instruct_score" in note for note in figures["notes"])
@@ -337,6 +341,107 @@ def test_comparing_needs_no_threshold():
     assert figures["documents_in_both"] == 3 and "decisions" not in figures
     assert figures["moved"]["lowest"] == -0.5 and figures["scored_in_one_only"] == {"here": 1, "there": 0}
     assert sections == [{"title": "The largest changes", "kind": "flip", "rows": [1], "others": [2.5]}]
+
+
+def count(folder, rows, tasks=3, merge=False):
+    """What a `QualityStats` in a pipeline over these rows writes."""
+    counted = QualityStats(str(folder), group_by=["source", "wide"])
+    for rank in range(tasks):
+        documents = [Document(text="x", id=row["id"], metadata=row | {"wide": row["id"]}) for row in rows[rank::tasks]]
+        list(counted.run(documents, rank, tasks))
+    if merge:
+        list(StatsMerger(str(folder), f"{folder}-merged").run(None))
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_statistics_show_all_documents_where_only_a_sample_is_read(tmp_path, merge):
+    """Counts, histogram, thresholds and groups of a QualityStats are those of a report over all rows."""
+    rows = [row | {"quality_score": row["quality_score"] and round(row["quality_score"], 2)} for row in scored(900)]
+    for part in range(3):
+        write(tmp_path / f"out/kept/{part}.parquet", rows[part::3])
+    options = (tmp_path / "out", "--threshold", "3.5", "--group-by", "source")
+    whole = make(tmp_path, *options)[0]
+    assert whole["stats"] is None
+    count(tmp_path / "out/stats", rows, merge=merge)
+    figures, page = make(tmp_path, *options, "--share", "0.2")
+    stats = figures["stats"]
+    assert figures["documents"] == 180 and not stats["same"]
+    assert "A sample: 0.2 of each file's rows, 180 documents of 900." in figures["notes"]
+    for name in ("documents", "scored", "unscorable", "tokens", "reasons", "kept", "histogram", "thresholds"):
+        assert stats[name] == whole[name], name
+    assert stats["mean"] == pytest.approx(whole["scores"]["mean"])
+    found = {group["value"]: group for group in stats["groups"]["source"]["values"]}
+    for group in whole["groups"]["values"]:
+        assert found[group["value"]]["mean"] == pytest.approx(group["mean"])
+        assert all(found[group["value"]][name] == group[name] for name in ("documents", "unscorable", "tokens"))
+    wide = stats["groups"]["wide"]["values"]
+    assert len(wide) == 51 and sum(group["documents"] for group in wide) == 900
+    assert 'id="all-documents-title"' in page
+
+    figures, page = make(tmp_path, *options)
+    assert figures["stats"]["same"] and figures["notes"] == []
+    assert 'id="all"' in page and "all-documents-title" not in page
+
+
+def test_statistics_that_disagree_are_said_and_those_that_are_none_refused(tmp_path):
+    """Other documents, damaged files and folders without statistics are named; rows are reported all the same."""
+    rows = scored(300)
+    source = write(tmp_path / "rows/a.jsonl", rows)
+    count(tmp_path / "other", rows[:200])
+    figures, _ = make(tmp_path, source, "--stats", tmp_path / "other")
+    (note,) = [note for note in figures["notes"] if "disagree" in note]
+    assert "it counted 200 documents, 195 with a score" in note and "the rows are 300 documents, 292" in note
+    assert "no statistics of 'quality_score'" in refused(tmp_path, source, "--stats", tmp_path / "rows")
+    assert "give it by --stats" in refused(tmp_path, tmp_path / "other")
+    (tmp_path / "other/histogram/quality_score/00001.json").write_text('{"3.1": {"to')
+    figures, _ = make(tmp_path, source, "--stats", tmp_path / "other")
+    assert figures["stats"] is None and any("00001.json is no file of statistics" in note for note in figures["notes"])
+
+
+def test_a_share_of_the_rows_of_each_file_is_read_and_said(tmp_path):
+    """However few rows a file has, its share is read: kept and excluded keep their proportion; examples are found."""
+    rows = scored(200)
+    for ending, wanted in (("jsonl", slice(0, None, 4)), ("parquet", slice(0, 25))):
+        for part in range(2):
+            write(tmp_path / ending / f"{part}.{ending}", rows[part * 100 : part * 100 + 100])
+        figures = make(tmp_path, tmp_path / ending, "--share", "0.25")[0]
+        read = [row for part in range(2) for row in rows[part * 100 : part * 100 + 100][wanted]]
+        scores = {row["id"]: row["quality_score"] for row in read if row["quality_score"] is not None}
+        assert figures["documents"] == 50
+        assert figures["scores"]["mean"] == pytest.approx(np.mean(list(scores.values())))
+        assert {example["id"]: example["score"] for example in figures["examples"]}.items() <= scores.items()
+        assert "A sample: 0.25 of each file's rows, 50 documents." in figures["notes"]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_what_made_the_scores_is_named_and_two_scorers_are_said(tmp_path, ending):
+    """The page names model and scale, from Parquet's own metadata or the run's record, and warns of a mix."""
+    for name, offset in (("a", 1.0), ("b", 0.0)):
+        scale = {"offset": offset, "low": 1, "high": 5}
+        scorer = {"fingerprint": "f", "parts": {}, "model": "org/<judge>", "scale": scale}
+        path = write(tmp_path / name / f"kept/0.{ending}", scored(50))
+        if ending == "parquet":
+            table = pq.read_table(path)
+            pq.write_table(table.replace_schema_metadata({"quality_scorer": json.dumps(scorer)}), path)
+        else:
+            write(tmp_path / name / "logs/run.json", [{"prefix": "quality", "min_score": 3, "scorer": scorer}])
+    figures, page = make(tmp_path, tmp_path / "a")
+    (scorer,) = figures["scorers"]
+    assert (scorer["model"], scorer["scale"]["offset"]) == ("org/<judge>", 1.0)
+    assert "by <bdi>org/&lt;judge&gt;</bdi>, from 1 (bad) to 5 (good)" in page
+    assert not any("scorers" in note for note in figures["notes"])
+    figures, _ = make(tmp_path, tmp_path / "a", tmp_path / "b/kept")
+    assert any("The scores are of 2 scorers or scales" in note for note in figures["notes"])
+
+
+def test_calls_of_tools_and_unseen_ends_are_shown(tmp_path):
+    """A turn that only calls a tool is not empty, and a text that was cut says that its end had no say."""
+    calls = [{"id": "c1", "function": {"name": "get_weather", "arguments": '{"city": "Évora"}'}}]
+    turn = {"role": "assistant", "content": None, "tool_calls": calls}
+    row = scored(1)[0] | {"messages": [{"role": "user", "content": "Tempo?"}, turn], "quality_truncated": True}
+    for name in ("a.jsonl", "a.parquet"):
+        _, page = make(tmp_path, write(tmp_path / name, [row]))
+        assert "get_weather" in page and "Évora" in page and "tokens, its end unseen" in page
 
 
 def test_the_report_needs_neither_datatrove_nor_torch():

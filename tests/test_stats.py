@@ -13,6 +13,7 @@ from datatrove.pipeline.stats import StatsMerger
 
 from datatrove_quality import QualityFilter, QualityStats
 from datatrove_quality import stats as stats_module
+from datatrove_quality.stats import read_stats
 
 
 def documents(count=400):
@@ -81,6 +82,25 @@ def test_eight_tasks_merge_into_what_one_counts(tmp_path):
         run(QualityStats(str(tmp_path / str(tasks)), group_by=["source"]), documents(), tasks) for tasks in (1, 8)
     )
     assert one == pytest.approx(eight) and len(one) > 400
+
+
+def test_what_was_written_is_read_back_from_tasks_and_merged_ones(tmp_path):
+    """The same totals from tasks' files, from StatsMerger's, and where both lie in a folder; no other prefix's."""
+    folder = str(tmp_path / "s")
+    expected = run(QualityStats(folder, group_by="source"), documents(), 8)
+    list(StatsMerger(folder, folder).run(None) or ())
+    list(QualityStats(folder, prefix="other").run(documents(5)))
+    for read in (read_stats(f"{folder}-merged"), read_stats(folder)):
+        found = {
+            (group, stat, key): total
+            for group, stats in read.items()
+            for stat, keys in stats.items()
+            for key, total in keys.items()
+        }
+        assert found == pytest.approx(expected)
+    for path in Path(folder).rglob("metric.json"):
+        path.unlink()
+    assert read_stats(folder)["histogram"] == read_stats(f"{folder}-merged")["histogram"]
 
 
 def test_metadata_is_left_alone(tmp_path):

@@ -84,9 +84,10 @@ def log_forward_passes(path: Path, seconds_per_batch: float) -> None:
     descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     real = Scorer._load
 
-    def load(self: Scorer) -> torch.nn.Module:
-        model = real(self)
-        forward = self._logits
+    def load(self: Scorer) -> None:
+        real(self)
+        (replica,) = self.replicas
+        forward = replica.forward
 
         def logged(model: torch.nn.Module, batch: list[list[int]]) -> torch.Tensor:
             started = time.monotonic()
@@ -96,8 +97,7 @@ def log_forward_passes(path: Path, seconds_per_batch: float) -> None:
             os.write(descriptor, json.dumps(line).encode() + b"\n")
             return logits
 
-        self._logits = logged
-        return model
+        replica.forward = logged
 
     Scorer._load = load  # type: ignore[method-assign]
 

@@ -95,7 +95,7 @@ def test_a_score_does_not_depend_on_its_batch(folder, family, dtype):
     inputs = conversations(40, seed=1)
     one = scorer(folder(family), dtype, tokens_per_batch=100_000)
     together = logits_of(one.score(inputs))
-    one.tokens_per_batch = 1
+    one.replicas[0].tokens_per_batch = 1
     alone = logits_of(one.score(inputs))
     if dtype == "float32":
         allowed = 5e-5
@@ -116,5 +116,58 @@ def test_each_kernel_that_is_installed(kernel, family):
     lengths = [1, 40, 7, 200]
     boundaries = torch.tensor([0, *lengths]).cumsum(0).to("cuda", torch.int32)
     states = [torch.randn(sum(lengths), heads, 64, device="cuda", dtype=torch.bfloat16) for heads in (8, 2, 2)]
-    expected = packed.per_sequence_attention(*states, boundaries, max(lengths), terms)
-    torch.testing.assert_close(function(*states, boundaries, max(lengths), terms), expected, atol=2e-2, rtol=2e-2)
+    spans = packed.Spans(boundaries, boundaries, max(lengths), max(lengths))
+    expected = packed.per_sequence_attention(*states, spans, terms)
+    torch.testing.assert_close(function(*states, spans, terms), expected, atol=2e-2, rtol=2e-2)
+    last = packed.Spans(torch.arange(5, device="cuda", dtype=torch.int32), boundaries, 1, max(lengths))
+    rows = boundaries[1:].long() - 1
+    got = function(states[0][rows], *states[1:], last, terms)
+    torch.testing.assert_close(got, expected[rows], atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_layer_pools(folder, family):
+    """On a GPU too the last layer computes only what is read."""
+    assert packed.pools_in_last_layer(scorer(folder(family), "bfloat16").model)
+
+
+def test_a_full_gpu_halves_the_batch(folder):
+    """Where another process holds the memory, batches are halved until they fit, and every score is there."""
+    inputs = conversations(400, seed=2)
+    one = scorer(folder("qwen3"), "float32", tokens_per_batch=1_000_000)
+    expected = logits_of(one.score(inputs))
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    one.score(inputs)
+    peak = torch.cuda.max_memory_allocated() / torch.cuda.get_device_properties(0).total_memory
+    now = torch.cuda.memory_allocated() / torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(now + (peak - now) / 3)
+    try:
+        halved = logits_of(one.score(inputs))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert (halved - expected).abs().max() < 5e-5
+    assert one.replicas[0]._limit < 1_000_000
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_every_gpu_computes(folder):
+    """`device="auto"` has a replica on each GPU, and all of them take part."""
+    one = Scorer(ScorerConfig(model=folder("qwen3"), dtype="float32", device="auto", tokens_per_batch=500))
+    inputs = conversations(400, seed=3)
+    expected = scorer(folder("qwen3"), "float32").score(inputs)
+    assert [score.score for score in one.score(inputs)] == pytest.approx([s.score for s in expected], abs=5e-5)
+    assert {replica.model.device.index for replica in one.replicas} == set(range(torch.cuda.device_count()))
+
+
+def test_the_budget_fits_beside_the_model(folder):
+    """The budget that is chosen is the cap on an empty GPU, and is smaller on one that is nearly full."""
+    from datatrove_quality.budget import MOST_TOKENS, tokens_per_batch
+
+    model = scorer(folder("qwen3"), "bfloat16").model
+    assert tokens_per_batch(model) == MOST_TOKENS["cuda"]
+    free, _ = torch.cuda.mem_get_info()
+    filler = torch.empty(free - 200_000_000, dtype=torch.uint8, device="cuda")
+    assert tokens_per_batch(model) < MOST_TOKENS["cuda"]
+    del filler

@@ -111,9 +111,13 @@ class Lab:
         run("scontrol", "update", f"NodeName={node}", f"State={state}", "Reason=test")
 
     def resume_node(self, node: str) -> None:
-        """Take a node back into service, unless SLURM has done so when its daemon reported."""
-        if run("sinfo", "-h", "-n", node, "-p", "lab", "-o", "%T").strip("*\n") in ("down", "drained", "draining"):
-            self.set_node(node, "resume")
+        """Take a node back into service; SLURM does so by itself, too, when the daemon of a lost node reports."""
+
+        def is_back() -> bool:
+            subprocess.run(["scontrol", "update", f"NodeName={node}", "State=resume"], capture_output=True)
+            return run("sinfo", "-h", "-n", node, "-p", "lab", "-o", "%T").strip() in ("idle", "mixed", "allocated")
+
+        wait_for(is_back, f"{node} to be back")
 
     def wait_until_idle(self) -> None:
         wait_for(lambda: run("sinfo", "-h", "-N", "-o", "%T").split() == ["idle"] * 4, "both nodes to be idle")

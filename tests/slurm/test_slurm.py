@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import filter_conversations
@@ -108,9 +109,8 @@ def test_local_workers_inside_a_job_divide_its_gpus(lab, tmp_path):
         f"    LocalPipelineExecutor([Devices({str(tmp_path)!r}, together=2)], tasks=4, workers=2, "
         f"logging_dir={str(tmp_path / 'logs')!r}).run()\n"
     )
-    python = shutil.which("python")
     run("sbatch", "--wait", "--gpus=2", "--nodes=1", "--mem=2G", f"--output={tmp_path}/log", "--wrap",
-        f"{python} {script}")  # fmt: skip
+        f"{sys.executable} {script}")  # fmt: skip
     found = [json.loads((tmp_path / f"rank-{rank}").read_text()) for rank in range(4)]
     assert all(len(visible) == 2 for _, visible, _ in found)
     leased = {process: chosen for process, _, chosen in found}
@@ -134,6 +134,7 @@ def test_the_merge_job_asks_for_no_gpu(lab, tmp_path):
         run("scancel", "--user=root")
         lab.resume_node("n1")
         lab.resume_node("n2")
+        lab.wait_until_idle()
 
 
 @pytest.mark.parametrize(

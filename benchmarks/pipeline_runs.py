@@ -1,0 +1,88 @@
+"""Our pipeline by itself: what feeds the model, and how cost and memory grow with the number of documents."""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import contenders
+import documents
+import hardware
+import shapes
+
+
+T = TypeVar("T")
+
+HOST_CORES = 2
+TARGET_PER_SECOND = 2_000
+# The smallest run is as short as its noise, so it is repeated until about as many documents went through it.
+MOST_REPEATS = 5
+
+
+def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
+    """What a function gives in a new process, which ends with all that it held."""
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=contenders.silence) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def host(count: int, repeats: int) -> dict[str, Any]:
+    """Documents per second of 350 tokens from JSONL to JSONL with a model that has no layers, on two cores."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = _prepare(Path(folder), shapes.NO_LAYERS, "350", [count])[count]
+        runs = in_fresh_process(_runs, Path(folder, "model"), path, repeats, HOST_CORES)
+    rate = count / statistics.median(runs["seconds"])
+    print(f"read, parse, render, tokenize, write on {HOST_CORES} cores: {rate:,.0f} documents/s of 350 tokens")
+    print(f"(a model without layers; at least {TARGET_PER_SECOND:,} are wanted)")
+    return {"kind": "host", "documents": count, "documents_per_second": rate} | runs
+
+
+def scale(counts: Sequence[int]) -> dict[str, Any]:
+    """Documents per second and peak memory of runs of several sizes, each in a process of its own."""
+    sizes = []
+    with tempfile.TemporaryDirectory() as folder:
+        paths = _prepare(Path(folder), "tiny", "sft", counts)
+        for count in counts:
+            repeats = min(MOST_REPEATS, max(1, max(counts) // count))
+            runs = in_fresh_process(_runs, Path(folder, "model"), paths[count], repeats, None)
+            rate = count / statistics.median(runs["seconds"])
+            sizes.append({"documents": count, "documents_per_second": rate} | runs)
+            megabytes = runs["peak_memory"] / 1e6
+            print(f"{count:>10,} documents: {rate:8,.0f} a second, {megabytes:8,.0f} MB at most", flush=True)
+    return {"kind": "scale", "shape": "tiny", "mix": "sft", "sizes": sizes}
+
+
+def _prepare(folder: Path, shape: str, mix: str, counts: Sequence[int]) -> dict[int, Path]:
+    in_fresh_process(shapes.save_random_model, folder / "model", shape, "float32", "cpu")
+    return in_fresh_process(_write_documents, folder, mix, counts)
+
+
+def _write_documents(folder: Path, mix: str, counts: Sequence[int]) -> dict[int, Path]:
+    from transformers import AutoTokenizer
+
+    per_word = documents.tokens_per_word(AutoTokenizer.from_pretrained(folder / "model"))
+    return {
+        count: documents.write(folder / f"{count}.jsonl", documents.conversations(count, mix, per_word))
+        for count in counts
+    }
+
+
+def _runs(model: Path, path: Path, repeats: int, cores: int | None) -> dict[str, Any]:
+    """Seconds of each of several runs of our pipeline, and the peak memory of this process."""
+    if cores is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    setup = contenders.Setup(str(model), "cpu", "float32")
+    pipeline = contenders.OurPipeline(setup)
+    seconds = []
+    for number in range(repeats):
+        started = time.perf_counter()
+        scores = pipeline(contenders.Documents(path, []))
+        seconds.append(time.perf_counter() - started)
+        count = sum(1 for _ in scores)
+        print(f"run {number + 1}: {count:,} documents in {seconds[-1]:.2f} s", file=sys.stderr, flush=True)
+    return {"seconds": seconds, "peak_memory": hardware.peak_memory("cpu")}

@@ -1,0 +1,274 @@
+"""The model on each device: micro-batches in, logits out; a device gets its next batch before the last one is read."""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from loguru import logger
+
+from datatrove_quality.config import Unscorable
+
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+
+# Lengths and a token budget in, lists of indices out: `packed_batches` or `padded_batches`.
+Plan = Callable[[Sequence[int], int], list[list[int]]]
+# Token ids in, one logit per sequence out: `packed_logits` or `padded_logits`.
+Forward = Callable[["PreTrainedModel", Sequence[Sequence[int]]], "Tensor"]
+Value = float | Unscorable
+
+# After an out-of-memory error, so many batches that fit are the sign to try larger ones again.
+BATCHES_BEFORE_REGROWING = 50
+END = None
+
+
+class Batch(NamedTuple):
+    """A micro-batch.
+
+    Args:
+        sequences: token ids.
+        finish: makes the batch's result of its logits, or of why there are none; called by the computing thread.
+        result: what `finish` gave, or the error that stopped the batch.
+    """
+
+    sequences: Sequence[Sequence[int]]
+    finish: Callable[[list[Value]], Any]
+    result: "Future[Any]"
+
+
+class _Pass(NamedTuple):
+    """A forward pass that was given to the device.
+
+    Args:
+        indices: which of the batch's sequences it computes.
+        logits: on the host, once `done`. None: the one sequence does not fit into the device's memory.
+        done: None where the device computes before it returns.
+    """
+
+    indices: list[int]
+    logits: "Tensor | None"
+    done: "torch.cuda.Event | None"
+
+
+class Replica:
+    """A model on one device. A batch that does not fit into the device's memory is computed in halves.
+
+    Args:
+        model: with its weights on the device.
+        forward: the forward pass.
+        plan: how sequences are batched for it.
+        tokens_per_batch: the most tokens of a forward pass; fewer while the device's memory does not admit them.
+    """
+
+    def __init__(self, model: "PreTrainedModel", forward: Forward, plan: Plan, tokens_per_batch: int):
+        self.model = model
+        self.forward = forward
+        self.plan = plan
+        self.tokens_per_batch = tokens_per_batch
+        self._limit = tokens_per_batch
+        self._fitting = 0
+        self._warned = False
+
+    def work(self, batches: "queue.SimpleQueue[Batch | None]") -> None:
+        """Compute the batches of a queue until it gives END. An error goes to whoever asks for the batch's result."""
+        _use(self.model.device)
+        computing = None
+        while (batch := _next(batches, wait=computing is None)) is not END:
+            launched = self._launch(batch) if batch.sequences else None
+            if computing is not None:
+                self._settle(*computing)
+            computing = launched
+        if computing is not None:
+            self._settle(*computing)
+
+    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Micro-batches, as lists of indices, for sequences of these lengths in tokens."""
+        return self.plan(lengths, self.tokens_per_batch)
+
+    def _launch(self, batch: Batch) -> tuple[Batch, list[_Pass]] | None:
+        try:
+            return batch, self._passes(batch.sequences)
+        except BaseException as error:
+            batch.result.set_exception(error)
+            return None
+
+    def _settle(self, batch: Batch, passes: list[_Pass]) -> None:
+        try:
+            batch.result.set_result(batch.finish(self._read(len(batch.sequences), passes)))
+        except BaseException as error:
+            batch.result.set_exception(error)
+
+    def _passes(self, sequences: Sequence[Sequence[int]]) -> list[_Pass]:
+        """Give a batch to the device, in as many passes as its memory needs."""
+        lengths = [len(ids) for ids in sequences]
+        waiting = deque(self.plan(lengths, self._limit))
+        passes = []
+        while waiting:
+            indices = waiting.popleft()
+            chosen = [sequences[index] for index in indices]
+            launched = self._attempt(chosen)
+            if launched is None and len(indices) == 1:
+                launched = self._attempt(chosen)  # alone, and with all memory that could be given back
+            if launched is None and len(indices) > 1:
+                self._shrink(sum(map(len, chosen)))
+                halves = self.plan([len(ids) for ids in chosen], self._limit)
+                waiting.extendleft([indices[index] for index in half] for half in reversed(halves))
+                continue
+            passes.append(_Pass(indices, *(launched or (None, None))))
+        self._regrow()
+        return passes
+
+    def _attempt(self, sequences: Sequence[Sequence[int]]) -> "tuple[Tensor, torch.cuda.Event | None] | None":
+        """Give sequences to the device; None if its memory is too small."""
+        try:
+            logits = self.forward(self.model, sequences)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        else:
+            return _on_the_way_to_the_host(logits)
+        # Here the error is gone, and with it the frames that held what had been computed.
+        _give_back_memory(self.model.device)
+        return None
+
+    def _read(self, count: int, passes: list[_Pass]) -> list[Value]:
+        values: list[Value] = [float("nan")] * count
+        for indices, logits, done in passes:
+            if logits is None:
+                values[indices[0]] = Unscorable(
+                    "out_of_memory", f"the text does not fit into the memory of {self.model.device}, even alone"
+                )
+                continue
+            if done is not None:
+                done.synchronize()
+            for index, value in zip(indices, logits.tolist(), strict=True):
+                values[index] = value
+        return values
+
+    def _shrink(self, tokens: int) -> None:
+        self._limit = max(1, min(self._limit, tokens) // 2)
+        self._fitting = 0
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                f"{self.model.device} is out of memory with {tokens} tokens at once: going on with {self._limit}, "
+                f"later with more again. tokens_per_batch={self._limit} would spare the attempts."
+            )
+
+    def _regrow(self) -> None:
+        self._fitting += 1
+        if self._limit < self.tokens_per_batch and self._fitting >= BATCHES_BEFORE_REGROWING:
+            self._limit = min(self.tokens_per_batch, 2 * self._limit)
+            self._fitting = 0
+
+
+class Workers:
+    """A thread for each replica, all fed from one queue, so that none waits while another has more to do.
+
+    Args:
+        replicas: of one model.
+    """
+
+    def __init__(self, replicas: Sequence[Replica]):
+        self.batches = replicas[0].batches
+        self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=replica.work, args=(self._queue,), name=f"scoring on {place}", daemon=True)
+            for place, replica in enumerate(replicas)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, sequences: Sequence[Sequence[int]], finish: Callable[[list[Value]], Any]) -> "Future[Any]":
+        """Have a micro-batch computed.
+
+        Args:
+            sequences: token ids, none empty.
+            finish: makes the result of the logits; called by the computing thread.
+
+        Returns:
+            The result to come.
+        """
+        batch = Batch(sequences, finish, Future())
+        self._queue.put(batch)
+        return batch.result
+
+    def close(self, timeout: float) -> bool:
+        """Leave what has not begun, and wait for the threads; False if one still runs after so many seconds."""
+        with suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
+        for _ in self._threads:
+            self._queue.put(END)
+        for thread in self._threads:
+            thread.join(timeout)
+        return not any(thread.is_alive() for thread in self._threads)
+
+
+def copy_to(model: "PreTrainedModel", device: "torch.device") -> "PreTrainedModel":
+    """A copy of a model on another device: its tensors go there one by one, without a second copy beside the first.
+
+    On the same device the copy shares them.
+    """
+    from torch import nn
+
+    moved: dict[int, Any] = {id(buffer): buffer.to(device) for buffer in model.buffers()}
+    moved |= {
+        id(weight): nn.Parameter(weight.detach().to(device), requires_grad=False) for weight in model.parameters()
+    }
+    return deepcopy(model, moved)
+
+
+def _next(batches: "queue.SimpleQueue[Batch | None]", wait: bool) -> Batch | None:
+    """The next batch, or END; an empty one if none is there and there is something else to do."""
+    try:
+        return batches.get(block=wait)
+    except queue.Empty:
+        return Batch([], list, Future())
+
+
+def _use(device: "torch.device") -> None:
+    """Make a device this thread's own: some kernels go to the current one, whatever their tensors are on."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
+def _on_the_way_to_the_host(logits: "Tensor") -> "tuple[Tensor, torch.cuda.Event | None]":
+    """Queue the copy now: asked for later, it would wait behind the next batch."""
+    import torch
+
+    if logits.device.type != "cuda":
+        return logits, None
+    host = logits.to("cpu", non_blocking=True)  # into pinned memory
+    done = torch.cuda.Event()
+    done.record()
+    return host, done
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device had too little memory: CUDA has a type for it, the others and cuBLAS have words."""
+    import torch
+
+    words = ("out of memory", "can't allocate memory", "alloc_failed")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error).lower() for word in words)
+
+
+def _give_back_memory(device: "torch.device") -> None:
+    """What the allocator keeps for later may be in pieces that are too small."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -1,0 +1,229 @@
+"""A stream of inputs in, their logits out in the same order, while the devices compute what comes next.
+
+    producer's thread   inputs ── render ── store: known? ── tokenize ── batch ──> queue of micro-batches
+    a thread a device   queue ── forward pass ── store ──> the micro-batch's logits
+    caller's thread     windows of inputs, in order ── wait for each input's logit ──> whoever asked
+
+The producer is a few windows ahead and no more, so that a run's memory is bounded. An error on one side ends the
+others: it is raised where the caller waits, with its own traceback.
+"""
+
+import atexit
+import contextvars
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Generic, TypeVar
+
+from loguru import logger
+
+from datatrove_quality.batching import windows
+from datatrove_quality.config import Unscorable
+from datatrove_quality.conversation import Conversation
+from datatrove_quality.recorded import RecordedScore
+from datatrove_quality.rendering import Renderer, TokenizedText
+from datatrove_quality.replicas import Replica, Value, Workers
+from datatrove_quality.store import Logit, ScoreStore
+
+
+T = TypeVar("T")
+
+Input = Conversation | str | RecordedScore | Unscorable
+
+# A window is rendered and tokenized at once: enough to sort encoders' batches well, little enough to hold a few.
+WINDOW_ITEMS = 1_024
+WINDOW_CHARACTERS = 8_000_000
+WINDOWS_AHEAD = 2
+# How long the end of a stream waits for a thread that may hang in somebody's file system; it is then left behind.
+SECONDS_TO_JOIN = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A logit that is being computed.
+
+    Args:
+        batch: the logits of its micro-batch, to come.
+        index: its place among them.
+        repeated: whether it is an earlier text's logit, so that it costs nothing.
+    """
+
+    batch: "Future[list[Logit | Unscorable]]"
+    index: int
+    repeated: bool = False
+
+    def result(self) -> Logit | Unscorable:
+        """Wait for it."""
+        logit = self.batch.result()[self.index]
+        return logit._replace(stored=True) if self.repeated and isinstance(logit, Logit) else logit
+
+
+class LogitStream:
+    """The logits of one stream of inputs.
+
+    Args:
+        renderer: makes texts of inputs, and tokens of texts.
+        load: gives the model on each device; asked when there is a first text to compute.
+        store: gives what is known already, and keeps what is new. None: each text is computed, repeated ones too.
+        settle: tells the store what the model gives on the self-check's probes.
+    """
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        load: Callable[[], Sequence[Replica]],
+        store: ScoreStore | None,
+        settle: Callable[[ScoreStore], None],
+    ):
+        self._renderer = renderer
+        self._load = load
+        self._store = store
+        self._settle = settle
+        self._workers: Workers | None = None
+        self._under_way: dict[str, Awaited] = {}
+
+    def of(self, inputs: Iterable[Input]) -> Generator[Logit | RecordedScore | Unscorable, None, None]:
+        """What is known of each input, in order: its logit, a score of an earlier run, or why there is neither."""
+        self._ahead = Ahead(self._windows(inputs), WINDOWS_AHEAD)
+        # A traceback that somebody holds keeps this generator from being closed, and its threads from ending.
+        atexit.register(self._close)
+        try:
+            for window in self._ahead:
+                for item in window:
+                    yield item.result() if isinstance(item, Awaited) else item
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        atexit.unregister(self._close)
+        ended = self._ahead.close(SECONDS_TO_JOIN)
+        ended &= self._workers is None or self._workers.close(SECONDS_TO_JOIN)
+        if not ended:
+            logger.warning("A thread that reads or scores hangs; it is left behind.")
+
+    def _windows(self, inputs: Iterable[Input]) -> Iterator[list[Logit | Awaited | RecordedScore | Unscorable]]:
+        for window in windows(inputs, _characters, WINDOW_ITEMS, WINDOW_CHARACTERS):
+            rendered = [item if isinstance(item, RecordedScore) else self._renderer.render(item) for item in window]
+            texts = [text for text in rendered if isinstance(text, str)]
+            logits = iter(self._submit(texts) if self._store is None else self._recall(texts, self._store))
+            yield [next(logits) if isinstance(text, str) else text for text in rendered]
+
+    def _recall(self, texts: list[str], store: ScoreStore) -> list[Logit | Awaited | Unscorable]:
+        """The logits of texts: those that the store knows or that are under way, and the others', each text once."""
+        self._under_way = {text: logit for text, logit in self._under_way.items() if not logit.batch.done()}
+        known = store.lookup(texts)
+        if len(known) < len(texts) and store.undecided:
+            self._settle(store)
+            known = store.lookup(texts)
+        new = [text for text in dict.fromkeys(texts) if text not in known and text not in self._under_way]
+        first = dict(zip(new, self._submit(new), strict=True))
+        again = {text: replace(one, repeated=True) if isinstance(one, Awaited) else one for text, one in first.items()}
+        found: dict[str, Logit | Awaited | Unscorable] = {**self._under_way, **known, **again}
+        self._under_way |= {text: logit for text, logit in again.items() if isinstance(logit, Awaited)}
+        return [first.pop(text) if text in first else found[text] for text in texts]
+
+    def _submit(self, texts: list[str]) -> list[Awaited | Unscorable]:
+        """Tokenize texts and have them computed."""
+        results = self._renderer.tokenize(texts)
+        tokenized = [(place, result) for place, result in enumerate(results) if isinstance(result, TokenizedText)]
+        awaited: dict[int, Awaited] = {}
+        if tokenized:
+            workers = self._start()
+            for batch in workers.batches([len(text.ids) for _, text in tokenized]):
+                chosen = [tokenized[index] for index in batch]
+                finish = partial(self._finish, [text for _, text in chosen], [texts[place] for place, _ in chosen])
+                logits = workers.submit([text.ids for _, text in chosen], finish)
+                awaited |= {place: Awaited(logits, index) for index, (place, _) in enumerate(chosen)}
+        return [
+            awaited[place] if isinstance(result, TokenizedText) else result for place, result in enumerate(results)
+        ]
+
+    def _start(self) -> Workers:
+        if self._workers is None:
+            replicas = self._load()
+            if self._store is not None:
+                self._settle(self._store)
+            self._workers = Workers(replicas)
+        return self._workers
+
+    def _finish(
+        self, tokenized: list[TokenizedText], texts: list[str], values: list[Value]
+    ) -> list[Logit | Unscorable]:
+        """The logits of a micro-batch, kept in the store before anybody sees them."""
+        logits = [
+            value if isinstance(value, Unscorable) else Logit(value, len(one.ids), one.truncated)
+            for one, value in zip(tokenized, values, strict=True)
+        ]
+        if self._store is not None:
+            for text, logit in zip(texts, logits, strict=True):
+                if isinstance(logit, Logit):
+                    self._store.add(text, logit)
+            self._store.save()
+        return logits
+
+
+class Ahead(Generic[T]):
+    """Runs an iterator in a thread of its own, a few items ahead of whoever iterates over this.
+
+    Args:
+        items: closed in that thread when it ends, or when this is closed.
+        most: how many items may wait.
+    """
+
+    def __init__(self, items: Iterator[T], most: int):
+        self._items = items
+        self._queue: queue.Queue[T | _End] = queue.Queue(most)
+        self._closed = threading.Event()
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._produce,), name="reading ahead", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[T]:
+        while not isinstance(item := self._queue.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
+
+    def close(self, timeout: float) -> bool:
+        """End the thread; False if it still runs after so many seconds."""
+        self._closed.set()
+        # The thread looks after each item whether this is closed, so it waits for room at most once.
+        while not self._queue.empty():
+            self._queue.get_nowait()
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _produce(self) -> None:
+        error = None
+        try:
+            for item in self._items:
+                self._queue.put(item)
+                if self._closed.is_set():
+                    break
+        except BaseException as caught:
+            error = caught
+        finally:
+            if isinstance(self._items, Generator):
+                self._items.close()
+            if not self._closed.is_set():
+                self._queue.put(_End(error))
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Stands behind the last item, with the error that made it the last."""
+
+    error: BaseException | None
+
+
+def _characters(item: Input) -> int:
+    if isinstance(item, str):
+        return len(item)
+    if not isinstance(item, list):
+        return 0
+    contents = (message.get("content") for message in item if isinstance(message, dict))
+    return sum(len(content) for content in contents if isinstance(content, str))

@@ -1,0 +1,150 @@
+"""The benchmark: its contenders score alike, and its operations are those that a forward pass takes."""
+
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
+
+import contenders
+import documents
+import figures
+import hardware
+import shapes
+import throughput
+
+
+HERE = ("card", "annotator", "sorted", "pipeline", "ours", "ours-pipeline")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    shapes.save_random_model(folder, "tiny", "float32", "cpu")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(tiny, tmp_path_factory):
+    """The results of the contenders that every installation has, kept in a file as a user would."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(throughput, "RESULTS", tmp_path_factory.mktemp("results"))
+    patch.setattr(hardware, "SECONDS_OF_PASSES", 0.0)
+    arguments = ["--model", str(tiny), "--docs", "40", "--mix", "chat", "--device", "cpu", "--only", ",".join(HERE)]
+    throughput.main([*arguments, "--repeats", "1", "--one-process"])
+    (path,) = throughput.RESULTS.iterdir()
+    patch.undo()
+    return json.loads(path.read_text())
+
+
+def test_contenders_give_the_cards_scores(result):
+    """A figure of a contender that computes something else would be worth nothing."""
+    differences = {name: each["largest_difference"] for name, each in result["contenders"].items()}
+    assert list(differences) == list(HERE)
+    assert max(differences.values()) < 1e-4
+
+
+def test_scores_tell_documents_apart(tiny, tmp_path):
+    """Contenders that agree on one constant would agree on nothing."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    made = documents.conversations(8, "chat", documents.tokens_per_word(tokenizer))
+    path = documents.write(tmp_path / "few.jsonl", made)
+    loaded = contenders.Loaded("card", contenders.Setup(str(tiny), "cpu", "float32"), path, warmup=1)
+    scores = sorted(loaded.turn().scores)
+    assert min(after - before for before, after in pairwise(scores)) > 1e-3
+
+
+def test_figures_follow_from_each_other(result):
+    """Rates, shares and ratios are of the same turn and the same operations."""
+    ours, annotator = result["contenders"]["ours"], result["contenders"]["annotator"]
+    assert ours["documents_per_second"] * ours["seconds"] == pytest.approx(40)
+    assert ours["times_annotator"] == pytest.approx(annotator["seconds"] / ours["seconds"])
+    useful = result["matrix_flops"] + result["attention_flops"]
+    assert ours["share_of_matrix_rate"] == pytest.approx(useful / ours["seconds"] / result["matrix_rate"])
+    bare = result["matrix_flops"] / result["matrix_rate"]
+    assert ours["times_bare_products"] == pytest.approx(ours["seconds"] / bare)
+
+
+def test_table_and_chart_show_every_contender(result, tmp_path):
+    """Terminal, README and chart; one that failed is shown as such."""
+    broken = {"label": "another", "error": "OutOfMemoryError: 80 GB"}
+    shown = result | {"contenders": result["contenders"] | {"other": broken}}
+    for text in (figures.table(shown), figures.markdown(shown)):
+        assert all(contenders.LABELS[name] in text for name in HERE)
+        assert "failed" in next(line for line in text.splitlines() if "another" in line)
+    figures.chart(shown, str(tmp_path / "chart.svg"))
+    assert (tmp_path / "chart.svg").stat().st_size > 1_000
+
+
+def test_a_contender_in_its_own_process_gives_the_same_or_says_what_failed(tiny, tmp_path):
+    """The default way to run: a worker's turn comes back whole, and so does its error, with which it ends."""
+    setup = contenders.Setup(str(tiny), "cpu", "float32")
+    path = documents.write(tmp_path / "few.jsonl", documents.conversations(3, "chat", 1.5))
+    expected = contenders.Loaded("card", setup, path, 1).turn().scores
+    worker = throughput.Process(contenders.Loaded, "ours-pipeline", setup, path, 1)
+    turn = worker.turn()
+    assert turn.scores == pytest.approx(expected, abs=1e-4)
+    assert turn.peak_memory > 1e8
+    path.unlink()
+    with pytest.raises(throughput.Failed, match="No files found"):
+        worker.turn()
+    assert worker.process.exitcode == 0
+
+
+@pytest.mark.parametrize("name", ["tiny", "bert-base"])
+def test_operations_equal_an_independent_count(name, tmp_path):
+    """Torch's own counter, on the card's way of scoring; it counts attention's products above the diagonal too."""
+    shape = shapes.SHAPES[name]
+    if name == "bert-base":
+        small = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+        shape = shapes.Shape("bert", 512, shape.values | small)
+    patch = pytest.MonkeyPatch()
+    patch.setitem(shapes.SHAPES, name, shape)
+    shapes.save_random_model(tmp_path, name, "float32", "cpu")
+    patch.undo()
+    cost = hardware.model_cost(str(tmp_path))
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path, attn_implementation="eager")
+    lengths = (1, 7, 50)
+    products = {"addmm": 0, "mm": 0, "bmm": 0}
+    for length in lengths:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model.base_model(input_ids=torch.full((1, length), 9))
+        for operator, flops in counter.get_flop_counts()["Global"].items():
+            products[str(operator).removeprefix("aten.")] += flops
+    pooler = 2 * 64 * 64 * len(lengths) if name == "bert-base" else 0
+    assert cost.matrix_flops(lengths) == products["addmm"] + products["mm"] - pooler
+    attention = cost.attention_flops(lengths)
+    # Of a square of pairs, a causal model has use for the lower triangle: half of it and of the diagonal.
+    diagonal = 2 * 4 * 64 * sum(lengths) if cost.causal else 0
+    assert products["bmm"] == (2 * attention - diagonal if cost.causal else attention)
+
+
+def test_windows_are_counted():
+    """What lies outside a layer's window is no operation."""
+    cost = hardware.ModelCost(matrices=(), attention_widths=(1, 1), windows=(None, 3), causal=True)
+    everything = sum(range(1, 11))
+    within = sum(min(position, 3) for position in range(1, 11))
+    assert cost.attention_flops([10]) == 4 * (everything + within)
+
+
+@pytest.mark.parametrize("mix", ["sft", "chat", "long", "350"])
+def test_documents_are_as_long_as_their_mix_says(tiny, mix):
+    """The lengths that are asked for are those that the tokenizer makes, and the documents are always the same."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    per_word = documents.tokens_per_word(tokenizer)
+    made = list(documents.conversations(100, mix, per_word))
+    assert made == list(documents.conversations(100, mix, per_word))
+    texts = [tokenizer.apply_chat_template(messages, tokenize=False) for messages in made]
+    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    asked = documents.MIXES[mix].lengths(100)
+    assert sum(lengths) == pytest.approx(sum(asked), rel=0.08)
+    assert max(lengths) <= 6_500
+    if mix == "sft":
+        assert sum(lengths) / 100 == pytest.approx(350, rel=0.08)

@@ -1,0 +1,395 @@
+"""The streaming engine: scores as one text at a time gives them, in order, from any number of devices; clean ends."""
+
+import gc
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from contextlib import suppress
+from itertools import islice
+
+import pytest
+import torch
+from datatrove.data import Document
+from tiny_models import conversations
+
+from datatrove_quality import QualityFilter, ScorerConfig, packed, replicas, streaming
+from datatrove_quality.config import Unscorable
+from datatrove_quality.replicas import Replica
+from datatrove_quality.scorer import Scorer
+from datatrove_quality.streaming import Ahead
+
+
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def config_of(folder, **options):
+    return ScorerConfig(model=str(folder), dtype="float32", device="cpu", **options)
+
+
+@pytest.fixture(scope="module")
+def folder(model_folder):
+    return model_folder("qwen3")
+
+
+@pytest.fixture
+def on_devices(monkeypatch):
+    """A scorer on several devices, all of them the CPU: `on_devices(folder, 2)`."""
+
+    def scorer(folder, count, **options):
+        monkeypatch.setattr("datatrove_quality.scorer.choose_devices", lambda asked: [torch.device("cpu")] * count)
+        one = Scorer(config_of(folder, **options))
+        one.load()
+        return one
+
+    return scorer
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays():
+    """Whatever a test does to a stream, its threads end."""
+    yield
+    gc.collect()
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith(("reading ahead", "scoring on"))]
+    assert not left
+
+
+def simple(one, inputs):
+    """Each input alone, without a thread, a batch or a store."""
+    results = []
+    forward = packed.packed_logits if packed.is_packable(one.model) else packed.padded_logits
+    for item in inputs:
+        (text,) = one.renderer.encode([item])
+        results.append(text if isinstance(text, Unscorable) else forward(one.model, [text.ids]).item() + 1)
+    return results
+
+
+def assert_same(results, expected):
+    assert len(results) == len(expected)
+    for result, value in zip(results, expected, strict=True):
+        if isinstance(value, Unscorable):
+            assert isinstance(result, Unscorable) and result.reason == value.reason
+        else:
+            assert result.score == pytest.approx(value, abs=5e-5)
+
+
+def mixed_inputs():
+    """Of all lengths, with what cannot be scored in between, the same text again, and one of a million tokens."""
+    inputs = conversations(120, seed=4, longest=60)
+    inputs[3:3] = [[], "", "um texto", [{"role": "user", "content": "a " * 500_000}]]
+    return inputs + inputs[40:60] + ["a"] * 30
+
+
+# --- the same results ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("devices", [1, 2, 3])
+@pytest.mark.parametrize("family", ["qwen3", "bert"])
+def test_streams_score_as_the_simple_path(on_devices, model_folder, monkeypatch, devices, family):
+    """Windows, batches and replicas change no score, no reason and no place."""
+    monkeypatch.setattr(streaming, "WINDOW_ITEMS", 16)
+    inputs = mixed_inputs() if family == "qwen3" else ["um texto " * count for count in range(1, 60)]
+    one = on_devices(model_folder(family), devices, tokens_per_batch=300)
+    assert_same(list(one.stream(inputs)), simple(one, inputs))
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [["a"] * 10_000, ["um texto igual"] * 500, [], [[{"role": "user", "content": "a " * 500_000}]]],
+    ids=["ten thousand of a token", "all of one length", "empty", "a million tokens"],
+)
+def test_extreme_lengths(on_devices, folder, inputs):
+    """Streams at the edges: the length of the result is the input's, and equal texts have equal scores."""
+    results = list(on_devices(folder, 2).stream(inputs))
+    assert len(results) == len(inputs)
+    if inputs:
+        (expected,) = on_devices(folder, 1).score(inputs[:1])
+        assert {round(result.score - expected.score, 4) for result in results} == {0.0}
+
+
+def test_replicas_divide_the_work(on_devices, folder, monkeypatch):
+    """Every replica computes, and a slow one holds up nothing but its own batches."""
+    one = on_devices(folder, 2, tokens_per_batch=200)
+    computed = [0, 0]
+    for place, replica in enumerate(one.replicas):
+
+        def counted(model, sequences, place=place, forward=replica.forward):
+            computed[place] += 1
+            time.sleep(0.05 if place == 0 else 0.002)
+            return forward(model, sequences)
+
+        monkeypatch.setattr(replica, "forward", counted)
+    inputs = conversations(100, seed=5)
+    assert_same(list(one.stream(inputs)), simple(on_devices(folder, 1), inputs))
+    assert 0 < computed[0] < computed[1]
+
+
+def test_copies_share_nothing_but_their_weights(on_devices, folder):
+    """A copy is a model of its own, also where its last layer was changed; on one device it takes no memory."""
+    first, second = (replica.model for replica in on_devices(folder, 2).replicas)
+    names = dict(first.named_parameters())
+    assert all(names[name].data_ptr() == weight.data_ptr() for name, weight in second.named_parameters())
+    assert not {id(module) for module in first.modules()} & {id(module) for module in second.modules()}
+    layers = [packed._layers(model)[-1] for model in (first, second)]
+    assert all(packed.pools_in_last_layer(model) for model in (first, second))
+    seen = []
+    layers[0].register_forward_pre_hook(lambda *_: seen.append(1))
+    packed.packed_logits(second, [[5, 6, 7]])
+    assert not seen
+
+
+def test_a_copy_that_computes_something_else_is_found(on_devices, folder, monkeypatch):
+    """A device that gives other logits than the first is not trusted with documents."""
+    real = replicas.copy_to
+
+    def broken(model, device):
+        copied = real(model, device)
+        copied.score.weight = torch.nn.Parameter(copied.score.weight * 1.5, requires_grad=False)
+        return copied
+
+    monkeypatch.setattr("datatrove_quality.scorer.copy_to", broken)
+    with pytest.raises(ValueError, match="that device computes wrongly"):
+        on_devices(folder, 2)
+
+
+# --- the device never waits ------------------------------------------------------------------------------------------
+
+
+def test_reading_goes_on_while_the_device_computes(on_devices, folder, monkeypatch):
+    """While a batch computes, what comes next is read; and a slow consumer does not stop the device."""
+    monkeypatch.setattr(streaming, "WINDOW_ITEMS", 4)
+    one = on_devices(folder, 1)
+    read, seen_while_computing, computed = [], [], []
+    forward = one.replicas[0].forward
+
+    def slow(model, sequences):
+        time.sleep(0.05)
+        seen_while_computing.append(len(read))
+        computed.append(len(sequences))
+        return forward(model, sequences)
+
+    monkeypatch.setattr(one.replicas[0], "forward", slow)
+    stream = one.stream(read.append(index) or f"texto {index}" for index in range(40))
+    next(stream)
+    assert seen_while_computing[0] > 4
+    time.sleep(0.5)  # the consumer is busy
+    assert sum(computed) >= 4 * (1 + streaming.WINDOWS_AHEAD)
+    assert len(list(stream)) == 39
+
+
+def test_the_next_batch_is_queued_before_the_last_is_read():
+    """A device that computes asynchronously gets its next batch before anybody waits for the last one."""
+    events = []
+
+    class Asynchronous(Replica):
+        def _passes(self, sequences):
+            events.append(("queued", sequences[0][0]))
+            return super()._passes(sequences)
+
+        def _read(self, count, passes):
+            result = super()._read(count, passes)
+            events.append(("read", int(result[0])))
+            return result
+
+    model = torch.nn.Linear(1, 1)
+    model.device = torch.device("cpu")
+    first_ids = lambda model, sequences: torch.tensor([float(ids[0]) for ids in sequences])  # noqa: E731
+    replica = Asynchronous(model, first_ids, lambda lengths, budget: [list(range(len(lengths)))], 100)
+    queue = replicas.queue.SimpleQueue()
+    batches = [replicas.Batch([[number]], list, replicas.Future()) for number in range(4)]
+    for batch in [*batches, replicas.END]:
+        queue.put(batch)
+    replica.work(queue)
+    assert [batch.result.result() for batch in batches] == [[0.0], [1.0], [2.0], [3.0]]
+    assert events[:4] == [("queued", 0), ("queued", 1), ("read", 0), ("queued", 2)]
+
+
+# --- out of memory ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    """Let a replica's forward pass fail as a device does whose memory takes `most` tokens."""
+
+    def shrink(replica, most, error=OUT_OF_MEMORY):
+        passes = []
+        forward = replica.forward
+
+        def limited(model, sequences):
+            tokens = sum(map(len, sequences))
+            passes.append(tokens)
+            if tokens > (most() if callable(most) else most):
+                raise error
+            return forward(model, sequences)
+
+        monkeypatch.setattr(replica, "forward", limited)
+        return passes
+
+    return shrink
+
+
+@pytest.mark.parametrize("most", [20, 90, 400])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OUT_OF_MEMORY,
+        RuntimeError("MPS backend out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+    ],
+    ids=["cuda", "mps", "cpu", "cublas"],
+)
+def test_out_of_memory_halves_the_batch(on_devices, folder, small_memory, most, error):
+    """No document is lost or computed into another's place; those that do not fit alone are named."""
+    inputs = conversations(80, seed=6, longest=60)
+    one = on_devices(folder, 1, tokens_per_batch=1_000)
+    expected = simple(one, inputs)
+    passes = small_memory(one.replicas[0], most, error)
+    results = list(one.stream(inputs))
+    lengths = [len(text.ids) for text in one.renderer.encode(inputs)]
+    for result, value, length in zip(results, expected, lengths, strict=True):
+        if length <= most:
+            assert result.score == pytest.approx(value, abs=5e-5)
+        else:
+            assert isinstance(result, Unscorable) and result.reason == "out_of_memory"
+    assert max(passes) > most
+
+
+def test_memory_that_comes_back_is_used_again(on_devices, folder, small_memory, monkeypatch, log):
+    """After many batches that fit, batches grow again; it is logged once, and not each time."""
+    monkeypatch.setattr(replicas, "BATCHES_BEFORE_REGROWING", 2)
+    one = on_devices(folder, 1, tokens_per_batch=800)
+    free = iter([100] * 3 + [10_000] * 30 + [100] * 3)
+    passes = small_memory(one.replicas[0], lambda: next(free, 10_000))
+    assert len(list(one.stream(conversations(400, seed=7)))) == 400
+    assert max(passes[3:30]) > 400
+    assert sum("out of memory" in line for line in log) == 1
+
+
+def test_another_error_is_no_lack_of_memory(on_devices, folder, small_memory):
+    """A broken device stops the run with its own error and traceback."""
+    one = on_devices(folder, 1)
+    small_memory(one.replicas[0], 0, RuntimeError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(RuntimeError, match="illegal memory access") as caught:
+        one.score(["um texto"])
+    assert any(entry.name == "limited" for entry in caught.traceback)
+
+
+def test_a_document_that_does_not_fit_goes_its_own_way(folder, small_memory, tmp_path):
+    """In a pipeline it is dropped with its reason, is not kept in the store, and the others are scored."""
+    step = QualityFilter(config_of(folder, tokens_per_batch=500), min_score=-100, checkpoints_dir=tmp_path)
+    from datatrove_quality import load_scorer
+
+    small_memory(load_scorer(step.scorer).replicas[0], 60)
+    docs = [Document(text="", id=str(i), metadata={"messages": m}) for i, m in enumerate(conversations(30, 8, 60))]
+    kept = list(step.run(docs))
+    dropped = step.stats["dropped_unscorable_out_of_memory"].total
+    assert dropped and len(kept) + dropped == 30
+    again = QualityFilter(step.scorer, min_score=-100, checkpoints_dir=tmp_path)
+    assert [doc.id for doc in again.run(docs)] == [doc.id for doc in kept]
+    assert again.stats["from_store"].total == len(kept)
+
+
+# --- to a clean end --------------------------------------------------------------------------------------------------
+
+
+def failing(after):
+    for index in range(after):
+        yield f"texto {index}"
+    raise OSError("the disk is gone")
+
+
+@pytest.mark.parametrize("after", [0, 1, 50])
+def test_an_upstream_that_raises(on_devices, folder, monkeypatch, after):
+    """Its error arrives as it was raised, after the results of the windows before it."""
+    monkeypatch.setattr(streaming, "WINDOW_ITEMS", 8)
+    results = []
+    with pytest.raises(OSError, match="disk is gone") as caught:
+        results.extend(on_devices(folder, 2).stream(failing(after)))
+    assert any(entry.name == "failing" for entry in caught.traceback)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 30])
+def test_a_consumer_that_stops_early(on_devices, folder, monkeypatch, taken):
+    """Closed or forgotten, a stream ends its threads and closes its input, however fast that comes."""
+    monkeypatch.setattr(streaming, "WINDOW_ITEMS", 8)
+    closed = []
+
+    def endless():
+        try:
+            while True:
+                yield "um texto"
+        finally:
+            closed.append(threading.current_thread().name)
+
+    one = on_devices(folder, 2)
+    stream = one.stream(endless())
+    assert len(list(islice(stream, taken))) == taken
+    stream.close()
+    assert len(closed) == (taken > 0)
+    forgotten = one.stream(endless())
+    list(islice(forgotten, taken))
+    del forgotten
+    gc.collect()
+    assert len(closed) == 2 * (taken > 0)
+
+
+def test_a_consumer_that_raises(on_devices, folder, monkeypatch):
+    """Downstream's error is the one that is seen, and nothing stays behind."""
+    monkeypatch.setattr(streaming, "WINDOW_ITEMS", 8)
+    step = QualityFilter(config_of(folder))
+    docs = (Document(text="", id=str(i), metadata={"messages": m}) for i, m in enumerate(conversations(100)))
+    with pytest.raises(ZeroDivisionError):
+        for index, _ in enumerate(step.run(docs)):
+            1 // (index - 20)
+
+
+@pytest.mark.parametrize("how", ["sys.exit(3)", "raise KeyError", "os.kill(os.getpid(), signal.SIGINT)", "pass"])
+def test_a_process_ends(folder, how):
+    """With a stream half read and somebody holding it, a process still ends, by its own status."""
+    code = f"""
+        import os, signal, sys, time
+        from datatrove_quality import ScorerConfig, load_scorer
+        scorer = load_scorer(ScorerConfig(model={str(folder)!r}, dtype="float32", device="cpu"))
+        stream = scorer.stream(iter(lambda: "um texto", 1))
+        next(stream)
+        held = [stream]
+        {how}
+    """
+    started = time.monotonic()
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120)
+    expected = {"sys.exit(3)": {3}, "raise KeyError": {1}, "pass": {0}}.get(how, {-2, 130})
+    assert run.returncode in expected, run.stderr
+    assert time.monotonic() - started < 60
+
+
+def test_ahead_is_a_queue_of_bounded_length():
+    """No more items wait than asked for, whoever is slow, and they come in order."""
+    made = []
+    ahead = Ahead((made.append(index) or index for index in range(100)), most=3)
+    time.sleep(0.1)
+    assert len(made) == 4
+    assert list(ahead) == list(range(100))
+    assert ahead.close(timeout=10)
+
+
+def test_ahead_survives_any_interleaving():
+    """Closed at any moment, with a producer that is fast, slow, ending or raising, its thread ends."""
+    rng = random.Random(0)
+
+    def items(count, error):
+        for index in range(count):
+            if rng.random() < 0.2:
+                time.sleep(0.0005)
+            yield index
+        if error:
+            raise ValueError("cut")
+
+    for _ in range(300):
+        ahead = Ahead(items(rng.randrange(12), rng.random() < 0.3), most=rng.randrange(1, 4))
+        with suppress(ValueError):
+            for _ in islice(ahead, rng.randrange(4)):
+                time.sleep(rng.choice([0, 0, 0.0005]))
+        assert ahead.close(timeout=10)

@@ -2,10 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo train-demo report-demo test test-slurm bench quality faults clean
+.PHONY: demo curate-demo train-demo report-demo test test-slurm bench quality faults clean
 
 demo: .venv/installed
 	$(BIN)/python pipelines/filter_conversations.py --overwrite
+
+# Cleans, deduplicates, scores and filters the demo with planted duplicates and garbage, and looks whether all is found.
+curate-demo: .venv/installed
+	rm -rf curate-demo
+	$(BIN)/python examples/plant_garbage.py curate-demo/input
+	$(BIN)/python pipelines/curate_conversations.py curate-demo/input --output curate-demo/output \
+		--model examples/demo-classifier --min-score 3.5
+	$(BIN)/python examples/plant_garbage.py --check curate-demo/output
 
 # Fine-tunes the demo classifier on most of the demo conversations, and judges it by the others.
 train-demo: .venv/installed
@@ -41,6 +49,8 @@ faults: .venv/installed
 	$(BIN)/python tests/faults/kill_and_resume.py --signal TERM --kills 200
 	$(BIN)/python tests/faults/kill_and_resume.py --signal USR1 --kills 200
 	$(BIN)/python tests/faults/hostile.py --rows 100000
+	$(BIN)/python tests/faults/kill_curation.py --kills 60
+	$(BIN)/python tests/faults/kill_curation.py --kills 60 --copies 2
 	$(BIN)/python -m pytest -m slurm_long tests/slurm
 
 quality: .venv/installed
@@ -50,8 +60,8 @@ quality: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,plots,ray]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,plots,curate,ray]'
 	touch $@
 
 clean:
-	rm -rf .venv demo-output demo-training
+	rm -rf .venv demo-output demo-training curate-demo

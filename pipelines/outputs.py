@@ -1,16 +1,20 @@
-"""DataTrove's writers, whose files here appear under their names when they are complete.
+"""DataTrove's writers, and its other steps with output, whose files here appear under their names when complete.
 
 A kill, a failure or a second copy of a task leaves no part of a file where a reader would take it for a whole one. A
-file that is complete removes what others of its name left unfinished: a killed task, or a second copy that is still
-running, which gives way to it.
+writer's file that is complete removes what others of its name left unfinished: a killed task, or a second copy that is
+still running, which gives way to it.
 """
 
 import contextlib
 import glob
+import os
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
+from datatrove.data import Document
 from datatrove.io import DataFolder, OutputFileManager, get_datafolder
+from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
 from datatrove.pipeline.writers.disk_base import DiskWriter
 from loguru import logger
@@ -75,13 +79,12 @@ class _UnfinishedFiles(OutputFileManager):
 
     def _publish(self, filename: str, path: str, target: DataFolder) -> None:
         """Give a file its name and remove what other tries at it left; unless one of them did so to this one."""
-        name = str(target.resolve_paths(filename))
-        target.fs.makedirs(name.rpartition("/")[0], exist_ok=True)
         try:
-            target.fs.mv(self.fs.resolve_paths(path), name)
+            _move(self.fs, path, target, filename)
         except FileNotFoundError:
             if not target.isfile(filename):
                 raise
+            name = target.resolve_paths(filename)
             logger.info(f"Another copy of this task has completed {name} meanwhile: its file stays.")
             return
         self._remove_others(filename)
@@ -91,3 +94,71 @@ class _UnfinishedFiles(OutputFileManager):
         for path in self.fs.glob(f"{folder}{slash}{'[0-9a-f]' * ID_LENGTH}.{glob.escape(name)}"):
             with contextlib.suppress(FileNotFoundError):  # another copy does the same
                 self.fs.rm(path)
+
+
+def _move(folder: DataFolder, path: str, target: DataFolder, name: str) -> None:
+    """Give a closed file its place, in one step, when its bytes are on the disk."""
+    if folder.is_local():
+        with folder.open(path, "rb") as file:
+            os.fsync(file.fileno())
+    place = str(target.resolve_paths(name))
+    target.fs.makedirs(place.rpartition("/")[0], exist_ok=True)
+    target.fs.mv(folder.resolve_paths(path), place)
+
+
+@contextlib.contextmanager
+def whole_files(target: DataFolder, unfinished: DataFolder) -> Iterator[DataFolder]:
+    """A folder of one's own, whose files get their place when all of them are there; after an error, none does.
+
+    Args:
+        target: where the files appear, under the names that they are given here.
+        unfinished: a folder on the same file system, which is not searched by anybody.
+    """
+    private = DataFolder(str(unfinished.resolve_paths(uuid.uuid4().hex[:ID_LENGTH])), fs=unfinished.fs)
+    private.makedirs("", exist_ok=True)
+    has_folders = private.isdir("")  # which an object store has not
+    try:
+        yield private
+        if has_folders and not private.isdir(""):
+            raise FileNotFoundError(f"{private.path} was deleted meanwhile: another run has taken the output folder.")
+        for name in private.list_files():
+            _move(private, name, target, name)
+    finally:
+        if private.isdir(""):
+            private.rm("", recursive=True)
+
+
+class WholeOutput(PipelineStep):
+    """Runs a DataTrove step whose files appear when all that a task writes is there.
+
+    Such steps write in place, some of them twice: two copies of one task at once read each other's halves, and a copy
+    that comes late truncates what the next stage reads. Here each copy has a folder of its own until it is done. As
+    long as the step writes the same from the same input, it does not matter which copy was the last.
+
+    Args:
+        step: one with an `output_folder`.
+        unfinished: a folder on the same file system for files that are being written.
+    """
+
+    def __init__(self, step: PipelineStep, unfinished: str):
+        self.name, self.type = step.name, step.type
+        self.step: Any = step
+        self.unfinished = get_datafolder(unfinished)
+
+    @property
+    def stats(self) -> Any:
+        """The step's own statistics."""
+        return self.step.stats
+
+    @stats.setter
+    def stats(self, stats: Any) -> None:
+        self.step.stats = stats
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:  # type: ignore[override]
+        """What the step does, for one task."""
+        target = self.step.output_folder
+        try:
+            with whole_files(target, self.unfinished) as self.step.output_folder:
+                yield from self.step.run(data, rank, world_size) or ()
+        finally:
+            self.step.output_folder = target

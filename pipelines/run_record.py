@@ -11,7 +11,10 @@ RECORD = "logs/run.json"
 # All that a run may write, beside what DataTrove rewrites in `logs`. What marks tasks as done is deleted first: a run
 # that is killed meanwhile must not look finished.
 ROW_FOLDERS = ("kept", "excluded", "scores")
-WRITTEN = ("logs/completions", "logs/stats", "logs/logs", "logs/unfinished", *ROW_FOLDERS)
+WRITTEN = (
+    *("logs/completions", "logs/stages", "logs/stats", "logs/logs", "logs/unfinished", "logs/intermediate"),
+    *("logs/counts", "logs/statistics", *ROW_FOLDERS),
+)
 
 
 def claim_output(output: DataFolder, asked: dict[str, Any], overwrite: bool) -> bool:

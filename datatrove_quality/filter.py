@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from itertools import chain
 from os import PathLike
 from typing import Literal, TypeVar, cast
@@ -36,6 +36,8 @@ from datatrove_quality.store import ScoreStore, resolve_folder
 
 T = TypeVar("T")
 Result = Score | RecordedScore | Unscorable
+
+SCORE_FIELDS = tuple(field.name for field in fields(Score))
 
 # A corpus whose first documents are all unscorable is a corpus read wrongly.
 DOCUMENTS_BEFORE_GIVING_UP = 1_000
@@ -316,7 +318,7 @@ class QualityFilter(BaseFilter):
         for suffix in ("score", "int_score", "tokens", "truncated", "error"):
             doc.metadata.pop(f"{self.prefix}_{suffix}", None)
         if isinstance(result, Score):
-            doc.metadata |= {f"{self.prefix}_{name}": value for name, value in asdict(result).items()}
+            doc.metadata |= {f"{self.prefix}_{name}": getattr(result, name) for name in SCORE_FIELDS}
             return
         doc.metadata[f"{self.prefix}_error"] = f"{result.reason}: {result}"
         if self.unscorable == "raise":

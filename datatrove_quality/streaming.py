@@ -1,11 +1,13 @@
 """A stream of inputs in, their logits out in the same order, while the devices compute what comes next.
 
-    producer's thread   inputs ── render ── store: known? ── tokenize ── batch ──> queue of micro-batches
-    a thread a device   queue ── forward pass ── store ──> the micro-batch's logits
-    caller's thread     windows of inputs, in order ── wait for each input's logit ──> whoever asked
+    reader's thread      inputs ── render ──> windows of texts
+    tokenizer's thread   texts ── store: known? ── tokenize ── batch ──> queue of micro-batches
+    a thread a device    queue ── forward pass ── store ──> the micro-batch's logits
+    caller's thread      windows of inputs, in order ── wait for each input's logit ──> whoever asked
 
-The producer is a few windows ahead and no more, so that a run's memory is bounded. An error on one side ends the
-others: it is raised where the caller waits, with its own traceback.
+Reading and rendering are Python, tokenizing is Rust: in two threads they do not wait for each other. Both are a window
+ahead and no more, so that a run's memory is bounded. An error on one side ends the others: it is raised where the
+caller waits, with its own traceback.
 """
 
 import atexit
@@ -16,6 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from typing import Generic, TypeVar
 
 from loguru import logger
@@ -36,7 +39,7 @@ Input = Conversation | str | RecordedScore | Unscorable
 # A window is rendered and tokenized at once: enough to sort encoders' batches well, little enough to hold a few.
 WINDOW_ITEMS = 1_024
 WINDOW_CHARACTERS = 8_000_000
-WINDOWS_AHEAD = 2
+WINDOWS_AHEAD = 1
 # How long the end of a stream waits for a thread that may hang in somebody's file system; it is then left behind.
 SECONDS_TO_JOIN = 30.0
 
@@ -84,10 +87,11 @@ class LogitStream:
         self._settle = settle
         self._workers: Workers | None = None
         self._under_way: dict[str, Awaited] = {}
+        self._closed = False
 
     def of(self, inputs: Iterable[Input]) -> Generator[Logit | RecordedScore | Unscorable, None, None]:
         """What is known of each input, in order: its logit, a score of an earlier run, or why there is neither."""
-        self._ahead = Ahead(self._windows(inputs), WINDOWS_AHEAD)
+        self._ahead = Ahead(self._submitted(inputs), WINDOWS_AHEAD, "tokenizing ahead")
         # A traceback that somebody holds keeps this generator from being closed, and its threads from ending.
         atexit.register(self._close)
         try:
@@ -99,17 +103,26 @@ class LogitStream:
 
     def _close(self) -> None:
         atexit.unregister(self._close)
+        self._closed = True
         ended = self._ahead.close(SECONDS_TO_JOIN)
         ended &= self._workers is None or self._workers.close(SECONDS_TO_JOIN)
         if not ended:
             logger.warning("A thread that reads or scores hangs; it is left behind.")
 
-    def _windows(self, inputs: Iterable[Input]) -> Iterator[list[Logit | Awaited | RecordedScore | Unscorable]]:
-        for window in windows(inputs, _characters, WINDOW_ITEMS, WINDOW_CHARACTERS):
-            rendered = [item if isinstance(item, RecordedScore) else self._renderer.render(item) for item in window]
-            texts = [text for text in rendered if isinstance(text, str)]
-            logits = iter(self._submit(texts) if self._store is None else self._recall(texts, self._store))
-            yield [next(logits) if isinstance(text, str) else text for text in rendered]
+    def _rendered(self, inputs: Iterable[Input]) -> Iterator[list[str | RecordedScore | Unscorable]]:
+        wanted = takewhile(lambda item: not self._closed, inputs)
+        for window in windows(wanted, _characters, WINDOW_ITEMS, WINDOW_CHARACTERS):
+            yield [item if isinstance(item, RecordedScore) else self._renderer.render(item) for item in window]
+
+    def _submitted(self, inputs: Iterable[Input]) -> Iterator[list[Logit | Awaited | RecordedScore | Unscorable]]:
+        ahead = Ahead(self._rendered(inputs), WINDOWS_AHEAD, "reading ahead")
+        try:
+            for window in ahead:
+                texts = [text for text in window if isinstance(text, str)]
+                logits = iter(self._submit(texts) if self._store is None else self._recall(texts, self._store))
+                yield [next(logits) if isinstance(text, str) else text for text in window]
+        finally:
+            ahead.close(SECONDS_TO_JOIN)
 
     def _recall(self, texts: list[str], store: ScoreStore) -> list[Logit | Awaited | Unscorable]:
         """The logits of texts: those that the store knows or that are under way, and the others', each text once."""
@@ -171,14 +184,15 @@ class Ahead(Generic[T]):
     Args:
         items: closed in that thread when it ends, or when this is closed.
         most: how many items may wait.
+        name: of the thread.
     """
 
-    def __init__(self, items: Iterator[T], most: int):
+    def __init__(self, items: Iterator[T], most: int, name: str):
         self._items = items
         self._queue: queue.Queue[T | _End] = queue.Queue(most)
         self._closed = threading.Event()
         context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._produce,), name="reading ahead", daemon=True)
+        self._thread = threading.Thread(target=context.run, args=(self._produce,), name=name, daemon=True)
         self._thread.start()
 
     def __iter__(self) -> Iterator[T]:

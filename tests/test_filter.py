@@ -362,7 +362,7 @@ def test_the_filter_holds_a_window(config, monkeypatch):
     stream = QualityFilter(config).run(endless())
     assert len(list(islice(stream, 15))) == 15
     stream.close()
-    assert len(read) <= 10 * (2 + streaming.WINDOWS_AHEAD + 1)
+    assert len(read) <= 10 * (2 + 2 * (streaming.WINDOWS_AHEAD + 1))
 
 
 # --- arguments -------------------------------------------------------------------------------------------------------

@@ -54,7 +54,11 @@ def no_thread_stays():
     """Whatever a test does to a stream, its threads end."""
     yield
     gc.collect()
-    left = [thread.name for thread in threading.enumerate() if thread.name.startswith(("reading ahead", "scoring on"))]
+    left = [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith(("reading ahead", "tokenizing ahead", "scoring on"))
+    ]
     assert not left
 
 
@@ -416,7 +420,7 @@ def test_a_process_ends(folder, how):
 def test_ahead_is_a_queue_of_bounded_length():
     """No more items wait than asked for, whoever is slow, and they come in order."""
     made = []
-    ahead = Ahead((made.append(index) or index for index in range(100)), most=3)
+    ahead = Ahead((made.append(index) or index for index in range(100)), most=3, name="reading ahead")
     time.sleep(0.1)
     assert len(made) == 4
     assert list(ahead) == list(range(100))
@@ -436,7 +440,7 @@ def test_ahead_survives_any_interleaving():
             raise ValueError("cut")
 
     for _ in range(300):
-        ahead = Ahead(items(rng.randrange(12), rng.random() < 0.3), most=rng.randrange(1, 4))
+        ahead = Ahead(items(rng.randrange(12), rng.random() < 0.3), most=rng.randrange(1, 4), name="reading ahead")
         with suppress(ValueError):
             for _ in islice(ahead, rng.randrange(4)):
                 time.sleep(rng.choice([0, 0, 0.0005]))

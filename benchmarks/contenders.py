@@ -14,9 +14,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import documents
+import corpora
 import hardware
-from documents import Conversation
+from corpora import Conversation
 
 
 if TYPE_CHECKING:
@@ -321,10 +321,10 @@ class Loaded:
     def __init__(self, name: str, setup: Setup, path: Path, warmup: int):
         self.setup = setup
         self.contender = CONTENDERS[name](setup)
-        self.documents = Documents(path, documents.read(path))
+        self.documents = Documents(path, corpora.read(path))
         first = self.documents.conversations[:warmup]
         with tempfile.TemporaryDirectory() as folder:
-            few = replace(self.documents, path=documents.write(Path(folder, "warmup.jsonl"), iter(first)))
+            few = replace(self.documents, path=corpora.write(Path(folder, "warmup.jsonl"), iter(first)))
             list(self.contender(replace(few, conversations=first)))
 
     def turn(self) -> Turn:

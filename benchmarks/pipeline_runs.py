@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import contenders
-import documents
+import corpora
 import hardware
 import shapes
 
@@ -65,9 +65,9 @@ def _prepare(folder: Path, shape: str, mix: str, counts: Sequence[int]) -> dict[
 def _write_documents(folder: Path, mix: str, counts: Sequence[int]) -> dict[int, Path]:
     from transformers import AutoTokenizer
 
-    per_word = documents.tokens_per_word(AutoTokenizer.from_pretrained(folder / "model"))
+    per_word = corpora.tokens_per_word(AutoTokenizer.from_pretrained(folder / "model"))
     return {
-        count: documents.write(folder / f"{count}.jsonl", documents.conversations(count, mix, per_word))
+        count: corpora.write(folder / f"{count}.jsonl", corpora.conversations(count, mix, per_word))
         for count in counts
     }
 

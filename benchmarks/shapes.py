@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import documents
+import corpora
 
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def make_tokenizer(shape: Shape) -> "PreTrainedTokenizerFast":
         show_progress=False,
     )
     rng = random.Random(2)
-    tokenizer.train_from_iterator((documents.text(rng, 1_000) for _ in range(150)), trainer)
+    tokenizer.train_from_iterator((corpora.text(rng, 1_000) for _ in range(150)), trainer)
     if shape.model_type == "bert":
         ids = [(name, tokenizer.token_to_id(name)) for name in (CLS, SEP)]
         tokenizer.post_processor = processors.TemplateProcessing(single=f"{CLS} $A {SEP}", special_tokens=ids)

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import contenders
-import documents
+import corpora
 import figures
 import hardware
 import pipeline_runs
@@ -151,7 +151,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--shape", choices=MODELS, default="small", help="a model with random weights")
     model.add_argument("--model", metavar="DIR", help="a classifier's folder")
-    parser.add_argument("--mix", choices=documents.MIXES, default="sft", help="how long the documents are")
+    parser.add_argument("--mix", choices=corpora.MIXES, default="sft", help="how long the documents are")
     parser.add_argument("--docs", type=int, metavar="N", help=f"how many; default: {DEFAULT_DOCS}")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help=f"default: {DEFAULT_DTYPE}")
@@ -207,8 +207,8 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         path = Path(data, "documents.jsonl")
         count = options.docs or DEFAULT_DOCS[options.device]
-        documents.write(path, documents.conversations(count, options.mix, documents.tokens_per_word(tokenizer)))
-        texts = [tokenizer.apply_chat_template(messages, tokenize=False) for messages in documents.read(path)]
+        corpora.write(path, corpora.conversations(count, options.mix, corpora.tokens_per_word(tokenizer)))
+        texts = [tokenizer.apply_chat_template(messages, tokenize=False) for messages in corpora.read(path)]
         lengths = [len(ids) for ids in tokenizer(texts, truncation=True)["input_ids"]]
         cost = hardware.model_cost(folder)
         rates, measured = take_turns(options, setup, path, cost)

@@ -43,8 +43,8 @@ def bytes_per_token(model: "PreTrainedModel") -> int:
 
     layers = [layer for module in model.modules() if isinstance(module, nn.ModuleList) for layer in module]
     widths = [sum(one.out_features for one in layer.modules() if isinstance(one, nn.Linear)) for layer in layers]
-    hidden = model.config.get_text_config().hidden_size
-    return 2 * model.dtype.itemsize * max([*widths, 4 * hidden])
+    hidden = getattr(model.config.get_text_config(), "hidden_size", None) or 0
+    return 2 * model.dtype.itemsize * max([*widths, 4 * hidden, 1])
 
 
 def _free_memory(device: "torch.device") -> int:

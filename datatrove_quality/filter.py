@@ -173,12 +173,12 @@ class QualityFilter(BaseFilter):
             )
         # The same step runs several ranks in a row under SLURM's tasks_per_job: each counts from zero.
         self.stats = Stats(str(self))
-        self._received = 0
+        received: Counter[str] = Counter()
         expected = dict(enumerate(self.documents_per_task or ())).get(rank)
         with Progress(self.stats, self.progress, f"task {rank}", expected) as progress:
-            scored = progress.following(self._scored(data, rank))
+            scored = progress.following(self._scored(data, rank, received))
             yield from super().run(cast(DocumentsPipeline, scored), rank, world_size)
-        self._require_all_accounted()
+        self._require_all_accounted(received["documents"])
 
     def track_time(self, unit: str | None = None) -> contextlib.AbstractContextManager:
         """No timing around the decision, which takes a microsecond: `_scored` times what comes before it."""
@@ -196,19 +196,19 @@ class QualityFilter(BaseFilter):
             return False, "above_max_score"
         return True
 
-    def _require_all_accounted(self) -> None:
+    def _require_all_accounted(self, received: int) -> None:
         """Documents in = kept + dropped by score + unscorable, or the run must not look finished."""
         counts = {name: self.stats[name].total for name in self.stats.stats}
         total, scored, unscorable = (int(counts.get(name, 0)) for name in ("total", "scored", "unscorable"))
         doors = sum(int(counts.get(name, 0)) for name in ("forwarded", "dropped"))
-        if not self._received == total == doors == scored + unscorable:
+        if not received == total == doors == scored + unscorable:
             raise RuntimeError(
-                f"{self._received} documents came in, {total} went out, {doors} of them kept or dropped, {scored} "
+                f"{received} documents came in, {total} went out, {doors} of them kept or dropped, {scored} "
                 f"scored and {unscorable} unscorable: these should agree, so a document was lost or counted twice. Do "
                 "not use this task's output, and report it."
             )
 
-    def _scored(self, data: Iterable[Document] | None, rank: int) -> Iterator[Document]:
+    def _scored(self, data: Iterable[Document] | None, rank: int, received: Counter[str]) -> Iterator[Document]:
         """The documents in their order, each with its score or error in its metadata; holds what the scorer holds.
 
         `inputs` runs in the scorer's thread that reads ahead, and what is counted there it alone counts.
@@ -220,7 +220,7 @@ class QualityFilter(BaseFilter):
 
         def inputs() -> Iterator[Input]:
             for doc in upstream.timed(data or ()):
-                self._received += 1
+                received["documents"] += 1
                 held.append(doc)
                 yield self._input(doc)
 

@@ -178,6 +178,7 @@ def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device"
             f"{device} does not compute in {model.dtype} natively: using float32. Set dtype to choose yourself."
         )
         model = model.to(torch.float32)
+    model.config.use_cache = False
     return model.to(device).eval().requires_grad_(False)
 
 

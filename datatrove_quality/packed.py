@@ -231,6 +231,8 @@ def compile_layers(model: PreTrainedModel) -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path("~/.cache/datatrove-quality/inductor").expanduser()))
     # Kernels mean nothing to the compiler, and some take sequences apart by their lengths.
     AttentionInterface.register(PACKED, torch.compiler.disable(packed_attention))
+    # Two pieces of code for each device; beyond the limit layers would run as they are, without a word.
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     for layer in model.modules():
         if isinstance(layer, GradientCheckpointingLayer) and "forward" not in vars(layer):
             layer.compile(dynamic=True)
@@ -390,6 +392,8 @@ def _flash_kernel(
             continue
         try:
             kernel(query, key, value, spans, terms)
+        except torch.OutOfMemoryError:
+            raise  # says nothing about the kernel
         except (RuntimeError, TypeError, ValueError) as error:
             logger.info(f"{kernel.__name__} does not run here: {error!s:.200}")
         else:

@@ -1,12 +1,14 @@
 """The model on each device: micro-batches in, logits out; a device gets its next batch before the last one is read."""
 
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from copy import deepcopy
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loguru import logger
@@ -28,6 +30,7 @@ Value = float | Unscorable
 
 # After an out-of-memory error, so many batches that fit are the sign to try larger ones again.
 BATCHES_BEFORE_REGROWING = 50
+SWITCH_SECONDS = 0.0005
 END = None
 
 
@@ -80,15 +83,14 @@ class Replica:
 
     def work(self, batches: "queue.SimpleQueue[Batch | None]") -> None:
         """Compute the batches of a queue until it gives END. An error goes to whoever asks for the batch's result."""
-        _use(self.model.device)
         computing = None
         while (batch := _next(batches, wait=computing is None)) is not END:
             launched = self._launch(batch) if batch.sequences else None
             if computing is not None:
-                self._settle(*computing)
+                self._finish(*computing)
             computing = launched
         if computing is not None:
-            self._settle(*computing)
+            self._finish(*computing)
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Micro-batches, as lists of indices, for sequences of these lengths in tokens."""
@@ -96,16 +98,19 @@ class Replica:
 
     def _launch(self, batch: Batch) -> tuple[Batch, list[_Pass]] | None:
         try:
+            _use(self.model.device)
             return batch, self._passes(batch.sequences)
         except BaseException as error:
             batch.result.set_exception(error)
+            del batch  # the error's traceback has this frame: held by it, all that was computed would stay
             return None
 
-    def _settle(self, batch: Batch, passes: list[_Pass]) -> None:
+    def _finish(self, batch: Batch, passes: list[_Pass]) -> None:
         try:
             batch.result.set_result(batch.finish(self._read(len(batch.sequences), passes)))
         except BaseException as error:
             batch.result.set_exception(error)
+            del batch, passes
 
     def _passes(self, sequences: Sequence[Sequence[int]]) -> list[_Pass]:
         """Give a batch to the device, in as many passes as its memory needs."""
@@ -120,8 +125,9 @@ class Replica:
                 launched = self._attempt(chosen)  # alone, and with all memory that could be given back
             if launched is None and len(indices) > 1:
                 self._shrink(sum(map(len, chosen)))
-                halves = self.plan([len(ids) for ids in chosen], self._limit)
-                waiting.extendleft([indices[index] for index in half] for half in reversed(halves))
+                left = [*indices, *chain.from_iterable(waiting)]
+                smaller = self.plan([lengths[index] for index in left], self._limit)
+                waiting = deque([left[index] for index in part] for part in smaller)
                 continue
             passes.append(_Pass(indices, *(launched or (None, None))))
         self._regrow()
@@ -179,13 +185,16 @@ class Workers:
     """
 
     def __init__(self, replicas: Sequence[Replica]):
+        # Each of torch's operations gives up Python's lock, and waits for it so long beside a thread that renders.
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_SECONDS))
+        self.count = len(replicas)
         self.batches = replicas[0].batches
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
-        self._threads = [
+        self.threads = [
             threading.Thread(target=replica.work, args=(self._queue,), name=f"scoring on {place}", daemon=True)
             for place, replica in enumerate(replicas)
         ]
-        for thread in self._threads:
+        for thread in self.threads:
             thread.start()
 
     def submit(self, sequences: Sequence[Sequence[int]], finish: Callable[[list[Value]], Any]) -> "Future[Any]":
@@ -207,11 +216,11 @@ class Workers:
         with suppress(queue.Empty):
             while True:
                 self._queue.get_nowait()
-        for _ in self._threads:
+        for _ in self.threads:
             self._queue.put(END)
-        for thread in self._threads:
+        for thread in self.threads:
             thread.join(timeout)
-        return not any(thread.is_alive() for thread in self._threads)
+        return not any(thread.is_alive() for thread in self.threads)
 
 
 def copy_to(model: "PreTrainedModel", device: "torch.device") -> "PreTrainedModel":
@@ -251,7 +260,7 @@ def _on_the_way_to_the_host(logits: "Tensor") -> "tuple[Tensor, torch.cuda.Event
     if logits.device.type != "cuda":
         return logits, None
     host = logits.to("cpu", non_blocking=True)  # into pinned memory
-    done = torch.cuda.Event()
+    done = torch.cuda.Event(blocking=True)  # else waiting for it takes a core
     done.record()
     return host, done
 

@@ -370,6 +370,9 @@ class _Writer:
         self._sink: _Sink | None = None
         self._synced = True
         self._not_before = 0.0
+        # A traceback that somebody holds keeps the pipeline's generators, and so this, from being closed. Registered
+        # before the stream that adds to it, it is closed after that.
+        atexit.register(self.close)
 
     def add(self, line: bytes) -> None:
         with self._adding:
@@ -380,8 +383,6 @@ class _Writer:
     def _start(self) -> None:
         self._thread = threading.Thread(target=self._commit_regularly, name="checkpoints", daemon=True)
         self._thread.start()
-        # A traceback that somebody holds keeps the pipeline's generators, and so this, from being closed.
-        atexit.register(self.close)
 
     def write(self) -> None:
         with self._writing:
@@ -394,9 +395,9 @@ class _Writer:
                     self._lines[:0] = lines[-MOST_WAITING_LINES:]
 
     def close(self) -> None:
+        atexit.unregister(self.close)
         if self._thread is None or self._closing.is_set():
             return
-        atexit.unregister(self.close)
         self._closing.set()
         if self._thread is not threading.current_thread():
             self._thread.join()

@@ -5,9 +5,9 @@
     a thread a device    queue ── forward pass ── store ──> the micro-batch's logits
     caller's thread      windows of inputs, in order ── wait for each input's logit ──> whoever asked
 
-Reading and rendering are Python, tokenizing is Rust: in two threads they do not wait for each other. Both are a window
-ahead and no more, so that a run's memory is bounded. An error on one side ends the others: it is raised where the
-caller waits, with its own traceback.
+Reading and rendering are Python, tokenizing is Rust: in two threads they do not wait for each other. Each is a window
+or two ahead, with several devices as many times that, so that a run's memory is bounded. An error on one side ends the
+others: it is raised where the caller waits, with its own traceback.
 """
 
 import atexit
@@ -87,13 +87,16 @@ class LogitStream:
         self._settle = settle
         self._workers: Workers | None = None
         self._under_way: dict[str, Awaited] = {}
+        self._ahead: Ahead | None = None
+        self._reading: Ahead | None = None
         self._closed = False
 
     def of(self, inputs: Iterable[Input]) -> Generator[Logit | RecordedScore | Unscorable, None, None]:
         """What is known of each input, in order: its logit, a score of an earlier run, or why there is neither."""
-        self._ahead = Ahead(self._submitted(inputs), WINDOWS_AHEAD, "tokenizing ahead")
+        self._ahead = Ahead(self._submitted(inputs), self._windows_ahead, "tokenizing ahead")
         # A traceback that somebody holds keeps this generator from being closed, and its threads from ending.
         atexit.register(self._close)
+        self._ahead.start()
         try:
             for window in self._ahead:
                 for item in window:
@@ -102,12 +105,24 @@ class LogitStream:
             self._close()
 
     def _close(self) -> None:
-        atexit.unregister(self._close)
+        if self._closed:
+            return
         self._closed = True
-        ended = self._ahead.close(SECONDS_TO_JOIN)
-        ended &= self._workers is None or self._workers.close(SECONDS_TO_JOIN)
-        if not ended:
+        atexit.unregister(self._close)
+        # A garbage collection may close an abandoned stream in one of its own threads, which cannot wait for itself.
+        is_own = threading.current_thread() in self._threads()
+        seconds = 0.0 if is_own else SECONDS_TO_JOIN
+        ended = self._ahead is None or self._ahead.close(seconds)
+        ended &= self._workers is None or is_own or self._workers.close(seconds)
+        if not ended and not is_own:
             logger.warning("A thread that reads or scores hangs; it is left behind.")
+
+    def _threads(self) -> list[threading.Thread]:
+        ahead = [one.thread for one in (self._ahead, self._reading) if one is not None]
+        return ahead + ([] if self._workers is None else self._workers.threads)
+
+    def _windows_ahead(self) -> int:
+        return WINDOWS_AHEAD * (1 if self._workers is None else self._workers.count)
 
     def _rendered(self, inputs: Iterable[Input]) -> Iterator[list[str | RecordedScore | Unscorable]]:
         wanted = takewhile(lambda item: not self._closed, inputs)
@@ -115,14 +130,15 @@ class LogitStream:
             yield [item if isinstance(item, RecordedScore) else self._renderer.render(item) for item in window]
 
     def _submitted(self, inputs: Iterable[Input]) -> Iterator[list[Logit | Awaited | RecordedScore | Unscorable]]:
-        ahead = Ahead(self._rendered(inputs), WINDOWS_AHEAD, "reading ahead")
+        self._reading = Ahead(self._rendered(inputs), self._windows_ahead, "reading ahead")
+        self._reading.start()
         try:
-            for window in ahead:
+            for window in self._reading:
                 texts = [text for text in window if isinstance(text, str)]
                 logits = iter(self._submit(texts) if self._store is None else self._recall(texts, self._store))
                 yield [next(logits) if isinstance(text, str) else text for text in window]
         finally:
-            ahead.close(SECONDS_TO_JOIN)
+            self._reading.close(SECONDS_TO_JOIN)
 
     def _recall(self, texts: list[str], store: ScoreStore) -> list[Logit | Awaited | Unscorable]:
         """The logits of texts: those that the store knows or that are under way, and the others', each text once."""
@@ -160,6 +176,8 @@ class LogitStream:
             if self._store is not None:
                 self._settle(self._store)
             self._workers = Workers(replicas)
+            if self._closed:  # this thread was left behind while it loaded the model
+                self._workers.close(0)
         return self._workers
 
     def _finish(
@@ -183,23 +201,30 @@ class Ahead(Generic[T]):
 
     Args:
         items: closed in that thread when it ends, or when this is closed.
-        most: how many items may wait.
+        most: says how many items may wait.
         name: of the thread.
     """
 
-    def __init__(self, items: Iterator[T], most: int, name: str):
+    def __init__(self, items: Iterator[T], most: Callable[[], int], name: str):
         self._items = items
-        self._queue: queue.Queue[T | _End] = queue.Queue(most)
+        self._most = most
+        self._queue: queue.Queue[T | _End] = queue.Queue(most())
         self._closed = threading.Event()
         context = contextvars.copy_context()
-        self._thread = threading.Thread(target=context.run, args=(self._produce,), name=name, daemon=True)
-        self._thread.start()
+        self.thread = threading.Thread(target=context.run, args=(self._produce,), name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin to run ahead."""
+        self.thread.start()
 
     def __iter__(self) -> Iterator[T]:
         while not isinstance(item := self._queue.get(), _End):
             yield item
-        if item.error is not None:
-            raise item.error
+        try:
+            if item.error is not None:
+                raise item.error
+        finally:
+            del item  # the error's traceback has this frame
 
     def close(self, timeout: float) -> bool:
         """End the thread; False if it still runs after so many seconds."""
@@ -207,14 +232,15 @@ class Ahead(Generic[T]):
         # The thread looks after each item whether this is closed, so it waits for room at most once.
         while not self._queue.empty():
             self._queue.get_nowait()
-        if self._thread is not threading.current_thread():
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
+        if self.thread.ident is not None and self.thread is not threading.current_thread():
+            self.thread.join(timeout)
+        return not self.thread.is_alive()
 
     def _produce(self) -> None:
         error = None
         try:
             for item in self._items:
+                self._queue.maxsize = self._most()
                 self._queue.put(item)
                 if self._closed.is_set():
                     break
@@ -240,4 +266,10 @@ def _characters(item: Input) -> int:
     if not isinstance(item, list):
         return 0
     contents = (message.get("content") for message in item if isinstance(message, dict))
-    return sum(len(content) for content in contents if isinstance(content, str))
+    return sum(map(_content_characters, contents))
+
+
+def _content_characters(content: object) -> int:
+    if isinstance(content, list):
+        return sum(_content_characters(part.get("text")) for part in content if isinstance(part, dict))
+    return len(content) if isinstance(content, str) else 0

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import contenders
-import documents
+import corpora
 import figures
 import hardware
 import shapes
@@ -54,8 +54,8 @@ def test_contenders_give_the_cards_scores(result):
 def test_scores_tell_documents_apart(tiny, tmp_path):
     """Contenders that agree on one constant would agree on nothing."""
     tokenizer = AutoTokenizer.from_pretrained(tiny)
-    made = documents.conversations(8, "chat", documents.tokens_per_word(tokenizer))
-    path = documents.write(tmp_path / "few.jsonl", made)
+    made = corpora.conversations(8, "chat", corpora.tokens_per_word(tokenizer))
+    path = corpora.write(tmp_path / "few.jsonl", made)
     loaded = contenders.Loaded("card", contenders.Setup(str(tiny), "cpu", "float32"), path, warmup=1)
     scores = sorted(loaded.turn().scores)
     assert min(after - before for before, after in pairwise(scores)) > 1e-3
@@ -86,7 +86,7 @@ def test_table_and_chart_show_every_contender(result, tmp_path):
 def test_a_contender_in_its_own_process_gives_the_same_or_says_what_failed(tiny, tmp_path):
     """The default way to run: a worker's turn comes back whole, and so does its error, with which it ends."""
     setup = contenders.Setup(str(tiny), "cpu", "float32")
-    path = documents.write(tmp_path / "few.jsonl", documents.conversations(3, "chat", 1.5))
+    path = corpora.write(tmp_path / "few.jsonl", corpora.conversations(3, "chat", 1.5))
     expected = contenders.Loaded("card", setup, path, 1).turn().scores
     worker = throughput.Process(contenders.Loaded, "ours-pipeline", setup, path, 1)
     turn = worker.turn()
@@ -138,12 +138,12 @@ def test_windows_are_counted():
 def test_documents_are_as_long_as_their_mix_says(tiny, mix):
     """The lengths that are asked for are those that the tokenizer makes, and the documents are always the same."""
     tokenizer = AutoTokenizer.from_pretrained(tiny)
-    per_word = documents.tokens_per_word(tokenizer)
-    made = list(documents.conversations(100, mix, per_word))
-    assert made == list(documents.conversations(100, mix, per_word))
+    per_word = corpora.tokens_per_word(tokenizer)
+    made = list(corpora.conversations(100, mix, per_word))
+    assert made == list(corpora.conversations(100, mix, per_word))
     texts = [tokenizer.apply_chat_template(messages, tokenize=False) for messages in made]
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
-    asked = documents.MIXES[mix].lengths(100)
+    asked = corpora.MIXES[mix].lengths(100)
     assert sum(lengths) == pytest.approx(sum(asked), rel=0.08)
     assert max(lengths) <= 6_500
     if mix == "sft":

@@ -274,6 +274,15 @@ def test_memory_that_comes_back_is_used_again(on_devices, folder, small_memory, 
     assert sum("out of memory" in line for line in log) == 1
 
 
+def test_the_limit_after_out_of_memory_is_no_smaller_than_need_be(on_devices, folder, small_memory):
+    """What waits behind a batch that failed is planned anew, and does not halve the limit again in its turn."""
+    one = on_devices(folder, 1, tokens_per_batch=2_048)
+    passes = small_memory(one.replicas[0], 300)
+    assert len(one.score(["um texto"] * 2_000)) == 2_000
+    assert 150 < one.replicas[0]._limit <= 300
+    assert sum(tokens > 300 for tokens in passes) <= 4
+
+
 def test_another_error_is_no_lack_of_memory(on_devices, folder, small_memory):
     """A broken device stops the run with its own error and traceback."""
     one = on_devices(folder, 1)
@@ -398,6 +407,49 @@ def test_a_consumer_that_raises(on_devices, folder, monkeypatch):
             1 // (index - 20)
 
 
+def test_a_device_that_cannot_be_used_stops_the_run(on_devices, folder, monkeypatch):
+    """A device that fails before it computes anything is an error for whoever waits, not silence."""
+    one = on_devices(folder, 1)
+    monkeypatch.setattr(replicas, "_use", lambda device: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        one.score(["um texto"])
+
+
+def test_a_stream_that_is_left_while_the_model_loads(on_devices, folder, monkeypatch):
+    """A caller that gives up during a long load leaves no thread behind once the model is there."""
+    monkeypatch.setattr(streaming, "SECONDS_TO_JOIN", 0.05)
+    one = on_devices(folder, 1)
+    loaded = threading.Event()
+    stream = streaming.LogitStream(one.renderer, lambda: loaded.wait(10) and one.replicas, None, lambda store: None)
+    results = stream.of(["um texto"] * 3)
+    threading.Thread(target=lambda: next(results, None), daemon=True).start()
+    time.sleep(0.2)
+    stream._close()
+    loaded.set()
+    deadline = time.monotonic() + 10
+    while any(thread.name.startswith(("scoring on", "tokenizing")) for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_stream_that_its_own_thread_collects(on_devices, folder, log):
+    """A garbage collection in a stream's own thread ends it without waiting for itself."""
+    one = on_devices(folder, 1)
+    stream = streaming.LogitStream(one.renderer, lambda: one.replicas, None, lambda store: None)
+    closed = threading.Event()
+
+    def inputs():
+        yield "um texto"
+        stream._close()
+        closed.set()
+        yield "outro"
+
+    results = stream.of(inputs())
+    threading.Thread(target=lambda: next(results, None), daemon=True).start()
+    assert closed.wait(20)
+    assert not any("hangs" in line for line in log)
+
+
 @pytest.mark.parametrize("how", ["sys.exit(3)", "raise KeyError", "os.kill(os.getpid(), signal.SIGINT)", "pass"])
 def test_a_process_ends(folder, how):
     """With a stream half read and somebody holding it, a process still ends, by its own status."""
@@ -420,7 +472,8 @@ def test_a_process_ends(folder, how):
 def test_ahead_is_a_queue_of_bounded_length():
     """No more items wait than asked for, whoever is slow, and they come in order."""
     made = []
-    ahead = Ahead((made.append(index) or index for index in range(100)), most=3, name="reading ahead")
+    ahead = Ahead((made.append(index) or index for index in range(100)), most=lambda: 3, name="reading ahead")
+    ahead.start()
     time.sleep(0.1)
     assert len(made) == 4
     assert list(ahead) == list(range(100))
@@ -440,7 +493,9 @@ def test_ahead_survives_any_interleaving():
             raise ValueError("cut")
 
     for _ in range(300):
-        ahead = Ahead(items(rng.randrange(12), rng.random() < 0.3), most=rng.randrange(1, 4), name="reading ahead")
+        made = items(rng.randrange(12), rng.random() < 0.3)
+        ahead = Ahead(made, most=lambda: rng.randrange(1, 4), name="reading ahead")
+        ahead.start()
         with suppress(ValueError):
             for _ in islice(ahead, rng.randrange(4)):
                 time.sleep(rng.choice([0, 0, 0.0005]))

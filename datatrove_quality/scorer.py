@@ -218,7 +218,7 @@ class Scorer:
     ) -> Iterator[Score | RecordedScore | Unscorable]:
         """Score a stream of any length, holding a bounded part of it.
 
-        What comes next is read, rendered and tokenized by a thread of its own while the devices compute.
+        What comes next is read, rendered and tokenized by threads of their own while the devices compute.
 
         Args:
             inputs: conversations, texts, or what is known already: a score, or why there is none.

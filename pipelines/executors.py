@@ -129,6 +129,9 @@ def make_executor(
     given = {option: value_of(options, option, stage) for option in _OPTIONS}
     _refuse_without_effect(options.executor, given, options.wait)
     _refuse_bad_numbers(given)
+    if options.executor == "slurm":
+        _require_login_node()
+    refuse_while_queued(get_datafolder(logging_dir))
     if not overwrite:
         _refuse_other_tasks(get_datafolder(logging_dir), tasks)
     common: dict[str, Any] = {
@@ -278,15 +281,49 @@ def require_complete(executor: PipelineExecutor) -> None:
         )
 
 
-def active_jobs(logging_dir: DataFolder) -> list[str]:
-    """The ids of a stage's jobs that SLURM has in its queue, waiting or running."""
-    if not logging_dir.isfile(JOBS):
+def refuse_while_queued(logs: DataFolder) -> None:
+    """Whatever runs next, here or on a cluster, must not write beside jobs that an earlier start has queued.
+
+    Args:
+        logs: of a run, or of one stage of it.
+
+    Raises:
+        ValueError: such jobs are in SLURM's queue, or SLURM cannot be asked.
+    """
+    records = [JOBS, *logs.glob(f"stages/*/{JOBS}")]
+    if jobs := [job for record in records for job in active_jobs(logs, record)]:
+        raise ValueError(
+            f"{logs.path}: jobs {', '.join(jobs)} of an earlier start are still in the queue. Wait for "
+            f"them (squeue -j {','.join(jobs)}), or end them with `scancel {' '.join(jobs)}` first."
+        )
+
+
+def active_jobs(logs: DataFolder, record: str = JOBS) -> list[str]:
+    """The ids of a stage's jobs that SLURM has in its queue, waiting or running.
+
+    Raises:
+        ValueError: SLURM cannot be asked.
+    """
+    if not logs.isfile(record):
         return []
-    with logging_dir.open(JOBS, "r") as file:
+    with logs.open(record, "r") as file:
         jobs = file.read().split()
-    # An id that SLURM has forgotten is an error to squeue.
-    asked = (subprocess.run(["squeue", "-h", "-o", "%A", "-j", job], capture_output=True, text=True) for job in jobs)
-    return [job for job, answer in zip(jobs, asked, strict=True) if answer.returncode == 0 and answer.stdout.strip()]
+    if jobs and shutil.which("squeue") is None:
+        raise ValueError(
+            f"{logs.resolve_paths(record)} names SLURM's jobs {', '.join(jobs)}, and without squeue this machine cannot"
+            " say whether they are still in the queue. Start it on the login node; or, if they have ended, delete that"
+            " file."
+        )
+    return [job for job in jobs if _is_in_queue(job)]
+
+
+def _is_in_queue(job: str) -> bool:
+    answer = subprocess.run(["squeue", "-h", "-o", "%A", "-j", job], capture_output=True, text=True)
+    if answer.returncode and "Invalid job id" not in answer.stderr:  # which is one that SLURM has forgotten
+        raise ValueError(
+            f"squeue cannot say whether job {job} is still in the queue: {answer.stderr.strip()}. Try again later."
+        )
+    return answer.returncode == 0 and bool(answer.stdout.strip())
 
 
 def seconds(limit: str) -> int | None:
@@ -330,15 +367,9 @@ def _resources(given: dict[str, Any], gpu: bool, memory_gb: int | None) -> dict[
 def _slurm_executor(
     pipeline: list[PipelineStep | Callable], common: dict[str, Any], given: dict[str, Any], name: str
 ) -> SlurmExecutor:
-    _require_login_node()
     logs = get_datafolder(common["logging_dir"])
     if re.search(r"\s", str(logs.path)):
         raise ValueError(f"{logs.path}: DataTrove's job scripts take no path with a space in it; give another folder.")
-    if jobs := active_jobs(logs):
-        raise ValueError(
-            f"{common['logging_dir']}: jobs {', '.join(jobs)} of an earlier start are still in the queue. Wait for "
-            f"them (squeue -j {','.join(jobs)}), or end them with `scancel {' '.join(jobs)}` first."
-        )
     sbatch = _sbatch_arguments(given)
     gigabytes = common["mem_per_cpu_gb"] * common["cpus_per_task"]
     executor = SlurmExecutor(

@@ -139,6 +139,41 @@ def test_the_job_script(tmp_path):
     assert "export HF_HUB_OFFLINE=1; true" in script
 
 
+def program(folder, name, script):
+    """A stand-in for a program of SLURM, for what a real one does not do when it is asked to."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize("record", ["slurm_jobs.txt", "stages/1-clean/slurm_jobs.txt"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_local_run_beside_queued_jobs_is_refused(tmp_path, monkeypatch, record, overwrite):
+    """Queued jobs that start after a local run with another threshold would mix their rows with its."""
+    logs = tmp_path / "logs"
+    (logs / record).parent.mkdir(parents=True)
+    (logs / record).write_text("12\n13\n")
+    program(
+        tmp_path / "bin",
+        "squeue",
+        """
+[ "${@: -1}" = 12 ] && { echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1; }
+echo "${@: -1}"
+""",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.raises(ValueError, match="jobs 13 of an earlier start are still in the queue"):
+        make(logs, overwrite=overwrite)
+    program(tmp_path / "bin", "squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(ValueError, match="job 12 is still in the queue: Unable to contact"):
+        make(logs, overwrite=overwrite)
+    program(tmp_path / "bin", "squeue", "true")
+    make(logs, overwrite=overwrite)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ValueError, match=r"jobs.txt names SLURM's jobs 12, 13.*delete that file"):
+        make(logs, overwrite=overwrite)
+
+
 def test_another_number_of_tasks_is_refused(tmp_path):
     """Done tasks are skipped by number: with another count a number means other files."""
     make(tmp_path, pipeline=[["document"]]).run()

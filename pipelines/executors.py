@@ -23,6 +23,7 @@ from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, Slurm
 from datatrove.executor.base import PipelineExecutor
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
+from loguru import logger
 from run_record import read_json
 
 from datatrove_quality.staging import STAGE_VARIABLE
@@ -35,6 +36,8 @@ DEFAULT_MEMORY_GB = {"cpu": 4, "gpu": 32}
 DEFAULT_CPUS = {"cpu": 1, "gpu": 4}
 # Seconds before the time limit at which a job is told to requeue itself. What it computed is kept as it comes.
 SIGNAL_SECONDS = 120
+# Seconds between two looks at the queue; many clusters ask not to be asked more often.
+POLL_SECONDS = 15
 JOBS = "slurm_jobs.txt"
 
 # What a job that merges statistics leaves away of `--sbatch`: all that a GPU job asks for.
@@ -237,9 +240,17 @@ class SlurmExecutor(SlurmPipelineExecutor):
         )
 
     def wait(self) -> None:
-        """Return when the jobs have left the queue."""
-        while self.is_queued and active_jobs(self.logging_dir):
-            time.sleep(2)
+        """Return when the jobs have left the queue; while SLURM cannot be asked, they may be in it."""
+        warned = False
+        while self.is_queued:
+            try:
+                if not active_jobs(self.logging_dir):
+                    return
+            except ValueError as error:
+                if not warned:
+                    logger.warning(f"{error} Still waiting.")
+                warned = True
+            time.sleep(POLL_SECONDS)
 
     def _asked(self) -> str:
         partition = self.partition or "the default"
@@ -310,9 +321,9 @@ def active_jobs(logs: DataFolder, record: str = JOBS) -> list[str]:
         jobs = file.read().split()
     if jobs and shutil.which("squeue") is None:
         raise ValueError(
-            f"{logs.resolve_paths(record)} names SLURM's jobs {', '.join(jobs)}, and without squeue this machine cannot"
-            " say whether they are still in the queue. Start it on the login node; or, if they have ended, delete that"
-            " file."
+            f"{logs.resolve_paths(record)} names SLURM's jobs {', '.join(jobs)}, and without squeue this machine "
+            "cannot say whether they are still in the queue. Start it on the login node; or, if they have ended, "
+            "delete that file."
         )
     return [job for job in jobs if _is_in_queue(job)]
 

@@ -174,6 +174,39 @@ echo "${@: -1}"
         make(logs, overwrite=overwrite)
 
 
+def slurm_executor(folder, **more):
+    given: dict = {"tasks": 1, "time": None, "partition": None, "qos": None, "logging_dir": str(folder)} | more
+    return SlurmExecutor([["document"]], memory="1G", exports={}, **given)
+
+
+def test_waiting_survives_a_squeue_that_fails(tmp_path, monkeypatch):
+    """A controller that restarts does not end --wait while the jobs run."""
+    executor = slurm_executor(tmp_path / "logs")
+    executor.job_id = "12"
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "slurm_jobs.txt").write_text("12\n")
+    calls = tmp_path / "calls"
+    program(
+        tmp_path / "bin",
+        "squeue",
+        f"""
+echo >> {calls}
+case $(wc -l < {calls}) in
+    1|2) echo 'Unable to contact slurm controller' >&2; exit 1;;
+    3) echo 12;;
+esac
+""",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(executors, "POLL_SECONDS", 0)
+    warnings: list[str] = []
+    sink = executors.logger.add(warnings.append, level="WARNING")
+    executor.wait()
+    executors.logger.remove(sink)
+    assert len(calls.read_text().splitlines()) == 4
+    assert len(warnings) == 1 and "Unable to contact" in warnings[0]
+
+
 def test_another_number_of_tasks_is_refused(tmp_path):
     """Done tasks are skipped by number: with another count a number means other files."""
     make(tmp_path, pipeline=[["document"]]).run()

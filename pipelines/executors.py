@@ -212,8 +212,9 @@ class SlurmExecutor(SlurmPipelineExecutor):
         """
         trial = copy(self)
         trial.slurm_logs_folder = tempfile.gettempdir()  # `get_sbatch_args` makes it
+        jobs = min(math.ceil(self.tasks / self.tasks_per_job), self.max_array_size)
         with tempfile.NamedTemporaryFile("w", suffix=".slurm") as script:
-            script.write(trial.get_launch_file_contents(trial.get_sbatch_args(), "true"))
+            script.write(trial.get_launch_file_contents(trial.get_sbatch_args(jobs), "true"))
             script.flush()
             answer = subprocess.run(["sbatch", "--test-only", script.name], capture_output=True, text=True)
         if answer.returncode:
@@ -379,6 +380,9 @@ def _slurm_executor(
     pipeline: list[PipelineStep | Callable], common: dict[str, Any], given: dict[str, Any], name: str
 ) -> SlurmExecutor:
     logs = get_datafolder(common["logging_dir"])
+    most = _max_array_size()
+    if given["max_array_size"] and most and given["max_array_size"] > most:
+        raise ValueError(f"--max-array-size {given['max_array_size']}: this cluster allows arrays of {most} jobs.")
     if re.search(r"\s", str(logs.path)):
         raise ValueError(f"{logs.path}: DataTrove's job scripts take no path with a space in it; give another folder.")
     sbatch = _sbatch_arguments(given)
@@ -399,7 +403,7 @@ def _slurm_executor(
         sbatch_args=sbatch,
         # Since 22.05 srun does not take it from the job.
         srun_args={"cpus-per-task": common["cpus_per_task"]},
-        max_array_size=given["max_array_size"] or _max_array_size(),
+        max_array_size=given["max_array_size"] or most or 1001,  # SLURM's own default
     )
     executor.require_valid()
     return executor
@@ -455,11 +459,11 @@ def _partitions() -> str:
     return "\n".join(lines)
 
 
-def _max_array_size() -> int:
-    """How many jobs an array may have on this cluster; SLURM's own default where it does not say."""
+def _max_array_size() -> int | None:
+    """How many jobs an array may have on this cluster; None where it does not say."""
     answer = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", answer.stdout, re.MULTILINE)
-    return int(found[1]) if found else 1001
+    return int(found[1]) if found else None
 
 
 def job_environment() -> dict[str, str]:

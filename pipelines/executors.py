@@ -43,6 +43,9 @@ JOBS = "slurm_jobs.txt"
 # What a job that merges statistics leaves away of `--sbatch`: all that a GPU job asks for.
 _LARGE = re.compile(r"exclusive|gres|gpu|tres|mem|cpu|ntasks|nodes|nodelist|constraint|signal|switches|licenses")
 
+# Started within an interactive job, a job inherits that one's, and srun refuses two kinds of limits at once.
+_OWN_MEMORY = "unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU SLURM_MEM_PER_NODE; "
+
 # All options by the name under which argparse keeps them: what they are for, and which executors know them.
 _OPTIONS: dict[str, tuple[Callable[[str], Any], str, str, tuple[str, ...]]] = {
     "workers": (int, "N", "tasks (on a cluster: jobs) at a time (default: local 1, else no limit)", EXECUTORS),
@@ -185,7 +188,7 @@ class SlurmExecutor(SlurmPipelineExecutor):
         """DataTrove's script, with memory by task, without what has no value, and with the job's environment."""
         asked = {key: value for key, value in sbatch_args.items() if value is not None and key != "mem-per-cpu"}
         exports = "".join(f"export {name}={value}; " for name, value in self.exports.items())
-        return super().get_launch_file_contents({"mem": self.memory} | asked, exports + run_script)
+        return super().get_launch_file_contents({"mem": self.memory} | asked, _OWN_MEMORY + exports + run_script)
 
     def launch_job(self) -> None:
         """Queue the jobs of this stage and of those that it depends on."""

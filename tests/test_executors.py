@@ -136,7 +136,7 @@ def test_the_job_script(tmp_path):
     assert {"#SBATCH --mem=24G", "#SBATCH --gpus=2", "#SBATCH --nodes=1", "#SBATCH --requeue"} <= directives
     assert {"#SBATCH --signal=USR1@60", "#SBATCH --account=lab", "#SBATCH --exclusive"} <= directives
     assert not any(word in script for word in ("qos", "mem-per-cpu", "partition", "None"))
-    assert "export HF_HUB_OFFLINE=1; true" in script
+    assert "unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU SLURM_MEM_PER_NODE; export HF_HUB_OFFLINE=1; true" in script
 
 
 def program(folder, name, script):

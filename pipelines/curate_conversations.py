@@ -289,6 +289,7 @@ def chained(
                 stage="gpu" if stage.scores else "cpu",
                 depends=executors[-1] if executors else None,
                 memory_gb=memory_gb if stage.scores else None,
+                keeps_progress=stage.scores,
                 overwrite=options.overwrite,
             )
         )

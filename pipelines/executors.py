@@ -110,6 +110,7 @@ def make_executor(
     stage: str | None = None,
     depends: PipelineExecutor | None = None,
     memory_gb: int | None = None,
+    keeps_progress: bool = False,
     overwrite: bool = False,
 ) -> PipelineExecutor:
     """Build the executor that the command line asks for around a pipeline; nothing is queued before its `run()`.
@@ -124,6 +125,7 @@ def make_executor(
         stage: which of the parser's stages this is.
         depends: the executor, made here too, whose tasks must have ended well before these start.
         memory_gb: what a task needs, where `--mem` says nothing.
+        keeps_progress: what a task computed is kept as it comes, so that near its time limit it may requeue itself.
         overwrite: the caller deletes what an earlier run left in `logging_dir` before it runs this one.
 
     Raises:
@@ -152,7 +154,7 @@ def make_executor(
     common |= _resources(given, gpu, memory_gb)
     if options.executor == "ray":
         return _ray_executor(pipeline, common, given["time"])
-    return _slurm_executor(pipeline, common, given, name)
+    return _slurm_executor(pipeline, common, given, name, keeps_progress)
 
 
 class SlurmExecutor(SlurmPipelineExecutor):
@@ -342,7 +344,7 @@ def _is_in_queue(job: str) -> bool:
 
 
 def seconds(limit: str) -> int | None:
-    """A time limit as SLURM writes it, such as 90, 8:00:00 or 2-12, in seconds; None where it has none.
+    """A time limit as SLURM writes it, such as 90, 8:00:00 or 2-12, in seconds; None for UNLIMITED or 0, which is none.
 
     Raises:
         ValueError: it is no time limit.
@@ -355,7 +357,7 @@ def seconds(limit: str) -> int | None:
         raise ValueError(f"--time {limit}: give minutes, or HOURS:MINUTES:SECONDS, or DAYS-HOURS[:MINUTES[:SECONDS]].")
     units: tuple[int, ...] = (3600, 60, 1) if has_days or len(parts) == 3 else (60, 1)
     total = sum(int(part) * unit for part, unit in zip(parts, units, strict=False))
-    return int(days or 0) * 86_400 + total
+    return int(days or 0) * 86_400 + total or None
 
 
 def gibibytes(size: str) -> float:
@@ -380,7 +382,11 @@ def _resources(given: dict[str, Any], gpu: bool, memory_gb: int | None) -> dict[
 
 
 def _slurm_executor(
-    pipeline: list[PipelineStep | Callable], common: dict[str, Any], given: dict[str, Any], name: str
+    pipeline: list[PipelineStep | Callable],
+    common: dict[str, Any],
+    given: dict[str, Any],
+    name: str,
+    keeps_progress: bool,
 ) -> SlurmExecutor:
     logs = get_datafolder(common["logging_dir"])
     most = _max_array_size()
@@ -388,7 +394,7 @@ def _slurm_executor(
         raise ValueError(f"--max-array-size {given['max_array_size']}: this cluster allows arrays of {most} jobs.")
     if re.search(r"\s", str(logs.path)):
         raise ValueError(f"{logs.path}: DataTrove's job scripts take no path with a space in it; give another folder.")
-    sbatch = _sbatch_arguments(given)
+    sbatch = _sbatch_arguments(given, keeps_progress)
     gigabytes = common["mem_per_cpu_gb"] * common["cpus_per_task"]
     executor = SlurmExecutor(
         pipeline,
@@ -412,13 +418,15 @@ def _slurm_executor(
     return executor
 
 
-def _sbatch_arguments(given: dict[str, Any]) -> dict[str, str]:
+def _sbatch_arguments(given: dict[str, Any], keeps_progress: bool) -> dict[str, str]:
     """`--account` and `--sbatch`, with a signal before the time limit and no stage that waits for a failed one."""
-    limit = seconds(given["time"]) if given["time"] else None
-    warning = SIGNAL_SECONDS if limit is None else min(SIGNAL_SECONDS, limit // 4)
-    # To the steps of the job, so that it reaches the Python process, which requeues the job; and the log of a job that
-    # starts again follows that of its first try.
-    arguments = {"signal": f"USR1@{warning}", "kill-on-invalid-dep": "yes", "open-mode": "append"}
+    # The log of a job that starts again follows that of its first try.
+    arguments = {"kill-on-invalid-dep": "yes", "open-mode": "append"}
+    limit = seconds(given["time"]) if given["time"] else 4 * SIGNAL_SECONDS  # at least: the partition's
+    if keeps_progress and limit is not None:
+        # To the steps of the job, so that it reaches the Python process, which requeues the job. A task that would
+        # start from its beginning gets none: it would never end.
+        arguments["signal"] = f"USR1@{min(SIGNAL_SECONDS, limit // 4)}"
     if given["account"]:
         arguments["account"] = given["account"]
     for item in given["sbatch"] or ():

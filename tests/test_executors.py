@@ -63,7 +63,15 @@ def test_a_number_that_is_none_is_refused(capsys):
 
 @pytest.mark.parametrize(
     ("limit", "expected"),
-    [("90", 5400), ("1:30", 90), ("8:00:00", 28800), ("2-12", 216000), ("1-0:30", 88200), ("UNLIMITED", None)],
+    [
+        ("90", 5400),
+        ("1:30", 90),
+        ("8:00:00", 28800),
+        ("2-12", 216000),
+        ("1-0:30", 88200),
+        ("UNLIMITED", None),
+        ("0", None),
+    ],
 )
 def test_time_limits_as_slurm_writes_them(limit, expected):
     """Ray counts seconds and SLURM does not; the signal before the limit follows from it."""
@@ -113,7 +121,17 @@ def test_no_slurm_on_the_machine(tmp_path, monkeypatch):
 def test_sbatch_arguments_that_would_do_harm_are_refused(argument):
     """Two nodes would do the same task twice; what the executor sets itself is not set again."""
     with pytest.raises(ValueError, match=f"--sbatch {argument}"):
-        executors._sbatch_arguments({"time": None, "account": None, "sbatch": [argument]})
+        executors._sbatch_arguments({"time": None, "account": None, "sbatch": [argument]}, keeps_progress=True)
+
+
+@pytest.mark.parametrize(
+    ("time", "keeps_progress", "signal"),
+    [(None, True, "USR1@120"), ("0:04:00", True, "USR1@60"), ("0", True, None), ("0:04:00", False, None)],
+)
+def test_only_a_task_that_keeps_its_progress_requeues_itself(time, keeps_progress, signal):
+    """One that starts anew would reach its limit again, for ever; without a limit there is nothing to warn of."""
+    given = {"time": time, "account": None, "sbatch": None}
+    assert executors._sbatch_arguments(given, keeps_progress).get("signal") == signal
 
 
 def test_the_job_script(tmp_path):
@@ -128,7 +146,7 @@ def test_the_job_script(tmp_path):
         partition=None,
         qos=None,
         gpus_per_task=2,
-        sbatch_args=executors._sbatch_arguments(given),
+        sbatch_args=executors._sbatch_arguments(given, keeps_progress=True),
         logging_dir=str(tmp_path),
     )
     script = executor.get_launch_file_contents(executor.get_sbatch_args(4), "true")

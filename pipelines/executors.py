@@ -344,7 +344,7 @@ def _is_in_queue(job: str) -> bool:
 
 
 def seconds(limit: str) -> int | None:
-    """A time limit as SLURM writes it, such as 90, 8:00:00 or 2-12, in seconds; None for UNLIMITED or 0, which is none.
+    """A time limit as SLURM writes it, such as 90, 8:00:00 or 2-12, in seconds; None for UNLIMITED and 0.
 
     Raises:
         ValueError: it is no time limit.

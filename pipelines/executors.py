@@ -198,16 +198,26 @@ class SlurmExecutor(SlurmPipelineExecutor):
             super().launch_job()
         except subprocess.CalledProcessError as error:  # sbatch has said why
             raise ValueError(f"SLURM refused a job of {self.job_name}; `squeue --me` shows what is queued.") from error
+        finally:
+            # Of several arrays the last waits for those before it. It is on record too where the next was refused.
+            if self.is_queued:
+                with self.logging_dir.open(JOBS, "w") as file:
+                    file.write(f"{self.job_id}\n")
 
     def launch_merge_stats(self) -> None:
-        """Queue DataTrove's merge job, for which one CPU is enough; the jobs before it go on record."""
-        with self.logging_dir.open(JOBS, "w") as file:
-            file.write(f"{self.job_id}\n")
+        """Queue DataTrove's merge job, for which one CPU is enough, and which nothing of ours needs."""
         merge = copy(self)
         merge._sbatch_args = {key: value for key, value in self._sbatch_args.items() if not _LARGE.match(key)}
         merge.gpus_per_task = 0
         merge.memory = "2G"
-        super(SlurmExecutor, merge).launch_merge_stats()
+        try:
+            super(SlurmExecutor, merge).launch_merge_stats()
+        except subprocess.CalledProcessError:  # sbatch has said why
+            stats = self.logging_dir.resolve_paths("stats")
+            logger.warning(
+                f"SLURM refused the job that merges DataTrove's statistics; the table does not need them. By hand: "
+                f"merge_stats {stats} -o {stats}.json"
+            )
 
     def require_valid(self) -> None:
         """Ask SLURM whether it would take the job.

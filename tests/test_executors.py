@@ -225,6 +225,32 @@ esac
     assert len(warnings) == 1 and "Unable to contact" in warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("refused", "queued"),
+    [('[[ "$*" == *RUN_OFFSET=1* ]]', ["1"]), ('grep -q merge_stats "${@: -1}"', ["1", "2"])],
+)
+def test_what_sbatch_took_before_it_refused_is_on_record(tmp_path, monkeypatch, refused, queued):
+    """An array beside which the next was refused is found by a second start; a refused merge job stops nothing."""
+    calls = tmp_path / "calls"
+    program(
+        tmp_path / "bin",
+        "sbatch",
+        f"""
+if {refused}; then echo 'sbatch: error: no' >&2; exit 1; fi
+echo >> {calls}
+echo Submitted batch job $(wc -l < {calls})
+""",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    executor = slurm_executor(tmp_path / "logs", tasks=2, max_array_size=1)
+    if len(queued) == 1:
+        with pytest.raises(ValueError, match="SLURM refused a job of data_processing"):
+            executor.run()
+    else:
+        executor.run()
+    assert (tmp_path / "logs" / "slurm_jobs.txt").read_text() == f"{queued[-1]}\n"
+
+
 def test_another_number_of_tasks_is_refused(tmp_path):
     """Done tasks are skipped by number: with another count a number means other files."""
     make(tmp_path, pipeline=[["document"]]).run()

@@ -186,6 +186,13 @@ class SlurmExecutor(SlurmPipelineExecutor):
                 raise RuntimeError(f"{logs.path}: {tasks - done} of {tasks} tasks before this stage are not done.")
         super().run()
 
+    def get_sbatch_args(self, max_array: int = 1) -> dict:
+        """DataTrove's arguments, under those that the user gave, such as gpus=a100:1 or no-requeue."""
+        arguments = super().get_sbatch_args(max_array) | self._sbatch_args
+        if "no-requeue" in arguments:
+            arguments.pop("requeue", None)
+        return arguments
+
     def get_launch_file_contents(self, sbatch_args: dict, run_script: str) -> str:
         """DataTrove's script, with memory by task, without what has no value, and with the job's environment."""
         asked = {key: value for key, value in sbatch_args.items() if value is not None and key != "mem-per-cpu"}
@@ -580,5 +587,6 @@ def value_of(options: argparse.Namespace, name: str, stage: str | None = None) -
     if given is None:
         return None
     if name == "sbatch":
-        return [item[key] for item in given for key in (stage, "") if key in item] or None
+        # The last value of an argument counts: a stage's own.
+        return [item[key] for key in ("", stage) for item in given if key in item] or None
     return given.get(stage, given.get(""))

@@ -36,7 +36,7 @@ def test_an_option_is_given_for_all_stages_or_by_stage():
     given = options(
         *("--partition", "cpu=short,gpu=a100", "--time", "2:00:00,gpu=1-0", "--cpus-per-task", "cpu=2"),
         *("--env-command", "gpu=module load cuda,python; export A=b", "--mem", "8G"),
-        *("--sbatch", "gpu=constraint=nvlink", "--sbatch", "comment=a,b"),
+        *("--sbatch", "constraint=intel,gpu=constraint=nvlink", "--sbatch", "comment=a,b"),
         stages=("cpu", "gpu"),
     )
     found = {
@@ -49,7 +49,7 @@ def test_an_option_is_given_for_all_stages_or_by_stage():
         "cpus_per_task": (2, None),
         "env_command": (None, "module load cuda,python; export A=b"),
         "mem": ("8G", "8G"),
-        "sbatch": (["comment=a,b"], ["constraint=nvlink", "comment=a,b"]),
+        "sbatch": (["constraint=intel", "comment=a,b"], ["constraint=intel", "comment=a,b", "constraint=nvlink"]),
         "account": (None, None),
     }
 
@@ -195,6 +195,14 @@ echo "${@: -1}"
 def slurm_executor(folder, **more):
     given: dict = {"tasks": 1, "time": None, "partition": None, "qos": None, "logging_dir": str(folder)} | more
     return SlurmExecutor([["document"]], memory="1G", exports={}, **given)
+
+
+def test_given_arguments_of_sbatch_win(tmp_path):
+    """A kind of GPU, or that nothing is requeued, is not undone by what DataTrove sets."""
+    given = {"gpus": "a100:1", "no-requeue": "", "mail-type": "END"}
+    executor = slurm_executor(tmp_path, gpus_per_task=1, sbatch_args=given)
+    arguments = executor.get_sbatch_args()
+    assert arguments.items() >= given.items() and "requeue" not in arguments
 
 
 def test_waiting_survives_a_squeue_that_fails(tmp_path, monkeypatch):

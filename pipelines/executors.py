@@ -230,13 +230,16 @@ class SlurmExecutor(SlurmPipelineExecutor):
         """Ask SLURM whether it would take the job.
 
         Raises:
-            ValueError: it would not; the message holds its reason and what the partitions have.
+            ValueError: it would not, or it would take another one; the message holds the reason, and what the
+                partitions have.
         """
         trial = copy(self)
         trial.slurm_logs_folder = tempfile.gettempdir()  # `get_sbatch_args` makes it
         jobs = min(math.ceil(self.tasks / self.tasks_per_job), self.max_array_size)
         with tempfile.NamedTemporaryFile("w", suffix=".slurm") as script:
-            script.write(trial.get_launch_file_contents(trial.get_sbatch_args(jobs), "true"))
+            arguments = trial.get_sbatch_args(jobs)
+            _refuse_contradictions(arguments, self.memory)
+            script.write(trial.get_launch_file_contents(arguments, "true"))
             script.flush()
             answer = subprocess.run(["sbatch", "--test-only", script.name], capture_output=True, text=True)
         if answer.returncode:
@@ -458,6 +461,19 @@ def _sbatch_arguments(given: dict[str, Any], keeps_progress: bool) -> dict[str, 
             raise ValueError(f"--sbatch {item}: give it as --{key} {value}.")
         arguments[key] = value
     return arguments
+
+
+def _refuse_contradictions(arguments: dict[str, Any], memory: str) -> None:
+    """To sbatch a variable of the environment counts more than an argument in the script."""
+    names = {key: key.upper().replace("-", "_") for key in arguments} | {"time": "TIMELIMIT", "array": "ARRAY_INX"}
+    script = [(key, f"SBATCH_{names[key]}", value) for key, value in arguments.items() if key != "mem-per-cpu"]
+    script += [("mem", f"SBATCH_MEM_PER_{part}", memory) for part in ("CPU", "GPU", "NODE")]
+    for key, variable, value in script:
+        if value and os.environ.get(variable, str(value)) != str(value):
+            raise ValueError(
+                f"{variable}={os.environ[variable]} in the environment would beat the job's --{key}={value}: "
+                f"`unset {variable}` first."
+            )
 
 
 def _require_login_node() -> None:

@@ -205,6 +205,29 @@ def test_given_arguments_of_sbatch_win(tmp_path):
     assert arguments.items() >= given.items() and "requeue" not in arguments
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "refused"),
+    [
+        ("SBATCH_PARTITION", "urgent", True),
+        ("SBATCH_PARTITION", "lab", False),
+        ("SBATCH_ACCOUNT", "mine", False),
+        ("SBATCH_TIMELIMIT", "5", True),
+        ("SBATCH_MEM_PER_CPU", "1G", True),
+    ],
+)
+def test_the_environment_does_not_beat_the_command_line(tmp_path, monkeypatch, variable, value, refused):
+    """SBATCH_PARTITION counts more than a job script's partition; what is not given may come from there."""
+    program(tmp_path / "bin", "sbatch", "true")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    executor = slurm_executor(tmp_path / "logs", partition="lab", time="9")
+    monkeypatch.setenv(variable, value)
+    if refused:
+        with pytest.raises(ValueError, match=f"{variable}={value} in the environment would beat"):
+            executor.require_valid()
+    else:
+        executor.require_valid()
+
+
 def test_waiting_survives_a_squeue_that_fails(tmp_path, monkeypatch):
     """A controller that restarts does not end --wait while the jobs run."""
     executor = slurm_executor(tmp_path / "logs")

@@ -64,7 +64,7 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str, str, tuple[str, ...]]] = {
     "account": (str, "NAME", "default: yours", ("slurm",)),
     "qos": (str, "NAME", "default: none is asked for", ("slurm",)),
     "venv": (str, "DIR", "a virtual environment for the job (default: the one that runs this)", ("slurm",)),
-    "env_command": (str, "SHELL", "shell line that makes the job's environment, in the place of --venv", ("slurm",)),
+    "env_command": (str, "SHELL", "shell line for the job after that, such as 'module load cuda'", ("slurm",)),
     "max_array_size": (int, "N", "most jobs of an array (default: what the cluster allows)", ("slurm",)),
     "sbatch": (str, "KEY=VALUE", "any other argument of sbatch; may be given again", ("slurm",)),
 }
@@ -412,8 +412,11 @@ def _slurm_executor(
     most = _max_array_size()
     if given["max_array_size"] and most and given["max_array_size"] > most:
         raise ValueError(f"--max-array-size {given['max_array_size']}: this cluster allows arrays of {most} jobs.")
-    if re.search(r"\s", str(logs.path)):
-        raise ValueError(f"{logs.path}: DataTrove's job scripts take no path with a space in it; give another folder.")
+    if strange := re.sub(r"[\w@+=:,./~-]", "", str(logs.path)):
+        raise ValueError(
+            f"{logs.path}: DataTrove's job scripts take no path with {strange[0]!r} in it, only letters, digits and "
+            "_@+=:,./~-; give another folder."
+        )
     sbatch = _sbatch_arguments(given, keeps_progress)
     gigabytes = common["mem_per_cpu_gb"] * common["cpus_per_task"]
     executor = SlurmExecutor(
@@ -427,8 +430,7 @@ def _slurm_executor(
         partition=given["partition"],
         qos=given["qos"],
         job_name=name,
-        env_command=given["env_command"] or (None if given["venv"] else _own_environment()),
-        venv_path=given["venv"] and os.path.join(given["venv"], "bin", "activate"),
+        env_command=_environment(given["venv"], given["env_command"]),
         sbatch_args=sbatch,
         # Since 22.05 srun does not take it from the job.
         srun_args={"cpus-per-task": common["cpus_per_task"]},
@@ -516,9 +518,15 @@ def job_environment() -> dict[str, str]:
     return {"HF_HUB_OFFLINE": "1"} | staging
 
 
-def _own_environment() -> str:
-    """A shell line that gives the job the programs of this Python's environment."""
-    return f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+def _environment(venv: str | None, env_command: str | None) -> str:
+    """A shell line that gives a job the programs of `--venv`, or of this Python's environment, and does the rest."""
+    line = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    if venv:
+        activate = Path(venv).absolute() / "bin" / "activate"
+        if not activate.is_file():
+            raise ValueError(f"--venv {venv}: there is no {activate}; give the folder of a virtual environment.")
+        line = f"source {shlex.quote(str(activate))}"
+    return f"{line}; {env_command}" if env_command else line
 
 
 def _pipelines() -> str:

@@ -212,7 +212,7 @@ def test_given_arguments_of_sbatch_win(tmp_path):
         ("SBATCH_PARTITION", "lab", False),
         ("SBATCH_ACCOUNT", "mine", False),
         ("SBATCH_TIMELIMIT", "5", True),
-        ("SBATCH_MEM_PER_CPU", "1G", True),
+        ("SBATCH_MEM_PER_CPU", "2G", True),
     ],
 )
 def test_the_environment_does_not_beat_the_command_line(tmp_path, monkeypatch, variable, value, refused):
@@ -226,6 +226,30 @@ def test_the_environment_does_not_beat_the_command_line(tmp_path, monkeypatch, v
             executor.require_valid()
     else:
         executor.require_valid()
+
+
+def test_the_environment_of_a_job(tmp_path):
+    """`module load cuda` is added to this Python's environment, in the place of which a virtual one may be given."""
+    own = f"export PATH={Path(sys.executable).parent}:$PATH"
+    assert executors._environment(None, None) == own
+    assert executors._environment(None, "module load cuda") == f"{own}; module load cuda"
+    venv = tmp_path / "a b"
+    with pytest.raises(ValueError, match=r"--venv .*a b: there is no .*activate"):
+        executors._environment(str(venv), None)
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "activate").touch()
+    assert executors._environment(str(venv), "module load cuda") == f"source '{venv}/bin/activate'; module load cuda"
+
+
+@pytest.mark.parametrize("character", [" ", "(", ";", "%", "$", "'"])
+def test_a_path_that_a_shell_or_slurm_reads_otherwise_is_refused(tmp_path, monkeypatch, character):
+    """The paths stand in job scripts without quotes, and SLURM has names of its own for %A."""
+    program(tmp_path / "bin", "sbatch", "true")
+    program(tmp_path / "bin", "scontrol", "true")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.raises(ValueError, match=r"take no path with .* in it, only letters"):
+        make(tmp_path / f"o{character}A", "--executor", "slurm")
+    assert make(tmp_path / "São+1@x=y,z~", "--executor", "slurm").job_name == "job"
 
 
 def test_waiting_survives_a_squeue_that_fails(tmp_path, monkeypatch):

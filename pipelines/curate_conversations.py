@@ -58,6 +58,7 @@ from executors import (
     SlurmExecutor,
     add_executor_options,
     make_executor,
+    refuse_while_queued,
     require_complete,
     value_of,
 )
@@ -274,6 +275,7 @@ def chained(
     write_table = WriteTable(list(folders.values()), options.tasks, path_in(output, "logs/counts"), unfinished)
     wants_gpu = value_of(options, "gpus_per_task", "gpu") is not None or options.device not in ("cpu", "mps")
     executors: list[PipelineExecutor] = []
+    refuse_while_queued(get_datafolder(path_in(output, "logs")))
     for stage in [*stages, Stage(f"{len(stages) + 1}-table", 1, [write_table])]:
         steps = counted(stage.pipeline, folders[stage.name], unfinished) if stage.documents else stage.pipeline
         executors.append(
@@ -287,6 +289,7 @@ def chained(
                 stage="gpu" if stage.scores else "cpu",
                 depends=executors[-1] if executors else None,
                 memory_gb=memory_gb if stage.scores else None,
+                keeps_progress=stage.scores,
                 overwrite=options.overwrite,
             )
         )

@@ -23,6 +23,7 @@ from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, Slurm
 from datatrove.executor.base import PipelineExecutor
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
+from loguru import logger
 from run_record import read_json
 
 from datatrove_quality.staging import STAGE_VARIABLE
@@ -35,10 +36,15 @@ DEFAULT_MEMORY_GB = {"cpu": 4, "gpu": 32}
 DEFAULT_CPUS = {"cpu": 1, "gpu": 4}
 # Seconds before the time limit at which a job is told to requeue itself. What it computed is kept as it comes.
 SIGNAL_SECONDS = 120
+# Seconds between two looks at the queue; many clusters ask not to be asked more often.
+POLL_SECONDS = 15
 JOBS = "slurm_jobs.txt"
 
 # What a job that merges statistics leaves away of `--sbatch`: all that a GPU job asks for.
 _LARGE = re.compile(r"exclusive|gres|gpu|tres|mem|cpu|ntasks|nodes|nodelist|constraint|signal|switches|licenses")
+
+# Started within an interactive job, a job inherits that one's, and srun refuses two kinds of limits at once.
+_OWN_MEMORY = "unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU SLURM_MEM_PER_NODE; "
 
 # All options by the name under which argparse keeps them: what they are for, and which executors know them.
 _OPTIONS: dict[str, tuple[Callable[[str], Any], str, str, tuple[str, ...]]] = {
@@ -58,7 +64,7 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str, str, tuple[str, ...]]] = {
     "account": (str, "NAME", "default: yours", ("slurm",)),
     "qos": (str, "NAME", "default: none is asked for", ("slurm",)),
     "venv": (str, "DIR", "a virtual environment for the job (default: the one that runs this)", ("slurm",)),
-    "env_command": (str, "SHELL", "shell line that makes the job's environment, in the place of --venv", ("slurm",)),
+    "env_command": (str, "SHELL", "shell line for the job after that, such as 'module load cuda'", ("slurm",)),
     "max_array_size": (int, "N", "most jobs of an array (default: what the cluster allows)", ("slurm",)),
     "sbatch": (str, "KEY=VALUE", "any other argument of sbatch; may be given again", ("slurm",)),
 }
@@ -104,6 +110,7 @@ def make_executor(
     stage: str | None = None,
     depends: PipelineExecutor | None = None,
     memory_gb: int | None = None,
+    keeps_progress: bool = False,
     overwrite: bool = False,
 ) -> PipelineExecutor:
     """Build the executor that the command line asks for around a pipeline; nothing is queued before its `run()`.
@@ -118,6 +125,7 @@ def make_executor(
         stage: which of the parser's stages this is.
         depends: the executor, made here too, whose tasks must have ended well before these start.
         memory_gb: what a task needs, where `--mem` says nothing.
+        keeps_progress: what a task computed is kept as it comes, so that near its time limit it may requeue itself.
         overwrite: the caller deletes what an earlier run left in `logging_dir` before it runs this one.
 
     Raises:
@@ -129,6 +137,9 @@ def make_executor(
     given = {option: value_of(options, option, stage) for option in _OPTIONS}
     _refuse_without_effect(options.executor, given, options.wait)
     _refuse_bad_numbers(given)
+    if options.executor == "slurm":
+        _require_login_node()
+    refuse_while_queued(get_datafolder(logging_dir))
     if not overwrite:
         _refuse_other_tasks(get_datafolder(logging_dir), tasks)
     common: dict[str, Any] = {
@@ -143,7 +154,7 @@ def make_executor(
     common |= _resources(given, gpu, memory_gb)
     if options.executor == "ray":
         return _ray_executor(pipeline, common, given["time"])
-    return _slurm_executor(pipeline, common, given, name)
+    return _slurm_executor(pipeline, common, given, name, keeps_progress)
 
 
 class SlurmExecutor(SlurmPipelineExecutor):
@@ -175,11 +186,18 @@ class SlurmExecutor(SlurmPipelineExecutor):
                 raise RuntimeError(f"{logs.path}: {tasks - done} of {tasks} tasks before this stage are not done.")
         super().run()
 
+    def get_sbatch_args(self, max_array: int = 1) -> dict:
+        """DataTrove's arguments, under those that the user gave, such as gpus=a100:1 or no-requeue."""
+        arguments = super().get_sbatch_args(max_array) | self._sbatch_args
+        if "no-requeue" in arguments:
+            arguments.pop("requeue", None)
+        return arguments
+
     def get_launch_file_contents(self, sbatch_args: dict, run_script: str) -> str:
         """DataTrove's script, with memory by task, without what has no value, and with the job's environment."""
         asked = {key: value for key, value in sbatch_args.items() if value is not None and key != "mem-per-cpu"}
         exports = "".join(f"export {name}={value}; " for name, value in self.exports.items())
-        return super().get_launch_file_contents({"mem": self.memory} | asked, exports + run_script)
+        return super().get_launch_file_contents({"mem": self.memory} | asked, _OWN_MEMORY + exports + run_script)
 
     def launch_job(self) -> None:
         """Queue the jobs of this stage and of those that it depends on."""
@@ -187,27 +205,41 @@ class SlurmExecutor(SlurmPipelineExecutor):
             super().launch_job()
         except subprocess.CalledProcessError as error:  # sbatch has said why
             raise ValueError(f"SLURM refused a job of {self.job_name}; `squeue --me` shows what is queued.") from error
+        finally:
+            # Of several arrays the last waits for those before it. It is on record too where the next was refused.
+            if self.is_queued:
+                with self.logging_dir.open(JOBS, "w") as file:
+                    file.write(f"{self.job_id}\n")
 
     def launch_merge_stats(self) -> None:
-        """Queue DataTrove's merge job, for which one CPU is enough; the jobs before it go on record."""
-        with self.logging_dir.open(JOBS, "w") as file:
-            file.write(f"{self.job_id}\n")
+        """Queue DataTrove's merge job, for which one CPU is enough, and which nothing of ours needs."""
         merge = copy(self)
         merge._sbatch_args = {key: value for key, value in self._sbatch_args.items() if not _LARGE.match(key)}
         merge.gpus_per_task = 0
         merge.memory = "2G"
-        super(SlurmExecutor, merge).launch_merge_stats()
+        try:
+            super(SlurmExecutor, merge).launch_merge_stats()
+        except subprocess.CalledProcessError:  # sbatch has said why
+            stats = self.logging_dir.resolve_paths("stats")
+            logger.warning(
+                f"SLURM refused the job that merges DataTrove's statistics; the table does not need them. By hand: "
+                f"merge_stats {stats} -o {stats}.json"
+            )
 
     def require_valid(self) -> None:
         """Ask SLURM whether it would take the job.
 
         Raises:
-            ValueError: it would not; the message holds its reason and what the partitions have.
+            ValueError: it would not, or it would take another one; the message holds the reason, and what the
+                partitions have.
         """
         trial = copy(self)
         trial.slurm_logs_folder = tempfile.gettempdir()  # `get_sbatch_args` makes it
+        jobs = min(math.ceil(self.tasks / self.tasks_per_job), self.max_array_size)
         with tempfile.NamedTemporaryFile("w", suffix=".slurm") as script:
-            script.write(trial.get_launch_file_contents(trial.get_sbatch_args(), "true"))
+            arguments = trial.get_sbatch_args(jobs)
+            _refuse_contradictions(arguments, self.memory)
+            script.write(trial.get_launch_file_contents(arguments, "true"))
             script.flush()
             answer = subprocess.run(["sbatch", "--test-only", script.name], capture_output=True, text=True)
         if answer.returncode:
@@ -234,9 +266,17 @@ class SlurmExecutor(SlurmPipelineExecutor):
         )
 
     def wait(self) -> None:
-        """Return when the jobs have left the queue."""
-        while self.is_queued and active_jobs(self.logging_dir):
-            time.sleep(2)
+        """Return when the jobs have left the queue; while SLURM cannot be asked, they may be in it."""
+        warned = False
+        while self.is_queued:
+            try:
+                if not active_jobs(self.logging_dir):
+                    return
+            except ValueError as error:
+                if not warned:
+                    logger.warning(f"{error} Still waiting.")
+                warned = True
+            time.sleep(POLL_SECONDS)
 
     def _asked(self) -> str:
         partition = self.partition or "the default"
@@ -278,19 +318,53 @@ def require_complete(executor: PipelineExecutor) -> None:
         )
 
 
-def active_jobs(logging_dir: DataFolder) -> list[str]:
-    """The ids of a stage's jobs that SLURM has in its queue, waiting or running."""
-    if not logging_dir.isfile(JOBS):
+def refuse_while_queued(logs: DataFolder) -> None:
+    """Whatever runs next, here or on a cluster, must not write beside jobs that an earlier start has queued.
+
+    Args:
+        logs: of a run, or of one stage of it.
+
+    Raises:
+        ValueError: such jobs are in SLURM's queue, or SLURM cannot be asked.
+    """
+    records = [JOBS, *logs.glob(f"stages/*/{JOBS}")]
+    if jobs := [job for record in records for job in active_jobs(logs, record)]:
+        raise ValueError(
+            f"{logs.path}: jobs {', '.join(jobs)} of an earlier start are still in the queue. Wait for "
+            f"them (squeue -j {','.join(jobs)}), or end them with `scancel {' '.join(jobs)}` first."
+        )
+
+
+def active_jobs(logs: DataFolder, record: str = JOBS) -> list[str]:
+    """The ids of a stage's jobs that SLURM has in its queue, waiting or running.
+
+    Raises:
+        ValueError: SLURM cannot be asked.
+    """
+    if not logs.isfile(record):
         return []
-    with logging_dir.open(JOBS, "r") as file:
+    with logs.open(record, "r") as file:
         jobs = file.read().split()
-    # An id that SLURM has forgotten is an error to squeue.
-    asked = (subprocess.run(["squeue", "-h", "-o", "%A", "-j", job], capture_output=True, text=True) for job in jobs)
-    return [job for job, answer in zip(jobs, asked, strict=True) if answer.returncode == 0 and answer.stdout.strip()]
+    if jobs and shutil.which("squeue") is None:
+        raise ValueError(
+            f"{logs.resolve_paths(record)} names SLURM's jobs {', '.join(jobs)}, and without squeue this machine "
+            "cannot say whether they are still in the queue. Start it on the login node; or, if they have ended, "
+            "delete that file."
+        )
+    return [job for job in jobs if _is_in_queue(job)]
+
+
+def _is_in_queue(job: str) -> bool:
+    answer = subprocess.run(["squeue", "-h", "-o", "%A", "-j", job], capture_output=True, text=True)
+    if answer.returncode and "Invalid job id" not in answer.stderr:  # which is one that SLURM has forgotten
+        raise ValueError(
+            f"squeue cannot say whether job {job} is still in the queue: {answer.stderr.strip()}. Try again later."
+        )
+    return answer.returncode == 0 and bool(answer.stdout.strip())
 
 
 def seconds(limit: str) -> int | None:
-    """A time limit as SLURM writes it, such as 90, 8:00:00 or 2-12, in seconds; None where it has none.
+    """A time limit as SLURM writes it, such as 90, 8:00:00 or 2-12, in seconds; None for UNLIMITED and 0.
 
     Raises:
         ValueError: it is no time limit.
@@ -303,7 +377,7 @@ def seconds(limit: str) -> int | None:
         raise ValueError(f"--time {limit}: give minutes, or HOURS:MINUTES:SECONDS, or DAYS-HOURS[:MINUTES[:SECONDS]].")
     units: tuple[int, ...] = (3600, 60, 1) if has_days or len(parts) == 3 else (60, 1)
     total = sum(int(part) * unit for part, unit in zip(parts, units, strict=False))
-    return int(days or 0) * 86_400 + total
+    return int(days or 0) * 86_400 + total or None
 
 
 def gibibytes(size: str) -> float:
@@ -328,18 +402,22 @@ def _resources(given: dict[str, Any], gpu: bool, memory_gb: int | None) -> dict[
 
 
 def _slurm_executor(
-    pipeline: list[PipelineStep | Callable], common: dict[str, Any], given: dict[str, Any], name: str
+    pipeline: list[PipelineStep | Callable],
+    common: dict[str, Any],
+    given: dict[str, Any],
+    name: str,
+    keeps_progress: bool,
 ) -> SlurmExecutor:
-    _require_login_node()
     logs = get_datafolder(common["logging_dir"])
-    if re.search(r"\s", str(logs.path)):
-        raise ValueError(f"{logs.path}: DataTrove's job scripts take no path with a space in it; give another folder.")
-    if jobs := active_jobs(logs):
+    most = _max_array_size()
+    if given["max_array_size"] and most and given["max_array_size"] > most:
+        raise ValueError(f"--max-array-size {given['max_array_size']}: this cluster allows arrays of {most} jobs.")
+    if strange := re.sub(r"[\w@+=:,./~-]", "", str(logs.path)):
         raise ValueError(
-            f"{common['logging_dir']}: jobs {', '.join(jobs)} of an earlier start are still in the queue. Wait for "
-            f"them (squeue -j {','.join(jobs)}), or end them with `scancel {' '.join(jobs)}` first."
+            f"{logs.path}: DataTrove's job scripts take no path with {strange[0]!r} in it, only letters, digits and "
+            "_@+=:,./~-; give another folder."
         )
-    sbatch = _sbatch_arguments(given)
+    sbatch = _sbatch_arguments(given, keeps_progress)
     gigabytes = common["mem_per_cpu_gb"] * common["cpus_per_task"]
     executor = SlurmExecutor(
         pipeline,
@@ -352,24 +430,25 @@ def _slurm_executor(
         partition=given["partition"],
         qos=given["qos"],
         job_name=name,
-        env_command=given["env_command"] or (None if given["venv"] else _own_environment()),
-        venv_path=given["venv"] and os.path.join(given["venv"], "bin", "activate"),
+        env_command=_environment(given["venv"], given["env_command"]),
         sbatch_args=sbatch,
         # Since 22.05 srun does not take it from the job.
         srun_args={"cpus-per-task": common["cpus_per_task"]},
-        max_array_size=given["max_array_size"] or _max_array_size(),
+        max_array_size=given["max_array_size"] or most or 1001,  # SLURM's own default
     )
     executor.require_valid()
     return executor
 
 
-def _sbatch_arguments(given: dict[str, Any]) -> dict[str, str]:
+def _sbatch_arguments(given: dict[str, Any], keeps_progress: bool) -> dict[str, str]:
     """`--account` and `--sbatch`, with a signal before the time limit and no stage that waits for a failed one."""
-    limit = seconds(given["time"]) if given["time"] else None
-    warning = SIGNAL_SECONDS if limit is None else min(SIGNAL_SECONDS, limit // 4)
-    # To the steps of the job, so that it reaches the Python process, which requeues the job; and the log of a job that
-    # starts again follows that of its first try.
-    arguments = {"signal": f"USR1@{warning}", "kill-on-invalid-dep": "yes", "open-mode": "append"}
+    # The log of a job that starts again follows that of its first try.
+    arguments = {"kill-on-invalid-dep": "yes", "open-mode": "append"}
+    limit = seconds(given["time"]) if given["time"] else 4 * SIGNAL_SECONDS  # at least: the partition's
+    if keeps_progress and limit is not None:
+        # To the steps of the job, so that it reaches the Python process, which requeues the job. A task that would
+        # start from its beginning gets none: it would never end.
+        arguments["signal"] = f"USR1@{min(SIGNAL_SECONDS, limit // 4)}"
     if given["account"]:
         arguments["account"] = given["account"]
     for item in given["sbatch"] or ():
@@ -384,6 +463,19 @@ def _sbatch_arguments(given: dict[str, Any]) -> dict[str, str]:
             raise ValueError(f"--sbatch {item}: give it as --{key} {value}.")
         arguments[key] = value
     return arguments
+
+
+def _refuse_contradictions(arguments: dict[str, Any], memory: str) -> None:
+    """To sbatch a variable of the environment counts more than an argument in the script."""
+    names = {key: key.upper().replace("-", "_") for key in arguments} | {"time": "TIMELIMIT", "array": "ARRAY_INX"}
+    script = [(key, f"SBATCH_{names[key]}", value) for key, value in arguments.items() if key != "mem-per-cpu"]
+    script += [("mem", f"SBATCH_MEM_PER_{part}", memory) for part in ("CPU", "GPU", "NODE")]
+    for key, variable, value in script:
+        if value and os.environ.get(variable, str(value)) != str(value):
+            raise ValueError(
+                f"{variable}={os.environ[variable]} in the environment would beat the job's --{key}={value}: "
+                f"`unset {variable}` first."
+            )
 
 
 def _require_login_node() -> None:
@@ -413,11 +505,11 @@ def _partitions() -> str:
     return "\n".join(lines)
 
 
-def _max_array_size() -> int:
-    """How many jobs an array may have on this cluster; SLURM's own default where it does not say."""
+def _max_array_size() -> int | None:
+    """How many jobs an array may have on this cluster; None where it does not say."""
     answer = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True)
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", answer.stdout, re.MULTILINE)
-    return int(found[1]) if found else 1001
+    return int(found[1]) if found else None
 
 
 def job_environment() -> dict[str, str]:
@@ -426,9 +518,15 @@ def job_environment() -> dict[str, str]:
     return {"HF_HUB_OFFLINE": "1"} | staging
 
 
-def _own_environment() -> str:
-    """A shell line that gives the job the programs of this Python's environment."""
-    return f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+def _environment(venv: str | None, env_command: str | None) -> str:
+    """A shell line that gives a job the programs of `--venv`, or of this Python's environment, and does the rest."""
+    line = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    if venv:
+        activate = Path(venv).absolute() / "bin" / "activate"
+        if not activate.is_file():
+            raise ValueError(f"--venv {venv}: there is no {activate}; give the folder of a virtual environment.")
+        line = f"source {shlex.quote(str(activate))}"
+    return f"{line}; {env_command}" if env_command else line
 
 
 def _pipelines() -> str:
@@ -513,5 +611,6 @@ def value_of(options: argparse.Namespace, name: str, stage: str | None = None) -
     if given is None:
         return None
     if name == "sbatch":
-        return [item[key] for item in given for key in (stage, "") if key in item] or None
+        # The last value of an argument counts: a stage's own.
+        return [item[key] for key in ("", stage) for item in given if key in item] or None
     return given.get(stage, given.get(""))

@@ -98,6 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
         logging_dir=path_in(output, "logs"),
         gpu=value_of(options, "gpus_per_task") is not None or (scorer is not None and needs_gpu(scorer)),
         memory_gb=prepared.memory_gb if prepared else None,
+        keeps_progress=checkpoints(options, output) is not None,
         overwrite=options.overwrite,
     )
 

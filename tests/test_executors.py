@@ -36,7 +36,7 @@ def test_an_option_is_given_for_all_stages_or_by_stage():
     given = options(
         *("--partition", "cpu=short,gpu=a100", "--time", "2:00:00,gpu=1-0", "--cpus-per-task", "cpu=2"),
         *("--env-command", "gpu=module load cuda,python; export A=b", "--mem", "8G"),
-        *("--sbatch", "gpu=constraint=nvlink", "--sbatch", "comment=a,b"),
+        *("--sbatch", "constraint=intel,gpu=constraint=nvlink", "--sbatch", "comment=a,b"),
         stages=("cpu", "gpu"),
     )
     found = {
@@ -49,7 +49,7 @@ def test_an_option_is_given_for_all_stages_or_by_stage():
         "cpus_per_task": (2, None),
         "env_command": (None, "module load cuda,python; export A=b"),
         "mem": ("8G", "8G"),
-        "sbatch": (["comment=a,b"], ["constraint=nvlink", "comment=a,b"]),
+        "sbatch": (["constraint=intel", "comment=a,b"], ["constraint=intel", "comment=a,b", "constraint=nvlink"]),
         "account": (None, None),
     }
 
@@ -63,7 +63,15 @@ def test_a_number_that_is_none_is_refused(capsys):
 
 @pytest.mark.parametrize(
     ("limit", "expected"),
-    [("90", 5400), ("1:30", 90), ("8:00:00", 28800), ("2-12", 216000), ("1-0:30", 88200), ("UNLIMITED", None)],
+    [
+        ("90", 5400),
+        ("1:30", 90),
+        ("8:00:00", 28800),
+        ("2-12", 216000),
+        ("1-0:30", 88200),
+        ("UNLIMITED", None),
+        ("0", None),
+    ],
 )
 def test_time_limits_as_slurm_writes_them(limit, expected):
     """Ray counts seconds and SLURM does not; the signal before the limit follows from it."""
@@ -113,7 +121,17 @@ def test_no_slurm_on_the_machine(tmp_path, monkeypatch):
 def test_sbatch_arguments_that_would_do_harm_are_refused(argument):
     """Two nodes would do the same task twice; what the executor sets itself is not set again."""
     with pytest.raises(ValueError, match=f"--sbatch {argument}"):
-        executors._sbatch_arguments({"time": None, "account": None, "sbatch": [argument]})
+        executors._sbatch_arguments({"time": None, "account": None, "sbatch": [argument]}, keeps_progress=True)
+
+
+@pytest.mark.parametrize(
+    ("time", "keeps_progress", "signal"),
+    [(None, True, "USR1@120"), ("0:04:00", True, "USR1@60"), ("0", True, None), ("0:04:00", False, None)],
+)
+def test_only_a_task_that_keeps_its_progress_requeues_itself(time, keeps_progress, signal):
+    """One that starts anew would reach its limit again, for ever; without a limit there is nothing to warn of."""
+    given = {"time": time, "account": None, "sbatch": None}
+    assert executors._sbatch_arguments(given, keeps_progress).get("signal") == signal
 
 
 def test_the_job_script(tmp_path):
@@ -128,7 +146,7 @@ def test_the_job_script(tmp_path):
         partition=None,
         qos=None,
         gpus_per_task=2,
-        sbatch_args=executors._sbatch_arguments(given),
+        sbatch_args=executors._sbatch_arguments(given, keeps_progress=True),
         logging_dir=str(tmp_path),
     )
     script = executor.get_launch_file_contents(executor.get_sbatch_args(4), "true")
@@ -136,7 +154,156 @@ def test_the_job_script(tmp_path):
     assert {"#SBATCH --mem=24G", "#SBATCH --gpus=2", "#SBATCH --nodes=1", "#SBATCH --requeue"} <= directives
     assert {"#SBATCH --signal=USR1@60", "#SBATCH --account=lab", "#SBATCH --exclusive"} <= directives
     assert not any(word in script for word in ("qos", "mem-per-cpu", "partition", "None"))
-    assert "export HF_HUB_OFFLINE=1; true" in script
+    assert "unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU SLURM_MEM_PER_NODE; export HF_HUB_OFFLINE=1; true" in script
+
+
+def program(folder, name, script):
+    """A stand-in for a program of SLURM, for what a real one does not do when it is asked to."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize("record", ["slurm_jobs.txt", "stages/1-clean/slurm_jobs.txt"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_local_run_beside_queued_jobs_is_refused(tmp_path, monkeypatch, record, overwrite):
+    """Queued jobs that start after a local run with another threshold would mix their rows with its."""
+    logs = tmp_path / "logs"
+    (logs / record).parent.mkdir(parents=True)
+    (logs / record).write_text("12\n13\n")
+    program(
+        tmp_path / "bin",
+        "squeue",
+        """
+[ "${@: -1}" = 12 ] && { echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1; }
+echo "${@: -1}"
+""",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.raises(ValueError, match="jobs 13 of an earlier start are still in the queue"):
+        make(logs, overwrite=overwrite)
+    program(tmp_path / "bin", "squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(ValueError, match="job 12 is still in the queue: Unable to contact"):
+        make(logs, overwrite=overwrite)
+    program(tmp_path / "bin", "squeue", "true")
+    make(logs, overwrite=overwrite)
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ValueError, match=r"jobs.txt names SLURM's jobs 12, 13.*delete that file"):
+        make(logs, overwrite=overwrite)
+
+
+def slurm_executor(folder, **more):
+    given: dict = {"tasks": 1, "time": None, "partition": None, "qos": None, "logging_dir": str(folder)} | more
+    return SlurmExecutor([["document"]], memory="1G", exports={}, **given)
+
+
+def test_given_arguments_of_sbatch_win(tmp_path):
+    """A kind of GPU, or that nothing is requeued, is not undone by what DataTrove sets."""
+    given = {"gpus": "a100:1", "no-requeue": "", "mail-type": "END"}
+    executor = slurm_executor(tmp_path, gpus_per_task=1, sbatch_args=given)
+    arguments = executor.get_sbatch_args()
+    assert arguments.items() >= given.items() and "requeue" not in arguments
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "refused"),
+    [
+        ("SBATCH_PARTITION", "urgent", True),
+        ("SBATCH_PARTITION", "lab", False),
+        ("SBATCH_ACCOUNT", "mine", False),
+        ("SBATCH_TIMELIMIT", "5", True),
+        ("SBATCH_MEM_PER_CPU", "2G", True),
+    ],
+)
+def test_the_environment_does_not_beat_the_command_line(tmp_path, monkeypatch, variable, value, refused):
+    """SBATCH_PARTITION counts more than a job script's partition; what is not given may come from there."""
+    program(tmp_path / "bin", "sbatch", "true")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    executor = slurm_executor(tmp_path / "logs", partition="lab", time="9")
+    monkeypatch.setenv(variable, value)
+    if refused:
+        with pytest.raises(ValueError, match=f"{variable}={value} in the environment would beat"):
+            executor.require_valid()
+    else:
+        executor.require_valid()
+
+
+def test_the_environment_of_a_job(tmp_path):
+    """`module load cuda` is added to this Python's environment, in the place of which a virtual one may be given."""
+    own = f"export PATH={Path(sys.executable).parent}:$PATH"
+    assert executors._environment(None, None) == own
+    assert executors._environment(None, "module load cuda") == f"{own}; module load cuda"
+    venv = tmp_path / "a b"
+    with pytest.raises(ValueError, match=r"--venv .*a b: there is no .*activate"):
+        executors._environment(str(venv), None)
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "activate").touch()
+    assert executors._environment(str(venv), "module load cuda") == f"source '{venv}/bin/activate'; module load cuda"
+
+
+@pytest.mark.parametrize("character", [" ", "(", ";", "%", "$", "'"])
+def test_a_path_that_a_shell_or_slurm_reads_otherwise_is_refused(tmp_path, monkeypatch, character):
+    """The paths stand in job scripts without quotes, and SLURM has names of its own for %A."""
+    program(tmp_path / "bin", "sbatch", "true")
+    program(tmp_path / "bin", "scontrol", "true")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.raises(ValueError, match=r"take no path with .* in it, only letters"):
+        make(tmp_path / f"o{character}A", "--executor", "slurm")
+    assert make(tmp_path / "São+1@x=y,z~", "--executor", "slurm").job_name == "job"
+
+
+def test_waiting_survives_a_squeue_that_fails(tmp_path, monkeypatch):
+    """A controller that restarts does not end --wait while the jobs run."""
+    executor = slurm_executor(tmp_path / "logs")
+    executor.job_id = "12"
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "slurm_jobs.txt").write_text("12\n")
+    calls = tmp_path / "calls"
+    program(
+        tmp_path / "bin",
+        "squeue",
+        f"""
+echo >> {calls}
+case $(wc -l < {calls}) in
+    1|2) echo 'Unable to contact slurm controller' >&2; exit 1;;
+    3) echo 12;;
+esac
+""",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setattr(executors, "POLL_SECONDS", 0)
+    warnings: list[str] = []
+    sink = executors.logger.add(warnings.append, level="WARNING")
+    executor.wait()
+    executors.logger.remove(sink)
+    assert len(calls.read_text().splitlines()) == 4
+    assert len(warnings) == 1 and "Unable to contact" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("refused", "queued"),
+    [('[[ "$*" == *RUN_OFFSET=1* ]]', ["1"]), ('grep -q merge_stats "${@: -1}"', ["1", "2"])],
+)
+def test_what_sbatch_took_before_it_refused_is_on_record(tmp_path, monkeypatch, refused, queued):
+    """An array beside which the next was refused is found by a second start; a refused merge job stops nothing."""
+    calls = tmp_path / "calls"
+    program(
+        tmp_path / "bin",
+        "sbatch",
+        f"""
+if {refused}; then echo 'sbatch: error: no' >&2; exit 1; fi
+echo >> {calls}
+echo Submitted batch job $(wc -l < {calls})
+""",
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    executor = slurm_executor(tmp_path / "logs", tasks=2, max_array_size=1)
+    if len(queued) == 1:
+        with pytest.raises(ValueError, match="SLURM refused a job of data_processing"):
+            executor.run()
+    else:
+        executor.run()
+    assert (tmp_path / "logs" / "slurm_jobs.txt").read_text() == f"{queued[-1]}\n"
 
 
 def test_another_number_of_tasks_is_refused(tmp_path):

@@ -14,6 +14,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(ROOT / "pipelines")]
 
+import executors  # noqa: E402
 from lab import Lab, run, why_not  # noqa: E402
 from outputs import WholeJsonlWriter  # noqa: E402
 from runs import MIN_SCORE, MODEL, filter_pipeline, make  # noqa: E402
@@ -26,6 +27,9 @@ from datatrove_quality import (  # noqa: E402
     RowAdapter,
     ScorerConfig,
 )
+
+
+executors.POLL_SECONDS = 1
 
 
 @pytest.fixture(scope="session")

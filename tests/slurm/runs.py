@@ -56,7 +56,8 @@ def make(pipeline, logs, tasks, *arguments, depends=None):
     parser = argparse.ArgumentParser()
     add_executor_options(parser)
     options = parser.parse_args(["--executor", "slurm", *SMALL, *map(str, arguments)])
-    return make_executor(options, pipeline, name="test", tasks=tasks, logging_dir=str(logs), gpu=True, depends=depends)
+    asked = {"name": "test", "tasks": tasks, "logging_dir": str(logs), "gpu": True, "keeps_progress": True}
+    return make_executor(options, pipeline, **asked, depends=depends)
 
 
 def at_gate(folder, rank=None):

@@ -71,7 +71,7 @@ from filter_conversations import (
     scale,
     scorer_config,
 )
-from inputs import Inputs, find_inputs, path_in
+from inputs import PATHS, Inputs, find_inputs, path_in
 from known_scores import output_schema
 from loguru import logger
 from outputs import WholeOutput
@@ -136,8 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
     executors = chained(stages, options, output, memory_gb)
 
     claim_output(output, asked, options.overwrite)
-    with output.open("logs/inputs.txt", "w") as file:
-        file.writelines(f"{path}\n" for path in inputs.sizes)
+    inputs.write_paths(output)
     if not options.keep_languages:
         logger.info("No filter by language: --keep-languages asks for one.")
     last = executors[-1]
@@ -188,7 +187,7 @@ def curation(
         return inputs.writer(output, f"excluded/{step}", row or RowAdapter(), schema)
 
     clean = [
-        inputs.reader(adapter, paths_file=path_in(output, "logs/inputs.txt"), limit=options.limit),
+        inputs.reader(adapter, paths_file=path_in(output, PATHS), limit=options.limit),
         ConversationRules(excluded("rules"), options.without_rules, options.prefix),
         *answer_filters(options, excluded),
         SaveDocuments(between("cleaned"), unfinished),

@@ -139,19 +139,19 @@ def main(arguments: list[str] | None = None) -> None:
     inputs.write_paths(output)
     if not options.keep_languages:
         logger.info("No filter by language: --keep-languages asks for one.")
-    last = executors[-1]
     workers = value_of(options, "workers", "gpu") or 1
     if options.executor == "local" and workers > 1:
         # Each worker's torch would take all cores for itself, and their threads would wait for each other.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
-    last.run()  # and all before it
-    if isinstance(last, SlurmExecutor) and last.is_queued:
-        queued = [stage for stage in executors if isinstance(stage, SlurmExecutor) and stage.is_queued]
+    executors[-1].run()  # and all before it
+    queued = [stage for stage in executors if isinstance(stage, SlurmExecutor) and stage.is_queued]
+    if queued:
         print("\n".join(stage.what_is_queued() for stage in queued))
         if not options.wait:
             print("When they have ended, the same command prints the table, or runs the tasks that are missing.")
             return
-        last.wait()
+        for stage in queued:
+            stage.wait()
     for executor in executors:
         require_complete(executor)
     show_table(output, stages, tasks)
@@ -388,6 +388,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not 0 < options.min_words <= options.max_words:
         parser.error(f"--min-words {options.min_words} --max-words {options.max_words}: give 0 < MIN <= MAX.")
+    if not 0 <= options.language_threshold <= 1:
+        parser.error(f"--language-threshold {options.language_threshold}: give a probability, from 0 to 1.")
     return options
 
 

@@ -246,7 +246,7 @@ def test_leases_do_not_follow_a_link(tmp_path, monkeypatch, where):
     (tmp_path / f"datatrove-quality-{os.getuid()}").symlink_to(tmp_path / where)
     monkeypatch.setattr(leases.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(leases.os, "access", lambda *_: False)  # as if there were no /tmp
-    with pytest.raises(ValueError, match="is no folder.*have it removed"):
+    with pytest.raises(ValueError, match=r"is no folder.*have it removed"):
         leases.lease_folder()
 
 

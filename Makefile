@@ -8,7 +8,7 @@ demo: .venv/installed
 	$(BIN)/python pipelines/filter_conversations.py --overwrite
 
 # Cleans, deduplicates, scores and filters the demo with planted duplicates and garbage, and looks whether all is found.
-curate-demo: .venv/installed
+curate-demo: .venv/with-curate
 	rm -rf curate-demo
 	$(BIN)/python examples/plant_garbage.py curate-demo/input
 	$(BIN)/python pipelines/curate_conversations.py curate-demo/input --output curate-demo/output \
@@ -31,11 +31,11 @@ report-demo: .venv/installed
 	test -d demo-output/kept || $(BIN)/python pipelines/filter_conversations.py
 	$(BIN)/python pipelines/report.py demo-output --group-by source --output demo-output/report
 
-test: .venv/installed
+test: .venv/with-curate .venv/with-ray
 	$(BIN)/python -m pytest
 
 # On a SLURM of its own: needs root and apt-get install slurmctld slurmd slurm-client munge; else they are skipped.
-test-slurm: .venv/installed
+test-slurm: .venv/with-curate
 	$(BIN)/python -m pytest -m slurm tests/slurm
 
 # Our speed beside the alternatives' and the matrix products', then what feeds the model; under 10 minutes on two cores.
@@ -44,7 +44,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py --device cpu --host
 
 # The long runs of tests/faults, and those on SLURM, which counts time limits in minutes: about half an hour.
-faults: .venv/installed
+faults: .venv/with-curate
 	$(BIN)/python tests/faults/kill_and_resume.py --signal KILL --kills 200
 	$(BIN)/python tests/faults/kill_and_resume.py --signal TERM --kills 200
 	$(BIN)/python tests/faults/kill_and_resume.py --signal USR1 --kills 200
@@ -60,8 +60,12 @@ quality: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,plots,curate,ray]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,plots]'
 	touch $@
+
+# Where an extra cannot be had, as Python has versions for which it has no wheels, the tests that need it are skipped.
+.venv/with-%: .venv/installed
+	-$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]' && touch $@
 
 clean:
 	rm -rf .venv demo-output demo-training curate-demo

@@ -7,6 +7,7 @@ and nobody needs to know how many processes there are, which rank they run, or i
 import contextlib
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import count
@@ -69,13 +70,17 @@ def lease_folder() -> Path:
     """This user's folder of leases. In /tmp even where TMPDIR says otherwise, for that may differ between processes.
 
     Raises:
-        ValueError: somebody else has made a folder of that name.
+        ValueError: somebody else has made a folder of that name, or it is a link, which may lead anywhere.
     """
     root = Path("/tmp") if os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
     folder = root / f"datatrove-quality-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise ValueError(f"{folder} belongs to another user, so GPUs cannot be divided there: have it removed.")
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+        raise ValueError(
+            f"{folder} belongs to another user or is no folder, so GPUs cannot be divided there: have it removed."
+        )
     return folder
 
 

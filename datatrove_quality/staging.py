@@ -27,8 +27,9 @@ def stage_folder() -> Path | None:
 def staged(folder: Path) -> Path:
     """The copy of a model's folder, made by the first process that asks while the others of its node wait.
 
-    A copy has its name when it is whole: a process that is killed meanwhile leaves only what the next one deletes. A
-    disk that is full or cannot be written to costs a warning, and the model is read from where it lies.
+    A copy has its name when it is whole: a process that is killed meanwhile leaves only what the next one deletes. One
+    that has lost files since, to a cleaner of temporary folders, is made again. A disk that is full or cannot be
+    written to costs a warning, and the model is read from where it lies.
 
     Args:
         folder: the model's.
@@ -41,18 +42,27 @@ def staged(folder: Path) -> Path:
         return folder
     files = [path for path in sorted(folder.iterdir()) if path.suffix in MODEL_FILES and path.is_file()]
     copy = root / f"{folder.name}-{_digest(files)}"
-    if copy.is_dir():
+    if _is_whole(copy, files):
         return copy
     try:
         root.mkdir(parents=True, exist_ok=True)
         with copy.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, or the process ends
-            if not copy.is_dir():
+            if not _is_whole(copy, files):
+                if copy.is_dir():
+                    shutil.rmtree(copy)
                 _copy(files, copy)
     except OSError as error:
         logger.warning(f"The model's files cannot be copied to {root}: {error}. Reading them from {folder}.")
         return folder
     return copy
+
+
+def _is_whole(copy: Path, files: list[Path]) -> bool:
+    copied = ((copy / path.name, path) for path in files)
+    return copy.is_dir() and all(
+        own.is_file() and own.stat().st_size == original.stat().st_size for own, original in copied
+    )
 
 
 def _copy(files: list[Path], target: Path) -> None:

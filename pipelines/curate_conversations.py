@@ -72,7 +72,7 @@ from filter_conversations import (
     scale,
     scorer_config,
 )
-from inputs import Inputs, find_inputs, path_in
+from inputs import PATHS, Inputs, find_inputs, path_in
 from known_scores import output_schema
 from loguru import logger
 from outputs import WholeOutput
@@ -137,23 +137,22 @@ def main(arguments: list[str] | None = None) -> None:
     executors = chained(stages, options, output, memory_gb)
 
     claim_output(output, asked, options.overwrite)
-    with output.open("logs/inputs.txt", "w") as file:
-        file.writelines(f"{path}\n" for path in inputs.sizes)
+    inputs.write_paths(output)
     if not options.keep_languages:
         logger.info("No filter by language: --keep-languages asks for one.")
-    last = executors[-1]
     workers = value_of(options, "workers", "gpu") or 1
     if options.executor == "local" and workers > 1:
         # Each worker's torch would take all cores for itself, and their threads would wait for each other.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
-    last.run()  # and all before it
-    if isinstance(last, SlurmExecutor) and last.is_queued:
-        queued = [stage for stage in executors if isinstance(stage, SlurmExecutor) and stage.is_queued]
+    executors[-1].run()  # and all before it
+    queued = [stage for stage in executors if isinstance(stage, SlurmExecutor) and stage.is_queued]
+    if queued:
         print("\n".join(stage.what_is_queued() for stage in queued))
         if not options.wait:
             print("When they have ended, the same command prints the table, or runs the tasks that are missing.")
             return
-        last.wait()
+        for stage in queued:
+            stage.wait()
     for executor in executors:
         require_complete(executor)
     show_table(output, stages, tasks)
@@ -189,7 +188,7 @@ def curation(
         return inputs.writer(output, f"excluded/{step}", row or RowAdapter(), schema)
 
     clean = [
-        inputs.reader(adapter, paths_file=path_in(output, "logs/inputs.txt"), limit=options.limit),
+        inputs.reader(adapter, paths_file=path_in(output, PATHS), limit=options.limit),
         ConversationRules(excluded("rules"), options.without_rules, options.prefix),
         *answer_filters(options, excluded),
         SaveDocuments(between("cleaned"), unfinished),
@@ -392,6 +391,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not 0 < options.min_words <= options.max_words:
         parser.error(f"--min-words {options.min_words} --max-words {options.max_words}: give 0 < MIN <= MAX.")
+    if not 0 <= options.language_threshold <= 1:
+        parser.error(f"--language-threshold {options.language_threshold}: give a probability, from 0 to 1.")
     return options
 
 

@@ -583,7 +583,10 @@ def _refuse_other_tasks(logs: DataFolder, tasks: int) -> None:
     """A task that is done is skipped by its number: with another count, the number means other files."""
     if not logs.isfile("executor.json") or not logs.isdir("completions") or not logs.list_files("completions"):
         return
-    before = read_json(logs, "executor.json").get("tasks")
+    try:
+        before = read_json(logs, "executor.json").get("tasks")
+    except ValueError:  # a kill while DataTrove rewrote it; run.json guards the number, too
+        return
     if before != tasks:
         raise ValueError(
             f"{logs.path} holds a run of {before} tasks, and this one has {tasks}: their outputs would mix. Give "

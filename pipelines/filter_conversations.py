@@ -35,7 +35,7 @@ from executors import (
     require_complete,
     value_of,
 )
-from inputs import Inputs, find_inputs, path_in
+from inputs import PATHS, Inputs, find_inputs, path_in
 from known_scores import output_schema, refuse_mixed_scores, refuse_other_scores, refuse_without_scores
 from preparation import Preparation, needs_gpu
 from run_record import WRITTEN, claim_output, require_claimable
@@ -103,8 +103,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
 
     resumed = claim_output(output, asked, options.overwrite)
-    with output.open("logs/inputs.txt", "w") as file:
-        file.writelines(f"{path}\n" for path in inputs.sizes)
+    inputs.write_paths(output)
 
     if isinstance(executor, LocalPipelineExecutor) and executor.workers > 1:
         # Each worker's torch would take all cores for itself, and their threads would wait for each other.
@@ -147,7 +146,7 @@ def filter_pipeline(
     """Read, score, keep or exclude, write; `here` is the scorer to look at on this machine."""
     schema = output_schema(inputs, options.prefix, here) if inputs.is_parquet else None
     return [
-        inputs.reader(adapter, paths_file=path_in(output, "logs/inputs.txt"), limit=options.limit),
+        inputs.reader(adapter, paths_file=path_in(output, PATHS), limit=options.limit),
         QualityFilter(
             scorer,
             min_score=options.min_score,
@@ -177,7 +176,7 @@ def scores_pipeline(
     """Read, score, write one row of scores per input row, in order."""
     schema = score_schema(sidecar_schema(), options.prefix, here) if inputs.is_parquet else None
     return [
-        inputs.reader(adapter, paths_file=path_in(output, "logs/inputs.txt"), limit=options.limit),
+        inputs.reader(adapter, paths_file=path_in(output, PATHS), limit=options.limit),
         QualityFilter(
             scorer,
             prefix=options.prefix,

@@ -13,7 +13,7 @@ from datatrove.pipeline.readers.base import BaseDiskReader
 from datatrove.pipeline.writers.disk_base import DiskWriter
 from fsspec.core import has_magic, url_to_fs
 from loguru import logger
-from outputs import WholeJsonlWriter, WholeParquetWriter
+from outputs import WholeJsonlWriter, WholeParquetWriter, whole_files
 from run_record import RECORD
 
 from datatrove_quality import ConversationJsonlReader, ConversationParquetReader
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # The ending of a file's name, and the compression that DataTrove's writer knows it by.
 JSONL_COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
 PARQUET = ".parquet"
+# In a run's folder, the list of the files that all its tasks read, one path per line.
+PATHS = "logs/inputs.txt"
 Codec: TypeAlias = Literal["snappy", "gzip", "brotli", "lz4", "zstd"]
 ENDINGS = (*JSONL_COMPRESSION, PARQUET)
 
@@ -61,6 +63,16 @@ class Inputs:
         """
         kind = ConversationParquetReader if self.is_parquet else ConversationJsonlReader
         return kind(self.folder, paths_file=paths_file, adapter=adapter, limit=limit)
+
+    def write_paths(self, output: DataFolder) -> None:
+        """Write `PATHS`, at once: a task that starts in that moment must not take half a list for the whole.
+
+        Args:
+            output: the run's folder.
+        """
+        unfinished = DataFolder(path_in(output, "logs/unfinished"), fs=output.fs)
+        with whole_files(output, unfinished) as folder, folder.open(PATHS, "w") as file:
+            file.writelines(f"{path}\n" for path in self.sizes)
 
     def writer(self, output: DataFolder, name: str, adapter: Callable, schema: "pa.Schema | None") -> DiskWriter:
         """A DataTrove writer in the format and compression of these files.

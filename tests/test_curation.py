@@ -336,6 +336,14 @@ def test_words_that_cannot_be_told_apart_are_refused(tmp_path, planted, model):
         curate(planted, "--output", tmp_path / "out", "--model", model, "--language", "xyz")
 
 
+@pytest.mark.parametrize("threshold", ["65", "-0.1", "nan"])
+def test_a_threshold_that_is_no_probability_is_refused(tmp_path, threshold, capsys):
+    """With 65 for 0.65 every row would be dropped, hours later."""
+    with pytest.raises(SystemExit):
+        curate(tmp_path, "--output", tmp_path / "out", "--keep-languages", "pt", f"--language-threshold={threshold}")
+    assert "give a probability, from 0 to 1" in capsys.readouterr().err
+
+
 def test_rows_that_are_all_garbage_end_in_an_error_and_the_table(tmp_path, model, capsys):
     """An emptied corpus does not look like a finished job."""
     write_jsonl(tmp_path / "in/a.jsonl", [{"messages": turns("Oi", "")} for _ in range(3)] + [b"no row\n"])

@@ -239,6 +239,17 @@ def test_a_forked_child_does_not_keep_its_parents_gpu(holder):
         os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("where", ["folder", "nowhere"])
+def test_leases_do_not_follow_a_link(tmp_path, monkeypatch, where):
+    """In /tmp anybody can plant a link of that name: no file is made or cut where it leads."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / f"datatrove-quality-{os.getuid()}").symlink_to(tmp_path / where)
+    monkeypatch.setattr(leases.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(leases.os, "access", lambda *_: False)  # as if there were no /tmp
+    with pytest.raises(ValueError, match=r"is no folder.*have it removed"):
+        leases.lease_folder()
+
+
 def test_who_takes_all_takes_what_is_free(holder):
     """A single process beside others gets the GPUs that they left, and others that overlap see them taken."""
     assert holder(["GPU-a", "GPU-b", "GPU-c"])[1] == [0]

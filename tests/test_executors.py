@@ -315,6 +315,14 @@ def test_another_number_of_tasks_is_refused(tmp_path):
     make(tmp_path)
 
 
+@pytest.mark.parametrize("left", ["", '{"tasks": '])
+def test_a_damaged_record_of_the_executor_is_in_nobodys_way(tmp_path, left):
+    """A kill while DataTrove rewrites executor.json must not block every start after it."""
+    make(tmp_path, pipeline=[["document"]]).run()
+    (tmp_path / "executor.json").write_text(left)
+    make(tmp_path).run()
+
+
 def test_an_incomplete_run_is_an_error(tmp_path):
     """A cluster's executor ends well where tasks failed: the script does not."""
     executor = make(tmp_path)

@@ -366,6 +366,20 @@ def test_files_that_are_not_read_are_named(tmp_path, log):
     assert any("2 files are NOT read" in line and "d.json" in line and "'link'" in line for line in log)
 
 
+def test_a_rewritten_list_of_files_is_never_seen_in_part(tmp_path):
+    """A task that starts while the same command is given again would lose the rows of the files it does not see."""
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        write_jsonl(tmp_path / "in" / f"{number}.jsonl", rows(1))
+    found, output = inputs.find_inputs(str(tmp_path / "in")), get_datafolder(str(tmp_path / "out"))
+    found.write_paths(output)
+    with (tmp_path / "out/logs/inputs.txt").open() as before:
+        found.write_paths(output)
+        assert before.read().splitlines() == ["0.jsonl", "1.jsonl", "2.jsonl"]
+        assert os.fstat(before.fileno()).st_nlink == 0  # another file has its name now
+    assert (tmp_path / "out/logs/inputs.txt").read_text() == "0.jsonl\n1.jsonl\n2.jsonl\n"
+
+
 def test_a_folder_whose_name_looks_like_a_glob(tmp_path):
     """What exists is taken as it stands; only what does not is read as a pattern."""
     write_jsonl(tmp_path / "data [v1]/a.jsonl", rows(1))

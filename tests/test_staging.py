@@ -54,6 +54,27 @@ def test_a_killed_copy_is_made_again(model, tmp_path, monkeypatch):
     assert not half.exists()
 
 
+@pytest.mark.parametrize("lost", ["config.json", "model.safetensors"])
+def test_a_copy_that_lost_a_file_is_made_again(model, tmp_path, monkeypatch, lost):
+    """What cleans temporary folders takes single files: the model must not fail on that node for good."""
+    monkeypatch.setenv(STAGE_VARIABLE, str(tmp_path / "disk"))
+    copy = staged(model)
+    (copy / lost).unlink()
+    processes = [copy_in_a_process(model) for _ in range(3)]
+    answers = [process.communicate() for process in processes]
+    assert {answer.strip() for answer, _ in answers} == {str(copy)}
+    assert sum("Copied" in log for _, log in answers) == 1
+    assert (copy / lost).read_bytes() == (model / lost).read_bytes()
+
+
+def test_a_copy_that_was_cut_is_made_again(model, tmp_path, monkeypatch):
+    """A file of another size is no copy, whatever its name."""
+    monkeypatch.setenv(STAGE_VARIABLE, str(tmp_path / "disk"))
+    weights = staged(model) / "model.safetensors"
+    os.truncate(weights, 5)
+    assert (staged(model) / "model.safetensors").stat().st_size == 10_000_000
+
+
 def test_other_weights_are_another_copy(model, tmp_path, monkeypatch):
     """A model that was trained again under its name is not taken for its earlier copy."""
     monkeypatch.setenv(STAGE_VARIABLE, str(tmp_path / "disk"))

@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,8 @@ class Lab:
     def __init__(self, folder: Path):
         self.folder = folder
         self.configuration = folder / "slurm.conf"
+        # From the start, so that whatever fails, nothing here speaks to another SLURM of this machine.
+        os.environ["SLURM_CONF"] = str(self.configuration)
 
     def start(self) -> None:
         """Write the configuration and start the daemons; returns when both nodes are idle."""
@@ -85,13 +88,12 @@ class Lab:
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o755)  # munge insists
         for number in range(4):
-            os.mknod(self.folder / f"nvidia{number}", 0o020666, os.makedev(1, 3))
+            _make_device(self.folder / f"nvidia{number}")
         self.configuration.write_text(CONFIGURATION.format(folder=self.folder, ports=_free_ports(3)))
         (self.folder / "gres.conf").write_text(GPUS.format(folder=self.folder))
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o600)
-        os.environ["SLURM_CONF"] = str(self.configuration)
         files = {"key": "key", "socket": "socket", "pid": "pid", "log": "log", "seed": "seed"}
         run("munged", *(f"--{name}-file={self.folder}/munge.{end}" for name, end in files.items() if name != "socket"),
             f"--socket={self.folder}/munge.socket")  # fmt: skip
@@ -153,7 +155,18 @@ def why_not() -> str | None:
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         return f"{', '.join(missing)} not installed: apt-get install slurmctld slurmd slurm-client munge"
-    return None if os.getuid() == 0 else "a SLURM of our own needs root"
+    if os.getuid():
+        return "a SLURM of our own needs root"
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            _make_device(Path(folder, "null"))
+    except OSError as error:  # as in many containers
+        return f"no device files can be made here, which stand for GPUs: {error}"
+    return None
+
+
+def _make_device(path: Path) -> None:
+    os.mknod(path, 0o020666, os.makedev(1, 3))
 
 
 def _free_ports(count: int) -> list[int]:
@@ -190,5 +203,4 @@ if __name__ == "__main__":
         lab.start()
         print(f"export SLURM_CONF={lab.configuration}")
     else:
-        os.environ["SLURM_CONF"] = str(lab.configuration)
         lab.stop()

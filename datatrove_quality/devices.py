@@ -145,8 +145,18 @@ def _share(visible: int) -> tuple[int | None, str]:
 
 def _processes_of_parent() -> int:
     """How many processes this one's parent has started and that still run: the ranks of a Ray job, in its pool."""
-    children = Path(f"/proc/{os.getppid()}/task").glob("*/children")
-    return max(1, sum(len(file.read_text().split()) for file in children))
+    lists = Path(f"/proc/{os.getppid()}/task").glob("*/children")
+    children = [child for file in lists for child in file.read_text().split()]
+    return max(1, sum(not _helps_multiprocessing(child) for child in children))
+
+
+def _helps_multiprocessing(process: str) -> bool:
+    """Whether a process is one that Python's multiprocessing starts beside the workers."""
+    try:
+        command = Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return True  # it has ended
+    return b"resource_tracker" in command or b"forkserver" in command
 
 
 def _gpu_is_there() -> bool:

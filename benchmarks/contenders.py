@@ -80,7 +80,7 @@ class _Transformers:
         self.model.to(setup.device)
 
     def render(self, conversations: Iterable[Conversation]) -> list[str]:
-        return [self.tokenizer.apply_chat_template(messages, tokenize=False) for messages in conversations]
+        return [str(self.tokenizer.apply_chat_template(messages, tokenize=False)) for messages in conversations]
 
     def forward(self, inputs: Any) -> list[float]:
         with self.torch.no_grad():
@@ -217,14 +217,22 @@ def force_kernel(name: str | None) -> None:
 class OurScorer:
     """`Scorer.score` on conversations in memory."""
 
+    compile = False
+
     def __init__(self, setup: Setup):
         from datatrove_quality import load_scorer
 
         force_kernel(setup.attention)
-        self.scorer = load_scorer(scorer_config(setup))
+        self.scorer = load_scorer(replace(scorer_config(setup), compile=self.compile))
 
     def __call__(self, given: Documents) -> list[float]:
         return [score.score for score in self.scorer.score(given.conversations)]
+
+
+class OurCompiledScorer(OurScorer):
+    """The same with `compile=True`; compiling belongs to loading."""
+
+    compile = True
 
 
 class OurPipeline:
@@ -253,11 +261,12 @@ class OurPipeline:
 def run_pipeline(config: "ScorerConfig", source: Path, output: Path) -> None:
     """Score a JSONL file to `output/scored/00000.jsonl`, in one task in this process."""
     from datatrove.executor import LocalPipelineExecutor
+    from datatrove.pipeline.base import PipelineStep
     from datatrove.pipeline.writers import JsonlWriter
 
     from datatrove_quality import ConversationAdapter, ConversationJsonlReader, QualityFilter, RowAdapter
 
-    pipeline = [
+    pipeline: list[PipelineStep | Callable] = [
         ConversationJsonlReader(str(source.parent), glob_pattern=source.name, adapter=ConversationAdapter()),
         QualityFilter(config, progress=False),
         JsonlWriter(str(output / "scored"), output_filename="${rank}.jsonl", compression=None, adapter=RowAdapter()),
@@ -268,7 +277,7 @@ def run_pipeline(config: "ScorerConfig", source: Path, output: Path) -> None:
 
 Contender = Callable[[Documents], Iterable[float]]
 
-CARD, ANNOTATOR, OURS, OURS_WHOLE = "card", "annotator", "ours", "ours-pipeline"
+CARD, ANNOTATOR, OURS, OURS_COMPILED, OURS_WHOLE = "card", "annotator", "ours", "ours-compiled", "ours-pipeline"
 CONTENDERS: dict[str, Callable[[Setup], Contender]] = {
     CARD: CardLoop,
     ANNOTATOR: Annotator,
@@ -277,6 +286,7 @@ CONTENDERS: dict[str, Callable[[Setup], Contender]] = {
     "crossencoder": SentenceTransformers,
     "vllm": Vllm,
     OURS: OurScorer,
+    OURS_COMPILED: OurCompiledScorer,
     OURS_WHOLE: OurPipeline,
 }
 LABELS = {
@@ -287,14 +297,17 @@ LABELS = {
     "crossencoder": "CrossEncoder",
     "vllm": "vLLM classify",
     OURS: "ours, the scorer",
+    OURS_COMPILED: "ours, compiled",
     OURS_WHOLE: "ours, JSONL to JSONL",
 }
 NEEDS = {"crossencoder": "sentence_transformers", "vllm": "vllm"}
 KERNELS = ("per_sequence_attention", "torch_varlen_attention", "torch_flash_attention", "flash_attn_attention")
 
 
-def installed(name: str) -> bool:
-    """Whether what a contender needs is there."""
+def takes_part(name: str, device: str) -> bool:
+    """Whether a contender is measured unasked: what it needs is there, and on this device it may be of use."""
+    if name == OURS_COMPILED:
+        return device != "cpu"  # there it does not pay: EXPERIMENTS.md
     return name not in NEEDS or importlib.util.find_spec(NEEDS[name]) is not None
 
 

@@ -9,12 +9,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import contenders
 import corpora
 import hardware
 import shapes
+
+
+if TYPE_CHECKING:
+    from datatrove_quality import ScorerConfig
 
 
 T = TypeVar("T")
@@ -79,7 +83,7 @@ def _runs(model: Path, path: Path, repeats: int, cores: int | None = None, const
     setup = contenders.Setup(str(model), "cpu", "float32")
     pipeline = contenders.OurPipeline(setup)
     if constant:
-        _score_nothing(pipeline)
+        score_nothing(pipeline.config)
     seconds = []
     for number in range(repeats):
         started = time.perf_counter()
@@ -90,11 +94,11 @@ def _runs(model: Path, path: Path, repeats: int, cores: int | None = None, const
     return {"seconds": seconds, "peak_memory": hardware.peak_memory("cpu")}
 
 
-def _score_nothing(pipeline: contenders.OurPipeline) -> None:
-    """Replace the forward pass by a constant: what is left of the time is the host's."""
+def score_nothing(config: "ScorerConfig") -> None:
+    """Replace the forward pass of a config's scorer by a constant: what is left of the time is the host's."""
     import torch
 
     from datatrove_quality import load_scorer
 
-    for replica in load_scorer(pipeline.config).replicas:
+    for replica in load_scorer(config).replicas:
         replica.forward = lambda model, sequences: torch.zeros(len(sequences))

@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,11 +20,13 @@ from pathlib import Path
 
 from datatrove.data import Document
 from loguru import logger
+from pipeline_runs import score_nothing
 
 from datatrove_quality import QualityFilter, ScorerConfig
 from datatrove_quality.batching import windows
-from datatrove_quality.scorer import WINDOW_CHARACTERS, WINDOW_ITEMS, Scorer, find_scorer
+from datatrove_quality.scorer import Scorer, load_scorer
 from datatrove_quality.store import Logit, ScoreStore
+from datatrove_quality.streaming import WINDOW_CHARACTERS, WINDOW_ITEMS
 
 
 MODEL = Path(__file__).parents[1] / "examples" / "demo-classifier"
@@ -64,14 +65,14 @@ def main() -> None:
     logger.remove()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads that wait for work cost time that is not ours
     config = ScorerConfig(model=str(MODEL), device="cpu", dtype="float32")
-    scorer = with_constant_output(config)
+    score_nothing(config)
     times: dict[str, list[float]] = {"store alone": [], "without": [], "empty": [], "full": []}
     for _ in range(options.rounds):
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             for name, checkpoints in (("without", None), ("empty", folder), ("full", folder)):
                 times[name].append(seconds(config, options.documents, checkpoints))
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            times["store alone"].append(store_seconds(scorer, options.documents, folder))
+            times["store alone"].append(store_seconds(load_scorer(config), options.documents, folder))
     report(options.documents, times)
 
 
@@ -90,16 +91,6 @@ def store_seconds(scorer: Scorer, count: int, folder: str) -> float:
     return time.process_time() - started
 
 
-def with_constant_output(config: ScorerConfig) -> Scorer:
-    """The scorer of a config, which from now on computes nothing."""
-    import torch
-
-    scorer = find_scorer(config)
-    scorer.load()
-    scorer._logits = lambda model, batch: torch.zeros(len(batch))
-    return scorer
-
-
 def report(count: int, times: dict[str, list[float]]) -> None:
     """Print the medians, and what follows from them."""
     medians = {name: statistics.median(each) for name, each in times.items()}
@@ -113,4 +104,4 @@ def report(count: int, times: dict[str, list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

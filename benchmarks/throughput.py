@@ -171,11 +171,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--from", dest="results", metavar="RESULT", help="with --chart: of this file; measure nothing")
     parser.add_argument("--markdown", metavar="RESULT", help="print the table of such a file for a README")
     options = parser.parse_args(arguments)
-    options.names = (
-        options.only.split(",") if options.only else [name for name in CONTENDERS if contenders.installed(name)]
-    )
-    if unknown := [name for name in options.names if name not in CONTENDERS]:
-        parser.error(f"--only {unknown[0]}: give some of {', '.join(CONTENDERS)}")
     if options.results and not options.chart:
         parser.error("--from needs --chart FILE")
     if options.host or options.scale:
@@ -183,6 +178,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if not options.markdown and not options.results:
         options.device = options.device or default_device()
         options.dtype = options.dtype or DEFAULT_DTYPE[options.device]
+    unasked = (name for name in CONTENDERS if contenders.takes_part(name, options.device))
+    options.names = options.only.split(",") if options.only else list(unasked)
+    if unknown := [name for name in options.names if name not in CONTENDERS]:
+        parser.error(f"--only {unknown[0]}: give some of {', '.join(CONTENDERS)}")
     return options
 
 

@@ -6,6 +6,10 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# A padded batch of so many tokens keeps a device busy: beyond it, less padding is worth more than fewer batches.
+ENOUGH_TOKENS = 4_096
+MOST_PADDING = 0.1
+
 
 def windows(items: Iterable[T], size_of: Callable[[T], int], max_items: int, max_size: int) -> Iterator[list[T]]:
     """Cut a stream into lists that are bounded in number and in size, so that a run's memory is bounded too.
@@ -41,13 +45,14 @@ def packed_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[i
     Returns:
         Lists of indices into `lengths`; each index stands in exactly one.
     """
-    return _greedy(range(len(lengths)), lengths, tokens_per_batch, cost=lambda count, total, longest: total)
+    return _greedy(range(len(lengths)), lengths, lambda count, total, longest: total <= tokens_per_batch)
 
 
 def padded_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
     """Batches for sequences padded to their longest: sorted by length, longest first, padding counted in the budget.
 
-    Longest first, so that a batch too large for the device's memory shows at once and not at the end.
+    Longest first, so that a batch too large for the device's memory shows at once and not at the end. A batch that is
+    large enough is closed before its padding becomes more than a tenth of its tokens.
 
     Args:
         lengths: tokens of each sequence.
@@ -57,17 +62,20 @@ def padded_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[i
         Lists of indices into `lengths`; each index stands in exactly one.
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    return _greedy(order, lengths, tokens_per_batch, cost=lambda count, total, longest: count * longest)
+
+    def fits(count: int, total: int, longest: int) -> bool:
+        padded = count * longest
+        return padded <= tokens_per_batch and (padded <= ENOUGH_TOKENS or padded <= (1 + MOST_PADDING) * total)
+
+    return _greedy(order, lengths, fits)
 
 
-def _greedy(
-    order: Iterable[int], lengths: Sequence[int], budget: int, cost: Callable[[int, int, int], int]
-) -> list[list[int]]:
+def _greedy(order: Iterable[int], lengths: Sequence[int], fits: Callable[[int, int, int], bool]) -> list[list[int]]:
     batches: list[list[int]] = []
     total = longest = 0
     for index in order:
         total, longest = total + lengths[index], max(longest, lengths[index])
-        if batches and cost(len(batches[-1]) + 1, total, longest) <= budget:
+        if batches and fits(len(batches[-1]) + 1, total, longest):
             batches[-1].append(index)
         else:
             batches.append([index])

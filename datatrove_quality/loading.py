@@ -38,12 +38,14 @@ class FoundModel:
         config: of the model, as transformers reads it.
         renderer: its tokenizer, ready to render and cut texts; each `find_model` gives one of its own.
         scale: how its logit becomes a score.
+        packable: whether its forward pass takes sequences end to end, without padding.
         commit: of the hub's repository; None: it is a local folder.
     """
 
     config: "PreTrainedConfig"
     renderer: Renderer
     scale: ScoreScale
+    packable: bool
     commit: str | None = None
 
 
@@ -56,7 +58,7 @@ def find_model(config: ScorerConfig) -> FoundModel:
     Raises:
         ValueError: there is no such model, or its scores would not be true; the message says what to do.
     """
-    from datatrove_quality.packed import why_not_scorable
+    from datatrove_quality.packed import is_packable, why_not_scorable
 
     commit = _resolve_commit(config)
     model_config = _load_model_config(config, commit)
@@ -69,7 +71,7 @@ def find_model(config: ScorerConfig) -> FoundModel:
     known_tokens = embeddings if max(tokenizer.get_vocab().values()) >= embeddings else None
     renderer = Renderer(tokenizer, max_tokens, config.chat_template, config.add_special_tokens, known_tokens)
     renderer.require_known_tokens([SAMPLE_TEXT])
-    return FoundModel(model_config, renderer, _scale(config, model_config), commit)
+    return FoundModel(model_config, renderer, _scale(config, model_config), is_packable(skeleton), commit)
 
 
 def computing_dtype(config: ScorerConfig, found: FoundModel, device: "torch.device") -> str | None:

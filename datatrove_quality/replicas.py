@@ -62,6 +62,13 @@ class _Pass(NamedTuple):
     done: "torch.cuda.Event | None"
 
 
+class _Launched(NamedTuple):
+    """A batch that the device computes."""
+
+    batch: Batch
+    passes: list[_Pass]
+
+
 class Replica:
     """A model on one device. A batch that does not fit into the device's memory is computed in halves.
 
@@ -83,34 +90,42 @@ class Replica:
 
     def work(self, batches: "queue.SimpleQueue[Batch | None]") -> None:
         """Compute the batches of a queue until it gives END. An error goes to whoever asks for the batch's result."""
-        computing = None
-        while (batch := _next(batches, wait=computing is None)) is not END:
-            launched = self._launch(batch) if batch.sequences else None
-            if computing is not None:
-                self._finish(*computing)
+        computing: _Launched | None = None
+        while True:
+            try:
+                batch = batches.get(block=computing is None)
+            except queue.Empty:  # nothing to give the device before the last batch is read
+                self._finish(computing)
+                computing = None
+                continue
+            launched = None if batch is END else self._launch(batch)
+            self._finish(computing)
+            if batch is END:
+                return
             computing = launched
-        if computing is not None:
-            self._finish(*computing)
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Micro-batches, as lists of indices, for sequences of these lengths in tokens."""
         return self.plan(lengths, self.tokens_per_batch)
 
-    def _launch(self, batch: Batch) -> tuple[Batch, list[_Pass]] | None:
+    def _launch(self, batch: Batch) -> _Launched | None:
         try:
             _use(self.model.device)
-            return batch, self._passes(batch.sequences)
+            return _Launched(batch, self._passes(batch.sequences))
         except BaseException as error:
             batch.result.set_exception(error)
             del batch  # the error's traceback has this frame: held by it, all that was computed would stay
             return None
 
-    def _finish(self, batch: Batch, passes: list[_Pass]) -> None:
+    def _finish(self, launched: _Launched | None) -> None:
+        if launched is None:
+            return
+        batch, passes = launched
         try:
             batch.result.set_result(batch.finish(self._read(len(batch.sequences), passes)))
         except BaseException as error:
             batch.result.set_exception(error)
-            del batch, passes
+            del batch, passes, launched
 
     def _passes(self, sequences: Sequence[Sequence[int]]) -> list[_Pass]:
         """Give a batch to the device, in as many passes as its memory needs."""
@@ -235,14 +250,6 @@ def copy_to(model: "PreTrainedModel", device: "torch.device") -> "PreTrainedMode
         id(weight): nn.Parameter(weight.detach().to(device), requires_grad=False) for weight in model.parameters()
     }
     return deepcopy(model, moved)
-
-
-def _next(batches: "queue.SimpleQueue[Batch | None]", wait: bool) -> Batch | None:
-    """The next batch, or END; an empty one if none is there and there is something else to do."""
-    try:
-        return batches.get(block=wait)
-    except queue.Empty:
-        return Batch([], list, Future())
 
 
 def _use(device: "torch.device") -> None:

@@ -137,7 +137,6 @@ class Scorer:
         from datatrove_quality import self_check
         from datatrove_quality.packed import (
             PACKED,
-            is_packable,
             kernel_name,
             packed_logits,
             padded_logits,
@@ -148,7 +147,7 @@ class Scorer:
         devices = choose_devices(self.config.device)
         model = load_weights(self.config, self._files, devices[0])
         self._require_same_files(model)
-        packed = is_packable(model)
+        packed = self._files.packable
         forward = packed_logits if packed else padded_logits
         own_attention = model.config._attn_implementation
         if packed:
@@ -227,9 +226,9 @@ class Scorer:
         Yields:
             For each input, in order, its score or why there is none.
         """
-        logits = LogitStream(self.renderer, lambda: self.replicas, store, self._settle).of(inputs)
-        with closing(logits):
-            for logit in logits:
+        logits = LogitStream(self.renderer, lambda: self.replicas, store, self._settle, self._files.packable)
+        with closing(logits.of(inputs)) as stream:
+            for logit in stream:
                 yield self._score(logit) if isinstance(logit, Logit) else logit
 
     def _settle(self, store: ScoreStore) -> None:

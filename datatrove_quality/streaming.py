@@ -36,8 +36,10 @@ T = TypeVar("T")
 
 Input = Conversation | str | RecordedScore | Unscorable
 
-# A window is rendered and tokenized at once: enough to sort encoders' batches well, little enough to hold a few.
-WINDOW_ITEMS = 1_024
+# A window is rendered and tokenized at once, and several are held: few documents fill a device where none is padded,
+# more of them sort into batches with less padding.
+WINDOW_ITEMS = 256
+SORTED_WINDOW_ITEMS = 1_024
 WINDOW_CHARACTERS = 8_000_000
 WINDOWS_AHEAD = 1
 # How long the end of a stream waits for a thread that may hang in somebody's file system; it is then left behind.
@@ -72,6 +74,7 @@ class LogitStream:
         load: gives the model on each device; asked when there is a first text to compute.
         store: gives what is known already, and keeps what is new. None: each text is computed, repeated ones too.
         settle: tells the store what the model gives on the self-check's probes.
+        packs: whether sequences are batched without padding, and so in their own order.
     """
 
     def __init__(
@@ -80,11 +83,13 @@ class LogitStream:
         load: Callable[[], Sequence[Replica]],
         store: ScoreStore | None,
         settle: Callable[[ScoreStore], None],
+        packs: bool,
     ):
         self._renderer = renderer
         self._load = load
         self._store = store
         self._settle = settle
+        self._packs = packs
         self._workers: Workers | None = None
         self._under_way: dict[str, Awaited] = {}
         self._ahead: Ahead | None = None
@@ -126,7 +131,8 @@ class LogitStream:
 
     def _rendered(self, inputs: Iterable[Input]) -> Iterator[list[str | RecordedScore | Unscorable]]:
         wanted = takewhile(lambda item: not self._closed, inputs)
-        for window in windows(wanted, _characters, WINDOW_ITEMS, WINDOW_CHARACTERS):
+        items = WINDOW_ITEMS if self._packs else SORTED_WINDOW_ITEMS
+        for window in windows(wanted, _characters, items, WINDOW_CHARACTERS):
             yield [item if isinstance(item, RecordedScore) else self._renderer.render(item) for item in window]
 
     def _submitted(self, inputs: Iterable[Input]) -> Iterator[list[Logit | Awaited | RecordedScore | Unscorable]]:

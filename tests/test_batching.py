@@ -41,6 +41,18 @@ def test_padded_batches_count_their_padding(lengths, budget):
         assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= budget
 
 
+@given(st.lists(st.integers(1, 6_000), min_size=1, max_size=200))
+def test_a_large_padded_batch_is_closed_rather_than_padded(lengths):
+    """With a GPU's budget a large batch is padded by a tenth at most, and no batch is closed too early."""
+    batches = [[lengths[index] for index in batch] for batch in padded_batches(lengths, 32_768)]
+    for batch, following in zip(batches, [*batches[1:], None], strict=True):
+        padded = len(batch) * batch[0]
+        assert padded <= 4_096 or padded <= 1.1 * sum(batch)
+        if following is not None:
+            larger = padded + batch[0]
+            assert larger > 4_096 and (larger > 32_768 or larger > 1.1 * (sum(batch) + following[0]))
+
+
 @given(st.lists(st.integers(0, 30)), st.integers(1, 8), st.integers(1, 60))
 def test_windows_are_bounded_and_join_to_the_stream(items, max_items, max_size):
     """Windows joined are the stream; each is bounded in number, and without its last item in size."""

@@ -18,6 +18,7 @@ import corpora
 import figures
 import hardware
 import shapes
+import store
 import throughput
 
 
@@ -148,3 +149,13 @@ def test_documents_are_as_long_as_their_mix_says(tiny, mix):
     assert max(lengths) <= 6_500
     if mix == "sft":
         assert sum(lengths) / 100 == pytest.approx(350, rel=0.08)
+
+
+def test_what_the_store_costs_is_measured(monkeypatch, capsys):
+    """The store's benchmark runs, computes no logits, and divides by the documents that it was given."""
+    monkeypatch.setattr(sys, "argv", ["store.py", "--documents", "40", "--rounds", "1"])
+    store.main()
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told["documents"] == 40
+    assert told["cost_us"] == pytest.approx(told["seconds"]["store alone"] / 40 * 1e6)
+    assert 0 < told["seconds"]["full"] < told["seconds"]["empty"]

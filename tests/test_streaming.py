@@ -419,7 +419,9 @@ def test_a_stream_that_is_left_while_the_model_loads(on_devices, folder, monkeyp
     monkeypatch.setattr(streaming, "SECONDS_TO_JOIN", 0.05)
     one = on_devices(folder, 1)
     loaded = threading.Event()
-    stream = streaming.LogitStream(one.renderer, lambda: loaded.wait(10) and one.replicas, None, lambda store: None)
+    stream = streaming.LogitStream(
+        one.renderer, lambda: loaded.wait(10) and one.replicas, None, lambda store: None, True
+    )
     results = stream.of(["um texto"] * 3)
     threading.Thread(target=lambda: next(results, None), daemon=True).start()
     time.sleep(0.2)
@@ -434,7 +436,7 @@ def test_a_stream_that_is_left_while_the_model_loads(on_devices, folder, monkeyp
 def test_a_stream_that_its_own_thread_collects(on_devices, folder, log):
     """A garbage collection in a stream's own thread ends it without waiting for itself."""
     one = on_devices(folder, 1)
-    stream = streaming.LogitStream(one.renderer, lambda: one.replicas, None, lambda store: None)
+    stream = streaming.LogitStream(one.renderer, lambda: one.replicas, None, lambda store: None, True)
     closed = threading.Event()
 
     def inputs():

@@ -141,6 +141,7 @@ class Scorer:
             packed_logits,
             padded_logits,
             pool_in_last_layer,
+            use_torch_norms,
         )
 
         started = time.perf_counter()
@@ -152,6 +153,7 @@ class Scorer:
         own_attention = model.config._attn_implementation
         if packed:
             model.set_attn_implementation(PACKED)
+            use_torch_norms(model)
         models = [model, *(copy_to(model, device) for device in devices[1:])]
         inputs = self_check.probes(model, self.renderer)
         if packed and self_check.can_pool_in_last_layer(model, forward, inputs):

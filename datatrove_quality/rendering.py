@@ -1,6 +1,7 @@
 """A conversation in, token ids out: chat template, tokenization, truncation, as the model card's example does them."""
 
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ from datatrove_quality.conversation import Conversation, parse_conversation
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
-    from transformers import PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 
 # A text with more than this for each token that is kept is cut before it is tokenized: megabytes take seconds.
@@ -37,7 +38,8 @@ class TokenizedText:
 class Renderer:
     """Renders conversations with the tokenizer's chat template and tokenizes them.
 
-    Truncation is state on a Hugging Face tokenizer, so a renderer takes the tokenizer for itself.
+    Truncation is state on a Hugging Face tokenizer, so a renderer takes the tokenizer for itself, and one thread at a
+    time tokenizes.
 
     Args:
         tokenizer: the model's.
@@ -66,6 +68,7 @@ class Renderer:
             )
         tokenizer.truncation_side = "right"
         self.tokenizer = tokenizer
+        self._tokenizing = threading.Lock()
         self.max_tokens = max_tokens
         self.chat_template = chat_template
         self.add_special_tokens = add_special_tokens
@@ -211,11 +214,17 @@ class Renderer:
         """The tokens of rendered texts, cut at `max_tokens`, or why there are none."""
         if not texts:
             return []
-        ids, encodings = self._encode([self._beginning(text) for text in texts])
-        return [
-            self._tokenized(ids[index], encodings[index] if encodings else None, texts[index])
-            for index in range(len(texts))
-        ]
+        with self._tokenizing:
+            ids, encodings = self._encode([self._beginning(text) for text in texts])
+            return [
+                self._tokenized(ids[index], encodings[index] if encodings else None, texts[index])
+                for index in range(len(texts))
+            ]
+
+    def model_inputs(self, text: str, max_tokens: int) -> "BatchEncoding":
+        """The model's own arguments for one text, as the tokenizer alone prepares them, cut at so many tokens."""
+        with self._tokenizing:
+            return self.tokenizer(text, return_tensors="pt", **self._tokenizer_arguments | {"max_length": max_tokens})
 
     def _encode(self, texts: list[str]) -> "tuple[list[list[int]], list[Encoding] | None]":
         """The token ids of texts, and what the Rust library says of them; None: the tokenizer is pure Python."""
@@ -270,7 +279,7 @@ class Renderer:
 
     def _call_tokenizer(self, texts: list[str]) -> Any:
         return self.tokenizer(
-            texts, return_attention_mask=False, return_token_type_ids=False, **self.tokenizer_arguments
+            texts, return_attention_mask=False, return_token_type_ids=False, **self._tokenizer_arguments
         )
 
     def _tokenized(self, ids: list[int], encoding: "Encoding | None", text: str) -> TokenizedText | Unscorable:
@@ -282,8 +291,7 @@ class Renderer:
         return TokenizedText(ids, len(ids) >= self.max_tokens and self._overflows(encoding, text))
 
     @property
-    def tokenizer_arguments(self) -> dict[str, Any]:
-        """How the tokenizer is called, here and wherever the same tokens are needed."""
+    def _tokenizer_arguments(self) -> dict[str, Any]:
         return {"add_special_tokens": self.add_special_tokens, "truncation": True, "max_length": self.max_tokens}
 
     def _overflows(self, encoding: "Encoding | None", text: str) -> bool:

@@ -147,10 +147,7 @@ def probes(model: "PreTrainedModel", renderer: Renderer) -> list[Any]:
     texts = [(text, renderer.max_tokens) for text in TEXTS]
     # Sixteen tokens are less than the texts together make with any tokenizer, so that each length is filled.
     texts += [(" ".join(TEXTS) * (length // 16 + 1), min(length, renderer.max_tokens)) for length in lengths]
-    tokenized = [
-        renderer.tokenizer(text, return_tensors="pt", **renderer.tokenizer_arguments | {"max_length": length})
-        for text, length in texts
-    ]
+    tokenized = [renderer.model_inputs(text, length) for text, length in texts]
     return [probe.to(model.device) for probe in tokenized if probe["input_ids"].shape[1] > 0]
 
 

@@ -396,6 +396,24 @@ def test_a_consumer_that_stops_early(on_devices, folder, monkeypatch, taken):
     assert len(closed) == 2 * (taken > 0)
 
 
+def test_probes_beside_a_stream_that_tokenizes(folder, monkeypatch):
+    """A stream's texts keep their tokens while another stream's load cuts probes with the same tokenizer."""
+    one = Scorer(config_of(folder))
+    text = "uma palavra e outra " * 60
+    expected = one.renderer.tokenize([text])
+    call = one.renderer._call_tokenizer
+
+    def called(texts):
+        result = call(texts)
+        other = threading.Thread(target=one.renderer.model_inputs, args=(text, 7))
+        other.start()
+        other.join(0.3)
+        return result
+
+    monkeypatch.setattr(one.renderer, "_call_tokenizer", called)
+    assert one.renderer.tokenize([text]) == expected
+
+
 def test_a_consumer_that_raises(on_devices, folder, monkeypatch):
     """Downstream's error is the one that is seen, and nothing stays behind."""
     monkeypatch.setattr(streaming, "WINDOW_ITEMS", 8)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from columns import read_columns, score_of, tokens_of
-from filter_conversations import scale
+from command_line import new_parser, run_script, scale
 from inputs import Inputs, find_inputs
 from tqdm import tqdm
 
@@ -187,9 +187,7 @@ def _notes(choice: ThresholdChoice) -> list[str]:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("scored", metavar="SCORED", help="folder, file or glob of .jsonl[.gz|.zst] or .parquet with scores")
     add("--prefix", default="quality", help="of the score columns' names (default: quality)")
@@ -217,7 +215,4 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

@@ -13,8 +13,6 @@ Stopped and started again with the same arguments, it goes on where it stopped. 
 """
 
 import argparse
-import os
-import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -28,6 +26,17 @@ from answer_filters import (
     require_language_model,
     require_word_tokenizer,
     symbol_filter,
+)
+from command_line import (
+    CARD_MODEL,
+    add_classifier_options,
+    add_row_options,
+    add_run_options,
+    add_score_options,
+    new_parser,
+    run_script,
+    scorer_config,
+    what_decides_the_output,
 )
 from conversation_rules import RULES, ConversationRules
 from datatrove.executor.base import PipelineExecutor
@@ -53,35 +62,17 @@ from deduplication import (
     without_system,
 )
 from documents import LoadDocuments, SaveDocuments
-from executors import (
-    EXECUTOR_OPTIONS,
-    SlurmExecutor,
-    add_executor_options,
-    make_executor,
-    refuse_while_queued,
-    require_complete,
-    value_of,
-)
-from filter_conversations import (
-    CARD_MODEL,
-    MOST_TASKS,
-    positive,
-    read_text,
-    refuse_overlap,
-    refuse_wrong_schema,
-    scale,
-    scorer_config,
-)
-from inputs import PATHS, Inputs, find_inputs, path_in
+from executors import add_executor_options, make_executor, run_to_end
+from inputs import MOST_TASKS, PATHS, Inputs, find_inputs, path_in, refuse_overlap, refuse_wrong_schema
 from known_scores import output_schema
 from loguru import logger
 from outputs import WholeOutput
-from preparation import Preparation
+from preparation import Preparation, needs_gpu
 from run_record import claim_output, require_claimable
+from slurm_jobs import refuse_while_queued
 from step_counts import WriteTable, counted, table, total_counts
 
-from datatrove_quality import ConversationAdapter, QualityFilter, QualityStats, RowAdapter, ScorerConfig
-from datatrove_quality.conversation import SCHEMAS
+from datatrove_quality import ConversationAdapter, QualityFilter, QualityStats, RowAdapter
 from datatrove_quality.scorer import find_scorer
 
 
@@ -122,40 +113,24 @@ def main(arguments: list[str] | None = None) -> None:
     require_word_tokenizer(options.language)
     if options.keep_languages:
         require_language_model()
-    tasks = options.tasks = options.tasks or min(len(inputs.sizes), MOST_TASKS)
-    scorer = here = scorer_config(options)
-    memory_gb = None
-    if options.executor != "local":
-        prepared = Preparation.of(scorer)
-        scorer, here, memory_gb = prepared.scorer, prepared.here, prepared.memory_gb
-        prepared.warn_of_loading(inputs, tasks, value_of(options, "tasks_per_job", "gpu") or 1, options.executor)
-    found = find_scorer(here)
-    found.renderer.require_template()
-    stages = curation(options, inputs, output, adapter, scorer, here)
-    asked = what_decides_the_output(options, inputs, tasks) | {"scorer": found.describe()}
+    options.tasks = options.tasks or min(len(inputs.sizes), MOST_TASKS)
+    prepared = Preparation.of(scorer_config(options), options.executor)
+    scorer = find_scorer(prepared.here)
+    scorer.renderer.require_template()
+    stages = curation(options, inputs, output, adapter, prepared)
+    asked = what_decides_the_output(options, inputs)
+    asked |= {"pipeline": "curate_conversations", "scorer": scorer.describe()}
     require_claimable(output, asked, options.overwrite)
-    executors = chained(stages, options, output, memory_gb)
+    executors = chained(stages, options, output, prepared)
 
     claim_output(output, asked, options.overwrite)
     inputs.write_paths(output)
     if not options.keep_languages:
         logger.info("No filter by language: --keep-languages asks for one.")
-    workers = value_of(options, "workers", "gpu") or 1
-    if options.executor == "local" and workers > 1:
-        # Each worker's torch would take all cores for itself, and their threads would wait for each other.
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
-    executors[-1].run()  # and all before it
-    queued = [stage for stage in executors if isinstance(stage, SlurmExecutor) and stage.is_queued]
-    if queued:
-        print("\n".join(stage.what_is_queued() for stage in queued))
-        if not options.wait:
-            print("When they have ended, the same command prints the table, or runs the tasks that are missing.")
-            return
-        for stage in queued:
-            stage.wait()
-    for executor in executors:
-        require_complete(executor)
-    show_table(output, stages, tasks)
+    *_, scoring, _ = executors  # the last one writes the table
+    prepared.warn_of_loading(inputs, scoring)
+    if run_to_end(executors, options.wait):
+        show_table(output, stages, options.tasks)
 
 
 def curation(
@@ -163,8 +138,7 @@ def curation(
     inputs: Inputs,
     output: DataFolder,
     adapter: Callable,
-    scorer: ScorerConfig,
-    here: ScorerConfig,
+    prepared: Preparation,
 ) -> list[Stage]:
     """The whole way of a document, from the input to one of the output's folders.
 
@@ -173,12 +147,11 @@ def curation(
         inputs: the files.
         output: the run's folder.
         adapter: makes a document of a row.
-        scorer: for the tasks.
-        here: the same to look at on this machine.
+        prepared: the scorer.
     """
     tasks, finders = options.tasks, min(options.tasks, MOST_FINDERS)
     exact, minhash = exact_config(), minhash_config()
-    schema = output_schema(inputs, options.prefix, here) if inputs.is_parquet else None
+    schema = output_schema(inputs, options.prefix, prepared.here) if inputs.is_parquet else None
     unfinished = path_in(output, "logs/unfinished/intermediate")
 
     def between(name: str) -> str:
@@ -216,7 +189,7 @@ def curation(
         LoadDocuments(between("distinct")),
         MinhashDedupFilter(between("near_duplicates"), excluded(NEAR_DUPLICATE, DroppedRowAdapter(NEAR_DUPLICATE))),
         QualityFilter(
-            scorer,
+            prepared.scorer,
             prefix=options.prefix,
             checkpoints_dir=options.checkpoints or path_in(output, "logs/checkpoints"),
             special_tokens=options.special_tokens,
@@ -259,20 +232,19 @@ def answer_filters(options: argparse.Namespace, excluded: Callable[[str], DiskWr
 
 
 def chained(
-    stages: list[Stage], options: argparse.Namespace, output: DataFolder, memory_gb: int | None
+    stages: list[Stage], options: argparse.Namespace, output: DataFolder, prepared: Preparation
 ) -> list[PipelineExecutor]:
-    """An executor per stage, each of which starts the one before and waits for it; the last writes the table.
+    """An executor per stage, each after the one before, and a last one, which writes the table.
 
     Args:
         stages: in their order.
         options: the command line.
         output: the run's folder.
-        memory_gb: what a task needs that loads the model.
+        prepared: the scorer.
     """
     unfinished = path_in(output, "logs/unfinished/intermediate")
     folders = {stage.name: path_in(output, f"logs/counts/{stage.name}") for stage in stages if stage.documents}
     write_table = WriteTable(list(folders.values()), options.tasks, path_in(output, "logs/counts"), unfinished)
-    wants_gpu = value_of(options, "gpus_per_task", "gpu") is not None or options.device not in ("cpu", "mps")
     executors: list[PipelineExecutor] = []
     refuse_while_queued(get_datafolder(path_in(output, "logs")))
     for stage in [*stages, Stage(f"{len(stages) + 1}-table", 1, [write_table])]:
@@ -284,10 +256,10 @@ def chained(
                 name=f"curate-{stage.name}",
                 tasks=stage.tasks,
                 logging_dir=path_in(output, f"logs/stages/{stage.name}"),
-                gpu=stage.scores and wants_gpu,
+                gpu=stage.scores and needs_gpu(options, prepared.scorer),
                 stage="gpu" if stage.scores else "cpu",
                 depends=executors[-1] if executors else None,
-                memory_gb=memory_gb if stage.scores else None,
+                memory_gb=prepared.memory_gb if stage.scores else None,
                 keeps_progress=stage.scores,
                 overwrite=options.overwrite,
             )
@@ -309,32 +281,13 @@ def show_table(output: DataFolder, stages: list[Stage], tasks: int) -> None:
         sys.exit("error: no document was left to score; the table says what dropped them.")
 
 
-def what_decides_the_output(options: argparse.Namespace, inputs: Inputs, tasks: int) -> dict[str, Any]:
-    """What a rerun into the same folder must share with the first run."""
-    free = EXECUTOR_OPTIONS | {"input", "output", "overwrite", "device", "scale", "checkpoints", "progress"}
-    asked = {name: value for name, value in vars(options).items() if name not in free}
-    scale = options.scale and [options.scale.offset, options.scale.low, options.scale.high]
-    return asked | {
-        "pipeline": "curate_conversations",
-        "scale": scale,
-        "tasks": tasks,
-        "input": inputs.folder.path,
-        "files": inputs.sizes,
-    }
-
-
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's options, checked as far as they can be one by one."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("input", metavar="INPUT", help="folder, file or glob of .jsonl[.gz|.zst] or .parquet")
     add("--output", metavar="DIR", required=True, help="where kept/, excluded/ and logs/ are written")
-    rows = parser.add_argument_group("rows")
-    rows.add_argument("--schema", default="auto", choices=SCHEMAS, help="of the rows (default: auto)")
-    rows.add_argument("--messages-key", metavar="COLUMN", help="the column that holds the conversation")
-    rows.add_argument("--id-key", default="id", metavar="COLUMN", help="the column that holds the id (default: id)")
+    add_row_options(parser.add_argument_group("rows"))
     clean = parser.add_argument_group("cleaning (limits: pipelines/answer_filters.py)")
     clean.add_argument(
         "--without-rules",
@@ -358,35 +311,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     model = parser.add_argument_group("classifier")
     model.add_argument("--model", default=CARD_MODEL, help=f"hub id or folder (default: {CARD_MODEL})")
-    model.add_argument("--revision", help="branch, tag or commit on the hub")
-    model.add_argument("--scale", type=scale, metavar="OFFSET,LOW,HIGH", help="default: the model's own, else 1,1,5")
-    model.add_argument("--chat-template", type=read_text, metavar="FILE", help="default: the tokenizer's own")
-    model.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: auto)")
-    model.add_argument("--max-tokens", type=int, metavar="N", help="cut longer texts (default: what the model takes)")
-    model.add_argument("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (default: auto)")
+    add_classifier_options(model)
     what = parser.add_argument_group("what is kept")
-    what.add_argument("--min-score", type=float, metavar="X", help="keep scores from X on (default: no bound)")
-    what.add_argument("--max-score", type=float, metavar="X", help="keep scores up to X (default: no bound)")
-    what.add_argument("--prefix", default="quality", help="of the score columns' names (default: quality)")
-    what.add_argument(
-        "--special-tokens",
-        choices=("allow", "reject"),
-        default="allow",
-        help="of messages that spell out a control token (default: allow)",
-    )
+    add_score_options(what)
     what.add_argument(
         "--group-by", nargs="+", default=[], metavar="COLUMN", help="count scores by the values of columns too"
     )
-    run = parser.add_argument_group("run")
-    run.add_argument("--tasks", type=positive, metavar="N", help="parts that resume one by one (default: files)")
-    run.add_argument("--limit", type=positive, default=-1, metavar="N", help="at most N documents per task")
-    run.add_argument(
-        "--checkpoints", metavar="DIR", help="where scores are kept (default: in --output, logs/checkpoints)"
-    )
-    run.add_argument(
-        "--progress", action=argparse.BooleanOptionalAction, help="of scoring: a bar and a log line a minute"
-    )
-    run.add_argument("--overwrite", action="store_true", help="delete an earlier run's output in DIR")
+    add_run_options(parser.add_argument_group("run"))
     add_executor_options(parser, stages=("cpu", "gpu"))
     options = parser.parse_args(arguments)
     if not 0 < options.min_words <= options.max_words:
@@ -397,9 +328,4 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    # What SLURM and people send to end a run; as an exception it ends the workers too.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(f"stopped by signal {number}"))
-    try:
-        main()
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
+    run_script(main, has_workers=True)

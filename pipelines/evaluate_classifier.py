@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from columns import read_columns, score_of, tokens_of
-from filter_conversations import read_text, scale, scorer_config
+from command_line import add_classifier_options, new_parser, run_script, scorer_config
 from inputs import Inputs, find_inputs
 from tqdm import tqdm
 from train_classifier import annotated_rows, require_labels
@@ -147,24 +147,17 @@ def draw(evaluation: Evaluation, output: Path) -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("input", metavar="INPUT", help="folder, file or glob of labelled .jsonl[.gz|.zst] or .parquet")
     add("--labels", required=True, metavar="COLUMN", help="the column that holds the labels")
     add("--output", required=True, metavar="DIR", help="where evaluation.json and the others are written")
-    add("--scale", type=scale, metavar="OFFSET,LOW,HIGH", help="default: the model's own, else 1,1,5")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--model", help="hub id or folder of the classifier that scores the rows")
     source.add_argument("--scores", metavar="COLUMN", help="the column of scores that the rows have already")
     add("--tokens", metavar="COLUMN", help="with --scores: the column of token counts (default: none)")
-    model = parser.add_argument_group("with --model")
-    model.add_argument("--revision", help="branch, tag or commit on the hub")
-    model.add_argument("--chat-template", type=read_text, metavar="FILE", help="default: the tokenizer's own")
-    model.add_argument("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: auto)")
-    model.add_argument("--max-tokens", type=int, metavar="N", help="cut longer texts (default: what the model takes)")
-    model.add_argument("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (default: auto)")
+    model = parser.add_argument_group("with --model (--scale: with --scores too)")
+    add_classifier_options(model)
     model.add_argument("--schema", default="auto", choices=SCHEMAS, help="of the rows (default: auto)")
     model.add_argument("--messages-key", metavar="COLUMN", help="the column that holds the conversation")
     model.add_argument("--text", nargs="?", const="text", metavar="COLUMN", help="score plain text (column: text)")
@@ -178,7 +171,4 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
+    run_script(main)

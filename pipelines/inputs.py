@@ -1,5 +1,6 @@
 """What a pipeline reads: the files behind a path, a glob or an address, and the reader and writers that fit them."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 from fsspec.core import has_magic, url_to_fs
 from loguru import logger
 from outputs import WholeJsonlWriter, WholeParquetWriter, whole_files
-from run_record import RECORD
+from run_record import RECORD, WRITTEN
 
 from datatrove_quality import ConversationJsonlReader, ConversationParquetReader
+from datatrove_quality.conversation import CONVERSATION_ERROR, error_reason
 
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ JSONL_COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
 PARQUET = ".parquet"
 # In a run's folder, the list of the files that all its tasks read, one path per line.
 PATHS = "logs/inputs.txt"
+# A task costs some files and a copy of the pipeline; more files than this share tasks.
+MOST_TASKS = 1_000
 Codec: TypeAlias = Literal["snappy", "gzip", "brotli", "lz4", "zstd"]
 ENDINGS = (*JSONL_COMPRESSION, PARQUET)
 
@@ -230,6 +234,33 @@ def find_inputs(source: str) -> Inputs:
     with ThreadPoolExecutor(16) as pool:
         sizes = dict(zip(known, pool.map(folder.size, known), strict=True))
     return Inputs(folder, sizes, str(ending), searched)
+
+
+def refuse_overlap(inputs: Inputs, output: DataFolder) -> None:
+    """Refuse an output folder that the next run would read, or an input that this run would overwrite."""
+    source, target = (_real_path(folder) for folder in (inputs.folder, output))
+    if source == target or (inputs.searched and target.startswith(source)):
+        raise ValueError(f"--output {target} is or lies in the input folder {source}: give a folder outside of it.")
+    written = tuple(f"{target}{name}/" for name in WRITTEN)
+    files = (path_in(inputs.folder, path) for path in inputs.sizes)
+    if any((os.path.realpath(file) if inputs.folder.is_local() else file).startswith(written) for file in files):
+        raise ValueError(f"INPUT {source} is the output of a run into {target}: give another --output.")
+
+
+def refuse_wrong_schema(inputs: Inputs, adapter: Callable) -> None:
+    """Refuse a corpus in whose first thousand rows no column holds what is to be scored."""
+    errors = [doc.metadata.get(CONVERSATION_ERROR) for doc in inputs.sample(adapter, 1_000)]
+    if errors and all(error and error_reason(error) == "missing_column" for error in errors):
+        raise ValueError(
+            f"None of the first {len(errors)} rows can be scored. {errors[0]}\n"
+            "Set --schema or --messages-key to where the conversations are; plain text is scored with --text [COLUMN]."
+        )
+
+
+def _real_path(folder: DataFolder) -> str:
+    """A folder's path or address with a slash at its end, and without symbolic links."""
+    path = path_in(folder, "")
+    return (os.path.realpath(path) if folder.is_local() else path).rstrip("/") + "/"
 
 
 def _ending(path: str) -> str | None:

@@ -41,6 +41,13 @@ def output_schema(inputs: Inputs, prefix: str, scorer: ScorerConfig | None) -> "
     return schema
 
 
+def sidecar_schema(prefix: str, scorer: ScorerConfig | None) -> "pa.Schema":
+    """The columns of files that hold the scores alone."""
+    import pyarrow as pa
+
+    return score_schema(pa.schema([("id", pa.string()), ("file_path", pa.string())]), prefix, scorer)
+
+
 def refuse_without_scores(inputs: Inputs, adapter: Callable, prefix: str) -> None:
     """Refuse a corpus in whose first thousand rows there is no score."""
     sample = inputs.sample(adapter, 1_000)

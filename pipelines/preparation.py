@@ -1,8 +1,12 @@
 """What is done on the login node before jobs are queued: fetch the classifier, and see what its loading will cost."""
 
+import argparse
 import math
 from dataclasses import dataclass, replace
 
+from datatrove.executor import RayPipelineExecutor, SlurmPipelineExecutor
+from datatrove.executor.base import PipelineExecutor
+from executors import value_of
 from inputs import Inputs
 from loguru import logger
 
@@ -20,21 +24,28 @@ WORK_TO_LOAD = 10
 
 @dataclass(frozen=True)
 class Preparation:
-    """A classifier that is ready for the nodes of a cluster.
+    """A classifier that is ready for the tasks, wherever they run.
 
     Args:
         scorer: for the tasks, with nothing left open that a node could resolve otherwise.
         here: the same to look at on this machine, which may have no GPU.
-        weights: bytes.
+        weights: bytes; 0 where the tasks run on this machine.
     """
 
     scorer: ScorerConfig
     here: ScorerConfig
-    weights: int
+    weights: int = 0
 
     @classmethod
-    def of(cls, scorer: ScorerConfig) -> "Preparation":
-        """Fetch a classifier and settle what is open; see `prepare_for_nodes`."""
+    def of(cls, scorer: ScorerConfig, executor: str) -> "Preparation":
+        """For a cluster, fetch a classifier and settle what is open; see `prepare_for_nodes`.
+
+        Args:
+            scorer: as the command line asks for it.
+            executor: "local", "slurm" or "ray".
+        """
+        if executor == "local":
+            return cls(scorer, scorer)
         settled = prepare_for_nodes(scorer)
         return cls(settled, replace(settled, device="cpu"), weights_size(model_folder(settled, find_model(settled))))
 
@@ -43,30 +54,32 @@ class Preparation:
         """What a task needs: the weights, once more while they are turned into another dtype, and the rest."""
         return 4 + math.ceil(2.5 * self.weights / 2**30)
 
-    def warn_of_loading(self, inputs: Inputs, tasks: int, tasks_per_job: int, executor: str) -> None:
-        """Say so where the model would be loaded for little work.
+    def warn_of_loading(self, inputs: Inputs, executor: PipelineExecutor) -> None:
+        """Say so where the model is about to be loaded for little work.
 
         Args:
             inputs: what is to be scored.
-            tasks: into how many parts it is divided.
-            tasks_per_job: how many of them a job runs; on SLURM they share a process, on Ray they do not.
-            executor: "slurm" or "ray".
+            executor: of the tasks that score. Those of a job share a process on SLURM, and do not on Ray.
         """
-        loads = math.ceil(tasks / tasks_per_job) if executor == "slurm" else tasks
+        if not isinstance(executor, SlurmPipelineExecutor | RayPipelineExecutor):
+            return
+        tasks, on_slurm = executor.tasks, isinstance(executor, SlurmPipelineExecutor)
+        loads = math.ceil(tasks / executor.tasks_per_job) if on_slurm else tasks
         load = LOAD_SECONDS + self.weights / LOAD_BYTES_PER_SECOND
         tokens = sum(inputs.sizes.values()) / BYTES_PER_TOKEN * (1 if inputs.ending == ".jsonl" else COMPRESSION)
         parameters = self.weights / 2
         work = tokens / min(MOST_TOKENS_PER_SECOND, FLOPS / (2 * parameters)) / loads
-        if loads == 1 or work >= WORK_TO_LOAD * load:
+        if loads == 1 or work >= WORK_TO_LOAD * load or not executor.get_incomplete_ranks():
             return
         fewer = max(1, int(loads * work / (WORK_TO_LOAD * load)))
-        advice = f"--tasks-per-job {math.ceil(tasks / fewer)}" if executor == "slurm" else f"--tasks {fewer}"
+        advice = f"--tasks-per-job {math.ceil(tasks / fewer)}" if on_slurm else f"--tasks {fewer}"
         logger.warning(
             f"The model is loaded {loads} times, each about {load:.0f} s for about {work:.0f} s of work (an estimate "
             f"from the sizes of model and input): {advice} loads it less often."
         )
 
 
-def needs_gpu(scorer: ScorerConfig) -> bool:
-    """Whether the tasks are to get a GPU from the cluster."""
-    return scorer.device not in ("cpu", "mps")
+def needs_gpu(options: argparse.Namespace, scorer: ScorerConfig | None) -> bool:
+    """Whether tasks that score are to get GPUs from the cluster: a number is given, or the model runs on them."""
+    given = value_of(options, "gpus_per_task", "gpu") is not None
+    return given or (scorer is not None and scorer.device not in ("cpu", "mps"))

@@ -12,12 +12,11 @@ reads the output of `filter_conversations.py`, or any JSONL or Parquet files wit
 import argparse
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filter_conversations import positive
+from command_line import new_parser, positive, run_script
 from scored_rows import TEXT_COLUMNS, Columns, Row, ScoredRows, as_number, as_value
 
 from datatrove_quality import InvalidConversation, parse_conversation
@@ -259,9 +258,7 @@ def write(output: Path, figures: dict[str, Any], sections: list[Section], unscor
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's options, checked as far as they can be one by one."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add(
         "scored",
@@ -314,8 +311,4 @@ def share(text: str) -> float:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

@@ -9,17 +9,16 @@ the same arguments, it goes on from the last checkpoint. On several GPUs: torchr
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
+from command_line import add_row_options, new_parser, positive, read_text, row_adapter, run_script, scale
 from datatrove.data import Document
-from filter_conversations import positive, read_text, row_adapter, scale
 from inputs import Inputs, find_inputs
 
 from datatrove_quality.config import Unscorable
-from datatrove_quality.conversation import CONVERSATION_ERROR, REASONS, SCHEMAS, error_reason
+from datatrove_quality.conversation import CONVERSATION_ERROR, REASONS, error_reason
 from datatrove_quality.training import DTYPES, FREEZE, ORDERS, Row, TrainingConfig, train_classifier
 
 
@@ -82,12 +81,8 @@ def print_result(record: dict[str, Any], output: str) -> None:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's options; the classifier's are the fields of `TrainingConfig`."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,  # what is not given is left to `TrainingConfig`
-    )
+    # What is not given is left to `TrainingConfig`.
+    parser = new_parser(__doc__, argument_default=argparse.SUPPRESS)
     add = parser.add_argument
     add("input", metavar="INPUT", help="folder, file or glob of annotated .jsonl[.gz|.zst] or .parquet")
     add("--labels", required=True, metavar="COLUMN", help="the column that holds the labels")
@@ -125,16 +120,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     device.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU that has it, else float32")
     device.add_argument("--device", choices=("auto", "cpu"), help="default: auto")
     rows = parser.add_argument_group("rows")
-    rows.add_argument("--schema", default="auto", choices=SCHEMAS, help="of the rows (default: auto)")
-    rows.add_argument("--messages-key", default=None, metavar="COLUMN", help="the column that holds the conversation")
-    rows.add_argument("--id-key", default="id", metavar="COLUMN", help="the column that holds the id (default: id)")
+    add_row_options(rows)
     rows.add_argument("--text", nargs="?", default=None, const="text", metavar="COLUMN", help="train on plain text")
     return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    run_script(main)

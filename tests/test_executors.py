@@ -14,9 +14,14 @@ from datatrove.io import get_datafolder
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "pipelines"))
 
-import executors  # noqa: E402
-from executors import SlurmExecutor, add_executor_options, gibibytes, make_executor, seconds, value_of  # noqa: E402
+import slurm_jobs  # noqa: E402
+from executors import add_executor_options, make_executor, require_complete, run_to_end, value_of  # noqa: E402
+from inputs import Inputs  # noqa: E402
+from preparation import Preparation  # noqa: E402
+from slurm_jobs import SlurmExecutor, gibibytes, seconds  # noqa: E402
 from summary import Summary  # noqa: E402
+
+from datatrove_quality import ScorerConfig  # noqa: E402
 
 
 def options(*arguments, stages=()):
@@ -121,7 +126,7 @@ def test_no_slurm_on_the_machine(tmp_path, monkeypatch):
 def test_sbatch_arguments_that_would_do_harm_are_refused(argument):
     """Two nodes would do the same task twice; what the executor sets itself is not set again."""
     with pytest.raises(ValueError, match=f"--sbatch {argument}"):
-        executors._sbatch_arguments({"time": None, "account": None, "sbatch": [argument]}, keeps_progress=True)
+        slurm_jobs._sbatch_arguments({"time": None, "account": None, "sbatch": [argument]}, keeps_progress=True)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +136,7 @@ def test_sbatch_arguments_that_would_do_harm_are_refused(argument):
 def test_only_a_task_that_keeps_its_progress_requeues_itself(time, keeps_progress, signal):
     """One that starts anew would reach its limit again, for ever; without a limit there is nothing to warn of."""
     given = {"time": time, "account": None, "sbatch": None}
-    assert executors._sbatch_arguments(given, keeps_progress).get("signal") == signal
+    assert slurm_jobs._sbatch_arguments(given, keeps_progress).get("signal") == signal
 
 
 def test_the_job_script(tmp_path):
@@ -146,7 +151,7 @@ def test_the_job_script(tmp_path):
         partition=None,
         qos=None,
         gpus_per_task=2,
-        sbatch_args=executors._sbatch_arguments(given, keeps_progress=True),
+        sbatch_args=slurm_jobs._sbatch_arguments(given, keeps_progress=True),
         logging_dir=str(tmp_path),
     )
     script = executor.get_launch_file_contents(executor.get_sbatch_args(4), "true")
@@ -206,6 +211,27 @@ def test_given_arguments_of_sbatch_win(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([], ["gpus=1"]),
+        (["gres=gpu:a100:2"], ["gres=gpu:a100:2"]),
+        (["gres=nvme:100,gpu:2"], ["gres=nvme:100,gpu:2"]),
+        (["gpus-per-node=2"], ["gpus-per-node=2"]),
+        (["gpus=a100:2"], ["gpus=a100:2"]),
+        (["gres=nvme:100"], ["gpus=1", "gres=nvme:100"]),
+        (["gpus=2", "gres=gpu:2"], ["gpus=2", "gres=gpu:2"]),
+    ],
+)
+def test_gpus_that_are_asked_for_in_the_words_of_sbatch_are_asked_for_once(tmp_path, given, expected):
+    """SLURM refuses `--gpus=1` beside `--gres=gpu:2`: the user's argument takes the place of ours."""
+    arguments = slurm_jobs._sbatch_arguments({"time": None, "account": None, "sbatch": given}, keeps_progress=False)
+    executor = slurm_executor(tmp_path, gpus_per_task=1, sbatch_args=arguments)
+    script = executor.get_launch_file_contents(executor.get_sbatch_args(), "true")
+    directives = [line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH")]
+    assert sorted(line for line in directives if line.startswith(("gpus", "gres"))) == expected
+
+
+@pytest.mark.parametrize(
     ("variable", "value", "refused"),
     [
         ("SBATCH_PARTITION", "urgent", True),
@@ -231,14 +257,14 @@ def test_the_environment_does_not_beat_the_command_line(tmp_path, monkeypatch, v
 def test_the_environment_of_a_job(tmp_path):
     """`module load cuda` is added to this Python's environment, in the place of which a virtual one may be given."""
     own = f"export PATH={Path(sys.executable).parent}:$PATH"
-    assert executors._environment(None, None) == own
-    assert executors._environment(None, "module load cuda") == f"{own}; module load cuda"
+    assert slurm_jobs._environment(None, None) == own
+    assert slurm_jobs._environment(None, "module load cuda") == f"{own}; module load cuda"
     venv = tmp_path / "a b"
     with pytest.raises(ValueError, match=r"--venv .*a b: there is no .*activate"):
-        executors._environment(str(venv), None)
+        slurm_jobs._environment(str(venv), None)
     (venv / "bin").mkdir(parents=True)
     (venv / "bin" / "activate").touch()
-    assert executors._environment(str(venv), "module load cuda") == f"source '{venv}/bin/activate'; module load cuda"
+    assert slurm_jobs._environment(str(venv), "module load cuda") == f"source '{venv}/bin/activate'; module load cuda"
 
 
 @pytest.mark.parametrize("character", [" ", "(", ";", "%", "$", "'"])
@@ -271,11 +297,11 @@ esac
 """,
     )
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setattr(executors, "POLL_SECONDS", 0)
+    monkeypatch.setattr(slurm_jobs, "POLL_SECONDS", 0)
     warnings: list[str] = []
-    sink = executors.logger.add(warnings.append, level="WARNING")
+    sink = slurm_jobs.logger.add(warnings.append, level="WARNING")
     executor.wait()
-    executors.logger.remove(sink)
+    slurm_jobs.logger.remove(sink)
     assert len(calls.read_text().splitlines()) == 4
     assert len(warnings) == 1 and "Unable to contact" in warnings[0]
 
@@ -306,6 +332,41 @@ echo Submitted batch job $(wc -l < {calls})
     assert (tmp_path / "logs" / "slurm_jobs.txt").read_text() == f"{queued[-1]}\n"
 
 
+def test_loading_for_little_work_is_named_while_there_is_something_to_run(tmp_path, monkeypatch):
+    """64 loads for a few rows are a mistake worth a line; a command that only prints the table does not repeat it."""
+    warnings: list[str] = []
+    monkeypatch.setattr("preparation.logger.warning", warnings.append)
+    prepared = Preparation(ScorerConfig(model="m"), ScorerConfig(model="m"), weights=8 * 10**9)
+    rows = Inputs(get_datafolder(str(tmp_path)), {"a.jsonl": 1_000}, ".jsonl", searched=True)
+    executor = slurm_executor(tmp_path / "logs", tasks=64)
+    prepared.warn_of_loading(rows, executor)
+    assert len(warnings) == 1 and "loaded 64 times" in warnings[0] and "--tasks-per-job 64" in warnings[0]
+    (tmp_path / "logs" / "completions").mkdir(parents=True)
+    for rank in range(64):
+        (tmp_path / "logs" / "completions" / f"{rank:05d}").touch()
+    prepared.warn_of_loading(rows, executor)
+    prepared.warn_of_loading(rows, make(tmp_path / "local", "--workers", "2"))
+    assert len(warnings) == 1
+
+
+def test_stages_run_in_order_until_one_is_incomplete(tmp_path, monkeypatch):
+    """Workers share the cores; where a stage leaves a task undone, the next does not start on half of its input."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "to be restored")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+
+    def stage(name, *arguments):
+        return make(tmp_path / name, *arguments, pipeline=[["document"]])
+
+    assert run_to_end([stage("first", "--workers", "2"), stage("second")], wait=False)
+    assert os.environ["OMP_NUM_THREADS"] == "4"
+    lost = stage("lost")
+    monkeypatch.setattr(lost, "mark_rank_as_completed", lambda rank: None)
+    with pytest.raises(SystemExit, match="2 of 2 tasks have not ended well"):
+        run_to_end([stage("first"), lost, stage("next")], wait=False)
+    assert not (tmp_path / "next").exists()
+
+
 def test_another_number_of_tasks_is_refused(tmp_path):
     """Done tasks are skipped by number: with another count a number means other files."""
     make(tmp_path, pipeline=[["document"]]).run()
@@ -327,10 +388,10 @@ def test_an_incomplete_run_is_an_error(tmp_path):
     """A cluster's executor ends well where tasks failed: the script does not."""
     executor = make(tmp_path)
     executor.run()
-    executors.require_complete(executor)
+    require_complete(executor)
     (tmp_path / "completions" / "00001").unlink()
     with pytest.raises(SystemExit, match=r"1 of 2 tasks have not ended well.*task_00001\.log"):
-        executors.require_complete(executor)
+        require_complete(executor)
 
 
 RAY = """
@@ -361,7 +422,7 @@ options = parser.parse_args(["--executor", "ray", "--mem", "1G"])
 first = executors.make_executor(options, [fail], name="first", tasks=1, logging_dir="first", gpu=False)
 last = executors.make_executor(options, [], name="last", tasks=1, logging_dir="last", gpu=False, depends=first)
 try:
-    last.run()
+    executors.run_to_end([first, last], wait=False)
 except SystemExit as error:
     print("stopped:", error)
 """

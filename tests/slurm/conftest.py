@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE), str(ROOT / "pipelines")]
 
-import executors  # noqa: E402
+import slurm_jobs  # noqa: E402
 from lab import Lab, run, why_not  # noqa: E402
 from outputs import WholeJsonlWriter  # noqa: E402
 from runs import MIN_SCORE, MODEL, filter_pipeline, make  # noqa: E402
@@ -29,7 +29,7 @@ from datatrove_quality import (  # noqa: E402
 )
 
 
-executors.POLL_SECONDS = 1
+slurm_jobs.POLL_SECONDS = 1
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import filter_conversations
 import pytest
-from executors import SlurmExecutor
 from lab import run, wait_for
 from runs import MODEL, SMALL, at_gate, filter_pipeline, filter_stats, job, log_of_jobs, make, require_same_rows
+from slurm_jobs import SlurmExecutor
 from steps import Devices, Need
 
 from datatrove_quality import QualityFilter, ScorerConfig
@@ -90,9 +90,10 @@ def test_two_copies_of_a_task_at_once_write_whole_files(lab, gated, local, tmp_p
     assert not list((tmp_path / "out/logs/unfinished").glob("*/*"))
 
 
-def test_a_task_has_all_gpus_that_it_asked_for(lab, tmp_path):
+@pytest.mark.parametrize("asked", [("--gpus-per-task", 2), ("--sbatch", "gres=gpu:2")])
+def test_a_task_has_all_gpus_that_it_asked_for(lab, tmp_path, asked):
     """With two GPUs per task the device choice reports both, whatever an earlier process leased."""
-    executor = make([Devices(str(tmp_path))], tmp_path / "logs", 2, "--gpus-per-task", 2)
+    executor = make([Devices(str(tmp_path))], tmp_path / "logs", 2, *asked)
     executor.run()
     executor.wait()
     for rank in range(2):

@@ -1,0 +1,145 @@
+"""What the scripts' command lines share: groups of options, the types of their values, and how a script ends.
+
+Where the tasks run is said by options of its own: executors.py.
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from executors import EXECUTOR_OPTIONS
+from inputs import Inputs
+
+from datatrove_quality import ConversationAdapter, ScorerConfig, ScoreScale, TextAdapter
+from datatrove_quality.conversation import SCHEMAS
+
+
+CARD_MODEL = "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier"
+
+# Options that a rerun may give otherwise; "scale" counts by its values.
+_FREE = EXECUTOR_OPTIONS | {
+    *("input", "output", "overwrite", "device", "scale", "checkpoints", "no_checkpoints", "progress")
+}
+
+
+def new_parser(description: str | None, **more: Any) -> argparse.ArgumentParser:
+    """A parser that shows a script's docstring as it is and takes no abbreviated option; `more`: argparse's own."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=description, formatter_class=formatter, allow_abbrev=False, **more)
+
+
+def add_classifier_options(group: argparse._ArgumentGroup) -> None:
+    """Options of `scorer_config` beside `--model`."""
+    add = group.add_argument
+    add("--revision", help="branch, tag or commit on the hub")
+    add("--scale", type=scale, metavar="OFFSET,LOW,HIGH", help="default: the model's own, else 1,1,5")
+    add("--chat-template", type=read_text, metavar="FILE", help="default: the tokenizer's own")
+    add("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: auto)")
+    add("--max-tokens", type=int, metavar="N", help="cut longer texts (default: what the model takes)")
+    add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (default: auto)")
+
+
+def add_score_options(group: argparse._ArgumentGroup) -> None:
+    """Options that say which scores are kept, and under which names."""
+    add = group.add_argument
+    add("--min-score", type=float, metavar="X", help="keep scores from X on (default: no bound)")
+    add("--max-score", type=float, metavar="X", help="keep scores up to X (default: no bound)")
+    add("--prefix", default="quality", help="of the score columns' names (default: quality)")
+    add(
+        "--special-tokens",
+        choices=("allow", "reject"),
+        default="allow",
+        help="of messages that spell out a control token (default: allow)",
+    )
+
+
+def add_row_options(group: argparse._ArgumentGroup) -> None:
+    """Options that say where in a row the conversation is."""
+    add = group.add_argument
+    add("--schema", default="auto", choices=SCHEMAS, help="of the rows (default: auto)")
+    add("--messages-key", default=None, metavar="COLUMN", help="the column that holds the conversation")
+    add("--id-key", default="id", metavar="COLUMN", help="the column that holds the id (default: id)")
+
+
+def add_run_options(group: argparse._ArgumentGroup) -> None:
+    """Options of a run that can be stopped and started again."""
+    add = group.add_argument
+    add("--tasks", type=positive, metavar="N", help="parts that resume one by one (default: files)")
+    add("--limit", type=positive, default=-1, metavar="N", help="at most N documents per task")
+    add("--checkpoints", metavar="DIR", help="where scores are kept (default: in --output, logs/checkpoints)")
+    add(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="of scoring: a bar and a log line a minute (default: a bar on a terminal only)",
+    )
+    add("--overwrite", action="store_true", help="delete an earlier run's output in DIR")
+
+
+def scorer_config(options: argparse.Namespace) -> ScorerConfig:
+    """The scorer that the options ask for."""
+    return ScorerConfig(
+        model=options.model,
+        revision=options.revision,
+        dtype=options.dtype,
+        max_tokens=options.max_tokens,
+        scale=options.scale,
+        chat_template=options.chat_template,
+        device=options.device,
+    )
+
+
+def row_adapter(options: argparse.Namespace) -> ConversationAdapter | TextAdapter:
+    """The adapter for the rows that the options, `--text` among them, describe."""
+    if options.text is not None:
+        return TextAdapter(options.text, id_key=options.id_key)
+    return ConversationAdapter(schema=options.schema, messages_key=options.messages_key, id_key=options.id_key)
+
+
+def what_decides_the_output(options: argparse.Namespace, inputs: Inputs) -> dict[str, Any]:
+    """What a rerun into the same folder must share with the first run."""
+    asked = {name: value for name, value in vars(options).items() if name not in _FREE}
+    scale = options.scale and [options.scale.offset, options.scale.low, options.scale.high]
+    return asked | {"scale": scale, "input": inputs.folder.path, "files": inputs.sizes}
+
+
+def scale(text: str) -> ScoreScale:
+    """`OFFSET,LOW,HIGH` as a scale."""
+    try:
+        offset, low, high = text.split(",")
+        return ScoreScale(float(offset), int(low), int(high))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: give OFFSET,LOW,HIGH, such as 1,1,5 ({error})") from error
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1")
+    return int(text)
+
+
+def read_text(path: str) -> str:
+    """The text of a file."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"{path!r} cannot be read as text: {error}") from error
+
+
+def run_script(main: Callable[[], None], has_workers: bool = False) -> None:
+    """Run a script; a mistake ends it with a line that says what is wrong, and argparse's code for one.
+
+    Args:
+        main: what the script does.
+        has_workers: end by an exception on SIGTERM, which SLURM and people send to end a run: it ends the workers too.
+    """
+    if has_workers:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(f"stopped by signal {number}"))
+    try:
+        main()
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -21,7 +21,8 @@ CARD_MODEL = "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier"
 
 # Options that a rerun may give otherwise; "scale" counts by its values.
 _FREE = EXECUTOR_OPTIONS | {
-    *("input", "output", "overwrite", "device", "scale", "checkpoints", "no_checkpoints", "progress")
+    *("input", "output", "overwrite", "device", "scale", "checkpoints", "no_checkpoints", "progress"),
+    *("tokens_per_batch", "compile"),
 }
 
 
@@ -40,6 +41,8 @@ def add_classifier_options(group: argparse._ArgumentGroup) -> None:
     add("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: auto)")
     add("--max-tokens", type=int, metavar="N", help="cut longer texts (default: what the model takes)")
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (default: auto)")
+    add("--tokens-per-batch", type=positive, metavar="N", help="at once (default: by the device's memory)")
+    add("--compile", action="store_true", help="torch.compile the model: docs/throughput.md")
 
 
 def add_score_options(group: argparse._ArgumentGroup) -> None:
@@ -88,6 +91,8 @@ def scorer_config(options: argparse.Namespace) -> ScorerConfig:
         scale=options.scale,
         chat_template=options.chat_template,
         device=options.device,
+        tokens_per_batch=options.tokens_per_batch,
+        compile=options.compile,
     )
 
 

@@ -227,8 +227,18 @@ def refuse_what_scores(parser: argparse.ArgumentParser, options: argparse.Namesp
     """Options that have no effect where nothing is scored are a mistake."""
     if options.input is None or options.output is None:
         parser.error("--scores-from-columns needs INPUT, rows with scores, and --output DIR.")
-    scoring = ("model", "revision", "scale", "chat_template", "dtype", "max_tokens", "device", "special_tokens")
-    for name in (*scoring, "reuse_scores", "scores_only", "checkpoints", "no_checkpoints"):
+    scoring = (
+        "model",
+        "revision",
+        "scale",
+        "chat_template",
+        "dtype",
+        "max_tokens",
+        "device",
+        "tokens_per_batch",
+        "compile",
+    )
+    for name in (*scoring, "special_tokens", "reuse_scores", "scores_only", "checkpoints", "no_checkpoints"):
         if getattr(options, name) != parser.get_default(name):
             parser.error(f"--scores-from-columns scores nothing: --{name.replace('_', '-')} does not go with it.")
 

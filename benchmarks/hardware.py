@@ -205,7 +205,8 @@ def machine(device: str) -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     versions["torch"] = torch.__version__
-    found = {"cpu": _cpu_name(), "cores": len(_cores()), "threads": torch.get_num_threads(), "versions": versions}
+    threads = int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads())
+    found = {"cpu": _cpu_name(), "cores": len(_cores()), "threads": threads, "versions": versions}
     if device == "cuda":
         found |= {"gpu": torch.cuda.get_device_name(0), "cuda": torch.version.cuda}
     return found

@@ -94,7 +94,7 @@ def mixed_inputs():
 @pytest.mark.parametrize("family", ["qwen3", "bert"])
 def test_streams_score_as_the_simple_path(on_devices, model_folder, monkeypatch, devices, family):
     """Windows, batches and replicas change no score, no reason and no place."""
-    monkeypatch.setattr(streaming, "WINDOW_ITEMS", 16)
+    monkeypatch.setattr(streaming, "WINDOW_ITEMS" if family == "qwen3" else "SORTED_WINDOW_ITEMS", 16)
     inputs = mixed_inputs() if family == "qwen3" else ["um texto " * count for count in range(1, 60)]
     one = on_devices(model_folder(family), devices, tokens_per_batch=300)
     assert_same(list(one.stream(inputs)), simple(one, inputs))

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,13 +28,17 @@ T = TypeVar("T")
 HOST_CORES = 2
 TARGET_PER_SECOND = 2_000
 # The smallest run is as short as its noise, so it is repeated until so many documents went through it.
-SCALE_DOCUMENTS = 15_000
+SCALE_DOCUMENTS = 10_000
 
 
 def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
     """What a function gives in a new process, which ends with all that it held."""
-    with ProcessPoolExecutor(1, get_context("spawn"), initializer=contenders.silence) as pool:
-        return pool.submit(function, *arguments).result()
+    with _fresh_process() as process:
+        return process.submit(function, *arguments).result()
+
+
+def _fresh_process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, get_context("spawn"), initializer=contenders.silence)
 
 
 def host(count: int, repeats: int) -> dict[str, Any]:
@@ -48,19 +53,30 @@ def host(count: int, repeats: int) -> dict[str, Any]:
 
 
 def scale(counts: Sequence[int]) -> dict[str, Any]:
-    """Documents per second and peak memory of runs of several sizes, each in a process of its own."""
+    """Documents per second and peak memory of runs of several sizes, each in a process of its own.
+
+    They grow and then shrink again, so that a machine that gets faster or slower does so for all of them.
+    """
     # A model as small as this one computes no faster with more threads, and they get in the tokenizer's way.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    seconds: dict[int, list[float]] = {count: [] for count in counts}
+    memory: dict[int, int] = {}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        paths = _prepare(folder, "tiny", "sft", counts)
+        processes = {count: stack.enter_context(_fresh_process()) for count in counts}
+        growing = sorted(counts)
+        for count in [*growing, *reversed(growing[:-1])]:
+            repeats = math.ceil(min(SCALE_DOCUMENTS, growing[-1]) / count)
+            runs = processes[count].submit(_runs, folder / "model", paths[count], repeats).result()
+            seconds[count] += runs["seconds"]
+            memory[count] = runs["peak_memory"]
     sizes = []
-    with tempfile.TemporaryDirectory() as folder:
-        paths = _prepare(Path(folder), "tiny", "sft", counts)
-        for count in counts:
-            repeats = math.ceil(min(SCALE_DOCUMENTS, max(counts)) / count)
-            runs = in_fresh_process(_runs, Path(folder, "model"), paths[count], repeats)
-            rate = count / statistics.median(runs["seconds"])
-            sizes.append({"documents": count, "documents_per_second": rate} | runs)
-            megabytes = runs["peak_memory"] / 1e6
-            print(f"{count:>10,} documents: {rate:8,.0f} a second, {megabytes:8,.0f} MB at most", flush=True)
+    for count in growing:
+        rate = count / statistics.median(seconds[count])
+        runs = {"seconds": seconds[count], "peak_memory": memory[count]}
+        sizes.append({"documents": count, "documents_per_second": rate} | runs)
+        print(f"{count:>10,} documents: {rate:8,.0f} a second, {memory[count] / 1e6:8,.0f} MB at most", flush=True)
     return {"kind": "scale", "shape": "tiny", "mix": "sft", "sizes": sizes}
 
 

@@ -125,16 +125,17 @@ def main(arguments: list[str] | None = None) -> None:
         return figures.chart(load(options.results), options.chart)
     os.environ["HF_HUB_OFFLINE"] = "1"
     contenders.silence()
-    result: dict[str, Any] = {
+    if options.host:
+        result = pipeline_runs.host(options.docs or 5_000, options.repeats)
+    elif options.scale:
+        result = pipeline_runs.scale(options.sizes)
+    else:
+        result = compare(options)
+    result = {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "machine": hardware.machine(options.device),
-    }
-    if options.host:
-        result |= pipeline_runs.host(options.docs or 5_000, options.repeats)
-    elif options.scale:
-        result |= pipeline_runs.scale(options.sizes)
-    else:
-        result |= compare(options)
+    } | result
+    if result["kind"] == "comparison":
         print(figures.table(result))
     print(json.dumps(result))
     if not options.no_save:

@@ -251,16 +251,14 @@ def test_two_workers_write_the_same_rows_as_one(tmp_path, model):
     """The executor's pool changes nothing about the rows, as a user starts it: from the command line."""
     for name in "abc":
         write_jsonl(tmp_path / f"in/{name}.jsonl", rows(10, name))
-    outputs = []
-    for workers in ("1", "2"):
-        output = tmp_path / f"out{workers}"
-        command = [sys.executable, str(ROOT / "pipelines/filter_conversations.py"), str(tmp_path / "in")]
-        options = ["--output", str(output), "--model", model, "--min-score", "-1", "--workers", workers]
-        done = subprocess.run([*command, *options], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        outputs.append([read_rows(output / "kept"), read_rows(output / "excluded")])
-    assert outputs[0] == outputs[1]
-    assert len(outputs[0][0] + outputs[0][1]) == 30
+    options = [str(tmp_path / "in"), "--model", model, "--min-score", "-1", "--output"]
+    run(*options, tmp_path / "one")
+    script = [sys.executable, str(ROOT / "pipelines/filter_conversations.py")]
+    done = subprocess.run([*script, *options, str(tmp_path / "two"), "--workers", "2"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one, two = ([read_rows(tmp_path / name / door) for door in ("kept", "excluded")] for name in ("one", "two"))
+    assert one == two
+    assert len(one[0] + one[1]) == 30
 
 
 def test_a_run_without_a_score_does_not_look_finished(tmp_path, model, capsys):

@@ -610,24 +610,24 @@ def test_a_new_threshold_computes_nothing(tmp_path, model, monkeypatch):
     }
 
 
-def test_sigterm_ends_the_workers_and_the_next_run_goes_on(tmp_path, model):
+def test_sigterm_ends_the_workers_and_the_next_run_goes_on(tmp_path, model, capsys):
     """As SLURM and people stop a run: no worker lives on, and what was scored is not scored again."""
     for name in ("a", "b"):
         write_jsonl(tmp_path / "in" / f"{name}.jsonl", rows(3_000, name))
-    command = [sys.executable, str(ROOT / "pipelines/filter_conversations.py"), str(tmp_path / "in"), "--model", model]
-    command += ["--output", str(tmp_path / "out"), "--min-score", "1", "--workers", "2"]
-    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    options = [str(tmp_path / "in"), "--model", model, "--output", str(tmp_path / "out"), "--min-score", "1"]
+    command = [sys.executable, str(ROOT / "pipelines/filter_conversations.py"), *options, "--workers", "2"]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "out").glob("logs/checkpoints/*/*.scores")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    run.terminate()
-    assert run.wait(60) != 0
+    first.terminate()
+    assert first.wait(60) != 0
     with pytest.raises(ProcessLookupError):
         for _ in range(100):
-            os.killpg(run.pid, 0)
+            os.killpg(first.pid, 0)
             time.sleep(0.1)
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "known from checkpoints" in result.stdout
+    run(*options)
+    assert "known from checkpoints" in capsys.readouterr().out
     written = [row["id"] for name in ("kept", "excluded") for row in read_rows(tmp_path / "out" / name)]
     assert sorted(written) == sorted(row["id"] for name in ("a", "b") for row in rows(3_000, name))
 

@@ -1,6 +1,5 @@
 """What the tests share: no network, few threads, and small random models that are made once per session."""
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,11 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Matrices this small are computed faster by one thread than divided among two.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for all tests together; none beside this one for what is named, as are those on SLURM."""
+    return 2 if config.args == config.getini("testpaths") else 0
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,11 +65,21 @@ def card(model_folder: Callable[..., Path]) -> Callable[..., "Card"]:
 
 
 @pytest.fixture
-def log() -> Iterator[list[str]]:
-    """The messages that are logged during a test, each as "LEVEL message"."""
+def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The messages that are logged during a test, each as "LEVEL message"; DataTrove's executors do not end it."""
     messages: list[str] = []
-    sink = logger.add(lambda message: messages.append(str(message)), level="INFO", format="{level} {message}")
+    remove = logger.remove
+
+    def listen() -> int:
+        return logger.add(lambda message: messages.append(str(message)), level="INFO", format="{level} {message}")
+
+    def remove_others(sink: int | None = None) -> None:
+        nonlocal ours
+        remove(sink)
+        if sink is None:  # all, as each of an executor's tasks does before it and after it
+            ours = listen()
+
+    ours = listen()
+    monkeypatch.setattr(logger, "remove", remove_others)
     yield messages
-    # An executor's task logger removes all sinks.
-    with contextlib.suppress(ValueError):
-        logger.remove(sink)
+    remove(ours)

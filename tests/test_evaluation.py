@@ -49,12 +49,12 @@ def test_the_cards_matrix_gives_the_known_figures():
     assert four.tokens_kept is None
 
 
-def test_agrees_with_scikit_learn_and_scipy_on_1000_random_cases():
+def test_agrees_with_scikit_learn_and_scipy_on_300_random_cases():
     """Every figure that scikit-learn and scipy know is theirs, on scales of all kinds and with empty levels."""
     rng = np.random.default_rng(0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for case in range(1_000):
+        for case in range(300):
             scale = SCALES[case % len(SCALES)]
             labels, logits = random_case(rng, scale)
             predicted = [scale.int_score(logit) for logit in logits]

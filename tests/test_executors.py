@@ -431,6 +431,8 @@ except SystemExit as error:
 def test_a_pipeline_on_ray_writes_the_rows_of_a_local_run(tmp_path):
     """The same command on a local Ray: the same rows and statistics; nothing waits for what will not come."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'datatrove-quality[ray]'")
+    from filter_conversations import main
+
     lines = (ROOT / "examples/conversations.jsonl").read_bytes().splitlines(keepends=True)[:80]
     (tmp_path / "in").mkdir()
     for number in range(2):
@@ -444,11 +446,8 @@ def test_a_pipeline_on_ray_writes_the_rows_of_a_local_run(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "refused: --executor ray: a task asks for 1 CPUs, 1 GPUs" in done.stdout
     assert "stopped: 1 of 1 tasks have not ended well" in done.stdout
-    command = [str(ROOT / "pipelines/filter_conversations.py"), source, "--output", "local", "--model", model]
-    subprocess.run(
-        [sys.executable, *command, "--min-score", "3.5", "--device", "cpu"],
-        cwd=tmp_path, env=environment, check=True, capture_output=True,
-    )  # fmt: skip
+    command = [source, "--output", str(tmp_path / "local"), "--model", model, "--min-score", "3.5", "--device", "cpu"]
+    main(command)
     for door in ("kept", "excluded"):
         for number in range(2):
             name = f"{door}/{number:05d}.jsonl"

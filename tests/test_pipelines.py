@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 from datatrove.io import get_datafolder
-from loguru import logger
 from tiny_models import DECODER, chatml_tokenizer, save_model
 
 
@@ -252,16 +251,14 @@ def test_two_workers_write_the_same_rows_as_one(tmp_path, model):
     """The executor's pool changes nothing about the rows, as a user starts it: from the command line."""
     for name in "abc":
         write_jsonl(tmp_path / f"in/{name}.jsonl", rows(10, name))
-    outputs = []
-    for workers in ("1", "2"):
-        output = tmp_path / f"out{workers}"
-        command = [sys.executable, str(ROOT / "pipelines/filter_conversations.py"), str(tmp_path / "in")]
-        options = ["--output", str(output), "--model", model, "--min-score", "-1", "--workers", workers]
-        done = subprocess.run([*command, *options], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        outputs.append([read_rows(output / "kept"), read_rows(output / "excluded")])
-    assert outputs[0] == outputs[1]
-    assert len(outputs[0][0] + outputs[0][1]) == 30
+    options = [str(tmp_path / "in"), "--model", model, "--min-score", "-1", "--output"]
+    run(*options, tmp_path / "one")
+    script = [sys.executable, str(ROOT / "pipelines/filter_conversations.py")]
+    done = subprocess.run([*script, *options, str(tmp_path / "two"), "--workers", "2"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one, two = ([read_rows(tmp_path / name / door) for door in ("kept", "excluded")] for name in ("one", "two"))
+    assert one == two
+    assert len(one[0] + one[1]) == 30
 
 
 def test_a_run_without_a_score_does_not_look_finished(tmp_path, model, capsys):
@@ -613,24 +610,24 @@ def test_a_new_threshold_computes_nothing(tmp_path, model, monkeypatch):
     }
 
 
-def test_sigterm_ends_the_workers_and_the_next_run_goes_on(tmp_path, model):
+def test_sigterm_ends_the_workers_and_the_next_run_goes_on(tmp_path, model, capsys):
     """As SLURM and people stop a run: no worker lives on, and what was scored is not scored again."""
     for name in ("a", "b"):
         write_jsonl(tmp_path / "in" / f"{name}.jsonl", rows(3_000, name))
-    command = [sys.executable, str(ROOT / "pipelines/filter_conversations.py"), str(tmp_path / "in"), "--model", model]
-    command += ["--output", str(tmp_path / "out"), "--min-score", "1", "--workers", "2"]
-    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    options = [str(tmp_path / "in"), "--model", model, "--output", str(tmp_path / "out"), "--min-score", "1"]
+    command = [sys.executable, str(ROOT / "pipelines/filter_conversations.py"), *options, "--workers", "2"]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "out").glob("logs/checkpoints/*/*.scores")) and time.monotonic() < deadline:
         time.sleep(0.02)
-    run.terminate()
-    assert run.wait(60) != 0
+    first.terminate()
+    assert first.wait(60) != 0
     with pytest.raises(ProcessLookupError):
         for _ in range(100):
-            os.killpg(run.pid, 0)
+            os.killpg(first.pid, 0)
             time.sleep(0.1)
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "known from checkpoints" in result.stdout
+    run(*options)
+    assert "known from checkpoints" in capsys.readouterr().out
     written = [row["id"] for name in ("kept", "excluded") for row in read_rows(tmp_path / "out" / name)]
     assert sorted(written) == sorted(row["id"] for name in ("a", "b") for row in rows(3_000, name))
 
@@ -697,7 +694,7 @@ def write_rows(path, items):
     ("other", "difference"),
     [(("--max-tokens", 30), "max_tokens was 30, is now 160"), (("--scale", "0,0,5"), r"scale was .*'offset': 0.*1.0")],
 )
-def test_scores_of_another_scorer_or_scale_are_not_reused(tmp_path, model, ending, other, difference):
+def test_scores_of_another_scorer_or_scale_are_not_reused(tmp_path, model, ending, other, difference, log):
     """Parquet files, and the record beside JSONL, say what made scores: another's are refused, and two's not mixed."""
     write_rows(tmp_path / f"in/a{ending}", rows(10))
     run(tmp_path / "in", "--output", tmp_path / "one", "--model", model)
@@ -709,12 +706,10 @@ def test_scores_of_another_scorer_or_scale_are_not_reused(tmp_path, model, endin
     with pytest.raises(ValueError, match="scores of 2 scorers or scales"):
         run(tmp_path / f"*/kept/*{ending}", "--output", tmp_path / "out", "--scores-from-columns")
     assert not (tmp_path / "out").exists()
-    messages = []
     for source in (tmp_path / "one/kept", tmp_path / "in"):
-        logger.add(messages.append, format="{message}")  # each run removes all sinks
         run(source, *options, "--overwrite")
-    said = [message for message in messages if "do not say what made the scores" in message]
-    assert len(said) == 1 and said[0].startswith("1 of 1 files")
+    said = [line for line in log if "do not say what made the scores" in line]
+    assert len(said) == 1 and "1 of 1 files" in said[0]
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])

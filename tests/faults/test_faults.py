@@ -13,7 +13,7 @@ sys.path.insert(0, str(HERE))
 import hostile  # noqa: E402
 
 
-@pytest.mark.parametrize(("signal", "kills"), [("KILL", 20), ("TERM", 5), ("USR1", 5)])
+@pytest.mark.parametrize(("signal", "kills"), [("KILL", 10), ("TERM", 5), ("USR1", 5)])
 def test_a_task_that_is_killed_again_and_again_ends_as_if_it_were_not(signal, kills):
     """Same rows as an undisturbed run, none missing or doubled, and no more than five seconds redone a kill."""
     command = [sys.executable, str(HERE / "kill_and_resume.py"), "--signal", signal, "--kills", str(kills)]

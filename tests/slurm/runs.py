@@ -21,10 +21,11 @@ def filter_pipeline(source, output, *arguments):
 
 
 def rows(output):
+    """The rows of each file, by its path."""
     return {
-        f"{door}/{path.name}": [json.loads(line) for line in path.read_bytes().splitlines()]
+        str(path.relative_to(output)): [json.loads(line) for line in path.read_bytes().splitlines()]
         for door in ("kept", "excluded")
-        for path in sorted((output / door).iterdir())
+        for path in sorted((output / door).rglob("*.jsonl"))
     }
 
 

@@ -1,23 +1,20 @@
 """The curation pipeline on a real SLURM: the rows and the table of a local run, whatever happens to its jobs."""
 
-import json
 import sys
-from pathlib import Path
 
 import pytest
 from lab import run, wait_for
+from runs import MIN_SCORE, MODEL, ROOT, rows
 
 
 pytest.importorskip("spacy", reason="the extra curate is not installed: pip install 'datatrove-quality[curate]'")
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT / "pipelines"), str(ROOT / "examples")]
 
 import curate_conversations  # noqa: E402
 import plant_garbage  # noqa: E402
 
 
-MODEL = ROOT / "examples" / "demo-classifier"
 TASKS = 6
 # Each stage has a partition of its own, only the scoring has GPUs, and a job runs several tasks with the same steps.
 SLURM = ["--executor", "slurm", "--partition", "cpu=lab,gpu=urgent", "--gpus-per-task", "gpu=1", "--mem", "2G"]
@@ -41,15 +38,9 @@ def local(source, tmp_path_factory):
 
 
 def curate(source, output, *arguments):
-    given = [source, "--output", output, "--model", MODEL, "--min-score", 3.5, "--device", "cpu", "--tasks", TASKS]
-    curate_conversations.main([str(argument) for argument in (*given, "--no-progress", *arguments)])
-
-
-def rows(output):
-    files = [*output.glob("kept/*"), *output.glob("excluded/*/*")]
-    return {
-        str(path.relative_to(output)): [json.loads(line) for line in path.read_bytes().splitlines()] for path in files
-    }
+    given = [source, "--output", output, "--model", MODEL, "--min-score", MIN_SCORE, "--device", "cpu"]
+    given += ["--tasks", TASKS, "--no-progress", *arguments]
+    curate_conversations.main([str(argument) for argument in given])
 
 
 @pytest.mark.slurm

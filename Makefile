@@ -32,7 +32,7 @@ report-demo: .venv/installed
 	$(BIN)/python pipelines/report.py demo-output --group-by source --output demo-output/report
 
 test: .venv/with-curate .venv/with-ray
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # On a SLURM of its own: needs root and apt-get install slurmctld slurmd slurm-client munge; else they are skipped.
 test-slurm: .venv/with-curate

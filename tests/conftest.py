@@ -18,11 +18,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two processes for all tests together; none beside this one for what is named, as are those on SLURM."""
-    return 2 if config.args == config.getini("testpaths") else 0
-
-
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Keep torch to one thread even where it was imported before this file."""

@@ -222,48 +222,6 @@ def pool_after_last_layer(model: PreTrainedModel) -> None:
     del _layers(model)[-1].forward
 
 
-def use_torch_norms(model: PreTrainedModel) -> int:
-    """Put torch's RMSNorm, one kernel on CUDA, in place of a model's own, half a dozen, where it computes the same.
-
-    Args:
-        model: with its weights on the device.
-
-    Returns:
-        How many were replaced. They share their weights with the model's own.
-    """
-    replaced = 0
-    for parent in model.modules():
-        for name, own in parent.named_children():
-            norm = _torch_norm(own)
-            if norm is not None and _computes_same(norm, own):
-                setattr(parent, name, norm)
-                replaced += 1
-    return replaced
-
-
-def _torch_norm(own: nn.Module) -> nn.RMSNorm | None:
-    epsilon = getattr(own, "variance_epsilon", None) or getattr(own, "eps", None)
-    weights = dict(own.named_parameters())
-    if "RMSNorm" not in type(own).__name__ or not isinstance(epsilon, float) or list(weights) != ["weight"]:
-        return None
-    norm = nn.RMSNorm(weights["weight"].shape, eps=epsilon, device="meta")
-    norm.weight = weights["weight"]
-    return norm.train(own.training)
-
-
-def _computes_same(norm: nn.RMSNorm, own: nn.Module) -> bool:
-    """Whether two norms give the same but for rounding, on rows that are large and on rows as small as epsilon."""
-    weight = norm.weight
-    rows = torch.randn(4, *weight.shape, generator=torch.Generator().manual_seed(0))
-    rows = (rows * torch.tensor([100.0, 1.0, 1e-2, 1e-3])[:, None]).to(weight)
-    few_roundings = 4 * torch.finfo(weight.dtype).eps
-    try:
-        with torch.inference_mode():
-            return torch.allclose(norm(rows), own(rows), rtol=few_roundings, atol=few_roundings * 1e-3)
-    except (RuntimeError, TypeError):  # it takes other rows, or more than rows
-        return False
-
-
 def compile_layers(model: PreTrainedModel) -> None:
     """Compile a model's layers, one piece of code for all of them and for all lengths; attention stays as it is.
 

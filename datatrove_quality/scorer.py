@@ -135,13 +135,13 @@ class Scorer:
 
     def _load(self) -> None:
         from datatrove_quality import self_check
+        from datatrove_quality.fast_modules import use_fast_modules
         from datatrove_quality.packed import (
             PACKED,
             kernel_name,
             packed_logits,
             padded_logits,
             pool_in_last_layer,
-            use_torch_norms,
         )
 
         started = time.perf_counter()
@@ -153,7 +153,8 @@ class Scorer:
         own_attention = model.config._attn_implementation
         if packed:
             model.set_attn_implementation(PACKED)
-            use_torch_norms(model)
+        if not self.config.compile:  # the compiler does the same, and more
+            use_fast_modules(model)
         models = [model, *(copy_to(model, device) for device in devices[1:])]
         inputs = self_check.probes(model, self.renderer)
         if packed and self_check.can_pool_in_last_layer(model, forward, inputs):

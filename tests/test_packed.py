@@ -8,7 +8,6 @@ from itertools import pairwise
 import pytest
 import torch
 from tiny_models import Card, conversations
-from transformers import AutoModelForSequenceClassification
 
 from datatrove_quality import packed
 from datatrove_quality.config import ScorerConfig
@@ -466,34 +465,3 @@ def test_blocks_of_queries_change_nothing(monkeypatch, block, options, window):
     sinks = options["sinks"].view(4, 1, 1).expand(4, 21, 1) if "sinks" in options else torch.empty(4, 21, 0)
     weights = torch.cat([products, sinks], -1).softmax(-1)[..., :21]
     torch.testing.assert_close(got, (weights @ value).transpose(0, 1), atol=1e-5, rtol=1e-5)
-
-
-# --- norms -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("family", ["qwen3", "gpt_oss", "gemma2"])
-def test_torchs_norm_stands_in_where_it_computes_the_same(model_folder, family):
-    """All of a model's norms are replaced, or, where they compute something else (Gemma), none; logits stay."""
-    model = AutoModelForSequenceClassification.from_pretrained(model_folder(family)).eval()
-    model.set_attn_implementation(packed.PACKED)
-    norms = {name: module.weight for name, module in model.named_modules() if "RMSNorm" in type(module).__name__}
-    for seed, weight in enumerate(norms.values()):
-        weight.data.normal_(generator=torch.Generator().manual_seed(seed))
-    sequences = [[5, 6, 7], [8], list(range(10, 60))]
-    before = packed.packed_logits(model, sequences)
-    replaced = packed.use_torch_norms(model)
-    torch.testing.assert_close(packed.packed_logits(model, sequences), before, atol=1e-5, rtol=1e-5)
-    assert replaced == (0 if family == "gemma2" else len(norms))
-    modules = dict(model.named_modules())
-    assert all(modules[name].weight is weight for name, weight in norms.items()), "a weight was copied"
-
-
-def test_a_norm_of_another_epsilon_is_not_replaced():
-    """Rows as small as epsilon tell norms apart that agree on all others."""
-
-    class OtherRMSNorm(torch.nn.RMSNorm):
-        def forward(self, rows):
-            return self.weight * rows * torch.rsqrt(rows.square().mean(-1, keepdim=True) + 1e-5)
-
-    model = torch.nn.Sequential(OtherRMSNorm(16, eps=1e-6))
-    assert packed.use_torch_norms(model) == 0

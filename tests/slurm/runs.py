@@ -49,6 +49,12 @@ def filter_stats(logs, step=1):
     return stats
 
 
+def kept_scores(output):
+    """How many scores the tasks have kept so far: all lines but the headers."""
+    files = (output / "logs" / "checkpoints").glob("*/*.scores")
+    return sum(not line.startswith(b"{") for file in files for line in file.read_bytes().splitlines())
+
+
 def log_of_jobs(logs):
     return "".join(path.read_text(errors="replace") for path in (logs / "slurm_logs").iterdir())
 

@@ -9,7 +9,18 @@ from pathlib import Path
 import filter_conversations
 import pytest
 from lab import run, wait_for
-from runs import MODEL, SMALL, at_gate, filter_pipeline, filter_stats, job, log_of_jobs, make, require_same_rows
+from runs import (
+    MODEL,
+    SMALL,
+    at_gate,
+    filter_pipeline,
+    filter_stats,
+    job,
+    kept_scores,
+    log_of_jobs,
+    make,
+    require_same_rows,
+)
 from slurm_jobs import SlurmExecutor
 from steps import Devices, Need
 
@@ -46,6 +57,9 @@ def test_interrupted_tasks_end_with_the_same_rows_and_their_scores(lab, gated, l
     """Requeue, SIGUSR1, preemption and a node that goes down: what was scored is not computed again."""
     executor = gated(4)
     wait_for(lambda: len(at_gate(tmp_path)) == 4, "four tasks at the gate")
+    stats = filter_stats(local / "logs")
+    scored = sum(stats[task]["scored"] for task in range(4))
+    wait_for(lambda: kept_scores(tmp_path / "out") >= scored, "the scores behind the gate")
     before = at_gate(tmp_path)
     nodes = {task: job(executor, task)[1] for task in range(4)}
     first, second = [task for task in range(4) if nodes[task] == "n1"]

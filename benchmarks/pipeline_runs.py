@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,12 +32,8 @@ SCALE_DOCUMENTS = 10_000
 
 def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
     """What a function gives in a new process, which ends with all that it held."""
-    with _fresh_process() as process:
-        return process.submit(function, *arguments).result()
-
-
-def _fresh_process() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, get_context("spawn"), initializer=contenders.silence)
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=contenders.silence) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def host(count: int, repeats: int) -> dict[str, Any]:
@@ -59,18 +54,16 @@ def scale(counts: Sequence[int]) -> dict[str, Any]:
     """
     # A model as small as this one computes no faster with more threads, and they get in the tokenizer's way.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    seconds: dict[int, list[float]] = {count: [] for count in counts}
-    memory: dict[int, int] = {}
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        paths = _prepare(folder, "tiny", "sft", counts)
-        processes = {count: stack.enter_context(_fresh_process()) for count in counts}
-        growing = sorted(counts)
+    growing = sorted(counts)
+    seconds: dict[int, list[float]] = {count: [] for count in growing}
+    memory = dict.fromkeys(growing, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = _prepare(Path(folder), "tiny", "sft", growing)
         for count in [*growing, *reversed(growing[:-1])]:
             repeats = math.ceil(min(SCALE_DOCUMENTS, growing[-1]) / count)
-            runs = processes[count].submit(_runs, folder / "model", paths[count], repeats).result()
+            runs = in_fresh_process(_runs, Path(folder, "model"), paths[count], repeats)
             seconds[count] += runs["seconds"]
-            memory[count] = runs["peak_memory"]
+            memory[count] = max(memory[count], runs["peak_memory"])
     sizes = []
     for count in growing:
         rate = count / statistics.median(seconds[count])
@@ -96,21 +89,22 @@ def _write_documents(folder: Path, mix: str, counts: Sequence[int]) -> dict[int,
 
 
 def _runs(model: Path, path: Path, repeats: int, cores: int | None = None, constant: bool = False) -> dict[str, Any]:
-    """Seconds of each of several runs of our pipeline, and the peak memory of this process."""
+    """Seconds of each of several runs of our pipeline, and the peak memory of the first."""
     if cores is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     setup = contenders.Setup(str(model), "cpu", "float32")
     pipeline = contenders.OurPipeline(setup)
     if constant:
         score_nothing(pipeline.config)
-    seconds = []
+    seconds, peak = [], 0
     for number in range(repeats):
         started = time.perf_counter()
         scores = pipeline(contenders.Documents(path, []))
         seconds.append(time.perf_counter() - started)
+        peak = peak or hardware.peak_memory("cpu")
         count = sum(1 for _ in scores)
         print(f"run {number + 1}: {count:,} documents in {seconds[-1]:.2f} s", file=sys.stderr, flush=True)
-    return {"seconds": seconds, "peak_memory": hardware.peak_memory("cpu")}
+    return {"seconds": seconds, "peak_memory": peak}
 
 
 def score_nothing(config: "ScorerConfig") -> None:

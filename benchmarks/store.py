@@ -31,6 +31,7 @@ from datatrove_quality.streaming import WINDOW_CHARACTERS, WINDOW_ITEMS
 
 MODEL = Path(__file__).parents[1] / "examples" / "demo-classifier"
 AIM = 2_000  # documents per second
+DOCUMENTS_PER_BATCH = 8
 
 
 def documents(count: int) -> Iterator[Document]:
@@ -85,9 +86,10 @@ def store_seconds(scorer: Scorer, count: int, folder: str) -> float:
         store.settle([(1, 0.0)], lambda one, other: True)
         for window in windows(texts, len, WINDOW_ITEMS, WINDOW_CHARACTERS):
             store.lookup(window)
-            for text in window:
+            for place, text in enumerate(window):
                 store.add(text, Logit(1.2345678806304932, 350, False))
-            store.save()
+                if place % DOCUMENTS_PER_BATCH == 0:
+                    store.save()
     return time.process_time() - started
 
 

@@ -89,6 +89,10 @@ class Scorer:
         self._replicas: list[Replica] = []
         self._probes: Probes = []
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied or pickled, as DataTrove does with the steps of a pipeline, it is the process's one of its config."""
+        return find_scorer, (self.config,)
+
     @property
     def replicas(self) -> list[Replica]:
         """The model on each device."""
@@ -153,16 +157,20 @@ class Scorer:
         own_attention = model.config._attn_implementation
         if packed:
             model.set_attn_implementation(PACKED)
+        inputs = self_check.probes(model, self.renderer)
+        own_logits = partial(self_check.own_logits, model, inputs, own_attention)
+        # In half precision a module that rounds otherwise moves a logit further than the check lets two forward passes
+        # of the same modules differ.
+        before = own_logits() if self.config.self_check and model.dtype.itemsize > 2 else None
         if not self.config.compile:  # the compiler does the same, and more
             use_fast_modules(model)
         models = [model, *(copy_to(model, device) for device in devices[1:])]
-        inputs = self_check.probes(model, self.renderer)
         if packed and self_check.can_pool_in_last_layer(model, forward, inputs):
             for copied in models[1:]:
                 pool_in_last_layer(copied)
         self._probes = self_check.probe_logits(model, forward, inputs)
         if self.config.self_check:
-            self_check.require_own_logits(model, self._probes, inputs, own_attention)
+            self_check.require_own_logits(model, self._probes, before or own_logits())
             for copied in models[1:]:
                 self_check.require_same_logits(copied, forward, inputs, self._probes, COPIED_WRONG)
         if self.config.compile:

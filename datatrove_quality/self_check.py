@@ -73,23 +73,35 @@ def can_pool_in_last_layer(model: "PreTrainedModel", logits: "Logits", inputs: l
     return False
 
 
-def require_own_logits(
-    model: "PreTrainedModel", ours: list[tuple[int, float]], inputs: list[Any], own_attention: str
-) -> None:
-    """Compare our logits with the model's own, one probe at a time.
+def own_logits(model: "PreTrainedModel", inputs: list[Any], own_attention: str) -> list[float]:
+    """What the model's own forward pass gives for the probes, one at a time.
 
     Args:
         model: the loaded classifier.
-        ours: what `probe_logits` gave.
         inputs: the probes.
         own_attention: the attention implementation that transformers chose for the model.
 
     Raises:
-        ValueError: two logits differ by more than the dtype's noise, or are not finite; or the model asks attention
-            for something that is not computed here.
+        ValueError: the model cannot be scored with at all.
     """
-    with _scorable(model):
-        own = _own_logits(model, inputs, own_attention)
+    import torch
+
+    attention = with_attention(model, own_attention if is_packable(model) else None)
+    with _scorable(model), torch.inference_mode(), attention:
+        return [model(**probe).logits[0, 0].item() for probe in inputs]
+
+
+def require_own_logits(model: "PreTrainedModel", ours: list[tuple[int, float]], own: list[float]) -> None:
+    """Compare our logits with the model's own.
+
+    Args:
+        model: the loaded classifier.
+        ours: what `probe_logits` gave.
+        own: what `own_logits` gave.
+
+    Raises:
+        ValueError: two logits differ by more than the dtype's noise, or are not finite.
+    """
     for (tokens, mine), reference in zip(ours, own, strict=True):
         if not _near(mine, reference, model.dtype):
             raise ValueError(
@@ -166,13 +178,6 @@ def _near(one: float, other: float, dtype: "torch.dtype") -> bool:
 
 def _tolerance(dtype: "torch.dtype") -> float:
     return TOLERANCE[str(dtype).removeprefix("torch.")]
-
-
-def _own_logits(model: "PreTrainedModel", inputs: list[Any], own_attention: str) -> list[float]:
-    import torch
-
-    with torch.inference_mode(), with_attention(model, own_attention if is_packable(model) else None):
-        return [model(**probe).logits[0, 0].item() for probe in inputs]
 
 
 def _affordable_tokens(model: "PreTrainedModel") -> int:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
+from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 
 from datatrove_quality import ScorerConfig, fast_modules, packed
 from datatrove_quality.fast_modules import BlockedLinear, use_fast_modules
@@ -21,6 +22,7 @@ x86 = pytest.mark.skipif(platform.machine() not in fast_modules.X86, reason="blo
 def test_a_norm_is_replaced_where_torchs_computes_the_same(model_folder, family, monkeypatch):
     """All of a model's norms are replaced, or, where they compute something else (Gemma), none; logits stay."""
     monkeypatch.setattr(fast_modules, "_blocked_linear", lambda own: None)
+    monkeypatch.setattr(fast_modules, "NORM_DEVICES", ("cpu",))
     model = AutoModelForSequenceClassification.from_pretrained(model_folder(family)).eval()
     model.set_attn_implementation(packed.PACKED)
     norms = {name: module.weight for name, module in model.named_modules() if "RMSNorm" in type(module).__name__}
@@ -34,8 +36,39 @@ def test_a_norm_is_replaced_where_torchs_computes_the_same(model_folder, family,
     assert all(modules[name].weight is weight for name, weight in norms.items()), "a weight was copied"
 
 
-def test_a_norm_of_another_epsilon_is_not_replaced():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_rounding_does_not_hide_another_formula(monkeypatch, dtype):
+    """Gemma's norm, which adds one to its weights, is told apart in any dtype, however large the weights are."""
+    monkeypatch.setattr(fast_modules, "NORM_DEVICES", ("cpu",))
+    norm = Gemma2RMSNorm(64)
+    norm.weight.data.fill_(40)
+    assert use_fast_modules(nn.Sequential(norm.to(dtype))) == 0
+
+
+@pytest.mark.parametrize("kind", ["a gate", "a hook", "two dimensions", "one weight"])
+def test_a_norm_of_another_kind_stays(monkeypatch, kind):
+    """A norm that may be called otherwise than with rows is left alone, and ends no load."""
+    monkeypatch.setattr(fast_modules, "NORM_DEVICES", ("cpu",))
+    norm = nn.RMSNorm({"two dimensions": (8, 16), "one weight": 1}.get(kind, 16), eps=1e-6)
+    if kind == "a gate":
+        norm.forward = lambda rows, gate=None: rows
+    if kind == "a hook":
+        norm.register_forward_hook(lambda module, rows, output: 2 * output)
+    assert use_fast_modules(nn.Sequential(norm)) == 0
+
+
+@x86
+def test_the_self_check_sees_a_wrong_module(model_folder, monkeypatch):
+    """In float32 our logits are compared with those of the model as it was before any module was replaced."""
+    monkeypatch.setattr(fast_modules, "_computes_same", lambda faster, own: True)
+    monkeypatch.setattr(fast_modules.BlockedLinear, "forward", lambda self, rows: 1.01 * nn.Linear.forward(self, rows))
+    with pytest.raises(ValueError, match="self-check failed"):
+        Scorer(ScorerConfig(model=str(model_folder("qwen3")), device="cpu", dtype="float32")).load()
+
+
+def test_a_norm_of_another_epsilon_is_not_replaced(monkeypatch):
     """Rows as small as epsilon tell norms apart that agree on all others."""
+    monkeypatch.setattr(fast_modules, "NORM_DEVICES", ("cpu",))
 
     class OtherRMSNorm(nn.RMSNorm):
         def forward(self, rows):

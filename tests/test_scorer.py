@@ -1,7 +1,9 @@
 """A score is the model card's, whatever the batch; and a model that cannot be scored truly is refused at load."""
 
+import copy
 import json
 import os
+import pickle
 import random
 import shutil
 from itertools import count, islice
@@ -729,3 +731,10 @@ def test_a_config_that_names_no_dtype_computes_in_that_of_its_weights(model_fold
             assert one.fingerprint.parts["dtype"] == "float32"
         assert len(one.score(["Um texto."])) == 1
         assert one.fingerprint.parts["dtype"] == "float32"
+
+
+def test_a_step_may_hold_a_scorer(model_folder):
+    """Executors copy and pickle steps: a scorer among their attributes is not loaded, nor kept, a second time."""
+    one = load_scorer(ScorerConfig(model=str(model_folder("qwen3")), device="cpu", dtype="float32"))
+    assert copy.deepcopy(one) is one
+    assert pickle.loads(pickle.dumps(one)) is one

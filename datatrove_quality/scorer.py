@@ -139,7 +139,7 @@ class Scorer:
 
     def _load(self) -> None:
         from datatrove_quality import self_check
-        from datatrove_quality.fast_modules import use_fast_modules
+        from datatrove_quality.fast_norms import use_fast_norms
         from datatrove_quality.packed import (
             PACKED,
             kernel_name,
@@ -159,11 +159,10 @@ class Scorer:
             model.set_attn_implementation(PACKED)
         inputs = self_check.probes(model, self.renderer)
         own_logits = partial(self_check.own_logits, model, inputs, own_attention)
-        # In half precision a module that rounds otherwise moves a logit further than the check lets two forward passes
-        # of the same modules differ.
+        # In half precision a norm that rounds otherwise moves a logit further than the check lets two forward passes
+        # with the same norms differ.
         before = own_logits() if self.config.self_check and model.dtype.itemsize > 2 else None
-        if not self.config.compile:  # the compiler does the same, and more
-            use_fast_modules(model)
+        use_fast_norms(model)
         models = [model, *(copy_to(model, device) for device in devices[1:])]
         if packed and self_check.can_pool_in_last_layer(model, forward, inputs):
             for copied in models[1:]:

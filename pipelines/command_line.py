@@ -6,7 +6,7 @@ Where the tasks run is said by options of its own: executors.py.
 import argparse
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,11 @@ from datatrove_quality.conversation import SCHEMAS
 
 
 CARD_MODEL = "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier"
+
+# Those of `add_classifier_options`, by the names under which argparse keeps them.
+CLASSIFIER_OPTIONS = (
+    *("revision", "scale", "chat_template", "dtype", "max_tokens", "device", "tokens_per_batch", "compile"),
+)
 
 # Options that a rerun may give otherwise; "scale" counts by its values.
 _FREE = EXECUTOR_OPTIONS | {
@@ -101,6 +106,15 @@ def row_adapter(options: argparse.Namespace) -> ConversationAdapter | TextAdapte
     if options.text is not None:
         return TextAdapter(options.text, id_key=options.id_key)
     return ConversationAdapter(schema=options.schema, messages_key=options.messages_key, id_key=options.id_key)
+
+
+def refuse_without_effect(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, names: Iterable[str], why: str
+) -> None:
+    """End with a message if an option was given that has no effect here: it is a mistake."""
+    for name in names:
+        if getattr(options, name) != parser.get_default(name):
+            parser.error(f"{why}: --{name.replace('_', '-')} does not go with it.")
 
 
 def what_decides_the_output(options: argparse.Namespace, inputs: Inputs) -> dict[str, Any]:

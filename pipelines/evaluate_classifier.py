@@ -18,7 +18,14 @@ from pathlib import Path
 
 import numpy as np
 from columns import read_columns, score_of, tokens_of
-from command_line import add_classifier_options, new_parser, run_script, scorer_config
+from command_line import (
+    CLASSIFIER_OPTIONS,
+    add_classifier_options,
+    new_parser,
+    refuse_without_effect,
+    run_script,
+    scorer_config,
+)
 from inputs import Inputs, find_inputs
 from tqdm import tqdm
 from train_classifier import annotated_rows, require_labels
@@ -165,6 +172,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.id_key = "id"
     if options.model is not None and options.tokens is not None:
         parser.error("--tokens goes with --scores: with --model the tokens are those that are scored.")
+    if options.scores is not None:
+        names = [name for name in CLASSIFIER_OPTIONS if name != "scale"]
+        refuse_without_effect(parser, options, names, "--scores takes scores that are there already")
     if options.text is not None and (options.schema != "auto" or options.messages_key):
         parser.error("--text scores plain text: --schema and --messages-key do not go with it.")
     return options

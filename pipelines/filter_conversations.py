@@ -24,11 +24,13 @@ from typing import Any
 
 from command_line import (
     CARD_MODEL,
+    CLASSIFIER_OPTIONS,
     add_classifier_options,
     add_row_options,
     add_run_options,
     add_score_options,
     new_parser,
+    refuse_without_effect,
     row_adapter,
     run_script,
     scorer_config,
@@ -207,7 +209,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add_executor_options(parser)
     options = parser.parse_args(arguments)
     if options.scores_from_columns:
-        refuse_what_scores(parser, options)
+        if options.input is None or options.output is None:
+            parser.error("--scores-from-columns needs INPUT, rows with scores, and --output DIR.")
+        others = ("special_tokens", "reuse_scores", "scores_only", "checkpoints", "no_checkpoints")
+        names = ("model", *CLASSIFIER_OPTIONS, *others)
+        refuse_without_effect(parser, options, names, "--scores-from-columns scores nothing")
         return options
     if options.input is None:
         use_demo(options)
@@ -221,26 +227,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--text scores plain text: --schema and --messages-key do not go with it.")
     options.model = options.model or CARD_MODEL
     return options
-
-
-def refuse_what_scores(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Options that have no effect where nothing is scored are a mistake."""
-    if options.input is None or options.output is None:
-        parser.error("--scores-from-columns needs INPUT, rows with scores, and --output DIR.")
-    scoring = (
-        "model",
-        "revision",
-        "scale",
-        "chat_template",
-        "dtype",
-        "max_tokens",
-        "device",
-        "tokens_per_batch",
-        "compile",
-    )
-    for name in (*scoring, "special_tokens", "reuse_scores", "scores_only", "checkpoints", "no_checkpoints"):
-        if getattr(options, name) != parser.get_default(name):
-            parser.error(f"--scores-from-columns scores nothing: --{name.replace('_', '-')} does not go with it.")
 
 
 def use_demo(options: argparse.Namespace) -> None:

@@ -183,6 +183,14 @@ def test_a_perfect_sample_proves_no_perfection(tmp_path, capsys):
     )
 
 
+def test_scores_that_are_there_are_not_computed(tmp_path, capsys):
+    """An option of the model, where no model runs, is a mistake and not silence."""
+    options = ("--labels", "quality", "--scores", "quality_score", "--output", tmp_path / "out")
+    with pytest.raises(SystemExit):
+        evaluate(write(tmp_path / "a.jsonl", scored_rows()), *options, "--compile")
+    assert "--compile does not go with it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -487,6 +487,7 @@ def test_a_process_ends(folder):
         else:
             sys.exit()
         signal.alarm(60)  # the end of one that would not end
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         scorer = load_scorer(ScorerConfig(model={str(folder)!r}, dtype="float32", device="cpu"))
         stream = scorer.stream(iter(lambda: "um texto", 1))
         next(stream)

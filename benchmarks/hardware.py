@@ -205,8 +205,7 @@ def machine(device: str) -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     versions["torch"] = torch.__version__
-    threads = int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads())
-    found = {"cpu": _cpu_name(), "cores": len(_cores()), "threads": threads, "versions": versions}
+    found = {"cpu": _cpu_name(), "cores": len(_cores()), "threads": torch.get_num_threads(), "versions": versions}
     if device == "cuda":
         found |= {"gpu": torch.cuda.get_device_name(0), "cuda": torch.version.cuda}
     return found

@@ -14,30 +14,26 @@ DEVICES = ("cuda",)
 ALLOWED = 1e-5
 
 
-def use_fast_norms(model: PreTrainedModel) -> int:
+def use_fast_norms(model: PreTrainedModel) -> None:
     """Replace the RMSNorms of a model for which torch's computes the same, which is looked at one by one.
 
     Args:
-        model: for inference, with its weights on the device.
-
-    Returns:
-        How many were replaced. They share their weights with the model's own.
+        model: for inference, with its weights on the device. Those of its norms are shared.
     """
-    replaced = 0
     for parent in list(model.modules()):
         for name, own in parent.named_children():
             norm = _torch_norm(own)
             if norm is not None:
                 setattr(parent, name, norm)
-                replaced += 1
-    return replaced
 
 
 def _torch_norm(own: nn.Module) -> nn.RMSNorm | None:
     """torch's norm with the weights of another one; None: it would not compute the same, or not faster."""
+    if "RMSNorm" not in type(own).__name__:
+        return None
     epsilon = getattr(own, "variance_epsilon", None) or getattr(own, "eps", None)
     weights = dict(own.named_parameters())
-    if "RMSNorm" not in type(own).__name__ or not isinstance(epsilon, float) or list(weights) != ["weight"]:
+    if not isinstance(epsilon, float) or list(weights) != ["weight"]:
         return None
     weight = weights["weight"]
     if weight.device.type not in DEVICES or weight.ndim != 1 or len(weight) == 1:

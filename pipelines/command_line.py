@@ -20,14 +20,22 @@ from datatrove_quality.conversation import SCHEMAS
 CARD_MODEL = "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier"
 
 # Those of `add_classifier_options`, by the names under which argparse keeps them.
-CLASSIFIER_OPTIONS = (
-    *("revision", "scale", "chat_template", "dtype", "max_tokens", "device", "tokens_per_batch", "compile"),
-)
+_HOW_IT_COMPUTES = ("tokens_per_batch", "compile")
+CLASSIFIER_OPTIONS = ("revision", "scale", "chat_template", "dtype", "max_tokens", "device", *_HOW_IT_COMPUTES)
 
 # Options that a rerun may give otherwise; "scale" counts by its values.
 _FREE = EXECUTOR_OPTIONS | {
-    *("input", "output", "overwrite", "device", "scale", "checkpoints", "no_checkpoints", "progress"),
-    *("tokens_per_batch", "compile"),
+    *(
+        "input",
+        "output",
+        "overwrite",
+        "device",
+        "scale",
+        "checkpoints",
+        "no_checkpoints",
+        "progress",
+        *_HOW_IT_COMPUTES,
+    )
 }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 PACKAGES = ("datatrove-quality", "datatrove", "torch", "transformers", "tokenizers", "sentence-transformers", "vllm")
 MATRIX_TOKENS = {"cpu": 4_096, "cuda": 16_384}
-SECONDS_OF_PASSES = 2.0
+SECONDS_OF_PASSES = 1.0
 PASSES = 3
 SECONDS_OF_SAMPLE = 0.5
 
@@ -111,7 +111,7 @@ class MatrixProducts:
         self._pass()
 
     def turn(self) -> float:
-        """Operations per second: the median of several passes over all layers, about two seconds of them."""
+        """Operations per second: the median of several passes over all layers, about a second of them."""
         seconds: list[float] = []
         while len(seconds) < PASSES or sum(seconds) < SECONDS_OF_PASSES:
             seconds.append(self._pass())

@@ -5,7 +5,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -16,6 +15,7 @@ import contenders
 import corpora
 import hardware
 import shapes
+from time_slices import Sliced, clock, in_turns
 
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ T = TypeVar("T")
 
 HOST_CORES = 2
 TARGET_PER_SECOND = 2_000
-# The smallest run is as short as its noise, so it is repeated until so many documents went through it.
-SCALE_DOCUMENTS = 10_000
 
 
 def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
@@ -50,26 +48,22 @@ def host(count: int, repeats: int) -> dict[str, Any]:
 def scale(counts: Sequence[int]) -> dict[str, Any]:
     """Documents per second and peak memory of runs of several sizes, each in a process of its own.
 
-    They grow and then shrink again, so that a machine that gets faster or slower does so for all of them.
+    Small ones are repeated until as many documents went through them as through the largest. The processes take turns.
     """
     # A model as small as this one computes no faster with more threads, and they get in the tokenizer's way.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     growing = sorted(counts)
-    seconds: dict[int, list[float]] = {count: [] for count in growing}
-    memory = dict.fromkeys(growing, 0)
     with tempfile.TemporaryDirectory() as folder:
         paths = _prepare(Path(folder), "tiny", "sft", growing)
-        for count in [*growing, *reversed(growing[:-1])]:
-            repeats = math.ceil(min(SCALE_DOCUMENTS, growing[-1]) / count)
-            runs = in_fresh_process(_runs, Path(folder, "model"), paths[count], repeats)
-            seconds[count] += runs["seconds"]
-            memory[count] = max(memory[count], runs["peak_memory"])
+        arguments = [(Path(folder, "model"), paths[count], math.ceil(growing[-1] / count)) for count in growing]
+        measured = in_turns([Sliced(contenders.silence, _runs, *each) for each in arguments])
     sizes = []
-    for count in growing:
-        rate = count / statistics.median(seconds[count])
-        runs = {"seconds": seconds[count], "peak_memory": memory[count]}
+    for count, runs in zip(growing, measured, strict=True):
+        rate = count / statistics.mean(runs["seconds"])
         sizes.append({"documents": count, "documents_per_second": rate} | runs)
-        print(f"{count:>10,} documents: {rate:8,.0f} a second, {memory[count] / 1e6:8,.0f} MB at most", flush=True)
+        print(
+            f"{count:>10,} documents: {rate:8,.0f} a second, {runs['peak_memory'] / 1e6:8,.0f} MB at most", flush=True
+        )
     return {"kind": "scale", "shape": "tiny", "mix": "sft", "sizes": sizes}
 
 
@@ -98,9 +92,9 @@ def _runs(model: Path, path: Path, repeats: int, cores: int | None = None, const
         score_nothing(pipeline.config)
     seconds, peak = [], 0
     for number in range(repeats):
-        started = time.perf_counter()
+        started = clock()
         scores = pipeline(contenders.Documents(path, []))
-        seconds.append(time.perf_counter() - started)
+        seconds.append(clock() - started)
         peak = peak or hardware.peak_memory("cpu")
         count = sum(1 for _ in scores)
         print(f"run {number + 1}: {count:,} documents in {seconds[-1]:.2f} s", file=sys.stderr, flush=True)

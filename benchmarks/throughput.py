@@ -37,7 +37,6 @@ import shapes
 from contenders import ANNOTATOR, CARD, CONTENDERS, KERNELS, LABELS, OURS, Setup, Turn
 
 
-MATRICES = "matrix products"
 RESULTS = Path(__file__).parent / "results"
 DEFAULT_DOCS = {"cpu": 40, "cuda": 1_000}
 DEFAULT_DTYPE = {"cpu": "float32", "cuda": "bfloat16"}
@@ -95,9 +94,10 @@ class Process:
 
 @dataclass
 class Measured:
-    """A contender's turns, and why there are no more."""
+    """A contender's turns, the rate of the bare matrix products around each, and why there are no more."""
 
-    turns: list[Any] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    matrix_rates: list[float] = field(default_factory=list)
     error: str | None = None
 
     @property
@@ -105,9 +105,15 @@ class Measured:
         """The median turn."""
         return statistics.median(turn.seconds for turn in self.turns)
 
+    @property
+    def operations(self) -> float:
+        """How many the device could have done in a turn: the median."""
+        pairs = zip(self.turns, self.matrix_rates, strict=True)
+        return statistics.median(turn.seconds * rate for turn, rate in pairs)
+
     def sits_out(self, number: int) -> bool:
         """Whether a round goes on without this contender, for it is slow or has failed."""
-        if self.error or not self.turns or not isinstance(self.turns[0], Turn):
+        if self.error or not self.turns:
             return self.error is not None
         return number % (1 + int(self.seconds // PATIENCE_SECONDS)) != 0
 
@@ -212,7 +218,6 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         lengths = [len(ids) for ids in tokenizer(texts, truncation=True)["input_ids"]]
         cost = hardware.model_cost(folder)
         rates, measured = take_turns(options, setup, path, cost)
-    rate = statistics.median(rates)
     return {
         "kind": "comparison",
         "shape": options.model or options.shape,
@@ -225,9 +230,8 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "longest": max(lengths),
         "matrix_flops": cost.matrix_flops(lengths),
         "attention_flops": cost.attention_flops(lengths),
-        "matrix_rate": rate,
-        "matrix_rates": rates,
-        "contenders": {name: judged(name, measured, cost, lengths, rate) for name in measured},
+        "matrix_rate": statistics.median(rates),
+        "contenders": {name: judged(name, measured, cost, lengths) for name in measured},
     }
 
 
@@ -250,36 +254,39 @@ def model_folder(options: argparse.Namespace) -> Iterator[str]:
 def take_turns(
     options: argparse.Namespace, setup: Setup, path: Path, cost: hardware.ModelCost
 ) -> tuple[list[float], dict[str, Measured]]:
-    """The matrix rate of each round, and each contender's turns."""
+    """The rates of the bare matrix products, measured before and after each turn, and each contender's turns."""
     start: Callable[..., Any] = (lambda load, *arguments: load(*arguments)) if options.one_process else Process
     stay = fit_at_once(len(options.names), setup, cost)
-    measured = {name: Measured() for name in (MATRICES, *options.names)}
+    measured = {name: Measured() for name in options.names}
     workers: dict[str, Any] = {}
+    matrices = start(hardware.MatrixProducts, cost, setup.device, setup.dtype)
+    rates = [matrices.turn()]
     try:
         for number in range(options.repeats):
             for name, result in measured.items():
                 if result.sits_out(number):
                     continue
                 try:
-                    worker = workers.pop(name, None) or (
-                        start(hardware.MatrixProducts, cost, setup.device, setup.dtype)
-                        if name == MATRICES
-                        else start(contenders.Loaded, name, setup, path, WARMUP[setup.device])
+                    worker = workers.pop(name, None) or start(
+                        contenders.Loaded, name, setup, path, WARMUP[setup.device]
                     )
-                    result.turns.append(worker.turn())
+                    before, turn, after = matrices.turn(), worker.turn(), matrices.turn()
                 except Failed as error:
                     result.error = str(error)
                     print(f"{name} failed: {error}", file=sys.stderr)
                     continue
+                result.turns.append(turn)
+                result.matrix_rates.append((before + after) / 2)
+                rates += [before, after]
                 if stay:
                     workers[name] = worker
                 else:
                     worker.close()
-                say(number, name, result.turns[-1])
+                say(number, name, turn, result.matrix_rates[-1])
     finally:
-        for worker in workers.values():
+        for worker in (matrices, *workers.values()):
             worker.close()
-    return measured.pop(MATRICES).turns, measured
+    return rates, measured
 
 
 def fit_at_once(count: int, setup: Setup, cost: hardware.ModelCost) -> bool:
@@ -292,15 +299,16 @@ def fit_at_once(count: int, setup: Setup, cost: hardware.ModelCost) -> bool:
     return bool(weights < SHARE_FOR_RESIDENTS * torch.cuda.get_device_properties(0).total_memory)
 
 
-def say(number: int, name: str, turn: Turn | float) -> None:
+def say(number: int, name: str, turn: Turn, rate: float) -> None:
     """Progress, beside the results."""
-    value = f"{turn.seconds:.2f} s" if isinstance(turn, Turn) else f"{turn / 1e9:,.0f} GFLOP/s"
-    print(f"round {number + 1}: {name}: {value}", file=sys.stderr, flush=True)
+    print(
+        f"round {number + 1}: {name}: {turn.seconds:.2f} s, matrices at {rate / 1e9:,.0f} GFLOP/s",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
-def judged(
-    name: str, measured: dict[str, Measured], cost: hardware.ModelCost, lengths: list[int], rate: float
-) -> dict[str, Any]:
+def judged(name: str, measured: dict[str, Measured], cost: hardware.ModelCost, lengths: list[int]) -> dict[str, Any]:
     """A contender's figures, of its median turn; what cannot be said is None."""
     result = measured[name]
     if not result.turns:
@@ -312,11 +320,12 @@ def judged(
         "label": LABELS[name],
         "seconds": seconds,
         "all_seconds": [turn.seconds for turn in result.turns],
+        "matrix_rates": result.matrix_rates,
         "documents_per_second": len(lengths) / seconds,
         "tokens_per_second": sum(lengths) / seconds,
         "flops_per_second": flops / seconds,
-        "share_of_matrix_rate": flops / seconds / rate,
-        "times_bare_products": seconds * rate / cost.matrix_flops(lengths),
+        "share_of_matrix_rate": flops / result.operations,
+        "times_bare_products": result.operations / cost.matrix_flops(lengths),
         "times_annotator": annotator.seconds / seconds if annotator.turns else None,
         "peak_memory": max(turn.peak_memory for turn in result.turns) or None,
         "largest_difference": difference(result, card) if card.turns else None,

@@ -1,7 +1,9 @@
 """The benchmark: its contenders score alike, and its operations are those that a forward pass takes."""
 
+import gc
 import json
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +22,7 @@ import hardware
 import shapes
 import store
 import throughput
+import time_slices
 
 from datatrove_quality import scorer
 
@@ -70,8 +73,9 @@ def test_figures_follow_from_each_other(result):
     assert ours["documents_per_second"] * ours["seconds"] == pytest.approx(40)
     assert ours["times_annotator"] == pytest.approx(annotator["seconds"] / ours["seconds"])
     useful = result["matrix_flops"] + result["attention_flops"]
-    assert ours["share_of_matrix_rate"] == pytest.approx(useful / ours["seconds"] / result["matrix_rate"])
-    bare = result["matrix_flops"] / result["matrix_rate"]
+    (rate,) = ours["matrix_rates"]
+    assert ours["share_of_matrix_rate"] == pytest.approx(useful / ours["seconds"] / rate)
+    bare = result["matrix_flops"] / rate
     assert ours["times_bare_products"] == pytest.approx(ours["seconds"] / bare)
 
 
@@ -151,6 +155,30 @@ def test_documents_are_as_long_as_their_mix_says(tiny, mix):
     assert max(lengths) <= 6_500
     if mix == "sft":
         assert sum(lengths) / 100 == pytest.approx(350, rel=0.08)
+
+
+def run_for(seconds):
+    """Seconds by the clock of slices and by the wall's."""
+    started, since = time_slices.clock(), time.perf_counter()
+    while time_slices.clock() < started + seconds:
+        pass
+    return time_slices.clock() - started, time.perf_counter() - since
+
+
+def test_processes_take_turns_and_their_clocks_stand_still_meanwhile(monkeypatch):
+    """How cost grows is told from runs of one machine's good and bad seconds alike, not from who came when."""
+    monkeypatch.setattr(time_slices, "SECONDS_OF_SLICE", 0.1)
+    first, second = time_slices.in_turns([time_slices.Sliced(gc.enable, run_for, 1.0) for _ in range(2)])
+    for own, wall in (first, second):
+        assert own < 1.1
+        assert wall > 1.5
+
+
+def test_an_error_in_one_slice_ends_the_others():
+    """A process that is stopped would otherwise be waited for without end."""
+    processes = [time_slices.Sliced(gc.enable, run_for, seconds) for seconds in ("a word", 1e9)]
+    with pytest.raises(TypeError):
+        time_slices.in_turns(processes)
 
 
 def test_what_the_store_costs_is_measured(monkeypatch, capsys):

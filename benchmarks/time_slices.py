@@ -1,0 +1,85 @@
+"""Processes that run in turns of a few seconds, so that a machine that gets slower does so for all of them."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
+from contextlib import suppress
+from multiprocessing import get_context
+from typing import Any, Generic, TypeVar
+
+
+T = TypeVar("T")
+
+SECONDS_OF_SLICE = 2.0
+
+# Seconds for which this process has been stopped; its parent writes it.
+_stopped: Any = None
+
+
+def clock() -> float:
+    """Seconds, as `time.perf_counter` counts them, but for those in which this process was stopped."""
+    return time.perf_counter() - (0.0 if _stopped is None else _stopped.value)
+
+
+class Sliced(Generic[T]):
+    """A function in a process of its own, which is stopped but in its turns.
+
+    Args:
+        begin: called there first.
+        function: whose result is wanted.
+        arguments: of the function.
+    """
+
+    def __init__(self, begin: Callable[[], None], function: Callable[..., T], *arguments: Any):
+        context = get_context("spawn")
+        self.stopped = context.Value("d", 0.0, lock=False)  # a lock might be held by a process that is stopped
+        self.pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(self.stopped, begin))
+        self.process = self.pool.submit(os.getpid).result()
+        self.result = self.pool.submit(function, *arguments)
+        self._stop()
+
+    def turn(self) -> bool:
+        """Let it run for a slice; False if it has ended. Raises what it raised."""
+        self.stopped.value += time.perf_counter() - self.since
+        os.kill(self.process, signal.SIGCONT)
+        done, _ = wait([self.result], SECONDS_OF_SLICE)
+        if done:
+            self.result.result()
+            self.pool.shutdown()
+            return False
+        self._stop()
+        return True
+
+    def end(self) -> None:
+        """End a process that has not."""
+        if not self.result.done():
+            with suppress(ProcessLookupError):
+                os.kill(self.process, signal.SIGKILL)
+
+    def _stop(self) -> None:
+        os.kill(self.process, signal.SIGSTOP)
+        self.since = time.perf_counter()
+
+
+def in_turns(processes: Sequence[Sliced[T]]) -> list[T]:
+    """Let processes run in turns until all have ended: what they give, in their order.
+
+    Raises:
+        Exception: what one of them raised; the others are ended.
+    """
+    try:
+        running = list(processes)
+        while running:
+            running = [process for process in running if process.turn()]
+        return [process.result.result() for process in processes]
+    finally:
+        for process in processes:
+            process.end()
+
+
+def _start(stopped: Any, begin: Callable[[], None]) -> None:
+    global _stopped
+    _stopped = stopped
+    begin()

@@ -51,7 +51,7 @@ faults: .venv/with-curate
 	$(BIN)/python tests/faults/hostile.py --rows 100000
 	$(BIN)/python tests/faults/kill_curation.py --kills 60
 	$(BIN)/python tests/faults/kill_curation.py --kills 60 --copies 2
-	$(BIN)/python -m pytest -m slurm_long tests/slurm
+	$(BIN)/python -m pytest -m slurm_long -o faulthandler_timeout=0 tests/slurm
 
 quality: .venv/installed
 	$(BIN)/ruff check .

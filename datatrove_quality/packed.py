@@ -78,7 +78,8 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Spans, AttentionTerms], Tensor]
 
 def is_packable(model: PreTrainedModel) -> bool:
     """Whether the model is a decoder with transformers' generic head, whose attention goes through its interface."""
-    return isinstance(model, GenericForSequenceClassification) and model._supports_attention_backend
+    causal = all(getattr(module, "is_causal", True) for module in model.modules())
+    return causal and isinstance(model, GenericForSequenceClassification) and model._supports_attention_backend
 
 
 def why_not_scorable(model: PreTrainedModel, max_tokens: int) -> str | None:
@@ -154,12 +155,14 @@ def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
-def pooled_positions(sequences: Sequence[Sequence[int]], pad_token_id: int | None) -> list[int]:
-    """Where transformers' generic head reads each sequence: at the rightmost token that is not the pad token.
+def up_to_pooled(ids: Sequence[int], pad_token_id: int | None) -> Sequence[int]:
+    """A sequence up to where transformers' generic head reads it: its rightmost token that is not the pad token.
 
-    A sequence of nothing but pad tokens is read at its first token, and all at their last where no pad token is set.
+    What is behind that token changes nothing before it in a causal model. A sequence of nothing but pad tokens is read
+    at its first token, and any at its last where no pad token is set.
     """
-    return [next((index for index in reversed(range(len(ids))) if ids[index] != pad_token_id), 0) for ids in sequences]
+    last = next((index for index in reversed(range(len(ids))) if ids[index] != pad_token_id), 0)
+    return ids[: last + 1]
 
 
 @torch.inference_mode()
@@ -173,12 +176,11 @@ def packed_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) ->
     Returns:
         Logits, float32, shape (sequences,). The head runs in float32 whatever the model's dtype.
     """
-    batch = pack(sequences, model.device)
-    positions = pooled_positions(sequences, model.config.get_text_config().pad_token_id)
-    pooled = _to_device(torch.tensor(positions), model.device) + batch["cu_seq_lens_q"][:-1]
-    all_last = all(position == len(ids) - 1 for position, ids in zip(positions, sequences, strict=True))
+    pad_token_id = model.config.get_text_config().pad_token_id
+    batch = pack([up_to_pooled(ids, pad_token_id) for ids in sequences], model.device)
+    pooled = batch["cu_seq_lens_q"][1:] - 1
     backbone = getattr(model, model.base_model_prefix)
-    if all_last and pools_in_last_layer(model):
+    if pools_in_last_layer(model):
         hidden = backbone(**batch, pooled=pooled, use_cache=False).last_hidden_state[0]
     else:
         hidden = backbone(**batch, use_cache=False).last_hidden_state[0, pooled]
@@ -191,7 +193,7 @@ def pool_in_last_layer(model: PreTrainedModel) -> None:
     """Have a decoder's last layer compute no more than the pooled tokens, once it has the keys and values of all.
 
     The layer's own code does both: run on all tokens up to where it hands keys and values to a cache, and then on the
-    pooled ones with what was handed over as that cache. `packed_logits` makes use of it where it can.
+    pooled ones, each its sequence's last, with what was handed over as that cache. `packed_logits` makes use of it.
 
     Args:
         model: for which `is_packable` holds. Copy it before, not after: a copy would compute with this one's layer.

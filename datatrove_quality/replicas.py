@@ -1,5 +1,6 @@
 """The model on each device: micro-batches in, logits out; a device gets its next batch before the last one is read."""
 
+import ctypes
 import queue
 import sys
 import threading
@@ -31,6 +32,8 @@ Value = float | Unscorable
 # After an out-of-memory error, so many batches that fit are the sign to try larger ones again.
 BATCHES_BEFORE_REGROWING = 50
 SWITCH_SECONDS = 0.0005
+# Options of glibc's mallopt (M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD) and their bytes.
+MALLOC_OPTIONS = {-1: 256 * 2**20, -2: 16 * 2**20, -3: 32 * 2**20}
 END = None
 
 
@@ -202,6 +205,8 @@ class Workers:
     def __init__(self, replicas: Sequence[Replica]):
         # Each of torch's operations gives up Python's lock, and waits for it so long beside a thread that renders.
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_SECONDS))
+        if any(replica.model.device.type == "cpu" for replica in replicas):
+            _keep_freed_memory()
         self.count = len(replicas)
         self.batches = replicas[0].batches
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
@@ -250,6 +255,17 @@ def copy_to(model: "PreTrainedModel", device: "torch.device") -> "PreTrainedMode
         id(weight): nn.Parameter(weight.detach().to(device), requires_grad=False) for weight in model.parameters()
     }
     return deepcopy(model, moved)
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep what a layer gives back for the next; the system would hand it out page by page anew.
+
+    Whether it keeps it unasked is luck, and differs from thread to thread: it depends on what lies behind in the heap.
+    """
+    with suppress(AttributeError, OSError):  # only glibc has this function
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, size in MALLOC_OPTIONS.items():
+            mallopt(option, size)
 
 
 def _use(device: "torch.device") -> None:

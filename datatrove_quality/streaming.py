@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import takewhile
+from itertools import chain, islice, takewhile
 from typing import Generic, TypeVar
 
 from loguru import logger
@@ -40,6 +40,8 @@ Input = Conversation | str | RecordedScore | Unscorable
 # more of them sort into batches with less padding.
 WINDOW_ITEMS = 256
 SORTED_WINDOW_ITEMS = 1_024
+# Without padding the first may be small, so that devices have something to do while the next is prepared.
+FIRST_WINDOW_ITEMS = 32
 WINDOW_CHARACTERS = 8_000_000
 WINDOWS_AHEAD = 1
 # How long the end of a stream waits for a thread that may hang in somebody's file system; it is then left behind.
@@ -131,8 +133,9 @@ class LogitStream:
 
     def _rendered(self, inputs: Iterable[Input]) -> Iterator[list[str | RecordedScore | Unscorable]]:
         wanted = takewhile(lambda item: not self._closed, inputs)
-        items = WINDOW_ITEMS if self._packs else SORTED_WINDOW_ITEMS
-        for window in windows(wanted, _characters, items, WINDOW_CHARACTERS):
+        first, items = (FIRST_WINDOW_ITEMS, WINDOW_ITEMS) if self._packs else (0, SORTED_WINDOW_ITEMS)
+        parts = (windows(part, _characters, items, WINDOW_CHARACTERS) for part in (islice(wanted, first), wanted))
+        for window in chain.from_iterable(parts):
             yield [item if isinstance(item, RecordedScore) else self._renderer.render(item) for item in window]
 
     def _submitted(self, inputs: Iterable[Input]) -> Iterator[list[Logit | Awaited | RecordedScore | Unscorable]]:

@@ -18,9 +18,9 @@ from datatrove_quality.packed import (
     pack,
     packed_attention,
     per_sequence_attention,
-    pooled_positions,
     torch_flash_attention,
     torch_varlen_attention,
+    up_to_pooled,
 )
 from datatrove_quality.scorer import Scorer
 
@@ -416,9 +416,9 @@ def test_pack():
         ([4], 0, 0),
     ],
 )
-def test_pooled_positions(ids, pad, position):
+def test_up_to_pooled(ids, pad, position):
     """The head reads the rightmost token that is not the pad token, as transformers' own does."""
-    assert pooled_positions([ids], pad) == [position]
+    assert up_to_pooled(ids, pad) == ids[: position + 1]
     if pad is not None:
         mask = (torch.tensor(ids) != pad).int()
         assert int((torch.arange(len(ids)) * mask).argmax()) == position

@@ -144,6 +144,15 @@ def test_a_decoder_without_pad_token(tmp_path):
     assert_like_the_card(loaded(config_of(folder)).score(inputs), Card(folder), inputs)
 
 
+def test_a_decoder_that_sees_both_ways_is_padded(tmp_path):
+    """What stands behind the pooled token matters where tokens see it, so such a model runs as encoders do."""
+    values = DECODERS["gemma3"][2] | {"use_bidirectional_attention": True}
+    folder = save_model(tmp_path / "m", "gemma3_text", chatml_tokenizer(), **values)
+    config, inputs = config_of(folder), ["um texto", *texts(10), "outro<|endoftext|>"]
+    assert_like_the_card(loaded(config).score(inputs), Card(folder), inputs)
+    assert not find_model(config).packable
+
+
 def test_the_head_runs_in_float32(model_folder, monkeypatch):
     """In bfloat16 the logit has more digits than a bfloat16, so that scores do not fall into steps."""
     scores = loaded(config_of(model_folder("qwen3"), dtype="bfloat16")).score(conversations(20))
@@ -415,13 +424,6 @@ def test_dynamic_rope_beyond_its_positions(model_folder, tmp_path):
 def test_masks_of_its_own_are_refused(model_folder):
     """A model that hands a mask of its own to attention is refused by the name of its layer."""
     refused(config_of(model_folder("doge")), "DogeAttention.*mask.*not supported", load=loaded)
-
-
-def test_a_window_in_both_directions_is_refused(tmp_path):
-    """A bidirectional window is not what the kernels compute."""
-    values = DECODERS["gemma3"][2] | {"use_bidirectional_attention": True}
-    folder = save_model(tmp_path / "m", "gemma3_text", chatml_tokenizer(), **values)
-    refused(config_of(folder), "window in both directions.*not supported", load=loaded)
 
 
 def test_two_outputs(tmp_path):

@@ -1,5 +1,6 @@
 """The streaming engine: scores as one text at a time gives them, in order, from any number of devices; clean ends."""
 
+import ctypes
 import gc
 import random
 import shutil
@@ -532,3 +533,32 @@ def test_ahead_survives_any_interleaving():
             for _ in islice(ahead, rng.randrange(4)):
                 time.sleep(rng.choice([0, 0, 0.0005]))
         assert ahead.close(timeout=10)
+
+
+FAULTS = """
+    import resource, sys, threading
+    import torch
+    from datatrove_quality import ScorerConfig, load_scorer
+
+    def work():
+        for _ in range(20):
+            [torch.ones(2**21) for _ in range(4)]
+
+    def faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    load_scorer(ScorerConfig(model=sys.argv[1], device="cpu")).score(["um texto"])
+    print(faults())
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_a_cpu_keeps_the_memory_of_a_layer_for_the_next(folder):
+    """Memory that goes back to the system comes again page by page: 32 MB, 20 times, are 160,000 of them."""
+    command = [sys.executable, "-c", textwrap.dedent(FAULTS), str(folder)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert int(run.stdout) < 40_000

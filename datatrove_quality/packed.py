@@ -34,6 +34,9 @@ NEUTRAL_KEYWORDS = frozenset(
 # Queries that the reference attention takes at once, so that its score matrix stays small for long sequences.
 QUERY_BLOCK = 512
 
+# Of the compiler, which makes two for each device; beyond its limit layers would run as they are, without a word.
+MOST_PIECES_OF_CODE = 64
+
 
 @dataclass(frozen=True)
 class AttentionTerms:
@@ -233,11 +236,16 @@ def compile_layers(model: PreTrainedModel) -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path("~/.cache/datatrove-quality/inductor").expanduser()))
     # Kernels mean nothing to the compiler, and some take sequences apart by their lengths.
     AttentionInterface.register(PACKED, torch.compiler.disable(packed_attention))
-    # Two pieces of code for each device; beyond the limit layers would run as they are, without a word.
-    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+    options: dict[str, Any] = {"dynamic": True}
+    if "recompile_limit" in _parameters(torch.compile):
+        # Where it is an argument, the config is each thread's own, and other threads than this one compute.
+        options["recompile_limit"] = MOST_PIECES_OF_CODE
+    else:
+        # The name that all other versions know.
+        torch._dynamo.config.cache_size_limit = max(MOST_PIECES_OF_CODE, torch._dynamo.config.cache_size_limit)
     for layer in model.modules():
         if isinstance(layer, GradientCheckpointingLayer) and "forward" not in vars(layer):
-            layer.compile(dynamic=True)
+            layer.compile(**options)
 
 
 def pools_in_last_layer(model: PreTrainedModel) -> bool:

@@ -343,6 +343,30 @@ def test_whole_models_through_substituted_kernels(install, monkeypatch, model_fo
     assert len(calls) > 3
 
 
+@pytest.mark.parametrize("version", ["2.6", "2.11", "2.12"])
+def test_the_compilers_limit_is_raised_where_it_counts(version, monkeypatch):
+    """Torch has named it anew and moved it: in each version layers of many devices are compiled, in every thread."""
+    given = []
+
+    def before(model, *, dynamic):
+        given.append(None)
+        return model
+
+    def since(model, *, dynamic, recompile_limit=None):
+        given.append(recompile_limit)
+        return model
+
+    names = ("cache_size_limit",) if version == "2.6" else ("cache_size_limit", "recompile_limit")
+    config = types.SimpleNamespace(**dict.fromkeys(names, 8))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "unused")
+    monkeypatch.setattr(packed.AttentionInterface, "register", lambda *arguments: None)
+    monkeypatch.setattr(torch, "compile", since if version == "2.12" else before)
+    monkeypatch.setattr(torch._dynamo, "config", config)
+    packed.compile_layers(torch.nn.Sequential(packed.GradientCheckpointingLayer()))
+    assert given == [64 if version == "2.12" else None]
+    assert config.cache_size_limit == (8 if version == "2.12" else 64)
+
+
 # --- what the model asks ---------------------------------------------------------------------------------------------
 
 

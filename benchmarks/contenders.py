@@ -106,11 +106,18 @@ class Annotator(_Transformers):
 
     def __call__(self, given: Documents) -> list[float]:
         texts = self.render(given.conversations)
-        scores = []
-        for start in range(0, len(texts), ANNOTATOR_ROWS):
-            rows = texts[start : start + ANNOTATOR_ROWS]
-            scores += self.forward(self.tokenizer(rows, padding=True, truncation=True, return_tensors="pt"))
-        return scores
+        starts = range(0, len(texts), ANNOTATOR_ROWS)
+        return [score for start in starts for score in self.scores(texts[start : start + ANNOTATOR_ROWS])]
+
+    def scores(self, rows: list[str]) -> list[float]:
+        """A batch's scores; one that the GPU's memory does not admit is halved, as whoever runs the script must."""
+        try:
+            return self.forward(self.tokenizer(rows, padding=True, truncation=True, return_tensors="pt"))
+        except self.torch.OutOfMemoryError:
+            if len(rows) == 1:
+                raise
+        half = len(rows) // 2
+        return self.scores(rows[:half]) + self.scores(rows[half:])
 
 
 class SortedLoop(_Transformers):

@@ -90,6 +90,25 @@ def test_table_and_chart_show_every_contender(result, tmp_path):
     assert (tmp_path / "chart.svg").stat().st_size > 1_000
 
 
+def test_a_batch_that_fits_no_memory_is_halved(tiny, tmp_path, monkeypatch):
+    """Eager attention over 32 long rows needs more than a GPU has; what is measured is then what fits."""
+    setup = contenders.Setup(str(tiny), "cpu", "float32")
+    made = list(corpora.conversations(20, "chat", 1.5))
+    annotator = contenders.Annotator(setup)
+    expected = annotator(contenders.Documents(tmp_path, made))
+    whole, rows = annotator.forward, []
+
+    def small(inputs):
+        if len(inputs["input_ids"]) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        rows.append(len(inputs["input_ids"]))
+        return whole(inputs)
+
+    monkeypatch.setattr(annotator, "forward", small)
+    assert annotator(contenders.Documents(tmp_path, made)) == pytest.approx(expected, abs=1e-4)
+    assert rows == [5, 5, 5, 5]
+
+
 def test_a_contender_in_its_own_process_gives_the_same_or_says_what_failed(tiny, tmp_path):
     """The default way to run: a worker's turn comes back whole, and so does its error, with which it ends."""
     setup = contenders.Setup(str(tiny), "cpu", "float32")

@@ -17,6 +17,7 @@ import json
 import math
 import os
 import re
+import shutil
 import statistics
 import sys
 import tempfile
@@ -38,6 +39,8 @@ from contenders import ANNOTATOR, CARD, CONTENDERS, KERNELS, LABELS, OURS, Setup
 
 
 RESULTS = Path(__file__).parent / "results"
+MEMORY = Path("/dev/shm")
+BYTES_OF_MODEL = 20_000_000_000  # the largest shape in float32, and room beside it
 DEFAULT_DOCS = {"cpu": 40, "cuda": 1_000}
 DEFAULT_DTYPE = {"cpu": "float32", "cuda": "bfloat16"}
 MODELS = list(shapes.SHAPES)
@@ -241,14 +244,19 @@ def model_folder(options: argparse.Namespace) -> Iterator[str]:
     if options.model:
         yield options.model
         return
-    memory = Path("/dev/shm")  # read in each round, perhaps: 8 GB come faster from memory than from a disk
-    with tempfile.TemporaryDirectory(dir=memory if options.device == "cuda" and memory.is_dir() else None) as folder:
+    with tempfile.TemporaryDirectory(dir=folder_in_memory() if options.device == "cuda" else None) as folder:
         arguments = (Path(folder), options.shape, options.dtype, options.device)
         if options.one_process:
             shapes.save_random_model(*arguments)
         else:
             pipeline_runs.in_fresh_process(shapes.save_random_model, *arguments)
         yield folder
+
+
+def folder_in_memory() -> Path | None:
+    """Where weights that are read in each round come from faster than from a disk; a container's often holds 64 MB."""
+    fits = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > BYTES_OF_MODEL
+    return MEMORY if fits else None
 
 
 def take_turns(

@@ -6,6 +6,7 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -107,6 +108,16 @@ def test_a_batch_that_fits_no_memory_is_halved(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(annotator, "forward", small)
     assert annotator(contenders.Documents(tmp_path, made)) == pytest.approx(expected, abs=1e-4)
     assert rows == [5, 5, 5, 5]
+
+
+@pytest.mark.parametrize("free", [64_000_000, 10**12])
+def test_weights_are_kept_in_memory_where_they_fit(free, tmp_path, monkeypatch):
+    """A container's /dev/shm holds 64 MB, and 8 GB of weights would end the benchmark before it began."""
+    monkeypatch.setattr(throughput, "MEMORY", tmp_path)
+    monkeypatch.setattr(throughput.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    assert throughput.folder_in_memory() == (tmp_path if free > 10**9 else None)
+    monkeypatch.setattr(throughput, "MEMORY", tmp_path / "missing")
+    assert throughput.folder_in_memory() is None
 
 
 def test_a_contender_in_its_own_process_gives_the_same_or_says_what_failed(tiny, tmp_path):

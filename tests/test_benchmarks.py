@@ -120,6 +120,20 @@ def test_weights_are_kept_in_memory_where_they_fit(free, tmp_path, monkeypatch):
     assert throughput.folder_in_memory() is None
 
 
+def test_random_scores_are_quieter_than_the_self_checks_bound(tmp_path, monkeypatch):
+    """In bfloat16 a deep random model's noise is a share of what its scores vary by: they must not vary by much."""
+    deep = shapes._qwen3(64, 128, 36, 4, 2, 16, shapes.VOCABULARY)
+    monkeypatch.setitem(shapes.SHAPES, "deep", deep)
+    shapes.save_random_model(tmp_path, "deep", "float32", "cpu")
+    ids = torch.randint(10, 8_000, (16, 24), generator=torch.Generator().manual_seed(0))
+    logits = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=dtype).eval()
+        with torch.inference_mode():
+            logits.append(torch.cat([model(input_ids=row[None]).logits[:, 0].float() for row in ids]))
+    assert (logits[0] - logits[1]).abs().max() < 0.1
+
+
 def test_a_contender_in_its_own_process_gives_the_same_or_says_what_failed(tiny, tmp_path):
     """The default way to run: a worker's turn comes back whole, and so does its error, with which it ends."""
     setup = contenders.Setup(str(tiny), "cpu", "float32")

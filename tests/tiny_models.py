@@ -111,8 +111,8 @@ def save_model(
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.ndim > 1:
-                # Wide enough that attention is not uniform, and the logit of the order of a score.
-                parameter.normal_(0, 0.5 if name.endswith("score.weight") else 1.6 * parameter.shape[-1] ** -0.5)
+                # Wide enough that attention is not uniform, and the logit of the order of a score, whatever the width.
+                parameter.normal_(0, (4 if name.endswith("score.weight") else 1.6) * parameter.shape[-1] ** -0.5)
     if max_tokens is not None:
         tokenizer.model_max_length = max_tokens
     model.to(dtype).save_pretrained(folder)

@@ -96,13 +96,15 @@ def test_a_score_does_not_depend_on_its_batch(folder, family, dtype):
     one = scorer(folder(family), dtype, tokens_per_batch=100_000)
     together = logits_of(one.score(inputs))
     one.replicas[0].tokens_per_batch = 1
-    alone = logits_of(one.score(inputs))
+    difference = (together - logits_of(one.score(inputs))).abs()
     if dtype == "float32":
-        allowed = 5e-5
+        assert difference.max() < 5e-5
     else:
         exact = card_logits(scorer(folder(family), "float32"), inputs)
-        allowed = max(0.02, (card_logits(one, inputs) - exact).abs().max().item())
-    assert (together - alone).abs().max() <= allowed
+        noise = (card_logits(one, inputs) - exact).abs()
+        # Two logits that are both as noisy as the model's own may be twice as far apart.
+        assert difference.mean() <= noise.mean() + 0.01
+        assert difference.max() <= 2 * noise.max() + 0.02
 
 
 @pytest.mark.parametrize("family", ["qwen3", "mistral"])
@@ -166,8 +168,10 @@ def test_the_budget_fits_beside_the_model(folder):
     from datatrove_quality.budget import MOST_TOKENS, tokens_per_batch
 
     model = scorer(folder("qwen3"), "bfloat16").model
+    torch.cuda.empty_cache()  # what other tests left there counts as free
     assert tokens_per_batch(model) == MOST_TOKENS["cuda"]
     free, _ = torch.cuda.mem_get_info()
     filler = torch.empty(free - 200_000_000, dtype=torch.uint8, device="cuda")
     assert tokens_per_batch(model) < MOST_TOKENS["cuda"]
     del filler
+    torch.cuda.empty_cache()

@@ -31,8 +31,10 @@ report-demo: .venv/installed
 	test -d demo-output/kept || $(BIN)/python pipelines/filter_conversations.py
 	$(BIN)/python pipelines/report.py demo-output --group-by source --output demo-output/report
 
+# The tests of the GPU have it to themselves.
 test: .venv/with-curate .venv/with-ray
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --ignore tests/gpu
+	$(BIN)/python -m pytest tests/gpu
 
 # On a SLURM of its own: needs root and apt-get install slurmctld slurmd slurm-client munge; else they are skipped.
 test-slurm: .venv/with-curate

@@ -379,7 +379,7 @@ def serve(connection: Connection, load: Callable[..., Any], *arguments: Any) -> 
         connection.send(None)
         while connection.recv():
             connection.send(loaded.turn())
-    except (EOFError, BrokenPipeError):
+    except (EOFError, BrokenPipeError, KeyboardInterrupt):
         return  # nobody listens any more
     except Exception as error:
         connection.send(f"{type(error).__name__}: {error!s:.300}\n{traceback.format_exc(limit=-3)}")

@@ -9,7 +9,8 @@
     python benchmarks/throughput.py --chart chart.svg --from RESULT.json
 
 Each contender has a process of its own and takes its turn in each round, so that a machine that gets slower does so
-for all. README.md beside this file says what the columns mean and what not to conclude.
+for all. Ctrl-C ends the turns, and the results are of those so far. README.md beside this file says what the columns
+mean and what not to conclude.
 """
 
 import argparse
@@ -291,6 +292,8 @@ def take_turns(
                 else:
                     worker.close()
                 say(number, name, turn, result.matrix_rates[-1])
+    except KeyboardInterrupt:
+        print("Stopped: what follows is of the turns so far.", file=sys.stderr)
     finally:
         for worker in (matrices, *workers.values()):
             worker.close()

@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
+
+from loguru import logger
 
 from datatrove_quality.packed import is_packable, pool_after_last_layer, pool_in_last_layer, with_attention
 from datatrove_quality.rendering import Renderer
@@ -57,8 +59,6 @@ def can_pool_in_last_layer(model: "PreTrainedModel", logits: "Logits", inputs: l
     Raises:
         ValueError: the model cannot be scored with at all, see `probe_logits`.
     """
-    from loguru import logger
-
     plain = probe_logits(model, logits, inputs)
     pool_in_last_layer(model)
     try:
@@ -73,8 +73,10 @@ def can_pool_in_last_layer(model: "PreTrainedModel", logits: "Logits", inputs: l
     return False
 
 
-def own_logits(model: "PreTrainedModel", inputs: list[Any], own_attention: str) -> list[float]:
-    """What the model's own forward pass gives for the probes, one at a time.
+def own_logits(model: "PreTrainedModel", inputs: list[Any], own_attention: str) -> list[float | None]:
+    """What the model's own forward pass gives for the probes, one at a time; None where memory is too small for it.
+
+    Without a kernel that spares it, attention to a long probe takes more memory than a batch of ours ever does.
 
     Args:
         model: the loaded classifier.
@@ -86,12 +88,19 @@ def own_logits(model: "PreTrainedModel", inputs: list[Any], own_attention: str) 
     """
     import torch
 
+    def logit(probe: Any) -> float | None:
+        try:
+            return float(model(**probe).logits[0, 0])
+        except torch.OutOfMemoryError:
+            logger.info(f"The self-check leaves out a probe: plain attention to it does not fit into {model.device}.")
+            return None
+
     attention = with_attention(model, own_attention if is_packable(model) else None)
     with _scorable(model), torch.inference_mode(), attention:
-        return [model(**probe).logits[0, 0].item() for probe in inputs]
+        return [logit(probe) for probe in inputs]
 
 
-def require_own_logits(model: "PreTrainedModel", ours: list[tuple[int, float]], own: list[float]) -> None:
+def require_own_logits(model: "PreTrainedModel", ours: list[tuple[int, float]], own: list[float | None]) -> None:
     """Compare our logits with the model's own.
 
     Args:
@@ -103,7 +112,7 @@ def require_own_logits(model: "PreTrainedModel", ours: list[tuple[int, float]], 
         ValueError: two logits differ by more than the dtype's noise, or are not finite.
     """
     for (tokens, mine), reference in zip(ours, own, strict=True):
-        if not _near(mine, reference, model.dtype):
+        if reference is not None and not _near(mine, reference, model.dtype):
             raise ValueError(
                 f"model={model.name_or_path!r}: self-check failed on a probe of {tokens} tokens: our forward "
                 f"pass gives the logit {mine:.5f}, the model's own {reference:.5f}, more than "
@@ -165,8 +174,13 @@ def probes(model: "PreTrainedModel", renderer: Renderer) -> list[Any]:
 
 @contextmanager
 def _scorable(model: "PreTrainedModel") -> Iterator[None]:
+    import torch
+
+    is_cuda = model.device.type == "cuda"
     try:
-        yield
+        # Some kernels go to the current device, whatever their tensors are on.
+        with torch.cuda.device(model.device) if is_cuda else nullcontext():
+            yield
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"model={model.name_or_path!r} cannot be scored with: {error}") from error
 

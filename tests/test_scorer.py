@@ -6,6 +6,7 @@ import os
 import pickle
 import random
 import shutil
+from contextlib import nullcontext
 from itertools import count, islice
 
 import pytest
@@ -24,6 +25,7 @@ from tiny_models import (
     save_model,
 )
 from tokenizers.processors import TemplateProcessing
+from transformers import Gemma2ForSequenceClassification
 
 from datatrove_quality import loading, packed, scorer, streaming
 from datatrove_quality.batching import padded_batches
@@ -637,6 +639,25 @@ def test_leaking_sequences_are_found(model_folder, without_boundaries):
 def test_the_self_check_can_be_left_out(model_folder, without_boundaries):
     """`self_check=False` scores anyway: the user's word is the last."""
     assert loaded(config_of(model_folder("qwen3"), self_check=False)).score([TURNS])
+
+
+@pytest.mark.parametrize("wrong_path", [False, True])
+def test_a_probe_that_fits_no_memory_is_left_out(model_folder, monkeypatch, wrong_path, request):
+    """Plain attention to a long probe may not fit beside a large model, which is no error; short ones still check."""
+    if wrong_path:
+        request.getfixturevalue("without_boundaries")
+    own, left_out = Gemma2ForSequenceClassification.forward, []
+
+    def on_a_small_device(self, input_ids, **arguments):
+        if input_ids.shape[1] > 50:
+            left_out.append(input_ids.shape[1])
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return own(self, input_ids=input_ids, **arguments)
+
+    monkeypatch.setattr(Gemma2ForSequenceClassification, "forward", on_a_small_device)
+    with pytest.raises(ValueError, match="self-check failed") if wrong_path else nullcontext():
+        assert loaded(config_of(model_folder("gemma2"))).score([TURNS])
+    assert len(set(left_out)) >= 2
 
 
 @pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3"])

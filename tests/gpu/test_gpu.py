@@ -144,7 +144,7 @@ def test_a_full_gpu_halves_the_batch(folder):
     peak = torch.cuda.max_memory_allocated() / torch.cuda.get_device_properties(0).total_memory
     now = torch.cuda.memory_allocated() / torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(now + (peak - now) / 3)
+    torch.cuda.set_per_process_memory_fraction(now + (peak - now) / 2)
     try:
         halved = logits_of(one.score(inputs))
     finally:

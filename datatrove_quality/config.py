@@ -8,6 +8,9 @@ from dataclasses import dataclass, fields
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
+# Matches an `Unscorable.reason`, by which one is told from any other text in an error column.
+REASON = r"[a-z][a-z0-9_]{0,39}"
+
 
 class Unscorable(ValueError):
     """A document that cannot be given a score, and why.

@@ -128,6 +128,9 @@ class QualityFilter(BaseFilter):
                 raise ValueError(f"{name}={bound!r}: give a number, or None for no bound.")
         if self.min_score is not None and self.max_score is not None and self.min_score > self.max_score:
             raise ValueError(f"min_score={self.min_score} is above max_score={self.max_score}: nothing could be kept.")
+        per_task = self.documents_per_task
+        if per_task is not None and (isinstance(per_task, str) or not isinstance(per_task, Sequence)):
+            raise ValueError(f"documents_per_task={per_task!r:.80}: give a list with each task's number, or None.")
         check_prefix(self.prefix)
         if self.messages_key is not None and (not isinstance(self.messages_key, str) or not self.messages_key):
             raise ValueError(f"messages_key={self.messages_key!r}: give a metadata key, or None to score the text.")
@@ -315,7 +318,7 @@ class QualityFilter(BaseFilter):
             doc.metadata.pop(f"{self.prefix}_error", None)
             doc.metadata[f"{self.prefix}_score"] = result.score
             return
-        for suffix in ("score", "int_score", "tokens", "truncated", "error"):
+        for suffix in (*SCORE_FIELDS, "error"):
             doc.metadata.pop(f"{self.prefix}_{suffix}", None)
         if isinstance(result, Score):
             doc.metadata |= {f"{self.prefix}_{name}": getattr(result, name) for name in SCORE_FIELDS}

@@ -5,10 +5,10 @@ import sys
 from numbers import Real
 from typing import Any, NamedTuple, cast
 
-from datatrove_quality.config import Unscorable
+from datatrove_quality.config import REASON, Unscorable
 
 
-_ERROR = re.compile(r"([a-z_]{1,40}): (.*)", re.DOTALL)
+_ERROR = re.compile(rf"({REASON}): (.*)", re.DOTALL)
 
 
 class RecordedScore(NamedTuple):

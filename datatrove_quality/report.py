@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from datatrove_quality.config import REASON
+
 
 BINS_PER_POINT = 100
 MOST_SCORE = 1_000.0  # scores beyond are counted as if they were this
@@ -29,7 +31,6 @@ NEAR = 0.25  # from the threshold: "just above" and "just below"
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 NO_VALUE = "(no value)"
 OTHER_VALUES = "(all other values)"
-REASON = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 # What a sample is of: a whole-number score band, a side of the threshold, or a reason.
 BAND, SIDE, REASON_OF = "band", "side", "reason"
@@ -178,7 +179,7 @@ class ScoreReport:
             "tokens": int(sums[:, 1].sum()),
             "documents_without_tokens": self.without_tokens,
             "documents_beyond_scale": self.beyond_scale,
-            "kept": self._kept_figures(self._kept, self.documents, sums[:, 1].sum()),
+            "kept": kept_figures(self._kept, self.documents, sums[:, 1].sum()) if self.threshold is not None else None,
             "scores": self._summary(bins, sums),
             "histogram": histogram(bins, sums, first, width, count),
             "thresholds": thresholds(bins, sums, self.documents, first, width, count),
@@ -208,7 +209,7 @@ class ScoreReport:
     def _add_unscorable(self, batch: ScoreBatch, places: np.ndarray, drawn: np.ndarray) -> None:
         for place in places.tolist():
             reason = batch.errors[place].partition(":")[0]
-            reason = reason if REASON.fullmatch(reason) else "other"
+            reason = reason if re.fullmatch(REASON, reason) else "other"
             if not self.reasons[reason]:
                 self.sampler.add((REASON_OF, reason), np.array([batch.first + place]), drawn[[place]], size=1)
             self.reasons[reason] += 1
@@ -253,16 +254,6 @@ class ScoreReport:
         if value not in self._codes and len(self._codes) >= MOST_GROUPS:
             return 0
         return self._codes.setdefault(value, len(self._codes) + 1)
-
-    def _kept_figures(self, kept: np.ndarray, documents: int, tokens: float) -> dict[str, Any] | None:
-        if self.threshold is None:
-            return None
-        return {
-            "documents": int(kept[0]),
-            "documents_share": share(kept[0], documents),
-            "tokens": int(kept[1]),
-            "tokens_share": share(kept[1], tokens),
-        }
 
     def _summary(self, bins: np.ndarray, sums: np.ndarray) -> dict[str, Any] | None:
         """Mean, range, and quantiles to the 0.01 of a bin."""
@@ -313,7 +304,7 @@ class ScoreReport:
             "unscorable": unscorable,
             "tokens": int(tokens),
             "mean": float(score / scored) if scored else None,
-            "kept": self._kept_figures(sums[kept].sum(axis=0), documents, tokens),
+            "kept": kept_figures(sums[kept].sum(axis=0), documents, tokens) if self.threshold is not None else None,
             "histogram": histogram(bins, sums, *shape),
         }
 
@@ -408,6 +399,16 @@ def quantiles(bins: np.ndarray, sums: np.ndarray) -> dict[str, float]:
     places = np.searchsorted(np.cumsum(sums[:, 0]), np.array(QUANTILES) * sums[:, 0].sum())
     values = bins[np.minimum(places, len(bins) - 1)] / BINS_PER_POINT
     return {str(q): float(value) for q, value in zip(QUANTILES, values, strict=True)}
+
+
+def kept_figures(kept: np.ndarray, documents: int, tokens: float) -> dict[str, Any]:
+    """Documents and tokens that are kept, the first two of the sums, and their shares of all."""
+    return {
+        "documents": int(kept[0]),
+        "documents_share": share(kept[0], documents),
+        "tokens": int(kept[1]),
+        "tokens_share": share(kept[1], tokens),
+    }
 
 
 def share(part: float, whole: float) -> float | None:

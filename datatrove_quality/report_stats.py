@@ -9,9 +9,9 @@ from datatrove_quality.report import (
     SHOWN_GROUPS,
     bars,
     histogram,
+    kept_figures,
     quantiles,
     score_bins,
-    share,
     thresholds,
 )
 
@@ -55,14 +55,7 @@ def stats_figures(totals: Totals, prefix: str, rows: dict[str, Any]) -> dict[str
         "tokens": tokens,
         "mean": summary[score]["summary"] / scored if scored else None,
         "quantiles": quantiles(bins, sums) if scored else None,
-        "kept": None
-        if kept is None
-        else {
-            "documents": int(kept[0]),
-            "documents_share": share(kept[0], documents),
-            "tokens": int(kept[1]),
-            "tokens_share": share(kept[1], tokens),
-        },
+        "kept": None if kept is None else kept_figures(kept, documents, tokens),
         "reasons": dict(sorted(reasons.items(), key=lambda item: -item[1])),
         "histogram": histogram(bins, sums, *shape),
         "thresholds": thresholds(bins, sums, documents, *shape),

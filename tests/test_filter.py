@@ -38,6 +38,9 @@ from datatrove_quality import (
 )
 from datatrove_quality import filter as filter_module
 from datatrove_quality import scorer as scorer_module
+from datatrove_quality.config import Unscorable
+from datatrove_quality.conversation import REASONS
+from datatrove_quality.recorded import recorded_score
 
 
 TURNS = [{"role": "user", "content": "Qual é a capital?"}, {"role": "assistant", "content": "Lisboa."}]
@@ -388,6 +391,7 @@ def test_the_filter_holds_a_window(config, monkeypatch):
         ({"unscorable": ""}, "unscorable=''"),
         ({"unscorable": False}, "unscorable=False"),
         ({"exclusion_writer": "dir"}, "exclusion_writer='dir'"),
+        ({"documents_per_task": 1_000}, "documents_per_task=1000.*a list"),
     ],
 )
 def test_bad_arguments(options, match):
@@ -707,6 +711,13 @@ def test_what_is_no_recorded_score(metadata, reason):
     assert doc.metadata["quality_error"].startswith(f"{reason}: ")
     assert "quality_score" not in doc.metadata
     assert len(list(QualityFilter(None, min_score=-1e300, unscorable="keep").run([doc]))) == 1
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_every_reason_of_a_reader_is_remembered(reason):
+    """Whatever a reader found wrong is read again as the reason that it is, be there digits in it."""
+    found = recorded_score({"quality_error": f"{reason}: what was found"}, "quality")
+    assert isinstance(found, Unscorable) and found.reason == reason
 
 
 def test_recorded_scores_stay_as_they_are():

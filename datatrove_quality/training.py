@@ -121,10 +121,14 @@ class TrainingConfig:
         for name, choices in choices_of.items():
             value = getattr(self, name)
             _require(value in choices, name, value, f"give one of {', '.join(map(repr, choices))}")
+        for name in ("learning_rate", "weight_decay", "adam_beta2", "holdout"):
+            value = getattr(self, name)
+            _require(isinstance(value, int | float) and math.isfinite(value), name, value, "give a finite number")
         rate, decay, holdout = self.learning_rate, self.weight_decay, self.holdout
-        _require(math.isfinite(rate) and rate > 0, "learning_rate", rate, "give a number above 0")
-        _require(math.isfinite(decay) and decay >= 0, "weight_decay", decay, "give a number from 0")
+        _require(rate > 0, "learning_rate", rate, "give a number above 0")
+        _require(decay >= 0, "weight_decay", decay, "give a number from 0")
         _require(0 < self.adam_beta2 < 1, "adam_beta2", self.adam_beta2, "give a number between 0 and 1")
+        _require(isinstance(self.scale, ScoreScale), "scale", self.scale, "give a ScoreScale(offset, low, high)")
         _require(0 < holdout < 1 or (holdout >= 1 and holdout == int(holdout)), "holdout", holdout,
                  "give a share between 0 and 1, or a whole number of rows")  # fmt: skip
 
@@ -205,7 +209,7 @@ def train_classifier(
     if held_out_rows is None:
         training, held_out = split_examples(examples.kept, config)
     else:
-        others = read_examples(held_out_rows, base.renderer, config)
+        others = read_examples(held_out_rows, base.renderer, config, purpose="evaluate on")
         training, held_out = examples.kept, others.kept
         examples += others
         _check_levels(training)
@@ -235,19 +239,22 @@ def train_classifier(
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def read_examples(rows: Iterable[Row], renderer: Renderer, config: TrainingConfig) -> Examples:
+def read_examples(
+    rows: Iterable[Row], renderer: Renderer, config: TrainingConfig, purpose: str = "train on"
+) -> Examples:
     """Render and tokenize rows as scoring does, and read their labels.
 
     Args:
         rows: conversations or texts with their labels.
         renderer: the base model's.
         config: for its `scale` and `dedup`.
+        purpose: what the rows are to do, for messages.
 
     Returns:
-        What can be trained on, and counts of what cannot, which are logged as well.
+        What can be used, and counts of what cannot, which are logged as well.
 
     Raises:
-        ValueError: there are conversations and no chat template, or no row can be trained on.
+        ValueError: there are conversations and no chat template, or no row can be used.
     """
     kept: list[Example] = []
     refused: Counter[str] = Counter()
@@ -263,9 +270,9 @@ def read_examples(rows: Iterable[Row], renderer: Renderer, config: TrainingConfi
                 kept.append(Example(np.asarray(text.ids, np.int32), label, text.truncated))
     if refused:
         total = refused.total() + len(kept)
-        logger.warning(f"{refused.total()} of {total} rows are not trained on: {_shown(refused)}")
+        logger.warning(f"{refused.total()} of {total} rows cannot be used to {purpose}: {_shown(refused)}")
     if not kept:
-        raise ValueError(f"There is no row to train on: {_shown(refused) or 'the input is empty'}.")
+        raise ValueError(f"There is no row to {purpose}: {_shown(refused) or 'the input is empty'}.")
     if not config.dedup:
         return Examples(kept, refused)
     first = {example.ids.tobytes(): example for example in reversed(kept)}

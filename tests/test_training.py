@@ -284,6 +284,8 @@ def test_no_usable_row_is_an_error_that_says_why(base, tmp_path):
     """A wrong label column must not end in an empty training."""
     with pytest.raises(ValueError, match=r"no row to train on: .*: 10"):
         train_classifier(config(base), [(item, 77) for item, _ in annotated(10)], tmp_path / "out")
+    with pytest.raises(ValueError, match=r"no row to evaluate on: .*: 10"):
+        train_classifier(config(base), annotated(10), tmp_path / "out", [(item, 77) for item, _ in annotated(10)])
 
 
 def test_one_level_is_an_error(base, tmp_path):
@@ -327,6 +329,7 @@ def test_duplicates_across_the_split_are_warned_of_and_dedup_removes_them(base, 
         ("freeze", "head"), ("epochs", 0), ("batch_size", 1.5), ("learning_rate", 0), ("learning_rate", math.nan),
         ("warmup_steps", -1), ("weight_decay", -0.1), ("max_tokens", 0), ("holdout", 1.5), ("holdout", 0),
         ("dtype", "int8"), ("device", "tpu"), ("per_device_batch_size", 0), ("evaluations", True), ("adam_beta2", 1),
+        ("learning_rate", "5e-5"), ("weight_decay", None), ("adam_beta2", "0.9"), ("holdout", "0.1"), ("scale", None),
     ],
 )  # fmt: skip
 def test_bad_values_name_the_field_and_the_option(field, value):

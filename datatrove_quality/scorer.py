@@ -64,6 +64,8 @@ def load_scorer(config: ScorerConfig) -> "Scorer":
 
 def find_scorer(config: ScorerConfig) -> "Scorer":
     """As `load_scorer`, but its weights are loaded when there is a first text to compute."""
+    if not isinstance(config, ScorerConfig):
+        raise ValueError(f"config={config!r}: give a ScorerConfig(model=...).")
     with _lock:
         if config not in _found:
             _found[config] = Scorer(config)

@@ -757,7 +757,7 @@ def test_score_schema() -> None:
     kinds = [pa.float64(), pa.int64(), pa.int64(), pa.bool_(), pa.string(), pa.string()]
     assert schema.types[1:] == kinds
     assert "instruct_score" in score_schema(source, "instruct").names
-    with pytest.raises(TypeError, match=r"pyarrow\.Schema"):
+    with pytest.raises(ValueError, match=r"pyarrow\.Schema"):
         score_schema({"id": "int"})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="prefix=''"):
         score_schema(source, "")

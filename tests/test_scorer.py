@@ -345,6 +345,13 @@ def test_a_failed_load_is_tried_again(model_folder, monkeypatch):
     assert not scorer._found
 
 
+@pytest.mark.parametrize("config", ["org/name", None, {"model": "org/name"}])
+def test_what_is_no_config_is_refused(config):
+    """A model's name, which QualityFilter takes too, is a named error here and no AttributeError."""
+    with pytest.raises(ValueError, match=r"config=.*ScorerConfig\(model"):
+        load_scorer(config)
+
+
 # --- scale and dtype -------------------------------------------------------------------------------------------------
 
 

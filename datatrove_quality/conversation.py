@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from datatrove.data import Document
 from datatrove.pipeline.readers import HuggingFaceDatasetReader, IpcReader, ParquetReader
+from datatrove.pipeline.readers.base import BaseDiskReader
 from datatrove.pipeline.writers import JsonlWriter
 
 from datatrove_quality.config import ScorerConfig, Unscorable
@@ -525,7 +526,7 @@ class _Adapter:
         place = f"{path}/{id_in_file}"
         if not isinstance(row, dict):
             error = f"not_an_object: the row is {_described(row)}, not an object with columns"
-            return error_document(_json_text(row), place, error)
+            return _error_document(_json_text(row), place, error)
         reading = self._read_or_error(row)
         columns, problem = (row, "") if isinstance(reader, ARROW_READERS) else _for_json(row, reading.messages)
         if problem and not reading.error:
@@ -686,9 +687,26 @@ def _same(value: Any, other: Any) -> bool:
         return False
 
 
-def error_document(text: str, doc_id: str, error: str) -> dict[str, Any]:
+def _error_document(text: str, doc_id: str, error: str) -> dict[str, Any]:
     """The arguments of a document of what is no row."""
     return {"text": text or error, "id": doc_id, "metadata": {CONVERSATION_ERROR: error}}
+
+
+def unread_document(reader: BaseDiskReader, text: str, path: str, number: int, error: InvalidConversation) -> Document:
+    """A document in the place of what a reader could not read, with the metadata that the reader's others have.
+
+    Args:
+        reader: of files.
+        text: what could be read; "": nothing.
+        path: the file.
+        number: of the row in the file.
+        error: what is wrong.
+    """
+    document = Document(**_error_document(text, f"{path}/{number}", f"{error.reason}: {error}"))
+    document.metadata = (reader.default_metadata or {}) | document.metadata
+    if reader.add_file_path:
+        document.metadata.setdefault("file_path", reader.data_folder.resolve_paths(path))
+    return document
 
 
 # --- a document -> a row ---------------------------------------------------------------------------------------------
@@ -857,15 +875,14 @@ def score_schema(
         `filter_reason` (string). A field of the source with such a name is replaced.
 
     Raises:
-        TypeError: the schema is not a pyarrow.Schema.
-        ValueError: the prefix is not usable, or the scorer's model cannot be found.
+        ValueError: the schema is no pyarrow.Schema, the prefix is not usable, or the scorer's model cannot be found.
     """
     import pyarrow as pa
 
     from datatrove_quality.scorer import find_scorer
 
     if not isinstance(source_schema, pa.Schema):
-        raise TypeError(
+        raise ValueError(
             f"source_schema is {_described(source_schema)}: give a pyarrow.Schema, such as "
             "pyarrow.parquet.read_schema(file)"
         )

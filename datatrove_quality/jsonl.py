@@ -22,7 +22,7 @@ from datatrove.pipeline.readers import JsonlReader
 from datatrove.utils.logging import logger
 from fsspec.core import get_compression
 
-from datatrove_quality.conversation import ConversationAdapter, InvalidConversation, Row, error_document, parse_json
+from datatrove_quality.conversation import ConversationAdapter, InvalidConversation, Row, parse_json, unread_document
 
 
 MAX_RAW_BYTES = 64 * 1024
@@ -74,11 +74,7 @@ class ConversationJsonlReader(JsonlReader):
         # Bytes that are no UTF-8 are replaced; of a character at the cut there is nothing.
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         text = decoder.decode(raw[:MAX_RAW_BYTES], final=len(raw) <= MAX_RAW_BYTES)
-        document = Document(**error_document(text, f"{filepath}/{number}", f"{error.reason}: {error}"))
-        document.metadata = (self.default_metadata or {}) | document.metadata
-        if self.add_file_path:
-            document.metadata.setdefault("file_path", self.data_folder.resolve_paths(filepath))
-        return document
+        return unread_document(self, text, filepath, number, error)
 
     def _blocks(self, filepath: str) -> Iterator[bytes | InvalidConversation]:
         """The decompressed bytes of a file, and an error where it is damaged."""

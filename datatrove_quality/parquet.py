@@ -11,7 +11,7 @@ from datatrove.data import Document
 from datatrove.pipeline.readers import ParquetReader
 from datatrove.utils.logging import logger
 
-from datatrove_quality.conversation import ConversationAdapter, InvalidConversation, Row, error_document
+from datatrove_quality.conversation import ConversationAdapter, InvalidConversation, Row, unread_document
 
 
 if TYPE_CHECKING:
@@ -90,8 +90,4 @@ class ConversationParquetReader(ParquetReader):
             raise error
         logger.warning(f"`{filepath}` is damaged: {lost}: {error}")
         reason = InvalidConversation("damaged_file", f"{lost} ({type(error).__name__}: {error})")
-        document = Document(**error_document("", f"{filepath}/{row}", f"{reason.reason}: {reason}"))
-        document.metadata = (self.default_metadata or {}) | document.metadata
-        if self.add_file_path:
-            document.metadata.setdefault("file_path", self.data_folder.resolve_paths(filepath))
-        return document
+        return unread_document(self, "", filepath, row, reason)

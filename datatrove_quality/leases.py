@@ -36,15 +36,15 @@ def lease(gpus: Sequence[str], most: int | None, advice: str, folder: Path | Non
     folder = folder or lease_folder()
     with _undisturbed(folder):
         others = {gpu: _holders(gpu, folder) for gpu in gpus if gpu not in _held}
-        free = [gpu for gpu, holders in others.items() if not holders]
+        free = [gpu for gpu, processes in others.items() if not processes]
         mine = [gpu for gpu in gpus if gpu in _held]
         taken = (mine + free)[:most]
         if not taken:
             taken = [min(others, key=lambda gpu: len(others[gpu]))]
-            holders = ", ".join(str(process) for process in others[taken[0]])
+            sharing = ", ".join(str(process) for process in others[taken[0]])
             logger.warning(
                 f"None of the {len(gpus)} GPUs that this process may use is free: it shares GPU {taken[0]} with "
-                f"process {holders}. {advice}"
+                f"process {sharing}. {advice}"
             )
         for gpu in taken:
             _hold(gpu, folder)

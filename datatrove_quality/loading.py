@@ -161,6 +161,8 @@ def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device"
     import torch
     from transformers import AutoModelForSequenceClassification
 
+    from datatrove_quality.packed import keep_head_in_float32
+
     with _explained(config):
         model, report = AutoModelForSequenceClassification.from_pretrained(
             str(staged(model_folder(config, found))) if stage_folder() else config.model,
@@ -181,6 +183,7 @@ def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device"
         )
         model = model.to(torch.float32)
     model.config.use_cache = False
+    keep_head_in_float32(model)
     return model.to(device).eval().requires_grad_(False)
 
 

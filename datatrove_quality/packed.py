@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -177,7 +177,7 @@ def packed_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) ->
         sequences: token ids, none empty.
 
     Returns:
-        Logits, float32, shape (sequences,). The head runs in float32 whatever the model's dtype.
+        Logits, float32, shape (sequences,).
     """
     pad_token_id = model.config.get_text_config().pad_token_id
     batch = pack([up_to_pooled(ids, pad_token_id) for ids in sequences], model.device)
@@ -187,9 +187,20 @@ def packed_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) ->
         hidden = backbone(**batch, pooled=pooled, use_cache=False).last_hidden_state[0]
     else:
         hidden = backbone(**batch, use_cache=False).last_hidden_state[0, pooled]
-    head: nn.Linear = model.score  # type: ignore[assignment]
-    bias = None if head.bias is None else head.bias.float()
-    return F.linear(hidden.float(), head.weight.float(), bias)[:, 0]
+    return model.score(hidden)[:, 0]  # type: ignore[operator]
+
+
+def keep_head_in_float32(model: PreTrainedModel) -> None:
+    """Have a decoder's head compute in float32 whatever the model's dtype, and under autocast too."""
+    head = getattr(model, "score", None)
+    if isinstance(head, nn.Linear):
+        head.forward = partial(_in_float32, head)  # type: ignore[method-assign]
+
+
+def _in_float32(head: nn.Linear, hidden: Tensor) -> Tensor:
+    with torch.autocast(hidden.device.type, enabled=False):
+        bias = None if head.bias is None else head.bias.float()
+        return F.linear(hidden.float(), head.weight.float(), bias)
 
 
 def pool_in_last_layer(model: PreTrainedModel) -> None:

@@ -420,7 +420,7 @@ def _load_model(config: TrainingConfig, base: _Base) -> "PreTrainedModel":
     import torch
     from transformers import AutoModelForSequenceClassification, set_seed
 
-    from datatrove_quality.packed import is_packable
+    from datatrove_quality.packed import keep_head_in_float32
 
     set_seed(config.seed)
     source: dict[str, Any] = {"revision": config.revision or "main", "use_safetensors": True}
@@ -431,8 +431,7 @@ def _load_model(config: TrainingConfig, base: _Base) -> "PreTrainedModel":
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"model={config.model!r} (--model) cannot be loaded as a base model: {error}") from error
     _freeze(model, config.freeze)
-    if is_packable(model):
-        _keep_head_in_float32(model)
+    keep_head_in_float32(model)
     return model
 
 
@@ -445,20 +444,6 @@ def _freeze(model: "PreTrainedModel", what: str) -> None:
         for module in model.modules():
             if isinstance(module, nn.Embedding):
                 module.requires_grad_(False)
-
-
-def _keep_head_in_float32(model: "PreTrainedModel") -> None:
-    """A decoder is scored with its head in float32 whatever the dtype, so it is trained so."""
-    import torch
-    from torch.nn import functional
-
-    head: Any = model.score
-
-    def forward(hidden: "torch.Tensor") -> "torch.Tensor":
-        with torch.autocast(hidden.device.type, enabled=False):
-            return functional.linear(hidden.float(), head.weight, head.bias)
-
-    head.forward = forward
 
 
 # --- the run ---------------------------------------------------------------------------------------------------------

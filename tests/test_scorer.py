@@ -155,9 +155,14 @@ def test_a_decoder_that_sees_both_ways_is_padded(tmp_path):
     assert not find_model(config).packable
 
 
-def test_the_head_runs_in_float32(model_folder, monkeypatch):
-    """In bfloat16 the logit has more digits than a bfloat16, so that scores do not fall into steps."""
-    scores = loaded(config_of(model_folder("qwen3"), dtype="bfloat16")).score(conversations(20))
+@pytest.mark.parametrize("model_type", ["qwen3", "gpt2"])
+def test_the_head_runs_in_float32(tmp_path, model_type):
+    """In bfloat16 the logit has more digits than a bfloat16, so that scores do not fall into steps, padded or not."""
+    values = {"qwen3": DECODERS["qwen3"][2], "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512}}
+    folder = save_model(tmp_path / "m", model_type, chatml_tokenizer(), **values[model_type])
+    config = config_of(folder, dtype="bfloat16")
+    assert find_model(config).packable == (model_type == "qwen3")
+    scores = loaded(config).score(conversations(20))
     logits = torch.tensor([score.score - 1 for score in scores], dtype=torch.float64)
     assert (logits.bfloat16().double() - logits).abs().max() > 1e-3
 

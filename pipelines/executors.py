@@ -17,6 +17,7 @@ from datatrove.executor import LocalPipelineExecutor
 from datatrove.executor.base import PipelineExecutor
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
+from option_types import positive
 from ray_tasks import ray_executor
 from run_record import read_json
 from slurm_jobs import SlurmExecutor, gibibytes, refuse_while_queued, require_login_node, seconds, slurm_executor
@@ -32,19 +33,19 @@ DEFAULT_CPUS = {"cpu": 1, "gpu": 4}
 
 # All options by the name under which argparse keeps them: what they are for, and which executors know them.
 _OPTIONS: dict[str, tuple[Callable[[str], Any], str, str, tuple[str, ...]]] = {
-    "workers": (int, "N", "tasks (on a cluster: jobs) at a time (default: local 1, else no limit)", EXECUTORS),
-    "gpus_per_task": (int, "N", "GPUs of a task of a GPU stage (default: 1)", ("slurm", "ray")),
-    "cpus_per_task": (int, "N", "default: 4 for a GPU stage, else 1", ("slurm", "ray")),
+    "workers": (positive, "N", "tasks (on a cluster: jobs) at a time (default: local 1, else no limit)", EXECUTORS),
+    "gpus_per_task": (positive, "N", "GPUs of a task of a GPU stage (default: 1)", ("slurm", "ray")),
+    "cpus_per_task": (positive, "N", "default: 4 for a GPU stage, else 1", ("slurm", "ray")),
     "mem": (str, "SIZE", "memory of a task, such as 32G (default: what the stage needs)", ("slurm", "ray")),
     "time": (str, "LIMIT", "of a job, such as 8:00:00 (default: the partition's)", ("slurm", "ray")),
-    "tasks_per_job": (int, "N", "tasks of a job, one after another (Ray: at once; default: 1)", ("slurm", "ray")),
+    "tasks_per_job": (positive, "N", "tasks of a job, one after another (Ray: at once; default: 1)", ("slurm", "ray")),
     "randomize_start_duration": (int, "SECONDS", "each task waits up to that before it starts", EXECUTORS),
     "partition": (str, "NAME", "default: the cluster's", ("slurm",)),
     "account": (str, "NAME", "default: yours", ("slurm",)),
     "qos": (str, "NAME", "default: none is asked for", ("slurm",)),
     "venv": (str, "DIR", "a virtual environment for the job (default: the one that runs this)", ("slurm",)),
     "env_command": (str, "SHELL", "shell line for the job after that, such as 'module load cuda'", ("slurm",)),
-    "max_array_size": (int, "N", "most jobs of an array (default: what the cluster allows)", ("slurm",)),
+    "max_array_size": (positive, "N", "most jobs of an array (default: what the cluster allows)", ("slurm",)),
     "sbatch": (str, "KEY=VALUE", "any other argument of sbatch; may be given again", ("slurm",)),
 }
 
@@ -141,7 +142,6 @@ def make_executor(
         os.environ[STAGE_VARIABLE] = os.path.abspath(options.stage_model)
     given = {option: value_of(options, option, stage) for option in _OPTIONS}
     _refuse_without_effect(options.executor, given, options.wait)
-    _refuse_bad_numbers(given)
     if options.executor == "slurm":
         require_login_node()
     refuse_while_queued(get_datafolder(logging_dir))
@@ -239,12 +239,6 @@ def _refuse_without_effect(executor: str, given: dict[str, Any], wait: bool) -> 
             )
     if wait and executor != "slurm":
         raise ValueError(f"--wait does nothing with --executor {executor}, which always waits: leave it away.")
-
-
-def _refuse_bad_numbers(given: dict[str, Any]) -> None:
-    for option in ("workers", "gpus_per_task", "cpus_per_task", "tasks_per_job", "max_array_size"):
-        if given[option] is not None and given[option] < 1:
-            raise ValueError(f"--{option.replace('_', '-')} {given[option]}: give a whole number from 1.")
 
 
 def _refuse_other_tasks(logs: DataFolder, tasks: int) -> None:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ SIGNAL_SECONDS = 120
 # Seconds between two looks at the queue; many clusters ask not to be asked more often.
 POLL_SECONDS = 15
 JOBS = "slurm_jobs.txt"
+GPU_WORDS = ("gpus", "gpus-per-node", "gpus-per-task", "gres")
 
 # What a job that merges statistics leaves away of `--sbatch`: all that a GPU job asks for.
 _LARGE = re.compile(r"exclusive|gres|gpu|tres|mem|cpu|ntasks|nodes|nodelist|constraint|signal|switches|licenses")
@@ -162,8 +163,7 @@ class SlurmExecutor(SlurmPipelineExecutor):
 
     def _given_gpus(self) -> list[str]:
         """How the user asked for GPUs in sbatch's words, to which a `--gpus` of ours would be a contradiction."""
-        given = self._sbatch_args.items()
-        return [f"{k}={v}" for k, v in given if k in ("gpus", "gpus-per-node") or (k == "gres" and "gpu" in v)]
+        return [f"{key}={value}" for key, value in _asking_for_gpus(self._sbatch_args).items()]
 
     def _asked(self) -> str:
         gpus = " ".join(self._given_gpus()) or f"{self.gpus_per_task} GPUs"
@@ -339,11 +339,23 @@ def _sbatch_arguments(given: dict[str, Any], keeps_progress: bool) -> dict[str, 
     return arguments
 
 
+def _asking_for_gpus(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of sbatch's arguments that ask for GPUs."""
+    given = {key: arguments[key] for key in GPU_WORDS if arguments.get(key)}
+    return {key: value for key, value in given.items() if key != "gres" or "gpu" in value}
+
+
 def _refuse_contradictions(arguments: dict[str, Any], memory: str) -> None:
     """To sbatch a variable of the environment counts more than an argument in the script."""
-    names = {key: key.upper().replace("-", "_") for key in arguments} | {"time": "TIMELIMIT", "array": "ARRAY_INX"}
-    script = [(key, f"SBATCH_{names[key]}", value) for key, value in arguments.items() if key != "mem-per-cpu"]
+
+    def name(key: str) -> str:
+        return "SBATCH_" + {"time": "TIMELIMIT", "array": "ARRAY_INX"}.get(key, key.upper().replace("-", "_"))
+
+    script = [(key, name(key), value) for key, value in arguments.items() if key != "mem-per-cpu"]
     script += [("mem", f"SBATCH_MEM_PER_{part}", memory) for part in ("CPU", "GPU", "NODE")]
+    # GPUs that the environment asks for in another word would be asked for beside ours.
+    others = _asking_for_gpus({word: os.environ.get(name(word)) for word in GPU_WORDS})
+    script += [(key, name(word), value) for key, value in _asking_for_gpus(arguments).items() for word in others]
     for key, variable, value in script:
         if value and os.environ.get(variable, str(value)) != str(value):
             raise ValueError(

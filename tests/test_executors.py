@@ -59,13 +59,6 @@ def test_an_option_is_given_for_all_stages_or_by_stage():
     }
 
 
-def test_a_number_that_is_none_is_refused(capsys):
-    """A mistyped number is named by the command line."""
-    with pytest.raises(SystemExit):
-        options("--workers", "many")
-    assert "--workers: invalid int value: 'many'" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(
     ("limit", "expected"),
     [
@@ -104,14 +97,21 @@ def test_local_is_the_default(tmp_path):
         (["--partition", "x"], "--partition does nothing with --executor local"),
         (["--executor", "ray", "--account", "x"], "--account does nothing with --executor ray"),
         (["--wait"], "--wait does nothing with --executor local"),
-        (["--workers", "0"], "--workers 0: give a whole number from 1"),
-        (["--executor", "ray", "--gpus-per-task", "0"], "--gpus-per-task 0: give a whole number from 1"),
     ],
 )
 def test_options_without_effect_are_a_mistake(tmp_path, arguments, message):
     """Who gives a partition and forgets --executor slurm does not want to run on the login node."""
     with pytest.raises(ValueError, match=message):
         make(tmp_path, *arguments)
+
+
+@pytest.mark.parametrize("option", ["--workers", "--gpus-per-task", "--cpus-per-task", "--tasks-per-job"])
+@pytest.mark.parametrize("value", ["0", "-1", "two"])
+def test_numbers_that_are_none_are_refused_as_the_command_line_is_read(option, value, capsys):
+    """A number of workers or GPUs counts from 1, for every stage."""
+    with pytest.raises(SystemExit, match="2"):
+        options(f"{option}=gpu={value}", stages=("cpu", "gpu"))
+    assert f"argument {option}: '{value}': give a whole number from 1" in capsys.readouterr().err
 
 
 def test_no_slurm_on_the_machine(tmp_path, monkeypatch):
@@ -249,6 +249,28 @@ def test_the_environment_does_not_beat_the_command_line(tmp_path, monkeypatch, v
     monkeypatch.setenv(variable, value)
     if refused:
         with pytest.raises(ValueError, match=f"{variable}={value} in the environment would beat"):
+            executor.require_valid()
+    else:
+        executor.require_valid()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "gpus", "refused"),
+    [
+        ("SBATCH_GRES", "gpu:2", 1, True),
+        ("SBATCH_GPUS_PER_NODE", "2", 1, True),
+        ("SBATCH_GRES", "nvme:1", 1, False),
+        ("SBATCH_GRES", "gpu:2", 0, False),
+    ],
+)
+def test_gpus_of_the_environment_do_not_stand_beside_ours(tmp_path, monkeypatch, variable, value, gpus, refused):
+    """`--gpus=1` in the script and SBATCH_GRES=gpu:2 in the shell ask for GPUs twice, and differently."""
+    program(tmp_path / "bin", "sbatch", "true")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv(variable, value)
+    executor = slurm_executor(tmp_path / "logs", gpus_per_task=gpus)
+    if refused:
+        with pytest.raises(ValueError, match=f"{variable}={value} in the environment would beat the job's --gpus=1"):
             executor.require_valid()
     else:
         executor.require_valid()

@@ -1,6 +1,7 @@
 """What a pipeline reads: the files behind a path, a glob or an address, and the reader and writers that fit them."""
 
 import os
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 from fsspec.core import has_magic, url_to_fs
 from loguru import logger
 from outputs import WholeJsonlWriter, WholeParquetWriter, whole_files
-from run_record import RECORD, WRITTEN
+from run_record import RECORD, UNFINISHED, WRITTEN
 
 from datatrove_quality import ConversationJsonlReader, ConversationParquetReader
 from datatrove_quality.conversation import CONVERSATION_ERROR, error_reason
@@ -30,6 +31,8 @@ JSONL_COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
 PARQUET = ".parquet"
 # In a run's folder, the list of the files that all its tasks read, one path per line.
 PATHS = "logs/inputs.txt"
+# DataTrove reads it by lines, without the spaces around them.
+_UNLISTABLE = re.compile(r"^\s|[\r\n\ud800-\udfff]")
 # A task costs some files and a copy of the pipeline; more files than this share tasks.
 MOST_TASKS = 1_000
 Codec: TypeAlias = Literal["snappy", "gzip", "brotli", "lz4", "zstd"]
@@ -74,7 +77,7 @@ class Inputs:
         Args:
             output: the run's folder.
         """
-        unfinished = DataFolder(path_in(output, "logs/unfinished"), fs=output.fs)
+        unfinished = DataFolder(path_in(output, UNFINISHED), fs=output.fs)
         with whole_files(output, unfinished) as folder, folder.open(PATHS, "w") as file:
             file.writelines(f"{path}\n" for path in self.sizes)
 
@@ -87,7 +90,7 @@ class Inputs:
             adapter: makes a row of a document.
             schema: the columns, for Parquet.
         """
-        folders = (path_in(output, name), path_in(output, f"logs/unfinished/{name}"))
+        folders = (path_in(output, name), path_in(output, f"{UNFINISHED}/{name}"))
         if self.is_parquet:
             compression = self._parquet_compression()
             return WholeParquetWriter(*folders, adapter=adapter, schema=schema, compression=compression)
@@ -137,8 +140,21 @@ class Inputs:
             return list(pool.map(self._read_footer, self.sizes))
 
     def sample(self, adapter: Callable, count: int) -> list[Document]:
-        """The first documents of the first file."""
-        return list(islice(self.reader(adapter).read_file(next(iter(self.sizes))), count))
+        """The first documents of the first file that has any."""
+        reader = self.reader(adapter)
+        found = (list(islice(reader.read_file(path), count)) for path in self.sizes)
+        return next(filter(None, found), [])
+
+    def tasks(self, asked: int | None) -> int:
+        """Into how many parts the files are divided.
+
+        Args:
+            asked: the number that the command line gives; None: a task per file, up to `MOST_TASKS`.
+        """
+        files = len(self.sizes)
+        if asked and asked > files:
+            logger.warning(f"--tasks {asked}: a task reads whole files, and there are {files}: the rest do nothing.")
+        return asked or min(files, MOST_TASKS)
 
     def _read_footer(self, path: str) -> "tuple[pa.Schema, int]":
         import pyarrow as pa
@@ -208,9 +224,14 @@ def find_inputs(source: str) -> Inputs:
         source: a folder (searched to any depth), a file, or a glob; local, or any address that DataTrove takes.
 
     Raises:
-        ValueError: there is no such file, or the files are of two formats.
+        ValueError: there is no such file, the files are of two formats, or one has a name that no list can hold.
     """
     folder, paths, searched = _matching(source)
+    # What a killed task left of a run is no input: its rows come again.
+    paths = [path for path in paths if f"/{UNFINISHED}/" not in f"/{path}"]
+    if not paths:
+        as_pattern = " (a [ in a folder's name is written [[] in a glob)" if has_magic(source) else ""
+        raise ValueError(f"INPUT {source}: there is no file{as_pattern}.")
     endings = {path: _ending(path) for path in paths}
     known = sorted(path for path, ending in endings.items() if ending)
     others = sorted(path for path, ending in endings.items() if not ending)
@@ -224,6 +245,11 @@ def find_inputs(source: str) -> Inputs:
         logger.warning(
             f"{len(others)} files are NOT read, for their names end in none of {', '.join(ENDINGS)}: {others[:5]} "
             "(a link to a folder is not followed: give its target as INPUT)"
+        )
+    if unlisted := [path for path in known if _UNLISTABLE.search(path)]:
+        raise ValueError(
+            f"INPUT {source}: the name {unlisted[0]!r} begins with a space, or holds a line break or bytes that are "
+            f"not UTF-8, so that {PATHS} cannot list it: rename it."
         )
     formats = {endings[path] for path in known}
     if PARQUET in formats and len(formats) > 1:

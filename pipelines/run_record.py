@@ -7,12 +7,16 @@ from datatrove.io import DataFolder
 
 
 RECORD = "logs/run.json"
+# Of curate_conversations.py, which writes it when all stages are done.
+TABLE = "logs/counts/table.txt"
+# Files that are being written, and what killed tasks left of theirs.
+UNFINISHED = "logs/unfinished"
 
 # All that a run may write, beside what DataTrove rewrites in `logs`. What marks tasks as done is deleted first: a run
 # that is killed meanwhile must not look finished.
 ROW_FOLDERS = ("kept", "excluded", "scores")
 WRITTEN = (
-    *("logs/completions", "logs/stages", "logs/stats", "logs/logs", "logs/unfinished", "logs/intermediate"),
+    *("logs/completions", "logs/stages", "logs/stats", "logs/logs", UNFINISHED, "logs/intermediate"),
     *("logs/counts", "logs/statistics", *ROW_FOLDERS),
 )
 

@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from columns import read_columns, score_of, tokens_of
-from command_line import new_parser, run_script, scale
+from columns import columns_found, listed, read_columns, score_of, tokens_of
+from command_line import new_parser, run_script
 from inputs import Inputs, find_inputs
+from option_types import scale, share
 from tqdm import tqdm
 
 from datatrove_quality import ScoreScale
@@ -106,13 +107,14 @@ def read_scored(inputs: Inputs, options: argparse.Namespace) -> Scored:
             except Unscorable as error:
                 scored.no_label[error.reason] += 1
                 scored.labels.append(math.nan)
-    _require_some(scored, options, sorted(map(str, row)))
+    _require_some(scored, options, columns_found(row))
     return scored
 
 
-def _require_some(scored: Scored, options: argparse.Namespace, columns: list[str]) -> None:
+def _require_some(scored: Scored, options: argparse.Namespace, found: str) -> None:
     total = len(scored.scores)
-    found = f"the last row has the columns {', '.join(columns)}"
+    if not total:
+        raise ValueError(f"SCORED {options.scored}: there is no row.")
     if scored.no_score.total() == total:
         raise ValueError(f"None of {total:,} rows has a {options.prefix}_score: give --prefix; {found}.")
     if scored.labels and scored.no_label.total() == total:
@@ -142,11 +144,6 @@ def counts(scored: Scored, options: argparse.Namespace) -> str:
     if scored.no_label:
         lines.append(f"without a label, counted for the shares kept only: {listed(scored.no_label)}")
     return "\n".join(lines)
-
-
-def listed(reasons: Counter[str]) -> str:
-    """Reasons and how often they were met, the commonest first."""
-    return ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
 
 
 def described(choice: ThresholdChoice, options: argparse.Namespace) -> str:
@@ -189,18 +186,18 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's options."""
     parser = new_parser(__doc__)
     add = parser.add_argument
-    add("scored", metavar="SCORED", help="folder, file or glob of .jsonl[.gz|.zst] or .parquet with scores")
+    add("scored", metavar="SCORED", help="folder, file or glob in quotes, of .jsonl[.gz|.zst] or .parquet with scores")
     add("--prefix", default="quality", help="of the score columns' names (default: quality)")
     add("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
     labelled = parser.add_argument_group("by precision")
     labelled.add_argument("--labels", metavar="COLUMN", help="the column that holds the labels")
     labelled.add_argument("--level", type=int, metavar="K", help="labels from K on are good")
-    labelled.add_argument("--min-precision", type=float, metavar="X", help="share of good ones among the kept")
-    labelled.add_argument("--min-recall", type=float, default=0.0, metavar="X", help="share of good ones kept")
+    labelled.add_argument("--min-precision", type=share, metavar="X", help="share of good ones among the kept")
+    labelled.add_argument("--min-recall", type=share, default=0.0, metavar="X", help="share of good ones kept")
     labelled.add_argument("--scale", type=scale, default=ScoreScale(), help="OFFSET,LOW,HIGH of the labels: 1,1,5")
-    share = parser.add_argument_group("by share")
-    share.add_argument("--keep-share", type=float, metavar="X", help="the share that is kept")
-    share.add_argument("--by", choices=("documents", "tokens"), default="documents", help="default: documents")
+    shares = parser.add_argument_group("by share")
+    shares.add_argument("--keep-share", type=share, metavar="X", help="the share that is kept")
+    shares.add_argument("--by", choices=("documents", "tokens"), default="documents", help="default: documents")
     options = parser.parse_args(arguments)
     by_precision = (options.labels, options.level, options.min_precision)
     if options.keep_share is not None and (any(value is not None for value in by_precision) or options.min_recall):

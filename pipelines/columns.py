@@ -1,6 +1,7 @@
-"""Columns of scored or annotated rows, read without the rest of the row: scores, token counts, labels."""
+"""Columns of scored or labelled rows: scores, token counts, and what to say where they are not there."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ from inputs import Inputs
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.conversation import CONVERSATION_ERROR, Row, error_reason
+from datatrove_quality.recorded import is_score
 
 
 def read_columns(inputs: Inputs) -> Iterator[Row]:
@@ -24,8 +26,13 @@ def read_columns(inputs: Inputs) -> Iterator[Row]:
 
 def _as_metadata(reader: Any, row: Row, path: str, id_in_file: int | str) -> dict[str, Any]:
     """The arguments of a document for the reader: it skips those without text."""
+    return {"text": "-", "id": "", "metadata": flat(row)}
+
+
+def flat(row: Row) -> Row:
+    """A row, with what a DataTrove writer nests under `metadata`."""
     nested = row.get("metadata")
-    return {"text": "-", "id": "", "metadata": nested | row if isinstance(nested, dict) else row}
+    return nested | row if isinstance(nested, dict) else row
 
 
 def score_of(row: Row, column: str) -> float:
@@ -39,13 +46,22 @@ def score_of(row: Row, column: str) -> float:
         error = row.get(CONVERSATION_ERROR)
         reason = error_reason(error) if isinstance(error, str) else "missing_score"
         raise Unscorable(reason, f"there is no {column}")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise Unscorable("invalid_score", f"{column} is {value!r:.80}, not a finite number")
+    if not is_score(value):
+        raise Unscorable("invalid_score", f"{column} holds a {type(value).__name__} that is no finite number")
     return float(value)
 
 
 def tokens_of(row: Row, column: str) -> float:
     """The token count in a row; NaN where there is none."""
-    value = row.get(column)
-    is_count = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-    return float(value) if is_count and math.isfinite(value) else math.nan  # type: ignore[arg-type]
+    value: Any = row.get(column)
+    return float(value) if is_score(value) and value >= 0 else math.nan
+
+
+def listed(reasons: Counter[str]) -> str:
+    """Reasons and how often they were met, the commonest first."""
+    return ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
+
+
+def columns_found(row: Row) -> str:
+    """Which columns there are, for who has named another; `row` is the last one that was read."""
+    return f"the last row has the columns {', '.join(sorted(map(str, row)))}"

@@ -1,19 +1,19 @@
-"""What the scripts' command lines share: groups of options, the types of their values, and how a script ends.
+"""What the scripts' command lines share: groups of options, what they stand for, and how a script ends.
 
-Where the tasks run is said by options of its own: executors.py.
+What their values must be is in option_types.py; where the tasks run is said by options of its own: executors.py.
 """
 
 import argparse
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from executors import EXECUTOR_OPTIONS
 from inputs import Inputs
+from option_types import number, positive, scale, text_file
 
-from datatrove_quality import ConversationAdapter, ScorerConfig, ScoreScale, TextAdapter
+from datatrove_quality import ConversationAdapter, ScorerConfig, TextAdapter
 from datatrove_quality.conversation import SCHEMAS
 
 
@@ -50,9 +50,9 @@ def add_classifier_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--revision", help="branch, tag or commit on the hub")
     add("--scale", type=scale, metavar="OFFSET,LOW,HIGH", help="default: the model's own, else 1,1,5")
-    add("--chat-template", type=read_text, metavar="FILE", help="default: the tokenizer's own")
+    add("--chat-template", type=text_file, metavar="FILE", help="default: the tokenizer's own")
     add("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: auto)")
-    add("--max-tokens", type=int, metavar="N", help="cut longer texts (default: what the model takes)")
+    add("--max-tokens", type=positive, metavar="N", help="cut longer texts (default: what the model takes)")
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (default: auto)")
     add("--tokens-per-batch", type=positive, metavar="N", help="at once (default: by the device's memory)")
     add("--compile", action="store_true", help="torch.compile the model: docs/throughput.md")
@@ -61,8 +61,8 @@ def add_classifier_options(group: argparse._ArgumentGroup) -> None:
 def add_score_options(group: argparse._ArgumentGroup) -> None:
     """Options that say which scores are kept, and under which names."""
     add = group.add_argument
-    add("--min-score", type=float, metavar="X", help="keep scores from X on (default: no bound)")
-    add("--max-score", type=float, metavar="X", help="keep scores up to X (default: no bound)")
+    add("--min-score", type=number, metavar="X", help="keep scores from X on (default: no bound)")
+    add("--max-score", type=number, metavar="X", help="keep scores up to X (default: no bound)")
     add("--prefix", default="quality", help="of the score columns' names (default: quality)")
     add(
         "--special-tokens",
@@ -72,12 +72,22 @@ def add_score_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_row_options(group: argparse._ArgumentGroup) -> None:
-    """Options that say where in a row the conversation is."""
+def add_row_options(group: argparse._ArgumentGroup, ids: bool = True, text: bool = True) -> None:
+    """Options of `row_adapter`, which say where in a row the conversation is.
+
+    Args:
+        group: to which they are added.
+        ids: whether it matters which column holds the id.
+        text: whether rows may be plain text.
+    """
+    group.set_defaults(id_key="id", text=None)
     add = group.add_argument
     add("--schema", default="auto", choices=SCHEMAS, help="of the rows (default: auto)")
     add("--messages-key", default=None, metavar="COLUMN", help="the column that holds the conversation")
-    add("--id-key", default="id", metavar="COLUMN", help="the column that holds the id (default: id)")
+    if ids:
+        add("--id-key", metavar="COLUMN", help="the column that holds the id (default: id)")
+    if text:
+        add("--text", nargs="?", const="text", metavar="COLUMN", help="rows are plain text (column: text)")
 
 
 def add_run_options(group: argparse._ArgumentGroup) -> None:
@@ -110,8 +120,14 @@ def scorer_config(options: argparse.Namespace) -> ScorerConfig:
 
 
 def row_adapter(options: argparse.Namespace) -> ConversationAdapter | TextAdapter:
-    """The adapter for the rows that the options, `--text` among them, describe."""
+    """The adapter for the rows that the options of `add_row_options` describe.
+
+    Raises:
+        ValueError: they are said to be both conversations and plain text.
+    """
     if options.text is not None:
+        if options.schema != "auto" or options.messages_key:
+            raise ValueError("--text is for plain text: --schema and --messages-key do not go with it.")
         return TextAdapter(options.text, id_key=options.id_key)
     return ConversationAdapter(schema=options.schema, messages_key=options.messages_key, id_key=options.id_key)
 
@@ -130,30 +146,6 @@ def what_decides_the_output(options: argparse.Namespace, inputs: Inputs) -> dict
     asked = {name: value for name, value in vars(options).items() if name not in _FREE}
     scale = options.scale and [options.scale.offset, options.scale.low, options.scale.high]
     return asked | {"scale": scale, "input": inputs.folder.path, "files": inputs.sizes}
-
-
-def scale(text: str) -> ScoreScale:
-    """`OFFSET,LOW,HIGH` as a scale."""
-    try:
-        offset, low, high = text.split(",")
-        return ScoreScale(float(offset), int(low), int(high))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: give OFFSET,LOW,HIGH, such as 1,1,5 ({error})") from error
-
-
-def positive(text: str) -> int:
-    """A whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1")
-    return int(text)
-
-
-def read_text(path: str) -> str:
-    """The text of a file."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise argparse.ArgumentTypeError(f"{path!r} cannot be read as text: {error}") from error
 
 
 def run_script(main: Callable[[], None], has_workers: bool = False) -> None:

@@ -34,6 +34,7 @@ from command_line import (
     add_run_options,
     add_score_options,
     new_parser,
+    row_adapter,
     run_script,
     scorer_config,
     what_decides_the_output,
@@ -63,16 +64,17 @@ from deduplication import (
 )
 from documents import LoadDocuments, SaveDocuments
 from executors import add_executor_options, make_executor, run_to_end
-from inputs import MOST_TASKS, PATHS, Inputs, find_inputs, path_in, refuse_overlap, refuse_wrong_schema
+from inputs import PATHS, Inputs, find_inputs, path_in, refuse_overlap, refuse_wrong_schema
 from known_scores import output_schema
 from loguru import logger
+from option_types import positive, share
 from outputs import WholeOutput
 from preparation import Preparation, needs_gpu
-from run_record import claim_output, require_claimable
+from run_record import UNFINISHED, claim_output, require_claimable
 from slurm_jobs import refuse_while_queued
 from step_counts import WriteTable, counted, table, total_counts
 
-from datatrove_quality import ConversationAdapter, QualityFilter, QualityStats, RowAdapter
+from datatrove_quality import QualityFilter, QualityStats, RowAdapter
 from datatrove_quality.scorer import find_scorer
 
 
@@ -108,12 +110,12 @@ def main(arguments: list[str] | None = None) -> None:
     inputs = find_inputs(options.input)
     output = get_datafolder(options.output)
     refuse_overlap(inputs, output)
-    adapter = ConversationAdapter(schema=options.schema, messages_key=options.messages_key, id_key=options.id_key)
+    adapter = row_adapter(options)
     refuse_wrong_schema(inputs, adapter)
     require_word_tokenizer(options.language)
     if options.keep_languages:
         require_language_model()
-    options.tasks = options.tasks or min(len(inputs.sizes), MOST_TASKS)
+    options.tasks = inputs.tasks(options.tasks)
     prepared = Preparation.of(scorer_config(options), options.executor)
     scorer = find_scorer(prepared.here)
     scorer.renderer.require_template()
@@ -152,7 +154,7 @@ def curation(
     tasks, finders = options.tasks, min(options.tasks, MOST_FINDERS)
     exact, minhash = exact_config(), minhash_config()
     schema = output_schema(inputs, options.prefix, prepared.here) if inputs.is_parquet else None
-    unfinished = path_in(output, "logs/unfinished/intermediate")
+    unfinished = path_in(output, f"{UNFINISHED}/intermediate")
 
     def between(name: str) -> str:
         return path_in(output, f"logs/intermediate/{name}")
@@ -242,7 +244,7 @@ def chained(
         output: the run's folder.
         prepared: the scorer.
     """
-    unfinished = path_in(output, "logs/unfinished/intermediate")
+    unfinished = path_in(output, f"{UNFINISHED}/intermediate")
     folders = {stage.name: path_in(output, f"logs/counts/{stage.name}") for stage in stages if stage.documents}
     write_table = WriteTable(list(folders.values()), options.tasks, path_in(output, "logs/counts"), unfinished)
     executors: list[PipelineExecutor] = []
@@ -273,8 +275,8 @@ def show_table(output: DataFolder, stages: list[Stage], tasks: int) -> None:
     counts = total_counts(folders, tasks)
     print(table(counts))
     print("Written to", ", ".join(path_in(output, name) for name in ("kept", "excluded")))
-    if output.isdir("logs/unfinished"):  # what killed tasks left
-        output.rm("logs/unfinished", recursive=True)
+    if output.isdir(UNFINISHED):  # what killed tasks left
+        output.rm(UNFINISHED, recursive=True)
     if output.isdir("logs/intermediate"):
         print("No longer needed:", path_in(output, "logs/intermediate"))
     if not counts[-1].came:
@@ -285,9 +287,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's options, checked as far as they can be one by one."""
     parser = new_parser(__doc__)
     add = parser.add_argument
-    add("input", metavar="INPUT", help="folder, file or glob of .jsonl[.gz|.zst] or .parquet")
+    add("input", metavar="INPUT", help="folder, file or glob in quotes, of .jsonl[.gz|.zst] or .parquet")
     add("--output", metavar="DIR", required=True, help="where kept/, excluded/ and logs/ are written")
-    add_row_options(parser.add_argument_group("rows"))
+    add_row_options(parser.add_argument_group("rows"), text=False)
     clean = parser.add_argument_group("cleaning (limits: pipelines/answer_filters.py)")
     clean.add_argument(
         "--without-rules",
@@ -297,8 +299,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         metavar="RULE",
         help=f"leave out rules about turns, of {', '.join(RULES)}",
     )
-    clean.add_argument("--min-words", type=int, default=1, metavar="N", help="of all answers (default: 1)")
-    clean.add_argument("--max-words", type=int, default=100_000, metavar="N", help="of all answers (default: 100000)")
+    clean.add_argument("--min-words", type=positive, default=1, metavar="N", help="of all answers (default: 1)")
+    clean.add_argument("--max-words", type=positive, default=100_000, metavar="N", help="(default: 100000)")
     clean.add_argument(
         "--language",
         default="eng",
@@ -307,7 +309,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     clean.add_argument("--keep-languages", nargs="+", metavar="CODE", help="such as pt en (default: all)")
     clean.add_argument(
-        "--language-threshold", type=float, default=0.65, metavar="P", help="of a kept language (default: 0.65)"
+        "--language-threshold", type=share, default=0.65, metavar="P", help="of a kept language (default: 0.65)"
     )
     model = parser.add_argument_group("classifier")
     model.add_argument("--model", default=CARD_MODEL, help=f"hub id or folder (default: {CARD_MODEL})")
@@ -320,10 +322,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add_run_options(parser.add_argument_group("run"))
     add_executor_options(parser, stages=("cpu", "gpu"))
     options = parser.parse_args(arguments)
-    if not 0 < options.min_words <= options.max_words:
-        parser.error(f"--min-words {options.min_words} --max-words {options.max_words}: give 0 < MIN <= MAX.")
-    if not 0 <= options.language_threshold <= 1:
-        parser.error(f"--language-threshold {options.language_threshold}: give a probability, from 0 to 1.")
+    if options.min_words > options.max_words:
+        parser.error(f"--min-words {options.min_words} is above --max-words {options.max_words}: none would be kept.")
     return options
 
 

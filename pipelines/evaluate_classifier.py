@@ -15,24 +15,25 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from columns import read_columns, score_of, tokens_of
+from columns import columns_found, listed, read_columns, score_of, tokens_of
 from command_line import (
     CLASSIFIER_OPTIONS,
     add_classifier_options,
+    add_row_options,
     new_parser,
     refuse_without_effect,
     run_script,
     scorer_config,
 )
 from inputs import Inputs, find_inputs
+from labelled_rows import labelled_rows, require_labels
 from tqdm import tqdm
-from train_classifier import annotated_rows, require_labels
 
 from datatrove_quality import Evaluation, ScoreScale, evaluate_scores, load_scorer
 from datatrove_quality.config import Unscorable
-from datatrove_quality.conversation import SCHEMAS
 from datatrove_quality.evaluation import draw_confusion, draw_thresholds, parse_label
 from datatrove_quality.scorer import Input, Scorer
 
@@ -59,7 +60,7 @@ class Judged:
             ValueError: no row counts.
         """
         if not self.labels:
-            raise ValueError(f"No row has both a usable label and a score: {reasons(self.left_out) or 'no rows'}.")
+            raise ValueError(f"No row has both a usable label and a score: {listed(self.left_out) or 'no rows'}.")
         has_tokens = not np.isnan(self.tokens).any()
         return evaluate_scores(self.labels, self.scores, scale, self.tokens if has_tokens else None)
 
@@ -86,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
         used = scorer.scale
         judged = judge_model(inputs, options, scorer)
     evaluation = judged.evaluation(used)
-    left_out = f"{judged.left_out.total():,} rows left out" + (f": {reasons(judged.left_out)}" * bool(judged.left_out))
+    left_out = f"{judged.left_out.total():,} rows left out" + (f": {listed(judged.left_out)}" * bool(judged.left_out))
     markdown = f"{evaluation.to_markdown()}\n{left_out}\n"
     record = {
         "asked": {name: getattr(options, name) for name in ("input", "labels", "model", "scores", "tokens")},
@@ -108,7 +109,7 @@ def judge_model(inputs: Inputs, options: argparse.Namespace, scorer: Scorer) -> 
     labels: list[int] = []  # of what the scorer holds, in order
 
     def labelled() -> Iterator[Input]:
-        for item, value in annotated_rows(inputs, options):
+        for item, value in labelled_rows(inputs, options):
             try:
                 label = parse_label(value, scorer.scale)
             except Unscorable as error:
@@ -126,8 +127,13 @@ def judge_model(inputs: Inputs, options: argparse.Namespace, scorer: Scorer) -> 
 
 
 def judge_columns(inputs: Inputs, options: argparse.Namespace, scale: ScoreScale) -> Judged:
-    """Take the scores that the rows have."""
+    """Take the scores that the rows have.
+
+    Raises:
+        ValueError: a column that is named holds nothing of use.
+    """
     judged = Judged()
+    row: dict[str, Any] = {}
     for row in tqdm(read_columns(inputs), unit=" rows"):
         try:
             label, score = parse_label(row.get(options.labels), scale), score_of(row, options.scores)
@@ -135,12 +141,17 @@ def judge_columns(inputs: Inputs, options: argparse.Namespace, scale: ScoreScale
             judged.left_out[error.reason] += 1
         else:
             judged.add(label, score, tokens_of(row, options.tokens))
+    if row and not judged.labels:
+        raise ValueError(
+            f"No row has both a label in {options.labels} and a score in {options.scores}: {listed(judged.left_out)}; "
+            f"{columns_found(row)}."
+        )
+    if options.tokens is not None and (missing := np.isnan(judged.tokens).sum()):
+        raise ValueError(
+            f"--tokens {options.tokens}: {missing:,} of {len(judged.tokens):,} rows have no count there: leave it "
+            f"away, or give another column; {columns_found(row)}."
+        )
     return judged
-
-
-def reasons(left_out: Counter[str]) -> str:
-    """Why rows were left out, the commonest reason first."""
-    return ", ".join(f"{reason} {count:,}" for reason, count in left_out.most_common())
 
 
 def draw(evaluation: Evaluation, output: Path) -> None:
@@ -156,7 +167,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's options."""
     parser = new_parser(__doc__)
     add = parser.add_argument
-    add("input", metavar="INPUT", help="folder, file or glob of labelled .jsonl[.gz|.zst] or .parquet")
+    add("input", metavar="INPUT", help="folder, file or glob in quotes, of labelled .jsonl[.gz|.zst] or .parquet")
     add("--labels", required=True, metavar="COLUMN", help="the column that holds the labels")
     add("--output", required=True, metavar="DIR", help="where evaluation.json and the others are written")
     source = parser.add_mutually_exclusive_group(required=True)
@@ -165,18 +176,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--tokens", metavar="COLUMN", help="with --scores: the column of token counts (default: none)")
     model = parser.add_argument_group("with --model (--scale: with --scores too)")
     add_classifier_options(model)
-    model.add_argument("--schema", default="auto", choices=SCHEMAS, help="of the rows (default: auto)")
-    model.add_argument("--messages-key", metavar="COLUMN", help="the column that holds the conversation")
-    model.add_argument("--text", nargs="?", const="text", metavar="COLUMN", help="score plain text (column: text)")
+    add_row_options(model, ids=False)
     options = parser.parse_args(arguments)
-    options.id_key = "id"
     if options.model is not None and options.tokens is not None:
         parser.error("--tokens goes with --scores: with --model the tokens are those that are scored.")
     if options.scores is not None:
-        names = [name for name in CLASSIFIER_OPTIONS if name != "scale"]
+        names = [name for name in (*CLASSIFIER_OPTIONS, "schema", "messages_key", "text") if name != "scale"]
         refuse_without_effect(parser, options, names, "--scores takes scores that are there already")
-    if options.text is not None and (options.schema != "auto" or options.messages_key):
-        parser.error("--text scores plain text: --schema and --messages-key do not go with it.")
     return options
 
 

@@ -39,7 +39,7 @@ from command_line import (
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 from executors import add_executor_options, make_executor, run_to_end
-from inputs import MOST_TASKS, PATHS, Inputs, find_inputs, path_in, refuse_overlap, refuse_wrong_schema
+from inputs import PATHS, Inputs, find_inputs, path_in, refuse_overlap, refuse_wrong_schema
 from known_scores import (
     output_schema,
     refuse_mixed_scores,
@@ -66,12 +66,12 @@ def main(arguments: list[str] | None = None) -> None:
         arguments: the command line without the program's name; None: the process's own.
     """
     options = parse(arguments)
+    adapter = row_adapter(options)
     inputs = find_inputs(options.input)
     output = get_datafolder(options.output)
     refuse_overlap(inputs, output)
 
-    adapter = row_adapter(options)
-    options.tasks = options.tasks or min(len(inputs.sizes), MOST_TASKS)
+    options.tasks = inputs.tasks(options.tasks)
     prepared = None if options.scores_from_columns else Preparation.of(scorer_config(options), options.executor)
     scorer, here = (prepared.scorer, prepared.here) if prepared else (None, None)
     made_by = require_scorer(options, inputs, adapter, here)
@@ -108,7 +108,9 @@ def print_results(options: argparse.Namespace, output: DataFolder, seconds: floa
         print_examples(output, options.prefix)
     folders = ("scores",) if options.scores_only else ("kept", "excluded")
     print("Written to", ", ".join(path_in(output, name) for name in folders))
-    if summary.documents and not summary.scored:
+    if not summary.documents:
+        print("warning: the input holds no row.", file=sys.stderr)
+    elif not summary.scored:
         sys.exit(f"No document could be scored. {summary.commonest_reason()}")
 
 
@@ -185,7 +187,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line's options, checked as far as they can be one by one."""
     parser = new_parser(__doc__)
     add = parser.add_argument
-    add("input", nargs="?", metavar="INPUT", help="folder, file or glob of .jsonl[.gz|.zst] or .parquet")
+    add("input", nargs="?", metavar="INPUT", help="folder, file or glob in quotes, of .jsonl[.gz|.zst] or .parquet")
     add("--output", metavar="DIR", help="where kept/, excluded/ and logs/ are written")
     model = parser.add_argument_group("classifier")
     model.add_argument("--model", help=f"hub id or folder (default: {CARD_MODEL})")
@@ -200,9 +202,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     what.add_argument(
         "--scores-from-columns", action="store_true", help="score nothing: filter by the scores in the columns"
     )
-    rows = parser.add_argument_group("rows")
-    add_row_options(rows)
-    rows.add_argument("--text", nargs="?", const="text", metavar="COLUMN", help="score plain text (column: text)")
+    add_row_options(parser.add_argument_group("rows"))
     run = parser.add_argument_group("run")
     add_run_options(run)
     run.add_argument("--no-checkpoints", action="store_true", help="keep none: a task that stops starts anew")
@@ -223,8 +223,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--scores-only drops nothing: leave --min-score and --max-score away.")
     if options.scores_only and options.unscorable == "drop":
         parser.error("--scores-only writes a row for each row: --unscorable drop does not go with it.")
-    if options.text is not None and (options.schema != "auto" or options.messages_key):
-        parser.error("--text scores plain text: --schema and --messages-key do not go with it.")
     options.model = options.model or CARD_MODEL
     return options
 

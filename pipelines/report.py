@@ -11,15 +11,16 @@ reads the output of `filter_conversations.py`, or any JSONL or Parquet files wit
 
 import argparse
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from command_line import new_parser, positive, run_script
-from scored_rows import TEXT_COLUMNS, Columns, Row, ScoredRows, as_number, as_value
+from command_line import new_parser, run_script
+from option_types import number, positive, share
+from scored_rows import TEXT_COLUMNS, Columns, ScoredRows, as_number, as_value
 
 from datatrove_quality import InvalidConversation, parse_conversation
+from datatrove_quality.conversation import Row
 from datatrove_quality.report import ScoreReport
 from datatrove_quality.report_comparison import ScoreIndex, compare
 from datatrove_quality.report_figures import require_matplotlib, save_figures
@@ -289,25 +290,6 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--id-key", metavar="COLUMN", help="the column that holds the id (default: the run's, or id)")
     add("--messages-key", metavar="COLUMN", help="the column that holds the conversation (default: found by its name)")
     return parser.parse_args(arguments)
-
-
-def number(text: str) -> float:
-    """A finite number."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number, such as 3.5")
-    return value
-
-
-def share(text: str) -> float:
-    """A number above 0, up to 1."""
-    value = number(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number above 0, up to 1, such as 0.01")
-    return value
 
 
 if __name__ == "__main__":

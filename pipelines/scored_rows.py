@@ -13,21 +13,21 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+from columns import flat
 from datatrove.io import DataFolder, get_datafolder
 from inputs import Inputs, find_inputs, path_in
 from known_scores import described_scorer
-from run_record import RECORD, ROW_FOLDERS, recorded_run
+from run_record import RECORD, ROW_FOLDERS, TABLE, recorded_run
 from tqdm import tqdm
 
-from datatrove_quality.conversation import CONVERSATION_ERROR, error_reason
+from datatrove_quality.conversation import CONVERSATION_ERROR, Row, error_reason
+from datatrove_quality.recorded import is_score
 from datatrove_quality.report import NO_VALUE, ScoreBatch
 
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-Row = dict[str, Any]
 
 ROWS_AT_ONCE = 65_536
 LINES_AT_ONCE = 8_192
@@ -196,7 +196,10 @@ class ScoredRows:
             return
         self.runs.append(run)
         done = len(folder.list_files("logs/completions")) if folder.isdir("logs/completions") else 0
-        if done < (run.get("tasks") or 0):
+        if folder.isdir("logs/stages"):  # of curate_conversations.py, which writes its table when all is done
+            if not folder.isfile(TABLE):
+                self.notes.append(f"{source}: the run is not complete; only what it has written is counted.")
+        elif done < (run.get("tasks") or 0):
             self.notes.append(
                 f"{source}: {done} of the run's {run['tasks']} tasks are complete; only what they wrote is counted."
             )
@@ -243,17 +246,17 @@ class ScoredRows:
         def fields() -> Iterator[tuple[Any, ...]]:
             others_noted = False
             for row in self._json_rows(inputs, path, columns):
-                flat = _flat(row)
-                if not others_noted and columns.score not in flat and columns.error not in flat:
-                    self._note_columns(_score_names(flat), columns)
+                found = flat(row)
+                if not others_noted and columns.score not in found and columns.error not in found:
+                    self._note_columns(_score_names(found), columns)
                     others_noted = True  # once a file is enough
-                self.scores_seen |= columns.score in flat or (columns.error in flat and NO_ROW not in flat)
-                self.groups_seen |= columns.group in flat
+                self.scores_seen |= columns.score in found or (columns.error in found and NO_ROW not in found)
+                self.groups_seen |= columns.group in found
                 yield (
-                    *_score_or_error(flat, columns),
-                    _or_nan(as_number(flat.get(columns.tokens))),
-                    as_value(flat.get(columns.group)) if columns.group else None,
-                    flat.get(columns.id),
+                    *_score_or_error(found, columns),
+                    _or_nan(as_number(found.get(columns.tokens))),
+                    as_value(found.get(columns.group)) if columns.group else None,
+                    found.get(columns.id),
                 )
 
         self._note_scorer(None, path_in(inputs.folder, path), columns)
@@ -400,7 +403,7 @@ def _parquet_rows(inputs: Inputs, path: str, places: list[int], columns: Columns
             end = row + parquet.metadata.row_group(group).num_rows
             here = [place - row for place in places if row <= place < end]
             if here:
-                yield from ((row + at, _flat(found)) for at, found in _rows_of_group(parquet, group, names, here))
+                yield from ((row + at, flat(found)) for at, found in _rows_of_group(parquet, group, names, here))
             row = end
 
 
@@ -433,7 +436,7 @@ def _jsonl_rows(
     rows = (row for row in _sampled(_rows_or_damage(inputs, path, columns), share) if not isinstance(row, str))
     for place, row in enumerate(islice(rows, places[-1] + 1)):
         if place in wanted:
-            yield place, _flat(row)
+            yield place, flat(row)
 
 
 def _rows_or_damage(inputs: Inputs, path: str, columns: Columns) -> Iterator[Row | str]:
@@ -451,12 +454,6 @@ def _rows_or_damage(inputs: Inputs, path: str, columns: Columns) -> Iterator[Row
 def _as_it_is(reader: Any, row: Row, path: str, id_in_file: int | str) -> Row:
     """A reader's adapter that leaves the row alone."""
     return {"text": "-", "id": "", "metadata": {"row": row}}
-
-
-def _flat(row: Row) -> Row:
-    """A row, with what a DataTrove writer nests under `metadata`."""
-    nested = row.get("metadata")
-    return nested | row if isinstance(nested, dict) else row
 
 
 def _score_or_error(row: Row, columns: Columns) -> tuple[float, str]:
@@ -477,12 +474,7 @@ def _error(error: Any, score: Any) -> str:
 
 def as_number(value: Any) -> float | None:
     """A value of a row as a finite number; None where it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
+    return float(value) if is_score(value) else None
 
 
 def as_value(value: Any) -> str:

@@ -9,17 +9,15 @@ the same arguments, it goes on from the last checkpoint. On several GPUs: torchr
 
 import argparse
 import os
-from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from command_line import add_row_options, new_parser, positive, read_text, row_adapter, run_script, scale
-from datatrove.data import Document
-from inputs import Inputs, find_inputs
+from command_line import add_row_options, new_parser, run_script
+from inputs import find_inputs
+from labelled_rows import labelled_rows, require_labels
+from option_types import number, positive, scale, text_file
 
-from datatrove_quality.config import Unscorable
-from datatrove_quality.conversation import CONVERSATION_ERROR, REASONS, error_reason
-from datatrove_quality.training import DTYPES, FREEZE, ORDERS, Row, TrainingConfig, train_classifier
+from datatrove_quality.training import DTYPES, FREEZE, ORDERS, TrainingConfig, train_classifier
 
 
 FIELDS = [field.name for field in fields(TrainingConfig)]
@@ -36,37 +34,10 @@ def main(arguments: list[str] | None = None) -> None:
     inputs = find_inputs(options.input)
     require_labels(inputs, options)
     held_out = find_inputs(options.held_out) if options.held_out else None
-    held_out_rows = annotated_rows(held_out, options) if held_out else None
-    record = train_classifier(config, annotated_rows(inputs, options), options.output, held_out_rows)
+    held_out_rows = labelled_rows(held_out, options) if held_out else None
+    record = train_classifier(config, labelled_rows(inputs, options), options.output, held_out_rows)
     if int(os.environ.get("RANK", 0)) == 0:
         print_result(record, options.output)
-
-
-def annotated_rows(inputs: Inputs, options: argparse.Namespace) -> Iterator[Row]:
-    """What is scored of each document, or why nothing is, and its label."""
-    reader = inputs.reader(row_adapter(options))
-    for path in inputs.sizes:
-        for doc in reader.read_file(path):
-            yield scored_part(doc, options.text is not None), doc.metadata.get(options.labels)
-
-
-def scored_part(doc: Document, is_text: bool) -> Any:
-    """A document's conversation or text, or why it has none."""
-    error = doc.metadata.get(CONVERSATION_ERROR)
-    if isinstance(error, str) and error_reason(error) in REASONS:
-        return Unscorable(error_reason(error), error.partition(": ")[2])
-    return doc.text if is_text else doc.metadata["messages"]
-
-
-def require_labels(inputs: Inputs, options: argparse.Namespace) -> None:
-    """Refuse rows of which none of the first thousand has the label column."""
-    documents = inputs.sample(row_adapter(options), 1_000)
-    if documents and not any(options.labels in doc.metadata for doc in documents):
-        columns = sorted({name for doc in documents for name in doc.metadata} - {CONVERSATION_ERROR})
-        raise ValueError(
-            f"--labels {options.labels}: none of the first {len(documents)} rows has this column; there are "
-            f"{', '.join(columns)}."
-        )
 
 
 def print_result(record: dict[str, Any], output: str) -> None:
@@ -84,25 +55,25 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     # What is not given is left to `TrainingConfig`.
     parser = new_parser(__doc__, argument_default=argparse.SUPPRESS)
     add = parser.add_argument
-    add("input", metavar="INPUT", help="folder, file or glob of annotated .jsonl[.gz|.zst] or .parquet")
+    add("input", metavar="INPUT", help="folder, file or glob in quotes, of annotated .jsonl[.gz|.zst] or .parquet")
     add("--labels", required=True, metavar="COLUMN", help="the column that holds the labels")
     add("--output", required=True, metavar="DIR", help="a new folder for the classifier")
     base = parser.add_argument_group("base model")
     base.add_argument("--model", required=True, help="hub id or folder of the model to start from")
     base.add_argument("--revision", help="branch, tag or commit on the hub")
-    base.add_argument("--chat-template", type=read_text, metavar="FILE", help="default: the tokenizer's own")
+    base.add_argument("--chat-template", type=text_file, metavar="FILE", help="default: the tokenizer's own")
     base.add_argument("--pad-token", metavar="TOKEN", help="default: the tokenizer's own")
     base.add_argument("--freeze", choices=FREEZE, help="what is not trained (default: embeddings)")
     recipe = parser.add_argument_group("recipe (docs/training.md says where each default comes from)")
     recipe.add_argument("--epochs", type=positive, metavar="N", help="default: 2")
     recipe.add_argument("--batch-size", type=positive, metavar="N", help="rows per step on all devices (default: 64)")
-    recipe.add_argument("--learning-rate", type=float, metavar="X", help="default: 5e-5")
+    recipe.add_argument("--learning-rate", type=number, metavar="X", help="default: 5e-5")
     recipe.add_argument("--warmup-steps", type=int, metavar="N", help="default: 100")
-    recipe.add_argument("--weight-decay", type=float, metavar="X", help="default: 0.1")
-    recipe.add_argument("--adam-beta2", type=float, metavar="X", help="default: 0.999")
+    recipe.add_argument("--weight-decay", type=number, metavar="X", help="default: 0.1")
+    recipe.add_argument("--adam-beta2", type=number, metavar="X", help="default: 0.999")
     recipe.add_argument("--max-tokens", type=positive, metavar="N", help="cut longer texts (default: 6032)")
     recipe.add_argument("--scale", type=scale, metavar="OFFSET,LOW,HIGH", help="of the labels (default: 1,1,5)")
-    recipe.add_argument("--holdout", type=float, metavar="X", help="share or number of rows held out (default: 0.1)")
+    recipe.add_argument("--holdout", type=number, metavar="X", help="share or number of rows held out (default: 0.1)")
     recipe.add_argument(
         "--held-out", default=None, metavar="INPUT", help="rows to evaluate on, in the place of a part of INPUT"
     )
@@ -119,10 +90,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     device.add_argument("--gradient-checkpointing", action="store_true", help="much less memory, a third more time")
     device.add_argument("--dtype", choices=DTYPES, help="default: bfloat16 on a GPU that has it, else float32")
     device.add_argument("--device", choices=("auto", "cpu"), help="default: auto")
-    rows = parser.add_argument_group("rows")
-    add_row_options(rows)
-    rows.add_argument("--text", nargs="?", default=None, const="text", metavar="COLUMN", help="train on plain text")
-    return parser.parse_args(arguments)
+    add_row_options(parser.add_argument_group("rows"), ids=False)
+    options = parser.parse_args(arguments)
+    if options.held_out is not None and "holdout" in options:
+        parser.error("--held-out gives the rows to evaluate on: --holdout does not go with it.")
+    return options
 
 
 if __name__ == "__main__":

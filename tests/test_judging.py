@@ -117,14 +117,22 @@ def test_a_model_is_evaluated_as_it_scores(tmp_path, model_folder):
 def test_a_missing_column_is_named(tmp_path, model_folder):
     """A wrong column name is an error that says what there is, not an empty evaluation."""
     source = write(tmp_path / "a.jsonl", scored_rows(5))
-    with pytest.raises(ValueError, match="No row has both a usable label and a score: missing_label 5"):
-        evaluate(source, "--labels", "level", "--scores", "quality_score", "--output", tmp_path / "out")
+    with pytest.raises(
+        ValueError, match=r"label in level and a score in s: missing_label 5; .* columns file_path, quality,"
+    ):
+        evaluate(source, "--labels", "level", "--scores", "s", "--output", tmp_path / "out")
+    with pytest.raises(ValueError, match=r"--tokens t: 5 of 5 rows have no count there.* columns file_path, quality,"):
+        options = ("--labels", "quality", "--scores", "quality_score", "--tokens", "t")
+        evaluate(source, *options, "--output", tmp_path / "out")
     with pytest.raises(ValueError, match=r"--labels level: none of .* rows has this column; there are .*quality"):
         evaluate(source, "--labels", "level", "--model", model_folder("qwen3"), "--output", tmp_path / "out")
     with pytest.raises(ValueError, match=r"None of 5 rows has a x_score: give --prefix.*quality_score"):
         choose(source, "--keep-share", 0.5, "--prefix", "x")
     with pytest.raises(ValueError, match=r"--labels level: none of 5 rows has a label \(missing_label 5\)"):
         choose(source, "--labels", "level", "--level", 4, "--min-precision", 0.9)
+    write(source, [])
+    with pytest.raises(ValueError, match=r"a\.jsonl: there is no row"):
+        choose(source, "--keep-share", 0.5)
     assert not (tmp_path / "out").exists()
 
 
@@ -183,12 +191,13 @@ def test_a_perfect_sample_proves_no_perfection(tmp_path, capsys):
     )
 
 
-def test_scores_that_are_there_are_not_computed(tmp_path, capsys):
-    """An option of the model, where no model runs, is a mistake and not silence."""
+@pytest.mark.parametrize("option", [["--compile"], ["--text"], ["--schema", "alpaca"], ["--messages-key", "chat"]])
+def test_scores_that_are_there_are_not_computed(tmp_path, capsys, option):
+    """An option of the model or its rows, where no model runs, is a mistake and not silence."""
     options = ("--labels", "quality", "--scores", "quality_score", "--output", tmp_path / "out")
     with pytest.raises(SystemExit):
-        evaluate(write(tmp_path / "a.jsonl", scored_rows()), *options, "--compile")
-    assert "--compile does not go with it" in capsys.readouterr().err
+        evaluate(write(tmp_path / "a.jsonl", scored_rows()), *options, *option)
+    assert f"{option[0]} does not go with it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -209,9 +218,10 @@ def test_options_that_do_not_go_together(tmp_path, arguments):
 def test_from_the_command_line_an_error_is_one_line(tmp_path):
     """A user's mistake ends in a sentence, not in a traceback."""
     source = write(tmp_path / "a.jsonl", scored_rows(50))
-    command = [sys.executable, str(ROOT / "pipelines/choose_threshold.py"), str(source), "--labels", "quality"]
-    done = subprocess.run([*command, "--level", "5", "--min-precision", "1.5"], capture_output=True, text=True)
-    assert (
-        done.returncode and done.stderr.splitlines()[-1] == "error: min_precision=1.5: give a share above 0, up to 1."
-    )
+    command = [sys.executable, str(ROOT / "pipelines/choose_threshold.py"), str(source), "--keep-share", "0.5"]
+    done = subprocess.run([*command, "--prefix", "x"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: None of 50 rows has a x_score: give --prefix;")
+    done = subprocess.run([*command, "--keep-share", "50"], capture_output=True, text=True)
+    assert done.returncode == 2 and "argument --keep-share: '50': give a number above 0, up to 1" in done.stderr
     assert "Traceback" not in done.stderr

@@ -213,10 +213,33 @@ def test_mistakes_end_in_an_error_before_anything_is_written(tmp_path, model, ar
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "fix"),
+    [
+        ("--min-score", "nan", "give a number"),
+        ("--limit", "0", "give a whole number from 1"),
+        ("--tasks", "-1", "give a whole number from 1"),
+        ("--max-tokens", "0", "give a whole number from 1"),
+        ("--scale", "1,5", "give OFFSET,LOW,HIGH"),
+        ("--chat-template", "nowhere.jinja", "cannot be read as text"),
+    ],
+)
+def test_a_value_that_is_none_is_named_before_anything_is_read(capsys, option, value, fix):
+    """The option, what was given and what to give, with argparse's code for a mistake."""
+    with pytest.raises(SystemExit, match="2"):
+        run("nowhere", "--output", "nowhere", option, value)
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {option}: '{value}'" in error and fix in error
+
+
 def test_missing_and_foreign_input_is_named(tmp_path):
     """No file, no file of a known format, and two formats at once are three clear errors."""
     with pytest.raises(ValueError, match="no such file or folder"):
         inputs.find_inputs(str(tmp_path / "nothing"))
+    with pytest.raises(ValueError, match=r"there is no file\.$"):
+        inputs.find_inputs(str(tmp_path))
+    with pytest.raises(ValueError, match=r"there is no file \(a \[ in a folder's name is written \[\[\]"):
+        inputs.find_inputs(str(tmp_path / "data [v1]/*"))
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(ValueError, match=r"no file here ends in \.jsonl.*1 others"):
         inputs.find_inputs(str(tmp_path))
@@ -384,6 +407,45 @@ def test_a_folder_whose_name_looks_like_a_glob(tmp_path):
     assert list(inputs.find_inputs(str(tmp_path / "data [v1]/a.jsonl")).sizes) == ["a.jsonl"]
 
 
+@pytest.mark.parametrize("name", [b" a.jsonl", b"a\nb.jsonl", b"sub/a\rb.jsonl", b"\xff.jsonl"])
+def test_a_name_that_the_list_of_files_cannot_hold_is_refused(tmp_path, name):
+    """DataTrove reads the list by lines and strips them: of " a.jsonl" and "a.jsonl" it would read one twice."""
+    write_jsonl(tmp_path / "in/a.jsonl", rows(1))
+    (tmp_path / "in/sub").mkdir()
+    with open(os.fsencode(tmp_path / "in") + b"/" + name, "wb") as file:
+        file.write(b"{}\n")
+    with pytest.raises(ValueError, match=r"the name '.*\.jsonl' begins with a space, .*: rename it"):
+        inputs.find_inputs(str(tmp_path / "in"))
+
+
+def test_what_a_killed_task_left_is_no_input(tmp_path):
+    """A run's folder has its finished rows, and not those that will come again, wherever it lies in the input."""
+    write_jsonl(tmp_path / "runs/a/kept/00000.jsonl", rows(1))
+    write_jsonl(tmp_path / "runs/a/logs/unfinished/kept/0123abcd.00001.jsonl", rows(1, "b"))
+    assert list(inputs.find_inputs(str(tmp_path / "runs")).sizes) == ["a/kept/00000.jsonl"]
+    assert list(inputs.find_inputs(str(tmp_path / "runs/a")).sizes) == ["kept/00000.jsonl"]
+
+
+def test_a_mistake_is_named_where_the_first_file_is_empty(tmp_path, model):
+    """The rows that are looked at before anything is written are those of the first file that has any."""
+    write_jsonl(tmp_path / "in/a.jsonl", [])
+    write_jsonl(tmp_path / "in/b.jsonl", [{"id": 1, "content": "Um texto."}])
+    with pytest.raises(ValueError, match=r"None of the first 1 rows can be scored.*\n.*--text"):
+        run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
+    with pytest.raises(ValueError, match="the first 1 rows have no score"):
+        run(tmp_path / "in", "--output", tmp_path / "out", "--scores-from-columns")
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_tasks_than_files_are_named(tmp_path, log):
+    """Each of the rest would wait for a GPU to do nothing with it."""
+    write_jsonl(tmp_path / "in/a.jsonl", rows(1))
+    found = inputs.find_inputs(str(tmp_path / "in"))
+    assert [found.tasks(None), found.tasks(1)] == [1, 1] and not log
+    assert found.tasks(64) == 64
+    assert any("--tasks 64: a task reads whole files, and there are 1" in line for line in log)
+
+
 def test_whole_and_broken_numbers_in_one_column_are_refused(tmp_path):
     """A column of integers in one file and floats in another would come back rounded: said before any work."""
     for name, value in (("a", 2**60 + 1), ("b", 0.5)):
@@ -398,7 +460,7 @@ def test_text_takes_its_ids_from_the_column_that_is_named(tmp_path, model):
     options = ("--text", "body", "--id-key", "doc", "--scores-only")
     run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, *options)
     assert [row["id"] for row in read_rows(tmp_path / "out/scores")] == ["d0", "d1", "d2"]
-    with pytest.raises(SystemExit):
+    with pytest.raises(ValueError, match="--text is for plain text: --schema and --messages-key do not go with it"):
         run(tmp_path / "in", "--output", tmp_path / "other", "--model", model, "--text", "--schema", "alpaca")
 
 

@@ -170,6 +170,10 @@ def test_a_run_folder_gives_its_threshold_prefix_and_state(tmp_path):
     assert (figures["documents"], figures["threshold"], figures["prefix"]) == (100, 3.25, "instruct")
     assert any("1 of the run's 2 tasks" in note for note in figures["notes"])
     assert make(tmp_path, tmp_path / "run", "--threshold", "4")[0]["threshold"] == 4
+    (tmp_path / "run/logs/stages").mkdir()  # as of a curation
+    assert any("run is not complete" in note for note in make(tmp_path, tmp_path / "run")[0]["notes"])
+    write(tmp_path / "run/logs/counts/table.txt", [])
+    assert not any("complete" in note for note in make(tmp_path, tmp_path / "run")[0]["notes"])
     assert "twice" in refused(tmp_path, tmp_path / "run", tmp_path / "run/kept")
 
 
@@ -230,7 +234,7 @@ def test_damage_is_left_out_and_said(tmp_path):
 def test_what_cannot_be_reported_is_refused_with_what_to_do(tmp_path):
     """No files, no rows, no scores, another prefix, a wrong column: one line says what is there and what to give."""
     (tmp_path / "empty").mkdir()
-    assert "no file here ends in" in refused(tmp_path, tmp_path / "empty")
+    assert "there is no file" in refused(tmp_path, tmp_path / "empty")
     assert "no such file or folder" in refused(tmp_path, tmp_path / "nowhere")
     write(tmp_path / "none/a.jsonl", [])
     assert "no row could be read" in refused(tmp_path, tmp_path / "none")

@@ -472,6 +472,16 @@ def test_a_missing_label_column_is_an_error_that_names_those_there_are(annotated
         script.main(arguments)
 
 
+def test_options_without_effect_are_a_mistake(annotated_file, base, tmp_path):
+    """Of two ways to say what a row holds, or what is held out, one would be ignored."""
+    arguments = [str(annotated_file), "--labels", "stars", "--model", str(base), "--output", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match="--schema and --messages-key do not go with it"):
+        script.main([*arguments, "--text", "--schema", "alpaca"])
+    with pytest.raises(SystemExit):
+        script.main([*arguments, "--held-out", str(annotated_file), "--holdout", "0.2"])
+    assert not (tmp_path / "out").exists()
+
+
 # --- stopped, resumed, shared ----------------------------------------------------------------------------------------
 
 

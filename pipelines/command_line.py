@@ -159,6 +159,9 @@ def run_script(main: Callable[[], None], has_workers: bool = False) -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(f"stopped by signal {number}"))
     try:
         main()
+    except KeyboardInterrupt:
+        print("stopped" + ("; the same command goes on where it stopped" if has_workers else ""), file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -9,7 +9,7 @@ from datatrove.data import Document
 from inputs import Inputs
 
 from datatrove_quality.config import Unscorable
-from datatrove_quality.conversation import CONVERSATION_ERROR, REASONS, error_reason
+from datatrove_quality.conversation import CONVERSATION_ERROR, REASONS, SOURCE, error_reason
 from datatrove_quality.training import Row
 
 
@@ -33,7 +33,7 @@ def require_labels(inputs: Inputs, options: argparse.Namespace) -> None:
     """Refuse rows of which none of the first thousand has the label column."""
     documents = inputs.sample(row_adapter(options), 1_000)
     if documents and not any(options.labels in doc.metadata for doc in documents):
-        columns = sorted({name for doc in documents for name in doc.metadata} - {CONVERSATION_ERROR})
+        columns = sorted({name for doc in documents for name in doc.metadata} - {CONVERSATION_ERROR, SOURCE})
         raise ValueError(
             f"--labels {options.labels}: none of the first {len(documents)} rows has this column; there are "
             f"{', '.join(columns)}."

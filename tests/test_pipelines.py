@@ -19,6 +19,7 @@ from tiny_models import DECODER, chatml_tokenizer, save_model
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "pipelines"))
 
+import command_line  # noqa: E402
 import filter_conversations  # noqa: E402
 import inputs  # noqa: E402
 import summary  # noqa: E402
@@ -692,6 +693,17 @@ def test_sigterm_ends_the_workers_and_the_next_run_goes_on(tmp_path, model, caps
     assert "known from checkpoints" in capsys.readouterr().out
     written = [row["id"] for name in ("kept", "excluded") for row in read_rows(tmp_path / "out" / name)]
     assert sorted(written) == sorted(row["id"] for name in ("a", "b") for row in rows(3_000, name))
+
+
+def test_ctrl_c_ends_with_a_line(capsys):
+    """Who stops a run sees that it may go on, and no traceback; the code is a shell's for it."""
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit, match="130"):
+        command_line.run_script(stop, has_workers=True)
+    assert capsys.readouterr().err == "stopped; the same command goes on where it stopped\n"
 
 
 def by_id(folder):

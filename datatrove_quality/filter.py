@@ -379,7 +379,9 @@ class _Clock:
 
 
 def _advice(counts: Counter[str]) -> str:
-    name, count = max((item for item in counts.items() if item[0].startswith("unscorable_")), key=lambda item: item[1])
+    # The thread that reads ahead may count something new meanwhile.
+    unscorable = Counter({name: count for name, count in list(counts.items()) if name.startswith("unscorable_")})
+    ((name, count),) = unscorable.most_common(1)
     reason = name.removeprefix("unscorable_")
     if reason in ("template_error", "non_finite_score", "unknown_token"):
         todo = "Look at the error of these documents, and check that model, dtype and chat_template are right."

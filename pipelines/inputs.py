@@ -227,8 +227,9 @@ def find_inputs(source: str) -> Inputs:
         ValueError: there is no such file, the files are of two formats, or one has a name that no list can hold.
     """
     folder, paths, searched = _matching(source)
-    # What a killed task left of a run is no input: its rows come again.
-    paths = [path for path in paths if f"/{UNFINISHED}/" not in f"/{path}"]
+    if left := [path for path in paths if f"/{UNFINISHED}/" in f"/{path}"]:
+        logger.warning(f"{len(left)} files in {UNFINISHED} are NOT read: killed tasks left them, and begin them anew.")
+        paths = sorted(set(paths) - set(left))
     if not paths:
         as_pattern = " (a [ in a folder's name is written [[] in a glob)" if has_magic(source) else ""
         raise ValueError(f"INPUT {source}: there is no file{as_pattern}.")

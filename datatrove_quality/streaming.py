@@ -41,7 +41,7 @@ Input = Conversation | str | RecordedScore | Unscorable
 WINDOW_ITEMS = 256
 SORTED_WINDOW_ITEMS = 1_024
 # Without padding the first may be small, so that devices have something to do while the next is prepared.
-FIRST_WINDOW_ITEMS = 32
+FIRST_WINDOW_ITEMS = 16
 WINDOW_CHARACTERS = 8_000_000
 WINDOWS_AHEAD = 1
 # How long the end of a stream waits for a thread that may hang in somebody's file system; it is then left behind.

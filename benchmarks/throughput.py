@@ -276,21 +276,20 @@ def take_turns(
                 if result.sits_out(number):
                     continue
                 try:
-                    worker = workers.pop(name, None) or start(
-                        contenders.Loaded, name, setup, path, WARMUP[setup.device]
-                    )
+                    if name not in workers:
+                        workers[name] = start(contenders.Loaded, name, setup, path, WARMUP[setup.device])
+                    worker = workers[name]
                     before, turn, after = matrices.turn(), worker.turn(), matrices.turn()
                 except Failed as error:
+                    workers.pop(name, None)
                     result.error = str(error)
                     print(f"{name} failed: {error}", file=sys.stderr)
                     continue
                 result.turns.append(turn)
                 result.matrix_rates.append((before + after) / 2)
                 rates += [before, after]
-                if stay:
-                    workers[name] = worker
-                else:
-                    worker.close()
+                if not stay:
+                    workers.pop(name).close()
                 say(number, name, turn, result.matrix_rates[-1])
     except KeyboardInterrupt:
         print("Stopped: what follows is of the turns so far.", file=sys.stderr)

@@ -101,10 +101,7 @@ def test_a_score_does_not_depend_on_its_batch(folder, family, dtype):
         assert difference.max() < 5e-5
     else:
         exact = card_logits(scorer(folder(family), "float32"), inputs)
-        noise = (card_logits(one, inputs) - exact).abs()
-        # Two logits that are both as noisy as the model's own may be twice as far apart.
-        assert difference.mean() <= noise.mean() + 0.01
-        assert difference.max() <= 2 * noise.max() + 0.02
+        assert difference.max() <= max(0.02, (card_logits(one, inputs) - exact).abs().max().item())
 
 
 @pytest.mark.parametrize("family", ["qwen3", "mistral"])

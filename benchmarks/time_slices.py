@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import suppress
+from functools import partial
 from multiprocessing import get_context
 from typing import Any, Generic, TypeVar
 
@@ -36,14 +37,19 @@ class Sliced(Generic[T]):
         context = get_context("spawn")
         self.stopped = context.Value("d", 0.0, lock=False)  # a lock might be held by a process that is stopped
         self.pool = ProcessPoolExecutor(1, context, initializer=_start, initargs=(self.stopped, begin))
+        self.call = partial(function, *arguments)
+        self.process: int | None = None
+
+    def start(self) -> None:
+        """Start the process, and stop it until its first turn. Raises what hinders it."""
         self.process = self.pool.submit(os.getpid).result()
-        self.result = self.pool.submit(function, *arguments)
+        self.result = self.pool.submit(self.call)
         self._stop()
 
     def turn(self) -> bool:
         """Let it run for a slice; False if it has ended. Raises what it raised."""
         self.stopped.value += time.perf_counter() - self.since
-        os.kill(self.process, signal.SIGCONT)
+        self._send(signal.SIGCONT)
         done, _ = wait([self.result], SECONDS_OF_SLICE)
         if done:
             self.result.result()
@@ -53,23 +59,29 @@ class Sliced(Generic[T]):
         return True
 
     def end(self) -> None:
-        """End a process that has not."""
-        if not self.result.done():
+        """End a process that was started and has not ended."""
+        if self.process is not None and not self.result.done():
             with suppress(ProcessLookupError):
-                os.kill(self.process, signal.SIGKILL)
+                self._send(signal.SIGKILL)
 
     def _stop(self) -> None:
-        os.kill(self.process, signal.SIGSTOP)
+        self._send(signal.SIGSTOP)
         self.since = time.perf_counter()
+
+    def _send(self, number: int) -> None:
+        assert self.process is not None
+        os.kill(self.process, number)
 
 
 def in_turns(processes: Sequence[Sliced[T]]) -> list[T]:
-    """Let processes run in turns until all have ended: what they give, in their order.
+    """Start processes and let them run in turns until all have ended: what they give, in their order.
 
     Raises:
-        Exception: what one of them raised; the others are ended.
+        Exception: what one of them raised, or why it could not start; the others are ended.
     """
     try:
+        for process in processes:
+            process.start()
         running = list(processes)
         while running:
             running = [process for process in running if process.turn()]

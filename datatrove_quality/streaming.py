@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice, takewhile
+from itertools import chain, count, islice, takewhile
 from typing import Generic, TypeVar
 
 from loguru import logger
@@ -40,7 +40,7 @@ Input = Conversation | str | RecordedScore | Unscorable
 # more of them sort into batches with less padding.
 WINDOW_ITEMS = 256
 SORTED_WINDOW_ITEMS = 1_024
-# Without padding the first may be small, so that devices have something to do while the next is prepared.
+# Without padding the first may be small, and grow: devices start at once, and keep their cores while others run ahead.
 FIRST_WINDOW_ITEMS = 16
 WINDOW_CHARACTERS = 8_000_000
 WINDOWS_AHEAD = 1
@@ -133,9 +133,11 @@ class LogitStream:
 
     def _rendered(self, inputs: Iterable[Input]) -> Iterator[list[str | RecordedScore | Unscorable]]:
         wanted = takewhile(lambda item: not self._closed, inputs)
-        first, items = (FIRST_WINDOW_ITEMS, WINDOW_ITEMS) if self._packs else (0, SORTED_WINDOW_ITEMS)
-        parts = (windows(part, _characters, items, WINDOW_CHARACTERS) for part in (islice(wanted, first), wanted))
-        for window in chain.from_iterable(parts):
+        most = WINDOW_ITEMS if self._packs else SORTED_WINDOW_ITEMS
+        first = FIRST_WINDOW_ITEMS if self._packs else most
+        growing = takewhile(lambda items: items < most, (first << doubled for doubled in count()))
+        parts = chain((islice(wanted, items) for items in growing), [wanted])
+        for window in chain.from_iterable(windows(part, _characters, most, WINDOW_CHARACTERS) for part in parts):
             yield [item if isinstance(item, RecordedScore) else self._renderer.render(item) for item in window]
 
     def _submitted(self, inputs: Iterable[Input]) -> Iterator[list[Logit | Awaited | RecordedScore | Unscorable]]:

@@ -4,6 +4,7 @@ import gc
 import json
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -223,6 +224,19 @@ def test_an_error_in_one_slice_ends_the_others():
     processes = [time_slices.Sliced(gc.enable, run_for, seconds) for seconds in ("a word", 1e9)]
     with pytest.raises(TypeError):
         time_slices.in_turns(processes)
+
+
+def refuse():
+    raise RuntimeError("no")
+
+
+def test_a_slice_that_cannot_start_ends_the_others():
+    """Those that were started stand still until somebody ends them."""
+    processes = [time_slices.Sliced(gc.enable, run_for, 1e9), time_slices.Sliced(refuse, run_for, 1.0)]
+    with pytest.raises(BrokenProcessPool):
+        time_slices.in_turns(processes)
+    with pytest.raises(BrokenProcessPool):  # killed
+        processes[0].result.result(60)
 
 
 def test_what_the_store_costs_is_measured(monkeypatch, capsys):

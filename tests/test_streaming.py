@@ -354,6 +354,21 @@ def test_no_compiler(folder, monkeypatch):
         Scorer(config_of(folder, compile=True)).load()
 
 
+def test_the_first_scores_do_not_wait_for_a_whole_window(on_devices, folder):
+    """A device starts when a few documents are there; later windows are larger."""
+    scored = threading.Event()
+
+    def texts():
+        yield from ("um texto" for _ in range(streaming.FIRST_WINDOW_ITEMS))
+        assert scored.wait(60)
+        yield from ("outro texto" for _ in range(2 * streaming.WINDOW_ITEMS))
+
+    stream = on_devices(folder, 1).stream(texts())
+    first = next(stream)
+    scored.set()
+    assert [first, *stream][: streaming.FIRST_WINDOW_ITEMS] == [first] * streaming.FIRST_WINDOW_ITEMS
+
+
 # --- to a clean end --------------------------------------------------------------------------------------------------
 
 

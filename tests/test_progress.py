@@ -159,4 +159,5 @@ def test_the_last_filter_of_a_pipeline_speaks(screen):
     for _ in range(2):
         with contextlib.redirect_stderr(screen):
             assert len(list(steps[1].run(steps[0].run(documents())))) == 30
-    assert screen.getvalue().count(" 50doc [") == 2 and "100.0% kept" not in screen.getvalue()
+    bars = [line.rpartition("\r")[2] for line in screen.getvalue().split("\n")]
+    assert sum(" 50doc [" in bar for bar in bars) == 2 and "100.0% kept" not in screen.getvalue()

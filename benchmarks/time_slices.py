@@ -42,8 +42,9 @@ class Sliced(Generic[T]):
 
     def start(self) -> None:
         """Start the process, and stop it until its first turn. Raises what hinders it."""
-        self.process = self.pool.submit(os.getpid).result()
+        process = self.pool.submit(os.getpid).result()
         self.result = self.pool.submit(self.call)
+        self.process = process
         self._stop()
 
     def turn(self) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, count, islice, takewhile
+from itertools import takewhile
 from typing import Generic, TypeVar
 
 from loguru import logger
@@ -133,11 +133,8 @@ class LogitStream:
 
     def _rendered(self, inputs: Iterable[Input]) -> Iterator[list[str | RecordedScore | Unscorable]]:
         wanted = takewhile(lambda item: not self._closed, inputs)
-        most = WINDOW_ITEMS if self._packs else SORTED_WINDOW_ITEMS
-        first = FIRST_WINDOW_ITEMS if self._packs else most
-        growing = takewhile(lambda items: items < most, (first << doubled for doubled in count()))
-        parts = chain((islice(wanted, items) for items in growing), [wanted])
-        for window in chain.from_iterable(windows(part, _characters, most, WINDOW_CHARACTERS) for part in parts):
+        most, first = (WINDOW_ITEMS, FIRST_WINDOW_ITEMS) if self._packs else (SORTED_WINDOW_ITEMS, None)
+        for window in windows(wanted, _characters, most, WINDOW_CHARACTERS, first):
             yield [item if isinstance(item, RecordedScore) else self._renderer.render(item) for item in window]
 
     def _submitted(self, inputs: Iterable[Input]) -> Iterator[list[Logit | Awaited | RecordedScore | Unscorable]]:

@@ -65,6 +65,18 @@ def test_windows_are_bounded_and_join_to_the_stream(items, max_items, max_size):
         assert len(window) == max_items or sum(window) >= max_size
 
 
+@given(st.lists(st.integers(0, 30)), st.integers(1, 8), st.integers(1, 60), st.integers(1, 10))
+def test_windows_may_begin_small(items, max_items, max_size, first_items):
+    """The first is as small as asked, each next one admits twice as many, and none admits more than the most."""
+    cut = list(windows(items, lambda item: item, max_items, max_size, first_items))
+    assert [item for window in cut for item in window] == items
+    for number, window in enumerate(cut):
+        most = min(first_items * 2**number, max_items)
+        assert 0 < len(window) <= most
+        assert window is cut[-1] or len(window) == most or sum(window) >= max_size
+        assert sum(window[:-1]) < max_size
+
+
 @pytest.mark.parametrize("plan", [packed_batches, padded_batches])
 def test_no_lengths_no_batches(plan):
     """Nothing in, nothing out: no empty batch reaches a model."""

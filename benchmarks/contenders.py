@@ -265,8 +265,16 @@ class OurPipeline:
         shutil.rmtree(folder)
 
 
-def run_pipeline(config: "ScorerConfig", source: Path, output: Path) -> None:
-    """Score a JSONL file to `output/scored/00000.jsonl`, in one task in this process."""
+def run_pipeline(config: "ScorerConfig", source: Path, output: Path, *last_steps: Callable, tasks: int = 1) -> None:
+    """Score JSONL files to `output/scored`, in tasks of one worker, which is this process.
+
+    Args:
+        config: of the scorer.
+        source: a file, or a pattern that names one for each task.
+        output: a folder for the scored files and the log.
+        *last_steps: of the pipeline.
+        tasks: how many.
+    """
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.base import PipelineStep
     from datatrove.pipeline.writers import JsonlWriter
@@ -277,9 +285,10 @@ def run_pipeline(config: "ScorerConfig", source: Path, output: Path) -> None:
         ConversationJsonlReader(str(source.parent), glob_pattern=source.name, adapter=ConversationAdapter()),
         QualityFilter(config, progress=False),
         JsonlWriter(str(output / "scored"), output_filename="${rank}.jsonl", compression=None, adapter=RowAdapter()),
+        *last_steps,
     ]
     with redirect_stderr(io.StringIO()):  # the log stays in the run's folder
-        LocalPipelineExecutor(pipeline, tasks=1, logging_dir=str(output / "logs")).run()
+        LocalPipelineExecutor(pipeline, tasks=tasks, workers=1, logging_dir=str(output / "logs")).run()
 
 
 Contender = Callable[[Documents], Iterable[float]]

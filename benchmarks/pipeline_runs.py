@@ -5,7 +5,7 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,6 +19,8 @@ from time_slices import Sliced, clock, in_turns
 
 
 if TYPE_CHECKING:
+    from datatrove.data import Document
+
     from datatrove_quality import ScorerConfig
 
 
@@ -26,7 +28,6 @@ T = TypeVar("T")
 
 HOST_CORES = 2
 TARGET_PER_SECOND = 2_000
-STARTS = 9
 
 
 def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
@@ -47,27 +48,23 @@ def host(count: int, repeats: int) -> dict[str, Any]:
 
 
 def scale(counts: Sequence[int]) -> dict[str, Any]:
-    """Documents per second and peak memory of runs of several sizes, each in a process of its own.
+    """Documents per second and peak memory of tasks of several sizes, each size in a process of its own.
 
-    Small ones are repeated until as many documents went through them as through the largest. The processes take turns.
-    What a run of one document takes, which is DataTrove's own start and end, is told and left out of the rate.
+    A worker does as many tasks of a size, one after another, as make up the largest. The processes take turns.
     """
     # A model as small as this one computes no faster with more threads, and they get in the tokenizer's way.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     growing = sorted(counts)
     with tempfile.TemporaryDirectory() as folder:
-        paths = _prepare(Path(folder), "tiny", "sft", [1, *growing])
-        arguments = [
-            (Path(folder, "model"), paths[1], paths[count], math.ceil(growing[-1] / count)) for count in growing
-        ]
-        measured = in_turns([Sliced(contenders.silence, _start_and_runs, *each) for each in reversed(arguments)])
+        paths = _prepare(Path(folder), "tiny", "sft", growing)
+        arguments = [(Path(folder, "model"), paths[count], math.ceil(growing[-1] / count)) for count in growing]
+        measured = in_turns([Sliced(contenders.silence, _tasks, *each) for each in reversed(arguments)])
     sizes = []
-    for count, runs in zip(growing, reversed(measured), strict=True):
-        rate = count / (statistics.mean(runs["seconds"]) - runs["start_seconds"])
-        sizes.append({"documents": count, "documents_per_second": rate} | runs)
+    for count, of_tasks in zip(growing, reversed(measured), strict=True):
+        rate = count * of_tasks["tasks"] / of_tasks["seconds"]
+        sizes.append({"documents": count, "documents_per_second": rate} | of_tasks)
         print(
-            f"{count:>10,} documents: {rate:8,.0f} a second after {runs['start_seconds']:.2f} s, "
-            f"{runs['peak_memory'] / 1e6:8,.0f} MB at most"
+            f"tasks of {count:>7,} documents: {rate:6,.0f} a second, {of_tasks['peak_memory'] / 1e6:6,.0f} MB at most"
         )
     return {"kind": "scale", "shape": "tiny", "mix": "sft", "sizes": sizes}
 
@@ -87,10 +84,21 @@ def _write_documents(folder: Path, mix: str, counts: Sequence[int]) -> dict[int,
     }
 
 
-def _start_and_runs(model: Path, one: Path, path: Path, repeats: int) -> dict[str, Any]:
-    """As `_runs`, with the seconds of a run of one document."""
-    start = statistics.median(_runs(model, one, STARTS)["seconds"])
-    return {"start_seconds": start} | _runs(model, path, repeats)
+def _tasks(model: Path, path: Path, tasks: int) -> dict[str, Any]:
+    """Seconds of a run in which one worker does tasks of a file each, and the peak memory of its first task."""
+    config = contenders.OurPipeline(contenders.Setup(str(model), "cpu", "float32")).config
+    peaks: list[int] = []
+
+    def note_peak(documents: Iterable["Document"], rank: int, world_size: int) -> Iterator["Document"]:
+        yield from documents
+        peaks.append(hardware.peak_memory("cpu"))
+
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        for number in range(tasks):
+            Path(folder, f"{number:05}.jsonl").hardlink_to(path)
+        started = clock()
+        contenders.run_pipeline(config, Path(folder, "*.jsonl"), Path(folder, "output"), note_peak, tasks=tasks)
+        return {"tasks": tasks, "seconds": clock() - started, "peak_memory": peaks[0]}
 
 
 def _runs(model: Path, path: Path, repeats: int, cores: int | None = None, constant: bool = False) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Sliced(Generic[T]):
 
     def _send(self, number: int) -> None:
         assert self.process is not None
-        os.kill(self.process, number)
+        os.killpg(self.process, number)
 
 
 def in_turns(processes: Sequence[Sliced[T]]) -> list[T]:
@@ -95,4 +95,5 @@ def in_turns(processes: Sequence[Sliced[T]]) -> list[T]:
 def _start(stopped: Any, begin: Callable[[], None]) -> None:
     global _stopped
     _stopped = stopped
+    os.setpgrp()  # those that it starts are stopped and ended with it
     begin()

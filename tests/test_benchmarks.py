@@ -6,6 +6,7 @@ import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -224,6 +225,20 @@ def test_an_error_in_one_slice_ends_the_others():
     processes = [time_slices.Sliced(gc.enable, run_for, seconds) for seconds in ("a word", 1e9)]
     with pytest.raises(TypeError):
         time_slices.in_turns(processes)
+
+
+def start_another(seconds):
+    get_context("fork").Process(target=time.sleep, args=(seconds,)).start()
+    time.sleep(seconds)
+
+
+def test_what_a_slice_has_started_ends_with_it():
+    """DataTrove's executor starts a process; left behind, it would hold the pipes by which an end is told."""
+    processes = [time_slices.Sliced(gc.enable, start_another, 60), time_slices.Sliced(gc.enable, run_for, "a word")]
+    with pytest.raises(TypeError):
+        time_slices.in_turns(processes)
+    with pytest.raises(BrokenProcessPool):  # told at once
+        processes[0].result.result(20)
 
 
 def refuse():

@@ -39,7 +39,7 @@ def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
 def host(count: int, repeats: int) -> dict[str, Any]:
     """Documents per second of 350 tokens from JSONL to JSONL with scoring replaced by a constant, on two cores."""
     with tempfile.TemporaryDirectory() as folder:
-        path = _prepare(Path(folder), "tiny", "350", [count])[count]
+        path = prepare(Path(folder), "tiny", "350", [count])[count]
         runs = in_fresh_process(_runs, Path(folder, "model"), path, repeats, HOST_CORES, True)
     rate = count / statistics.median(runs["seconds"])
     print(f"read, parse, render, tokenize, write on {HOST_CORES} cores: {rate:,.0f} documents/s of 350 tokens")
@@ -56,7 +56,7 @@ def scale(counts: Sequence[int]) -> dict[str, Any]:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     growing = sorted(counts)
     with tempfile.TemporaryDirectory() as folder:
-        paths = _prepare(Path(folder), "tiny", "sft", growing)
+        paths = prepare(Path(folder), "tiny", "sft", growing)
         arguments = [(Path(folder, "model"), paths[count], math.ceil(growing[-1] / count)) for count in growing]
         measured = in_turns([Sliced(contenders.silence, _tasks, *each) for each in reversed(arguments)])
     sizes = []
@@ -69,7 +69,8 @@ def scale(counts: Sequence[int]) -> dict[str, Any]:
     return {"kind": "scale", "shape": "tiny", "mix": "sft", "sizes": sizes}
 
 
-def _prepare(folder: Path, shape: str, mix: str, counts: Sequence[int]) -> dict[int, Path]:
+def prepare(folder: Path, shape: str, mix: str, counts: Sequence[int]) -> dict[int, Path]:
+    """Save a model with random weights to `folder/model`, and as many documents to a file for each count."""
     in_fresh_process(shapes.save_random_model, folder / "model", shape, "float32", "cpu")
     return in_fresh_process(_write_documents, folder, mix, counts)
 

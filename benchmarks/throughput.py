@@ -5,6 +5,7 @@
     python benchmarks/throughput.py --model DIR --mix long --only card,sorted,ours
     python benchmarks/throughput.py --host                             # reading to writing without a model's work
     python benchmarks/throughput.py --scale                            # 1,000 to 100,000 documents, half an hour
+    python benchmarks/throughput.py --simulated-gpus 1,2,4,8           # how many one process keeps busy, without any
     python benchmarks/throughput.py --markdown RESULT.json             # a table for a README
     python benchmarks/throughput.py --chart chart.svg --from RESULT.json
 
@@ -36,6 +37,7 @@ import figures
 import hardware
 import pipeline_runs
 import shapes
+import simulated_gpus
 from contenders import ANNOTATOR, CARD, CONTENDERS, KERNELS, LABELS, OURS, Setup, Turn
 
 
@@ -139,6 +141,8 @@ def main(arguments: list[str] | None = None) -> None:
         result = pipeline_runs.host(options.docs or 5_000, options.repeats)
     elif options.scale:
         result = pipeline_runs.scale(options.sizes)
+    elif options.simulated_gpus:
+        result = simulated_gpus.measure(options.simulated_gpus, options.repeats)
     else:
         result = compare(options)
     result = {
@@ -177,6 +181,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", action="store_true", help="measure what feeds the model, without the model")
     parser.add_argument("--scale", action="store_true", help="measure how cost and memory grow, with the shape tiny")
     parser.add_argument("--sizes", type=sizes, default=(1_000, 10_000, 100_000), metavar="A,B", help="for --scale")
+    parser.add_argument("--simulated-gpus", type=sizes, metavar="A,B", help="measure what numbers of them lack work")
     parser.add_argument("--no-save", action="store_true", help="write no file in benchmarks/results")
     parser.add_argument("--chart", metavar="FILE", help="draw a comparison's bar chart, as .svg or .png")
     parser.add_argument("--from", dest="results", metavar="RESULT", help="with --chart: of this file; measure nothing")
@@ -184,7 +189,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.results and not options.chart:
         parser.error("--from needs --chart FILE")
-    if options.host or options.scale:
+    if options.host or options.scale or options.simulated_gpus:
         options.device = "cpu"
     if not options.markdown and not options.results:
         options.device = options.device or default_device()

@@ -22,7 +22,9 @@ import contenders
 import corpora
 import figures
 import hardware
+import pipeline_runs
 import shapes
+import simulated_gpus
 import store
 import throughput
 import time_slices
@@ -252,6 +254,30 @@ def test_a_slice_that_cannot_start_ends_the_others():
         time_slices.in_turns(processes)
     with pytest.raises(BrokenProcessPool):  # killed
         processes[0].result.result(60)
+
+
+def test_a_simulated_gpu_is_busy_for_its_tokens_and_idle_between_them():
+    """Its work comes one after another; what is launched too late is what it lacked."""
+    gpu = simulated_gpus.SimulatedGpu(lambda model, sequences: None)
+    started = time.perf_counter()
+    first, second = gpu(None, [[0] * 7_500]), gpu(None, [[0] * 7_400, [0] * 100])
+    assert second.tolist() == [0.0, 0.0]
+    assert time.perf_counter() - started >= 0.2
+    assert first.ready_at == pytest.approx(second.ready_at - 0.1)
+    assert gpu.idle == 0
+    time.sleep(0.05)
+    gpu(None, [[0]])
+    assert gpu.idle >= 0.05
+    assert gpu.busy == pytest.approx(15_001 / simulated_gpus.TOKENS_PER_SECOND)
+
+
+def test_simulated_gpus_are_no_faster_than_their_clock(tiny, tmp_path):
+    """A whole pipeline waits for them, and gives all documents."""
+    per_word = corpora.tokens_per_word(AutoTokenizer.from_pretrained(tiny))
+    path = corpora.write(tmp_path / "some.jsonl", corpora.conversations(300, "350", per_word))
+    run = pipeline_runs.in_fresh_process(simulated_gpus._run, tiny, path, 2)
+    assert 0 < run["documents_per_second"] < 2 * simulated_gpus.TOKENS_PER_SECOND / 330
+    assert 0 <= run["idle"] < 1
 
 
 def test_what_the_store_costs_is_measured(monkeypatch, capsys):

@@ -272,8 +272,8 @@ def run_pipeline(config: "ScorerConfig", source: Path, output: Path, *last_steps
         config: of the scorer.
         source: a file, or a pattern that names one for each task.
         output: a folder for the scored files and the log.
-        *last_steps: of the pipeline.
-        tasks: how many.
+        *last_steps: behind the writer.
+        tasks: done one after another.
     """
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.base import PipelineStep

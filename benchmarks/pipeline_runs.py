@@ -50,7 +50,7 @@ def host(count: int, repeats: int) -> dict[str, Any]:
 def scale(counts: Sequence[int]) -> dict[str, Any]:
     """Documents per second and peak memory of tasks of several sizes, each size in a process of its own.
 
-    A worker does as many tasks of a size, one after another, as make up the largest. The processes take turns.
+    A worker does as many tasks of a size, one after another, as make up the largest size. The processes take turns.
     """
     # A model as small as this one computes no faster with more threads, and they get in the tokenizer's way.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -58,14 +58,16 @@ def scale(counts: Sequence[int]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         paths = prepare(Path(folder), "tiny", "sft", growing)
         arguments = [(Path(folder, "model"), paths[count], math.ceil(growing[-1] / count)) for count in growing]
-        measured = in_turns([Sliced(contenders.silence, _tasks, *each) for each in reversed(arguments)])
+        measured = in_turns([Sliced(contenders.silence, run_tasks, *each) for each in reversed(arguments)])
     sizes = []
     for count, of_tasks in zip(growing, reversed(measured), strict=True):
-        rate = count * of_tasks["tasks"] / of_tasks["seconds"]
-        sizes.append({"documents": count, "documents_per_second": rate} | of_tasks)
+        rate = of_tasks["documents"] / of_tasks["seconds"]
+        first, last = (of_tasks[name] / 1e6 for name in ("peak_memory", "peak_memory_at_end"))
         print(
-            f"tasks of {count:>7,} documents: {rate:6,.0f} a second, {of_tasks['peak_memory'] / 1e6:6,.0f} MB at most"
+            f"tasks of {count:>7,} documents: {rate:6,.0f} documents/s, at most {first:6,.0f} MB in the first, "
+            f"{last:6,.0f} MB in all {of_tasks['tasks']:,}"
         )
+        sizes.append(of_tasks | {"documents": count, "documents_per_second": rate})
     return {"kind": "scale", "shape": "tiny", "mix": "sft", "sizes": sizes}
 
 
@@ -80,26 +82,42 @@ def _write_documents(folder: Path, mix: str, counts: Sequence[int]) -> dict[int,
 
     per_word = corpora.tokens_per_word(AutoTokenizer.from_pretrained(folder / "model"))
     return {
-        count: corpora.write(folder / f"{count}.jsonl", corpora.conversations(count, mix, per_word))
+        # DataTrove takes a name for the end of one, and none of these is the end of another.
+        count: corpora.write(folder / f"{count:09}.jsonl", corpora.conversations(count, mix, per_word))
         for count in counts
     }
 
 
-def _tasks(model: Path, path: Path, tasks: int) -> dict[str, Any]:
-    """Seconds of a run in which one worker does tasks of a file each, and the peak memory of its first task."""
+def run_tasks(model: Path, path: Path, tasks: int) -> dict[str, Any]:
+    """A run in which one worker, this process, does several tasks, each of the same file.
+
+    Returns:
+        `tasks`, `documents` that came out of all, `seconds`, and `peak_memory` of the first task and `_at_end`, bytes.
+    """
     config = contenders.OurPipeline(contenders.Setup(str(model), "cpu", "float32")).config
     peaks: list[int] = []
+    written = 0
 
-    def note_peak(documents: Iterable["Document"], rank: int, world_size: int) -> Iterator["Document"]:
-        yield from documents
+    def note(documents: Iterable["Document"], rank: int, world_size: int) -> Iterator["Document"]:
+        nonlocal written
+        for document in documents:
+            written += 1
+            yield document
         peaks.append(hardware.peak_memory("cpu"))
 
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         for number in range(tasks):
             Path(folder, f"{number:05}.jsonl").hardlink_to(path)
         started = clock()
-        contenders.run_pipeline(config, Path(folder, "*.jsonl"), Path(folder, "output"), note_peak, tasks=tasks)
-        return {"tasks": tasks, "seconds": clock() - started, "peak_memory": peaks[0]}
+        contenders.run_pipeline(config, Path(folder, "*.jsonl"), Path(folder, "output"), note, tasks=tasks)
+        seconds = clock() - started
+    return {
+        "tasks": tasks,
+        "documents": written,
+        "seconds": seconds,
+        "peak_memory": peaks[0],
+        "peak_memory_at_end": peaks[-1],
+    }
 
 
 def _runs(model: Path, path: Path, repeats: int, cores: int | None = None, constant: bool = False) -> dict[str, Any]:

@@ -4,8 +4,8 @@
     python benchmarks/throughput.py --shape qwen3-4b --device cuda     # random weights: nothing is downloaded
     python benchmarks/throughput.py --model DIR --mix long --only card,sorted,ours
     python benchmarks/throughput.py --host                             # reading to writing without a model's work
-    python benchmarks/throughput.py --scale                            # 1,000 to 100,000 documents, half an hour
-    python benchmarks/throughput.py --simulated-gpus 1,2,4,8           # how many one process keeps busy, without any
+    python benchmarks/throughput.py --scale                            # 1,000 to 100,000 documents, 15 minutes
+    python benchmarks/throughput.py --simulated-gpus 1,2,4,8           # how many one process keeps busy; needs none
     python benchmarks/throughput.py --markdown RESULT.json             # a table for a README
     python benchmarks/throughput.py --chart chart.svg --from RESULT.json
 
@@ -178,10 +178,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", metavar="A,B", help=f"some of {','.join(CONTENDERS)}")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds; the median counts")
     parser.add_argument("--one-process", action="store_true", help="starts sooner; memory is that of all together")
-    parser.add_argument("--host", action="store_true", help="measure what feeds the model, without the model")
-    parser.add_argument("--scale", action="store_true", help="measure how cost and memory grow, with the shape tiny")
+    alone = parser.add_mutually_exclusive_group()
+    alone.add_argument("--host", action="store_true", help="measure what feeds the model, without the model")
+    alone.add_argument("--scale", action="store_true", help="measure how cost and memory grow, with the shape tiny")
     parser.add_argument("--sizes", type=sizes, default=(1_000, 10_000, 100_000), metavar="A,B", help="for --scale")
-    parser.add_argument("--simulated-gpus", type=sizes, metavar="A,B", help="measure what numbers of them lack work")
+    alone.add_argument("--simulated-gpus", type=sizes, metavar="A,B", help="measure how long so many GPUs would idle")
     parser.add_argument("--no-save", action="store_true", help="write no file in benchmarks/results")
     parser.add_argument("--chart", metavar="FILE", help="draw a comparison's bar chart, as .svg or .png")
     parser.add_argument("--from", dest="results", metavar="RESULT", help="with --chart: of this file; measure nothing")
@@ -189,7 +190,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.results and not options.chart:
         parser.error("--from needs --chart FILE")
+    if options.repeats < 1:
+        parser.error(f"--repeats {options.repeats}: give 1 or more")
     if options.host or options.scale or options.simulated_gpus:
+        if options.chart:
+            parser.error("--chart draws a comparison: leave it out, or --host, --scale and --simulated-gpus")
         options.device = "cpu"
     if not options.markdown and not options.results:
         options.device = options.device or default_device()
@@ -202,8 +207,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def sizes(given: str) -> tuple[int, ...]:
-    """Numbers with commas between them."""
-    return tuple(int(number) for number in given.split(","))
+    """Different numbers above 0 with commas between them."""
+    words = given.split(",")
+    if not all(word.isdecimal() and int(word) for word in words) or len(set(map(int, words))) < len(words):
+        raise argparse.ArgumentTypeError(f"{given!r}: give different whole numbers above 0, such as 1,2,4")
+    return tuple(map(int, words))
 
 
 def default_device() -> str:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import Any, Generic, TypeVar
 
 
@@ -25,7 +26,7 @@ def clock() -> float:
 
 
 class Sliced(Generic[T]):
-    """A function in a process of its own, which is stopped but in its turns.
+    """A function in a process of its own, which is stopped but in its turns, with all processes that it starts.
 
     Args:
         begin: called there first.
@@ -62,7 +63,7 @@ class Sliced(Generic[T]):
     def end(self) -> None:
         """End a process that was started and has not ended."""
         if self.process is not None and not self.result.done():
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):
                 self._send(signal.SIGKILL)
 
     def _stop(self) -> None:
@@ -96,4 +97,13 @@ def _start(stopped: Any, begin: Callable[[], None]) -> None:
     global _stopped
     _stopped = stopped
     os.setpgrp()  # those that it starts are stopped and ended with it
+    Thread(target=_end_with_parent, daemon=True).start()
     begin()
+
+
+def _end_with_parent() -> None:
+    """A terminal that is closed, say, tells only its own group."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os.killpg(0, signal.SIGKILL)

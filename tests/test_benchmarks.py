@@ -257,27 +257,54 @@ def test_a_slice_that_cannot_start_ends_the_others():
 
 
 def test_a_simulated_gpu_is_busy_for_its_tokens_and_idle_between_them():
-    """Its work comes one after another; what is launched too late is what it lacked."""
-    gpu = simulated_gpus.SimulatedGpu(lambda model, sequences: None)
+    """Its work comes one after another; what comes too late is what it lacked, and launching is no lack."""
+    launched = []
+    gpu = simulated_gpus.SimulatedGpu(lambda model, sequences: launched.append(time.sleep(0.01)))
     started = time.perf_counter()
     first, second = gpu(None, [[0] * 7_500]), gpu(None, [[0] * 7_400, [0] * 100])
     assert second.tolist() == [0.0, 0.0]
     assert time.perf_counter() - started >= 0.2
-    assert first.ready_at == pytest.approx(second.ready_at - 0.1)
-    assert gpu.idle == 0
+    assert second.ready_at - first.ready_at == pytest.approx(0.1)
+    assert gpu.idle == pytest.approx(0, abs=1e-6)
     time.sleep(0.05)
     gpu(None, [[0]])
     assert gpu.idle >= 0.05
     assert gpu.busy == pytest.approx(15_001 / simulated_gpus.TOKENS_PER_SECOND)
+    assert len(launched) == 3
 
 
-def test_simulated_gpus_are_no_faster_than_their_clock(tiny, tmp_path):
-    """A whole pipeline waits for them, and gives all documents."""
-    per_word = corpora.tokens_per_word(AutoTokenizer.from_pretrained(tiny))
-    path = corpora.write(tmp_path / "some.jsonl", corpora.conversations(300, "350", per_word))
-    run = pipeline_runs.in_fresh_process(simulated_gpus._run, tiny, path, 2)
-    assert 0 < run["documents_per_second"] < 2 * simulated_gpus.TOKENS_PER_SECOND / 330
-    assert 0 <= run["idle"] < 1
+@pytest.fixture(scope="module")
+def two_sizes(tiny, tmp_path_factory):
+    """Files whose counts of documents end alike, as in `--simulated-gpus 1,11`."""
+    folder = tmp_path_factory.mktemp("sizes")
+    (folder / "model").symlink_to(tiny)
+    return pipeline_runs._write_documents(folder, "350", [20, 120])
+
+
+def test_simulated_gpus_are_no_faster_than_their_clock(tiny, two_sizes):
+    """A whole pipeline waits for them, and gives each document of its own file."""
+    texts = AutoTokenizer.from_pretrained(tiny)
+    for count, path in two_sizes.items():
+        run = pipeline_runs.in_fresh_process(simulated_gpus.run, tiny, path, 2)
+        assert run["documents"] == count
+        rendered = [texts.apply_chat_template(messages, tokenize=False) for messages in corpora.read(path)]
+        tokens = sum(len(ids) for ids in texts(rendered)["input_ids"])
+        assert count / run["documents_per_second"] > tokens / simulated_gpus.TOKENS_PER_SECOND / 2
+
+
+def test_a_worker_does_task_after_task(tiny, two_sizes):
+    """Cost and memory are told of what came out, and of the first task and all."""
+    told = pipeline_runs.in_fresh_process(pipeline_runs.run_tasks, tiny, two_sizes[20], 3)
+    assert (told["tasks"], told["documents"]) == (3, 60)
+    assert 1e8 < told["peak_memory"] <= told["peak_memory_at_end"]
+
+
+@pytest.mark.parametrize("given", ["--sizes=0,10", "--simulated-gpus=4,4", "--sizes=-1", "--repeats=0"])
+def test_a_benchmarks_options_are_checked_first(given, capsys):
+    """A typing error is told at once, not after a quarter of an hour."""
+    with pytest.raises(SystemExit):
+        throughput.parse([given])
+    assert "give" in capsys.readouterr().err
 
 
 def test_what_the_store_costs_is_measured(monkeypatch, capsys):

@@ -256,21 +256,27 @@ def test_a_slice_that_cannot_start_ends_the_others():
         processes[0].result.result(60)
 
 
-def test_a_simulated_gpu_is_busy_for_its_tokens_and_idle_between_them():
-    """Its work comes one after another; what comes too late is what it lacked, and launching is no lack."""
-    launched = []
-    gpu = simulated_gpus.SimulatedGpu(lambda model, sequences: launched.append(time.sleep(0.01)))
-    started = time.perf_counter()
+def test_a_simulated_gpu_is_busy_for_its_tokens_and_idle_between_them(monkeypatch):
+    """Its work comes one after another; what comes or is launched too late is what it lacked."""
+    now, seconds_to_launch = [50.0], [0.01]
+
+    def sleep(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr(simulated_gpus, "time", SimpleNamespace(perf_counter=lambda: now[0], sleep=sleep))
+    gpu = simulated_gpus.SimulatedGpu(lambda model, sequences: sleep(seconds_to_launch[0]))
     first, second = gpu(None, [[0] * 7_500]), gpu(None, [[0] * 7_400, [0] * 100])
+    assert now[0] == pytest.approx(50.02)
+    assert (first.ready_at, second.ready_at) == pytest.approx((50.1, 50.2))
     assert second.tolist() == [0.0, 0.0]
-    assert time.perf_counter() - started >= 0.2
-    assert second.ready_at - first.ready_at == pytest.approx(0.1)
-    assert gpu.idle == pytest.approx(0, abs=1e-6)
-    time.sleep(0.05)
-    gpu(None, [[0]])
-    assert gpu.idle >= 0.05
-    assert gpu.busy == pytest.approx(15_001 / simulated_gpus.TOKENS_PER_SECOND)
-    assert len(launched) == 3
+    assert now[0] == pytest.approx(50.2)
+    assert gpu.idle == pytest.approx(0)
+    sleep(0.05)
+    gpu(None, [[0] * 7_500]).tolist()
+    assert gpu.idle == pytest.approx(0.05)
+    seconds_to_launch[0] = 0.3
+    gpu(None, [[0] * 7_500])
+    assert (gpu.idle, gpu.busy) == pytest.approx((0.25, 0.4))
 
 
 @pytest.fixture(scope="module")

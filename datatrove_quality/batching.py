@@ -13,16 +13,16 @@ MOST_PADDING = 0.1
 
 def windows(
     items: Iterable[T],
-    size_of: Callable[[T], int],
+    size_of: Callable[[T], float],
     max_items: int,
-    max_size: int,
+    max_size: float,
     first_items: int | None = None,
 ) -> Iterator[list[T]]:
     """Cut a stream into lists that are bounded in number and in size, so that a run's memory is bounded too.
 
     Args:
         items: a stream of any length.
-        size_of: the size of an item, in any unit (the scorer counts characters).
+        size_of: the size of an item, in any unit.
         max_items: the most items in a window.
         max_size: a window is closed as soon as its items reach this size together. One item may exceed it.
         first_items: the most items in the first window; in each next one twice as many, up to `max_items`. None: that.
@@ -31,14 +31,14 @@ def windows(
         Non-empty lists, which joined are the stream.
     """
     window: list[T] = []
-    size = 0
+    size = 0.0
     most = max_items if first_items is None else min(first_items, max_items)
     for item in items:
         window.append(item)
         size += size_of(item)
         if len(window) >= most or size >= max_size:
             yield window
-            window, size, most = [], 0, min(2 * most, max_items)
+            window, size, most = [], 0.0, min(2 * most, max_items)
     if window:
         yield window
 

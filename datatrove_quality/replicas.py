@@ -209,6 +209,7 @@ class Workers:
             _keep_freed_memory()
         self.count = len(replicas)
         self.batches = replicas[0].batches
+        self.tokens_per_batch = replicas[0].tokens_per_batch
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self.threads = [
             threading.Thread(target=replica.work, args=(self._queue,), name=f"scoring on {place}", daemon=True)

@@ -36,13 +36,14 @@ T = TypeVar("T")
 
 Input = Conversation | str | RecordedScore | Unscorable
 
-# A window is rendered and tokenized at once, and several are held: few documents fill a device where none is padded,
-# more of them sort into batches with less padding.
-WINDOW_ITEMS = 256
-SORTED_WINDOW_ITEMS = 1_024
-# Without padding the first may be small, and grow: devices start at once, and keep their cores while others run ahead.
-FIRST_WINDOW_ITEMS = 16
+# A window is rendered and tokenized at once, and several are held. More documents sort into batches with less padding.
+WINDOW_ITEMS = 1_024
 WINDOW_CHARACTERS = 8_000_000
+# Where none is padded, so many batches suffice: the last, which is not full, is then one of many.
+PACKED_WINDOW_BATCHES = 8
+CHARACTERS_PER_TOKEN = 4  # roughly: a window is cut before it is tokenized
+# And the first may be small, and grow: devices start at once, and keep their cores while others run ahead.
+FIRST_WINDOW_ITEMS = 16
 WINDOWS_AHEAD = 1
 # How long the end of a stream waits for a thread that may hang in somebody's file system; it is then left behind.
 SECONDS_TO_JOIN = 30.0
@@ -133,9 +134,16 @@ class LogitStream:
 
     def _rendered(self, inputs: Iterable[Input]) -> Iterator[list[str | RecordedScore | Unscorable]]:
         wanted = takewhile(lambda item: not self._closed, inputs)
-        most, first = (WINDOW_ITEMS, FIRST_WINDOW_ITEMS) if self._packs else (SORTED_WINDOW_ITEMS, None)
-        for window in windows(wanted, _characters, most, WINDOW_CHARACTERS, first):
+        first = FIRST_WINDOW_ITEMS if self._packs else None
+        for window in windows(wanted, self._part_of_window, WINDOW_ITEMS, 1, first):
             yield [item if isinstance(item, RecordedScore) else self._renderer.render(item) for item in window]
+
+    def _part_of_window(self, item: Input) -> float:
+        """How much of a window an input takes, by what the model computes at once as soon as it is loaded."""
+        most = WINDOW_CHARACTERS
+        if self._packs and self._workers is not None:
+            most = min(most, PACKED_WINDOW_BATCHES * CHARACTERS_PER_TOKEN * self._workers.tokens_per_batch)
+        return _characters(item) / most
 
     def _submitted(self, inputs: Iterable[Input]) -> Iterator[list[Logit | Awaited | RecordedScore | Unscorable]]:
         self._reading = Ahead(self._rendered(inputs), self._windows_ahead, "reading ahead")

@@ -22,7 +22,7 @@ from tiny_models import conversations
 from datatrove_quality import QualityFilter, ScorerConfig, budget, packed, replicas, streaming
 from datatrove_quality.config import Unscorable
 from datatrove_quality.replicas import Replica
-from datatrove_quality.scorer import Scorer
+from datatrove_quality.scorer import Score, Scorer
 from datatrove_quality.streaming import Ahead
 
 
@@ -96,7 +96,7 @@ def mixed_inputs():
 @pytest.mark.parametrize("family", ["qwen3", "bert"])
 def test_streams_score_as_the_simple_path(on_devices, model_folder, monkeypatch, devices, family):
     """Windows, batches and replicas change no score, no reason and no place."""
-    monkeypatch.setattr(streaming, "WINDOW_ITEMS" if family == "qwen3" else "SORTED_WINDOW_ITEMS", 16)
+    monkeypatch.setattr(streaming, "WINDOW_ITEMS", 16)
     inputs = mixed_inputs() if family == "qwen3" else ["um texto " * count for count in range(1, 60)]
     one = on_devices(model_folder(family), devices, tokens_per_batch=300)
     assert_same(list(one.stream(inputs)), simple(one, inputs))
@@ -361,12 +361,25 @@ def test_the_first_scores_do_not_wait_for_a_whole_window(on_devices, folder):
     def texts():
         yield from ("um texto" for _ in range(streaming.FIRST_WINDOW_ITEMS))
         assert scored.wait(60)
-        yield from ("outro texto" for _ in range(2 * streaming.WINDOW_ITEMS))
+        yield from ("outro texto" for _ in range(20 * streaming.FIRST_WINDOW_ITEMS))
 
     stream = on_devices(folder, 1).stream(texts())
     first = next(stream)
     scored.set()
     assert [first, *stream][: streaming.FIRST_WINDOW_ITEMS] == [first] * streaming.FIRST_WINDOW_ITEMS
+
+
+def test_windows_follow_from_the_budget(on_devices, folder):
+    """What a run holds is a few windows of some batches each: memory does not grow with a budget's number of texts."""
+    text = "uma palavra e outra " * 8
+    of_a_window = 8 * 4 * 64 // len(text) + 1
+    read: list[int] = []
+    stream = on_devices(folder, 1, tokens_per_batch=64).stream(read.append(index) or text for index in range(10_000))
+    for taken in range(1, 401):
+        assert isinstance(next(stream), Score)
+        if taken > 16 + 32 + 64:  # windows that may be cut before the budget is known
+            assert len(read) <= taken + of_a_window * (2 * (streaming.WINDOWS_AHEAD + 1) + 1)
+    stream.close()
 
 
 # --- to a clean end --------------------------------------------------------------------------------------------------

@@ -139,11 +139,13 @@ class LogitStream:
             yield [item if isinstance(item, RecordedScore) else self._renderer.render(item) for item in window]
 
     def _part_of_window(self, item: Input) -> float:
-        """How much of a window an input takes, by what the model computes at once as soon as it is loaded."""
-        most = WINDOW_CHARACTERS
-        if self._packs and self._workers is not None:
-            most = min(most, PACKED_WINDOW_BATCHES * CHARACTERS_PER_TOKEN * self._workers.tokens_per_batch)
-        return _characters(item) / most
+        """How much of a window an input takes, by its characters and, once the model is loaded, by its batches."""
+        characters = _characters(item)
+        part = characters / WINDOW_CHARACTERS
+        if not self._packs or self._workers is None:
+            return part
+        tokens = min(characters / CHARACTERS_PER_TOKEN, self._renderer.max_tokens)
+        return max(part, tokens / (PACKED_WINDOW_BATCHES * self._workers.tokens_per_batch))
 
     def _submitted(self, inputs: Iterable[Input]) -> Iterator[list[Logit | Awaited | RecordedScore | Unscorable]]:
         self._reading = Ahead(self._rendered(inputs), self._windows_ahead, "reading ahead")

@@ -382,6 +382,15 @@ def test_windows_follow_from_the_budget(on_devices, folder):
     stream.close()
 
 
+def test_long_texts_fill_batches_too(on_devices, folder, monkeypatch):
+    """A text that is cut counts as what is left of it, so that windows of such texts are as many batches."""
+    one = on_devices(folder, 1, tokens_per_batch=320, max_tokens=160)
+    forward, computed = one.replicas[0].forward, []
+    monkeypatch.setattr(one.replicas[0], "forward", lambda *given: computed.append(len(given[1])) or forward(*given))
+    assert all(score.truncated for score in one.score(["uma palavra e outra " * 1_000] * 200))
+    assert computed.count(2) == len(computed) == 100
+
+
 # --- to a clean end --------------------------------------------------------------------------------------------------
 
 

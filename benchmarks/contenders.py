@@ -275,12 +275,16 @@ def run_pipeline(config: "ScorerConfig", source: Path, output: Path, *last_steps
         *last_steps: behind the writer.
         tasks: done one after another.
     """
+    import multiprocess
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.base import PipelineStep
     from datatrove.pipeline.writers import JsonlWriter
 
     from datatrove_quality import ConversationAdapter, ConversationJsonlReader, QualityFilter, RowAdapter
 
+    # DataTrove starts a process for its queue. Forked from here, where the model is already, it would cost a copy of
+    # each page that is written next; in a process of a user's the model comes later.
+    multiprocess.set_start_method("forkserver", force=True)  # type: ignore[attr-defined]
     pipeline: list[PipelineStep | Callable] = [
         ConversationJsonlReader(str(source.parent), glob_pattern=source.name, adapter=ConversationAdapter()),
         QualityFilter(config, progress=False),

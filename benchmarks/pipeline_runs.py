@@ -61,6 +61,8 @@ def scale(counts: Sequence[int]) -> dict[str, Any]:
         measured = in_turns([Sliced(contenders.silence, run_tasks, *each) for each in reversed(arguments)])
     sizes = []
     for count, of_tasks in zip(growing, reversed(measured), strict=True):
+        if of_tasks["documents"] != of_tasks["tasks"] * count:
+            raise RuntimeError(f"{of_tasks['tasks']} tasks of {count} documents gave {of_tasks['documents']}")
         rate = of_tasks["documents"] / of_tasks["seconds"]
         first, last = (of_tasks[name] / 1e6 for name in ("peak_memory", "peak_memory_at_end"))
         print(

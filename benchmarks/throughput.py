@@ -48,6 +48,9 @@ DEFAULT_DOCS = {"cpu": 40, "cuda": 1_000}
 DEFAULT_DTYPE = {"cpu": "float32", "cuda": "bfloat16"}
 MODELS = list(shapes.SHAPES)
 WARMUP = {"cpu": 2, "cuda": 64}
+# What each kind of measurement can be told; a comparison, all but --sizes.
+SETTINGS = ("shape", "model", "mix", "docs", "dtype", "attention", "only", "repeats", "one_process", "sizes", "chart")
+ALONE = {"host": ("docs", "repeats"), "scale": ("sizes",), "simulated_gpus": ("repeats",)}
 # A contender whose turn takes longer is in every second round only, one that takes twice as long in every third.
 PATIENCE_SECONDS = 15.0
 # Of the GPU's memory, for models whose turn it is not.
@@ -192,9 +195,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--from needs --chart FILE")
     if options.repeats < 1:
         parser.error(f"--repeats {options.repeats}: give 1 or more")
-    if options.host or options.scale or options.simulated_gpus:
-        if options.chart:
-            parser.error("--chart draws a comparison: leave it out, or --host, --scale and --simulated-gpus")
+    kind = next((name for name in ALONE if getattr(options, name)), None)
+    for name in SETTINGS:
+        is_taken = name in ALONE[kind] if kind else name != "sizes"
+        if not is_taken and getattr(options, name) != parser.get_default(name):
+            parser.error(f"{_option(name)} means nothing to {_option(kind) if kind else 'a comparison'}: leave it out")
+    if kind:
         options.device = "cpu"
     if not options.markdown and not options.results:
         options.device = options.device or default_device()
@@ -204,6 +210,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if unknown := [name for name in options.names if name not in CONTENDERS]:
         parser.error(f"--only {unknown[0]}: give some of {', '.join(CONTENDERS)}")
     return options
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def sizes(given: str) -> tuple[int, ...]:

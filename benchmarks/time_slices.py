@@ -53,6 +53,9 @@ class Sliced(Generic[T]):
         self.stopped.value += time.perf_counter() - self.since
         self._send(signal.SIGCONT)
         done, _ = wait([self.result], SECONDS_OF_SLICE)
+        if not done and self._is_dead():
+            self.end()  # what it had forked holds the pipe that would have told
+            done, _ = wait([self.result])
         if done:
             self.result.result()
             self.pool.shutdown()
@@ -65,6 +68,13 @@ class Sliced(Generic[T]):
         if self.process is not None and not self.result.done():
             with suppress(ProcessLookupError, PermissionError):
                 self._send(signal.SIGKILL)
+
+    def _is_dead(self) -> bool:
+        assert self.process is not None
+        try:
+            return os.waitid(os.P_PID, self.process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:  # the pool has asked before
+            return True
 
     def _stop(self) -> None:
         self._send(signal.SIGSTOP)

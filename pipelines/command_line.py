@@ -4,10 +4,11 @@ What their values must be is in option_types.py; where the tasks run is said by 
 """
 
 import argparse
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 from executors import EXECUTOR_OPTIONS
 from inputs import Inputs
@@ -39,10 +40,20 @@ _FREE = EXECUTOR_OPTIONS | {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Knows what a shell has done where paths are left over."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message, and with what may help."""
+        if re.match("unrecognized arguments: [^-]", message):
+            message += " (one path is read, and a glob goes in quotes)"
+        super().error(message)
+
+
 def new_parser(description: str | None, **more: Any) -> argparse.ArgumentParser:
     """A parser that shows a script's docstring as it is and takes no abbreviated option; `more`: argparse's own."""
     formatter = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(description=description, formatter_class=formatter, allow_abbrev=False, **more)
+    return _Parser(description=description, formatter_class=formatter, allow_abbrev=False, **more)
 
 
 def add_classifier_options(group: argparse._ArgumentGroup) -> None:

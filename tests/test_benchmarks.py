@@ -2,6 +2,8 @@
 
 import gc
 import json
+import os
+import signal
 import sys
 import time
 from concurrent.futures.process import BrokenProcessPool
@@ -243,6 +245,18 @@ def test_what_a_slice_has_started_ends_with_it():
         processes[0].result.result(20)
 
 
+def be_killed_beside_another(seconds):
+    get_context("fork").Process(target=time.sleep, args=(seconds,)).start()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_slice_that_is_killed_is_told_of(monkeypatch):
+    """The kernel kills for memory; what the process had started holds the pipe by which its end would be told."""
+    monkeypatch.setattr(time_slices, "SECONDS_OF_SLICE", 0.1)
+    with pytest.raises(BrokenProcessPool):
+        time_slices.in_turns([time_slices.Sliced(gc.enable, be_killed_beside_another, 600)])
+
+
 def refuse():
     raise RuntimeError("no")
 
@@ -311,6 +325,28 @@ def test_a_benchmarks_options_are_checked_first(given, capsys):
     with pytest.raises(SystemExit):
         throughput.parse([given])
     assert "give" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("--scale --docs 10", "--docs means nothing to --scale"),
+        ("--simulated-gpus 2 --shape tiny", "--shape means nothing to --simulated-gpus"),
+        ("--host --chart a.svg", "--chart means nothing to --host"),
+        ("--sizes 10,20", "--sizes means nothing to a comparison"),
+    ],
+)
+def test_what_a_measurement_would_not_heed_is_refused(given, named, capsys):
+    """Nobody reads figures of other documents than were asked for."""
+    with pytest.raises(SystemExit):
+        throughput.parse(given.split())
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["--host --repeats 2", "--scale --sizes 1,2", "--simulated-gpus 2", "--docs 3"])
+def test_what_a_measurement_heeds_is_taken(given):
+    """Each kind takes its own settings."""
+    assert throughput.parse([*given.split(), "--device", "cpu"]).device == "cpu"
 
 
 def test_what_the_store_costs_is_measured(monkeypatch, capsys):

@@ -233,6 +233,16 @@ def test_a_value_that_is_none_is_named_before_anything_is_read(capsys, option, v
     assert f"argument {option}: '{value}'" in error and fix in error
 
 
+def test_a_glob_without_quotes_is_recognized(capsys):
+    """The shell makes several paths of it; a mistyped option is another mistake."""
+    with pytest.raises(SystemExit, match="2"):
+        run("data/a.jsonl", "data/b.jsonl", "--output", "nowhere")
+    assert "data/b.jsonl (one path is read, and a glob goes in quotes)" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        run("data/a.jsonl", "--ouput", "nowhere")
+    assert "quotes" not in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_missing_and_foreign_input_is_named(tmp_path):
     """No file, no file of a known format, and two formats at once are three clear errors."""
     with pytest.raises(ValueError, match="no such file or folder"):

@@ -246,11 +246,18 @@ class OurPipeline:
     """A DataTrove pipeline on a local executor: JSONL in, `QualityFilter`, JSONL out."""
 
     def __init__(self, setup: Setup):
+        import multiprocess
+        from multiprocess.forkserver import ensure_running
+
         from datatrove_quality import load_scorer
 
         force_kernel(setup.attention)
         self.config = scorer_config(setup)
         load_scorer(self.config)  # in this process, where the executor's only worker is
+        # DataTrove starts a process for its queue. Forked from here, where the model is already, it would cost a copy
+        # of each page that is written next; in a process of a user's the model comes later.
+        multiprocess.set_start_method("forkserver", force=True)  # type: ignore[attr-defined]
+        ensure_running()
 
     def __call__(self, given: Documents) -> Iterator[float]:
         folder = Path(tempfile.mkdtemp())
@@ -275,16 +282,12 @@ def run_pipeline(config: "ScorerConfig", source: Path, output: Path, *last_steps
         *last_steps: behind the writer.
         tasks: done one after another.
     """
-    import multiprocess
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.base import PipelineStep
     from datatrove.pipeline.writers import JsonlWriter
 
     from datatrove_quality import ConversationAdapter, ConversationJsonlReader, QualityFilter, RowAdapter
 
-    # DataTrove starts a process for its queue. Forked from here, where the model is already, it would cost a copy of
-    # each page that is written next; in a process of a user's the model comes later.
-    multiprocess.set_start_method("forkserver", force=True)  # type: ignore[attr-defined]
     pipeline: list[PipelineStep | Callable] = [
         ConversationJsonlReader(str(source.parent), glob_pattern=source.name, adapter=ConversationAdapter()),
         QualityFilter(config, progress=False),

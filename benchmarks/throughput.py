@@ -201,7 +201,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         if not is_taken and getattr(options, name) != parser.get_default(name):
             parser.error(f"{_option(name)} means nothing to {_option(kind) if kind else 'a comparison'}: leave it out")
     if kind:
+        if options.device == "cuda":
+            parser.error(f"--device cuda: {_option(kind)} measures on the CPU")
         options.device = "cpu"
+    if options.docs is not None and options.docs < 1:
+        parser.error(f"--docs {options.docs}: give 1 or more")
     if not options.markdown and not options.results:
         options.device = options.device or default_device()
         options.dtype = options.dtype or DEFAULT_DTYPE[options.device]

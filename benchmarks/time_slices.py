@@ -53,9 +53,6 @@ class Sliced(Generic[T]):
         self.stopped.value += time.perf_counter() - self.since
         self._send(signal.SIGCONT)
         done, _ = wait([self.result], SECONDS_OF_SLICE)
-        if not done and self._is_dead():
-            self.end()  # what it had forked holds the pipe that would have told
-            done, _ = wait([self.result])
         if done:
             self.result.result()
             self.pool.shutdown()
@@ -64,17 +61,9 @@ class Sliced(Generic[T]):
         return True
 
     def end(self) -> None:
-        """End a process that was started and has not ended."""
-        if self.process is not None and not self.result.done():
-            with suppress(ProcessLookupError, PermissionError):
-                self._send(signal.SIGKILL)
-
-    def _is_dead(self) -> bool:
-        assert self.process is not None
-        try:
-            return os.waitid(os.P_PID, self.process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:  # the pool has asked before
-            return True
+        """End a process that was started and has not ended well, and what it has started."""
+        if self.process is not None and not (self.result.done() and self.result.exception() is None):
+            self._send(signal.SIGKILL)
 
     def _stop(self) -> None:
         self._send(signal.SIGSTOP)
@@ -82,7 +71,8 @@ class Sliced(Generic[T]):
 
     def _send(self, number: int) -> None:
         assert self.process is not None
-        os.killpg(self.process, number)
+        with suppress(ProcessLookupError, PermissionError):  # somebody else has killed it: its result tells
+            os.killpg(self.process, number)
 
 
 def in_turns(processes: Sequence[Sliced[T]]) -> list[T]:

@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 Input = Conversation | str | RecordedScore | Unscorable
 
-# A window is rendered and tokenized at once, and several are held. More documents sort into batches with less padding.
+# A window is tokenized at once, and several are held. More documents sort into batches with less padding.
 WINDOW_ITEMS = 1_024
 WINDOW_CHARACTERS = 8_000_000
 # Where none is padded, so many batches suffice: the last, which is not full, is then one of many.
@@ -44,6 +44,8 @@ PACKED_WINDOW_BATCHES = 8
 CHARACTERS_PER_TOKEN = 4  # roughly: a window is cut before it is tokenized
 # And the first may be small, and grow: devices start at once, and keep their cores while others run ahead.
 FIRST_WINDOW_ITEMS = 16
+# As long as the model is not loaded, and so the size of a batch not known.
+UNLOADED_WINDOW_ITEMS = 64
 WINDOWS_AHEAD = 1
 # How long the end of a stream waits for a thread that may hang in somebody's file system; it is then left behind.
 SECONDS_TO_JOIN = 30.0
@@ -134,18 +136,21 @@ class LogitStream:
 
     def _rendered(self, inputs: Iterable[Input]) -> Iterator[list[str | RecordedScore | Unscorable]]:
         wanted = takewhile(lambda item: not self._closed, inputs)
+        rendered = (item if isinstance(item, RecordedScore) else self._renderer.render(item) for item in wanted)
         first = FIRST_WINDOW_ITEMS if self._packs else None
-        for window in windows(wanted, self._part_of_window, WINDOW_ITEMS, 1, first):
-            yield [item if isinstance(item, RecordedScore) else self._renderer.render(item) for item in window]
+        return windows(rendered, self._part_of_window, WINDOW_ITEMS, 1, first)
 
-    def _part_of_window(self, item: Input) -> float:
+    def _part_of_window(self, item: str | RecordedScore | Unscorable) -> float:
         """How much of a window an input takes, by its characters and, once the model is loaded, by its batches."""
-        characters = _characters(item)
+        characters = len(item) if isinstance(item, str) else 0
         part = characters / WINDOW_CHARACTERS
-        if not self._packs or self._workers is None:
+        if not self._packs:
             return part
-        tokens = min(characters / CHARACTERS_PER_TOKEN, self._renderer.max_tokens)
-        return max(part, tokens / (PACKED_WINDOW_BATCHES * self._workers.tokens_per_batch))
+        if self._workers is None:
+            return max(part, 1 / UNLOADED_WINDOW_ITEMS)
+        budget = self._workers.tokens_per_batch
+        tokens = min(characters / CHARACTERS_PER_TOKEN, self._renderer.max_tokens, budget)
+        return max(part, tokens / (PACKED_WINDOW_BATCHES * budget))
 
     def _submitted(self, inputs: Iterable[Input]) -> Iterator[list[Logit | Awaited | RecordedScore | Unscorable]]:
         self._reading = Ahead(self._rendered(inputs), self._windows_ahead, "reading ahead")
@@ -276,18 +281,3 @@ class _End:
     """Stands behind the last item, with the error that made it the last."""
 
     error: BaseException | None
-
-
-def _characters(item: Input) -> int:
-    if isinstance(item, str):
-        return len(item)
-    if not isinstance(item, list):
-        return 0
-    contents = (message.get("content") for message in item if isinstance(message, dict))
-    return sum(map(_content_characters, contents))
-
-
-def _content_characters(content: object) -> int:
-    if isinstance(content, list):
-        return sum(_content_characters(part.get("text")) for part in content if isinstance(part, dict))
-    return len(content) if isinstance(content, str) else 0

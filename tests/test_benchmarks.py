@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 
+import multiprocess
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -54,6 +55,7 @@ def result(tiny, tmp_path_factory):
     throughput.main([*arguments, "--repeats", "1", "--one-process"])
     (path,) = throughput.RESULTS.iterdir()
     patch.undo()
+    multiprocess.set_start_method(None, force=True)
     return json.loads(path.read_text())
 
 
@@ -245,16 +247,29 @@ def test_what_a_slice_has_started_ends_with_it():
         processes[0].result.result(20)
 
 
-def be_killed_beside_another(seconds):
-    get_context("fork").Process(target=time.sleep, args=(seconds,)).start()
+def be_killed_beside_another(told, seconds):
+    process = get_context("forkserver").Process(target=time.sleep, args=(seconds,))
+    process.start()
+    told.write_text(str(process.pid))
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_slice_that_is_killed_is_told_of(monkeypatch):
-    """The kernel kills for memory; what the process had started holds the pipe by which its end would be told."""
-    monkeypatch.setattr(time_slices, "SECONDS_OF_SLICE", 0.1)
+def test_what_a_killed_slice_has_started_ends_too(tmp_path):
+    """The kernel kills for memory, and DataTrove's queue would wait for ever."""
+    told = tmp_path / "pid"
     with pytest.raises(BrokenProcessPool):
-        time_slices.in_turns([time_slices.Sliced(gc.enable, be_killed_beside_another, 600)])
+        time_slices.in_turns([time_slices.Sliced(gc.enable, be_killed_beside_another, told, 600)])
+    for _ in range(1_000):
+        if not runs(int(told.read_text())):
+            return
+        time.sleep(0.01)
+    raise AssertionError("it still runs")
+
+
+def runs(process):
+    """Whether a process is there and no zombie."""
+    stat = Path(f"/proc/{process}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def refuse():
@@ -319,7 +334,7 @@ def test_a_worker_does_task_after_task(tiny, two_sizes):
     assert 1e8 < told["peak_memory"] <= told["peak_memory_at_end"]
 
 
-@pytest.mark.parametrize("given", ["--sizes=0,10", "--simulated-gpus=4,4", "--sizes=-1", "--repeats=0"])
+@pytest.mark.parametrize("given", ["--sizes=0,10", "--simulated-gpus=4,4", "--sizes=-1", "--repeats=0", "--docs=0"])
 def test_a_benchmarks_options_are_checked_first(given, capsys):
     """A typing error is told at once, not after a quarter of an hour."""
     with pytest.raises(SystemExit):
@@ -333,6 +348,7 @@ def test_a_benchmarks_options_are_checked_first(given, capsys):
         ("--scale --docs 10", "--docs means nothing to --scale"),
         ("--simulated-gpus 2 --shape tiny", "--shape means nothing to --simulated-gpus"),
         ("--host --chart a.svg", "--chart means nothing to --host"),
+        ("--scale --device cuda", "--scale measures on the CPU"),
         ("--sizes 10,20", "--sizes means nothing to a comparison"),
     ],
 )

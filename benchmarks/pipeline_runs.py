@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 HOST_CORES = 2
 TARGET_PER_SECOND = 2_000
+# Of a GPU with memory enough: budget.py.
+GPU_TOKENS_PER_BATCH = 32_768
 
 
 def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
@@ -142,10 +144,14 @@ def _runs(model: Path, path: Path, repeats: int, cores: int | None = None, const
 
 
 def score_nothing(config: "ScorerConfig") -> None:
-    """Replace the forward pass of a config's scorer by a constant: what is left of the time is the host's."""
+    """Replace the forward pass of a config's scorer by a constant, of as many tokens as a GPU's: the host is left."""
     import torch
 
     from datatrove_quality import load_scorer
+    from datatrove_quality.replicas import Replica
 
-    for replica in load_scorer(config).replicas:
-        replica.forward = lambda model, sequences: torch.zeros(len(sequences))
+    replicas = load_scorer(config).replicas
+    replicas[:] = [
+        Replica(one.model, lambda model, sequences: torch.zeros(len(sequences)), one.plan, GPU_TOKENS_PER_BATCH)
+        for one in replicas
+    ]

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from datatrove_quality.replicas import Forward
 
 
-# What an H100 scores with a 4B model at 0.7 of its matrix rate (docs/throughput.md), and its budget.
+# What an H100 scores with a 4B model at 0.7 of its matrix rate (docs/throughput.md).
 TOKENS_PER_SECOND = 75_000
-TOKENS_PER_BATCH = 32_768
 DOCUMENTS_PER_GPU = 2_000
 FEW_TOKENS = [[5, 6], [5, 6]]
 
@@ -46,7 +45,7 @@ class SimulatedGpu:
     @property
     def idle(self) -> float:
         """Seconds from its first batch to the end of its last in which it had nothing to do."""
-        return 0.0 if self.began_at is None else self.free_at - self.began_at - self.busy
+        return 0.0 if self.began_at is None else max(0.0, self.free_at - self.began_at - self.busy)
 
     def __call__(self, model: "PreTrainedModel", sequences: Sequence[Sequence[int]]) -> "Logits":
         """Take sequences behind those that were launched before. It begins with the first operation, not the last."""
@@ -94,7 +93,7 @@ def measure(counts: Sequence[int], repeats: int) -> dict[str, Any]:
     return {
         "kind": "simulated-gpus",
         "tokens_per_second": TOKENS_PER_SECOND,
-        "tokens_per_batch": TOKENS_PER_BATCH,
+        "tokens_per_batch": pipeline_runs.GPU_TOKENS_PER_BATCH,
         "gpus": [{"gpus": count, "runs": of_count} for count, of_count in runs.items()],
     }
 
@@ -117,7 +116,9 @@ def run(model: Path, path: Path, count: int) -> dict[str, float]:
     (real,) = scorer.replicas
     gpus = [SimulatedGpu(real.forward) for _ in range(count)]
     forwards = [cast("Forward", gpu) for gpu in gpus]
-    scorer.replicas[:] = [Replica(real.model, forward, real.plan, TOKENS_PER_BATCH) for forward in forwards]
+    scorer.replicas[:] = [
+        Replica(real.model, forward, real.plan, pipeline_runs.GPU_TOKENS_PER_BATCH) for forward in forwards
+    ]
     started, used = time.perf_counter(), time.process_time()
     scores = pipeline(contenders.Documents(path, []))
     seconds, used = time.perf_counter() - started, time.process_time() - used

@@ -40,7 +40,7 @@ class Setup:
         device: "cpu" or "cuda".
         dtype: such as "bfloat16".
         attention: an implementation of transformers' ("eager", "sdpa"), for those that use its attention; or a
-            kernel of packed.py, for ours. None: each one's own choice.
+            kernel of model/attention.py, for ours. None: each one's own choice.
     """
 
     model: str
@@ -213,12 +213,12 @@ def scorer_config(setup: Setup) -> "ScorerConfig":
 
 
 def force_kernel(name: str | None) -> None:
-    """Let our packed attention run on one kernel of packed.py, in this process; "eager" and "sdpa" are not ours."""
-    from datatrove_quality import packed
+    """Let our packed attention run on one kernel of ours, in this process; "eager" and "sdpa" are not ours."""
+    from datatrove_quality.model import attention
 
     if name in KERNELS:
-        kernel = getattr(packed, name)
-        packed.kernel_for = lambda *states: kernel
+        kernel = getattr(attention, name)
+        attention.kernel_for = lambda *states: kernel
 
 
 class OurScorer:

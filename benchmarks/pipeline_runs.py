@@ -148,7 +148,7 @@ def score_nothing(config: "ScorerConfig") -> None:
     import torch
 
     from datatrove_quality import load_scorer
-    from datatrove_quality.replicas import Replica
+    from datatrove_quality.engine.replicas import Replica
 
     replicas = load_scorer(config).replicas
     replicas[:] = [

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    from datatrove_quality.replicas import Forward
+    from datatrove_quality.engine.replicas import Forward
 
 
 # What an H100 scores with a 4B model at 0.7 of its matrix rate (docs/throughput.md).
@@ -108,7 +108,7 @@ def run(model: Path, path: Path, count: int) -> dict[str, float]:
     import torch
 
     from datatrove_quality import load_scorer
-    from datatrove_quality.replicas import Replica
+    from datatrove_quality.engine.replicas import Replica
 
     torch.set_num_threads(1)
     pipeline = contenders.OurPipeline(contenders.Setup(str(model), "cpu", "float32"))

@@ -23,10 +23,10 @@ from loguru import logger
 from pipeline_runs import score_nothing
 
 from datatrove_quality import QualityFilter, ScorerConfig
-from datatrove_quality.batching import windows
-from datatrove_quality.scorer import Scorer, load_scorer
-from datatrove_quality.store import Logit, ScoreStore
-from datatrove_quality.streaming import WINDOW_CHARACTERS, WINDOW_ITEMS
+from datatrove_quality.engine.batching import windows
+from datatrove_quality.engine.scorer import Scorer, load_scorer
+from datatrove_quality.engine.store import Logit, ScoreStore
+from datatrove_quality.engine.streaming import WINDOW_CHARACTERS, WINDOW_ITEMS
 
 
 MODEL = Path(__file__).parents[1] / "examples" / "demo-classifier"

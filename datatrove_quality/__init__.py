@@ -3,20 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.config import Score, ScorerConfig, ScoreScale
-from datatrove_quality.conversation import (
-    ConversationAdapter,
-    InvalidConversation,
-    RowAdapter,
-    ScoresAdapter,
-    TextAdapter,
-    parse_conversation,
-    score_schema,
-)
-from datatrove_quality.evaluation import Evaluation, evaluate_scores
+from datatrove_quality.engine.scorer import load_scorer
+from datatrove_quality.evaluation.metrics import Evaluation, evaluate_scores
 from datatrove_quality.filter import QualityFilter
-from datatrove_quality.jsonl import ConversationJsonlReader
-from datatrove_quality.parquet import ConversationParquetReader
-from datatrove_quality.scorer import load_scorer
+from datatrove_quality.readers.jsonl import ConversationJsonlReader
+from datatrove_quality.readers.parquet import ConversationParquetReader
+from datatrove_quality.rows.layouts import parse_conversation
+from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
+from datatrove_quality.rows.to_row import RowAdapter, ScoresAdapter
+from datatrove_quality.rows.types import InvalidConversation
+from datatrove_quality.schema import score_schema
 
 
 if TYPE_CHECKING:

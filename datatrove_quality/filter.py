@@ -19,19 +19,13 @@ from datatrove.utils.stats import MetricStats, Stats
 from loguru import logger
 
 from datatrove_quality.config import Score, ScorerConfig, ScoreScale, Unscorable
-from datatrove_quality.conversation import (
-    CONVERSATION_ERROR,
-    REASONS,
-    Conversation,
-    check_prefix,
-    error_reason,
-    parse_conversation,
-)
+from datatrove_quality.engine.scorer import Input, Scorer, StoredScore, find_scorer
+from datatrove_quality.engine.store import ScoreStore, resolve_folder
+from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.progress import Progress
-from datatrove_quality.recorded import RecordedScore, recorded_score
-from datatrove_quality.rendering import Renderer
-from datatrove_quality.scorer import Input, Scorer, StoredScore, find_scorer
-from datatrove_quality.store import ScoreStore, resolve_folder
+from datatrove_quality.rows.layouts import parse_conversation
+from datatrove_quality.rows.score_columns import RecordedScore, check_prefix, recorded_score
+from datatrove_quality.rows.types import CONVERSATION_ERROR, REASONS, Conversation, error_reason
 
 
 T = TypeVar("T")

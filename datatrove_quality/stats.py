@@ -13,8 +13,7 @@ from datatrove.pipeline.stats.base import BaseStats
 from datatrove.pipeline.stats.merger import STATS_MERGED_NAME
 from datatrove.utils.stats import MetricStatsDict
 
-from datatrove_quality.conversation import check_prefix
-from datatrove_quality.recorded import RecordedScore, recorded_score
+from datatrove_quality.rows.score_columns import RecordedScore, check_prefix, recorded_score
 
 
 NO_VALUE = "(none)"

@@ -34,13 +34,13 @@ from datatrove_quality import (
     ScorerConfig,
     ScoreScale,
     score_schema,
-    streaming,
 )
 from datatrove_quality import filter as filter_module
-from datatrove_quality import scorer as scorer_module
 from datatrove_quality.config import Unscorable
-from datatrove_quality.conversation import REASONS
-from datatrove_quality.recorded import recorded_score
+from datatrove_quality.engine import scorer as scorer_module
+from datatrove_quality.engine import streaming
+from datatrove_quality.rows.score_columns import recorded_score
+from datatrove_quality.rows.types import REASONS
 
 
 TURNS = [{"role": "user", "content": "Qual é a capital?"}, {"role": "assistant", "content": "Lisboa."}]

@@ -13,8 +13,8 @@ from tokenizers import AddedToken, normalizers
 
 from datatrove_quality import ConversationAdapter, ConversationJsonlReader, QualityFilter, RowAdapter, ScorerConfig
 from datatrove_quality.filter import Stats
-from datatrove_quality.loading import find_model
-from datatrove_quality.rendering import Renderer
+from datatrove_quality.model.files import find_model
+from datatrove_quality.model.rendering import Renderer
 
 
 TURNS = [{"role": "user", "content": "Oi?"}, {"role": "assistant", "content": "Olá!"}]

@@ -54,7 +54,7 @@ def test_import_is_light():
     code = (
         "import sys, datatrove_quality as q\n"
         "q.QualityFilter(q.ScorerConfig(model='org/name'), min_score=3)\n"
-        "from datatrove_quality.scorer import _found\n"
+        "from datatrove_quality.engine.scorer import _found\n"
         "assert not _found\n"
         "print([name for name in ('torch', 'transformers', 'tokenizers', 'pandas') if name in sys.modules])"
     )

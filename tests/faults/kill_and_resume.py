@@ -26,13 +26,15 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "pipelines")]
+sys.path[:0] = [
+    str(ROOT),
+    str(ROOT / "tests"),
+]
 
 import torch  # noqa: E402
 from datatrove.executor import LocalPipelineExecutor  # noqa: E402
 from datatrove.pipeline.base import PipelineStep  # noqa: E402
 from loguru import logger  # noqa: E402
-from outputs import WholeJsonlWriter  # noqa: E402
 from tiny_models import DECODER, chatml_tokenizer, conversations, save_model  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 from transformers import AutoModelForSequenceClassification  # noqa: E402, F401  # imported once, before the forks
@@ -44,8 +46,9 @@ from datatrove_quality import (  # noqa: E402
     RowAdapter,
     ScorerConfig,
 )
-from datatrove_quality.scorer import Scorer  # noqa: E402
-from datatrove_quality.store import ScoreStore  # noqa: E402
+from datatrove_quality.engine.scorer import Scorer  # noqa: E402
+from datatrove_quality.engine.store import ScoreStore  # noqa: E402
+from datatrove_quality.runs.outputs import WholeJsonlWriter  # noqa: E402
 
 
 PROMISED_SECONDS = 5.0

@@ -26,10 +26,8 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / name) for name in ("", "tests", "tests/faults", "pipelines", "examples")]
+sys.path[:0] = [str(ROOT / name) for name in ("", "tests", "tests/faults", "examples")]
 
-import curate_conversations  # noqa: E402
-import outputs  # noqa: E402
 import plant_garbage  # noqa: E402
 import spacy  # noqa: E402, F401  # imported once, before the forks
 from datatrove.executor.base import PipelineExecutor  # noqa: E402
@@ -37,6 +35,9 @@ from kill_and_resume import difference  # noqa: E402
 from loguru import logger  # noqa: E402
 from tiny_models import DECODER, chatml_tokenizer, save_model  # noqa: E402
 from tqdm import tqdm  # noqa: E402
+
+from datatrove_quality.cli import curate as curate_conversations  # noqa: E402
+from datatrove_quality.runs import outputs  # noqa: E402
 
 
 MOMENTS = 60  # most that an attempt lives through; an undisturbed run has some 200

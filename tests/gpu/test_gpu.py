@@ -4,9 +4,9 @@ import pytest
 import torch
 from tiny_models import DECODERS, conversations, save_model
 
-from datatrove_quality import packed
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.scorer import Scorer
+from datatrove_quality.engine.scorer import Scorer
+from datatrove_quality.model import attention, forward
 
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -79,12 +79,12 @@ def test_bfloat16_scores_are_as_near_as_the_models_own(folder, family):
 def test_bfloat16_runs_on_a_flash_kernel(folder, family, monkeypatch):
     """In bfloat16 no attention runs sequence by sequence, in name and in fact."""
     one = scorer(folder(family), "bfloat16")
-    assert packed.kernel_name(one.model) != "per_sequence_attention"
+    assert attention.kernel_name(one.model) != "per_sequence_attention"
 
     def slow(*arguments):
         raise AssertionError("per_sequence_attention was used")
 
-    monkeypatch.setattr(packed, "per_sequence_attention", slow)
+    monkeypatch.setattr(attention, "per_sequence_attention", slow)
     one.score(conversations(10))
 
 
@@ -108,17 +108,17 @@ def test_a_score_does_not_depend_on_its_batch(folder, family, dtype):
 @pytest.mark.parametrize("kernel", ["torch_varlen_attention", "torch_flash_attention", "flash_attn_attention"])
 def test_each_kernel_that_is_installed(kernel, family):
     """Each flash kernel that is installed here computes what one SDPA call per sequence computes."""
-    terms = packed.AttentionTerms(scale=0.1, window=16 if family == "mistral" else None)
-    function = getattr(packed, kernel)
-    if not packed._offers(function, terms):
+    terms = attention.AttentionTerms(scale=0.1, window=16 if family == "mistral" else None)
+    function = getattr(attention, kernel)
+    if not attention._offers(function, terms):
         pytest.skip(f"{kernel} is not installed here")
     lengths = [1, 40, 7, 200]
     boundaries = torch.tensor([0, *lengths]).cumsum(0).to("cuda", torch.int32)
     states = [torch.randn(sum(lengths), heads, 64, device="cuda", dtype=torch.bfloat16) for heads in (8, 2, 2)]
-    spans = packed.Spans(boundaries, boundaries, max(lengths), max(lengths))
-    expected = packed.per_sequence_attention(*states, spans, terms)
+    spans = attention.Spans(boundaries, boundaries, max(lengths), max(lengths))
+    expected = attention.per_sequence_attention(*states, spans, terms)
     torch.testing.assert_close(function(*states, spans, terms), expected, atol=2e-2, rtol=2e-2)
-    last = packed.Spans(torch.arange(5, device="cuda", dtype=torch.int32), boundaries, 1, max(lengths))
+    last = attention.Spans(torch.arange(5, device="cuda", dtype=torch.int32), boundaries, 1, max(lengths))
     rows = boundaries[1:].long() - 1
     got = function(states[0][rows], *states[1:], last, terms)
     torch.testing.assert_close(got, expected[rows], atol=2e-2, rtol=2e-2)
@@ -127,7 +127,7 @@ def test_each_kernel_that_is_installed(kernel, family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_last_layer_pools(folder, family):
     """On a GPU too the last layer computes only what is read."""
-    assert packed.pools_in_last_layer(scorer(folder(family), "bfloat16").model)
+    assert forward.pools_in_last_layer(scorer(folder(family), "bfloat16").model)
 
 
 def test_a_full_gpu_halves_the_batch(folder):
@@ -162,7 +162,7 @@ def test_every_gpu_computes(folder):
 
 def test_the_budget_fits_beside_the_model(folder):
     """The budget that is chosen is the cap on an empty GPU, and is smaller on one that is nearly full."""
-    from datatrove_quality.budget import MOST_TOKENS, tokens_per_batch
+    from datatrove_quality.model.budget import MOST_TOKENS, tokens_per_batch
 
     model = scorer(folder("qwen3"), "bfloat16").model
     torch.cuda.empty_cache()  # what other tests left there counts as free

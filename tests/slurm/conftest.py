@@ -12,11 +12,11 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-sys.path[:0] = [str(HERE), str(ROOT / "pipelines")]
+sys.path[:0] = [
+    str(HERE),
+]
 
-import slurm_jobs  # noqa: E402
 from lab import Lab, run, why_not  # noqa: E402
-from outputs import WholeJsonlWriter  # noqa: E402
 from runs import MIN_SCORE, MODEL, filter_pipeline, make  # noqa: E402
 from steps import Gate  # noqa: E402
 
@@ -27,6 +27,8 @@ from datatrove_quality import (  # noqa: E402
     RowAdapter,
     ScorerConfig,
 )
+from datatrove_quality.runs import slurm as slurm_jobs  # noqa: E402
+from datatrove_quality.runs.outputs import WholeJsonlWriter  # noqa: E402
 
 
 slurm_jobs.POLL_SECONDS = 1

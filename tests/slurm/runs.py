@@ -4,9 +4,10 @@ import argparse
 import json
 from pathlib import Path
 
-import filter_conversations
-from executors import add_executor_options, make_executor
 from lab import run
+
+from datatrove_quality.cli import filter as filter_conversations
+from datatrove_quality.runs.executors import add_executor_options, make_executor
 
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -70,7 +70,7 @@ class Devices(PipelineStep):
     def run(self, data, rank=0, world_size=1):
         import torch
 
-        from datatrove_quality import devices, leases
+        from datatrove_quality.model import devices, leases
 
         visible = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
         leases.lease_folder = lambda: Path(self.folder)

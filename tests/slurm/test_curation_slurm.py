@@ -9,10 +9,11 @@ from runs import MIN_SCORE, MODEL, ROOT, rows
 
 pytest.importorskip("spacy", reason="the extra curate is not installed: pip install 'datatrove-quality[curate]'")
 
-sys.path[:0] = [str(ROOT / "pipelines"), str(ROOT / "examples")]
+sys.path[:0] = [str(ROOT / "examples")]
 
-import curate_conversations  # noqa: E402
 import plant_garbage  # noqa: E402
+
+from datatrove_quality.cli import curate as curate_conversations  # noqa: E402
 
 
 TASKS = 6

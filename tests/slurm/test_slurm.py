@@ -6,7 +6,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import filter_conversations
 import pytest
 from lab import run, wait_for
 from runs import (
@@ -21,10 +20,11 @@ from runs import (
     make,
     require_same_rows,
 )
-from slurm_jobs import SlurmExecutor
 from steps import Devices, Need
 
 from datatrove_quality import QualityFilter, ScorerConfig
+from datatrove_quality.cli import filter as filter_conversations
+from datatrove_quality.runs.slurm import SlurmExecutor
 
 
 pytestmark = pytest.mark.slurm

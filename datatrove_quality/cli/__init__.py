@@ -1,0 +1,1 @@
+"""The command `datatrove-quality`, one file a subcommand."""

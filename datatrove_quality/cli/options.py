@@ -1,0 +1,177 @@
+"""What the scripts' command lines share: groups of options, what they stand for, and how a script ends.
+
+What their values must be is in option_types.py; where the tasks run is said by options of its own: executors.py.
+"""
+
+import argparse
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+from datatrove_quality import ConversationAdapter, ScorerConfig, TextAdapter
+from datatrove_quality.cli.option_types import number, positive, scale, text_file
+from datatrove_quality.rows.layouts import SCHEMAS
+from datatrove_quality.runs.executors import EXECUTOR_OPTIONS
+from datatrove_quality.runs.inputs import Inputs
+
+
+CARD_MODEL = "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier"
+
+# Those of `add_classifier_options`, by the names under which argparse keeps them.
+_HOW_IT_COMPUTES = ("tokens_per_batch", "compile")
+CLASSIFIER_OPTIONS = ("revision", "scale", "chat_template", "dtype", "max_tokens", "device", *_HOW_IT_COMPUTES)
+
+# Options that a rerun may give otherwise; "scale" counts by its values.
+_FREE = EXECUTOR_OPTIONS | {
+    *(
+        "input",
+        "output",
+        "overwrite",
+        "device",
+        "scale",
+        "checkpoints",
+        "no_checkpoints",
+        "progress",
+        *_HOW_IT_COMPUTES,
+    )
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Knows what a shell has done where paths are left over."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message, and with what may help."""
+        if re.match("unrecognized arguments: [^-]", message):
+            message += " (one path is read, and a glob goes in quotes)"
+        super().error(message)
+
+
+def new_parser(description: str | None, **more: Any) -> argparse.ArgumentParser:
+    """A parser that shows a script's docstring as it is and takes no abbreviated option; `more`: argparse's own."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    return _Parser(description=description, formatter_class=formatter, allow_abbrev=False, **more)
+
+
+def add_classifier_options(group: argparse._ArgumentGroup) -> None:
+    """Options of `scorer_config` beside `--model`."""
+    add = group.add_argument
+    add("--revision", help="branch, tag or commit on the hub")
+    add("--scale", type=scale, metavar="OFFSET,LOW,HIGH", help="default: the model's own, else 1,1,5")
+    add("--chat-template", type=text_file, metavar="FILE", help="default: the tokenizer's own")
+    add("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: auto)")
+    add("--max-tokens", type=positive, metavar="N", help="cut longer texts (default: what the model takes)")
+    add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (default: auto)")
+    add("--tokens-per-batch", type=positive, metavar="N", help="at once (default: by the device's memory)")
+    add("--compile", action="store_true", help="torch.compile the model: docs/throughput.md")
+
+
+def add_score_options(group: argparse._ArgumentGroup) -> None:
+    """Options that say which scores are kept, and under which names."""
+    add = group.add_argument
+    add("--min-score", type=number, metavar="X", help="keep scores from X on (default: no bound)")
+    add("--max-score", type=number, metavar="X", help="keep scores up to X (default: no bound)")
+    add("--prefix", default="quality", help="of the score columns' names (default: quality)")
+    add(
+        "--special-tokens",
+        choices=("allow", "reject"),
+        default="allow",
+        help="of messages that spell out a control token (default: allow)",
+    )
+
+
+def add_row_options(group: argparse._ArgumentGroup, ids: bool = True, text: bool = True) -> None:
+    """Options of `row_adapter`, which say where in a row the conversation is.
+
+    Args:
+        group: to which they are added.
+        ids: whether it matters which column holds the id.
+        text: whether rows may be plain text.
+    """
+    group.set_defaults(id_key="id", text=None)
+    add = group.add_argument
+    add("--schema", default="auto", choices=SCHEMAS, help="of the rows (default: auto)")
+    add("--messages-key", default=None, metavar="COLUMN", help="the column that holds the conversation")
+    if ids:
+        add("--id-key", metavar="COLUMN", help="the column that holds the id (default: id)")
+    if text:
+        add("--text", nargs="?", const="text", metavar="COLUMN", help="rows are plain text (column: text)")
+
+
+def add_run_options(group: argparse._ArgumentGroup) -> None:
+    """Options of a run that can be stopped and started again."""
+    add = group.add_argument
+    add("--tasks", type=positive, metavar="N", help="parts that resume one by one (default: files)")
+    add("--limit", type=positive, default=-1, metavar="N", help="at most N documents per task")
+    add("--checkpoints", metavar="DIR", help="where scores are kept (default: in --output, logs/checkpoints)")
+    add(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="of scoring: a bar and a log line a minute (default: a bar on a terminal only)",
+    )
+    add("--overwrite", action="store_true", help="delete an earlier run's output in DIR")
+
+
+def scorer_config(options: argparse.Namespace) -> ScorerConfig:
+    """The scorer that the options ask for."""
+    return ScorerConfig(
+        model=options.model,
+        revision=options.revision,
+        dtype=options.dtype,
+        max_tokens=options.max_tokens,
+        scale=options.scale,
+        chat_template=options.chat_template,
+        device=options.device,
+        tokens_per_batch=options.tokens_per_batch,
+        compile=options.compile,
+    )
+
+
+def row_adapter(options: argparse.Namespace) -> ConversationAdapter | TextAdapter:
+    """The adapter for the rows that the options of `add_row_options` describe.
+
+    Raises:
+        ValueError: they are said to be both conversations and plain text.
+    """
+    if options.text is not None:
+        if options.schema != "auto" or options.messages_key:
+            raise ValueError("--text is for plain text: --schema and --messages-key do not go with it.")
+        return TextAdapter(options.text, id_key=options.id_key)
+    return ConversationAdapter(schema=options.schema, messages_key=options.messages_key, id_key=options.id_key)
+
+
+def refuse_without_effect(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, names: Iterable[str], why: str
+) -> None:
+    """End with a message if an option was given that has no effect here: it is a mistake."""
+    for name in names:
+        if getattr(options, name) != parser.get_default(name):
+            parser.error(f"{why}: --{name.replace('_', '-')} does not go with it.")
+
+
+def what_decides_the_output(options: argparse.Namespace, inputs: Inputs) -> dict[str, Any]:
+    """What a rerun into the same folder must share with the first run."""
+    asked = {name: value for name, value in vars(options).items() if name not in _FREE}
+    scale = options.scale and [options.scale.offset, options.scale.low, options.scale.high]
+    return asked | {"scale": scale, "input": inputs.folder.path, "files": inputs.sizes}
+
+
+def run_script(main: Callable[[], None], has_workers: bool = False) -> None:
+    """Run a script; a mistake ends it with a line that says what is wrong, and argparse's code for one.
+
+    Args:
+        main: what the script does.
+        has_workers: end by an exception on SIGTERM, which SLURM and people send to end a run: it ends the workers too.
+    """
+    if has_workers:
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(f"stopped by signal {number}"))
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("stopped" + ("; the same command goes on where it stopped" if has_workers else ""), file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,66 @@
+"""Columns of scored or labelled rows: scores, token counts, and what to say where they are not there."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from datatrove_quality.config import Unscorable
+from datatrove_quality.rows.score_columns import is_score
+from datatrove_quality.rows.types import CONVERSATION_ERROR, Row, error_reason
+from datatrove_quality.runs.inputs import Inputs
+
+
+def read_columns(inputs: Inputs) -> Iterator[Row]:
+    """The rows of all files; what DataTrove's writers nest in a column `metadata` stands beside the other columns.
+
+    Args:
+        inputs: the files. A line that is no row gives one with `conversation_error` alone.
+    """
+    reader = inputs.reader(_as_metadata)
+    for path in inputs.sizes:
+        for document in reader.read_file(path):
+            yield document.metadata
+
+
+def _as_metadata(reader: Any, row: Row, path: str, id_in_file: int | str) -> dict[str, Any]:
+    """The arguments of a document for the reader: it skips those without text."""
+    return {"text": "-", "id": "", "metadata": flat(row)}
+
+
+def flat(row: Row) -> Row:
+    """A row, with what a DataTrove writer nests under `metadata`."""
+    nested = row.get("metadata")
+    return nested | row if isinstance(nested, dict) else row
+
+
+def score_of(row: Row, column: str) -> float:
+    """The score in a row.
+
+    Raises:
+        Unscorable: there is none; the reason is "missing_score", "invalid_score" or that of a line that is no row.
+    """
+    value = row.get(column)
+    if value is None:
+        error = row.get(CONVERSATION_ERROR)
+        reason = error_reason(error) if isinstance(error, str) else "missing_score"
+        raise Unscorable(reason, f"there is no {column}")
+    if not is_score(value):
+        raise Unscorable("invalid_score", f"{column} holds a {type(value).__name__} that is no finite number")
+    return float(value)
+
+
+def tokens_of(row: Row, column: str) -> float:
+    """The token count in a row; NaN where there is none."""
+    value: Any = row.get(column)
+    return float(value) if is_score(value) and value >= 0 else math.nan
+
+
+def listed(reasons: Counter[str]) -> str:
+    """Reasons and how often they were met, the commonest first."""
+    return ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
+
+
+def columns_found(row: Row) -> str:
+    """Which columns there are, for who has named another; `row` is the last one that was read."""
+    return f"the last row has the columns {', '.join(sorted(map(str, row)))}"

@@ -1,0 +1,261 @@
+"""How good scores are: against labels (a confusion matrix and what follows from it), and at every threshold.
+
+    labels, scores ── evaluate_scores ──> Evaluation ──> dict, Markdown, figures
+
+Numpy only; the figures need matplotlib (extra `train`). Training and the pipelines judge with what is here.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from datatrove_quality.config import ScoreScale
+from datatrove_quality.evaluation.arrays import (
+    Floats,
+    Ints,
+    as_numbers,
+    as_token_counts,
+    count_pairs,
+    int_scores,
+    require_all,
+    require_labels_within,
+    require_same_length,
+    share_of,
+)
+
+
+THRESHOLD_STEP = 0.25
+
+
+@dataclass(frozen=True)
+class LevelFigures:
+    """How well one level is found; a share of nothing is 0.0, as scikit-learn's `zero_division=0`.
+
+    Args:
+        level: the level.
+        precision: of the documents with this int_score, the share with this label.
+        recall: of the documents with this label, the share with this int_score.
+        f1: the harmonic mean of the two.
+        support: documents with this label.
+        predicted: documents with this int_score.
+    """
+
+    level: int
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    predicted: int
+
+
+@dataclass(frozen=True)
+class ThresholdFigures:
+    """What `score >= threshold` keeps.
+
+    Args:
+        threshold: the lowest score that is kept.
+        kept: the share of documents kept.
+        tokens_kept: the share of tokens kept; None without token counts.
+        precision: by level k, the share of the kept whose label is k or more; None where nothing is kept.
+        recall: by level k, the share kept of those whose label is k or more; None where there are none.
+    """
+
+    threshold: float
+    kept: float
+    tokens_kept: float | None
+    precision: dict[int, float | None]
+    recall: dict[int, float | None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well scores agree with labels; the value of `evaluate_scores`.
+
+    Args:
+        documents: how many there are.
+        levels: the levels of the scale, L of them, from low to high.
+        confusion: L rows by label, L columns by int_score: counts of documents.
+        macro_precision: mean over the levels that occur as a label or an int_score.
+        macro_recall: likewise.
+        macro_f1: likewise.
+        accuracy: share of documents whose int_score is the label.
+        mae: mean distance of score and label, in points of the scale.
+        spearman: rank correlation of scores and labels; None where all scores or all labels are equal.
+        per_level: figures of each level.
+        thresholds: figures of thresholds from low to high in steps of 0.25.
+    """
+
+    documents: int
+    levels: tuple[int, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    macro_precision: float
+    macro_recall: float
+    macro_f1: float
+    accuracy: float
+    mae: float
+    spearman: float | None
+    per_level: tuple[LevelFigures, ...]
+    thresholds: tuple[ThresholdFigures, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON has them: lists for tuples, text for the levels that are keys, None for what is not."""
+        return json.loads(json.dumps(asdict(self), allow_nan=False))
+
+    def to_markdown(self) -> str:
+        """The figures as tables for a model card or a report, without a heading."""
+        return "\n\n".join([self._overall(), self._confusion(), self._per_level(), self._thresholds()]) + "\n"
+
+    def _overall(self) -> str:
+        names = ("macro_precision", "macro_recall", "macro_f1", "accuracy", "mae", "spearman")
+        shown = {"macro_f1": "macro F1", "mae": "mean absolute error", "spearman": "Spearman correlation"}
+        rows = [[shown.get(name, name.replace("_", " ")), _number(getattr(self, name))] for name in names]
+        return _table([f"{self.documents:,} documents", ""], rows)
+
+    def _confusion(self) -> str:
+        rows = [[level, *row] for level, row in zip(self.levels, self.confusion, strict=True)]
+        return _table(["label \\ int_score", *self.levels], rows)
+
+    def _per_level(self) -> str:
+        rows = [
+            [it.level, _number(it.precision), _number(it.recall), _number(it.f1), it.support, it.predicted]
+            for it in self.per_level
+        ]
+        return _table(["level", "precision", "recall", "F1", "labels", "predicted"], rows)
+
+    def _thresholds(self) -> str:
+        levels = self.levels[1:]  # every label is at least the lowest
+        with_tokens = self.thresholds[0].tokens_kept is not None
+        header = ["score ≥", "kept", *["tokens kept"] * with_tokens, *(f"label ≥ {k}: P / R" for k in levels)]
+        rows = [
+            [f"{it.threshold:.2f}", _number(it.kept), *[_number(it.tokens_kept)] * with_tokens]
+            + [f"{_number(it.precision[k])} / {_number(it.recall[k])}" for k in levels]
+            for it in self.thresholds
+        ]
+        return _table(header, rows)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _table(header: list[Any], rows: list[list[Any]]) -> str:
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def evaluate_scores(
+    labels: ArrayLike, scores: ArrayLike, scale: ScoreScale | None = None, tokens: ArrayLike | None = None
+) -> Evaluation:
+    """Compare scores with labels, as the model card does, and at every threshold.
+
+    The int_score of a score is `ScoreScale.int_score`'s. Macro figures are means over the levels that occur as a label
+    or as an int_score, and a share of nothing counts as 0: scikit-learn's figures with `zero_division=0`.
+
+    On the model card's matrix (https://huggingface.co/Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier) this
+    gives precision 0.8152, recall 0.7827, F1 0.7980, accuracy 0.8871. The card prints 0.8248, 0.7821, 0.8082, 0.894,
+    which its matrix gives in neither orientation.
+
+    Args:
+        labels: levels of the scale, as whole numbers; shape (n,).
+        scores: `Score.score` of each document, not clipped; shape (n,).
+        scale: the scale of both; None: the card's.
+        tokens: tokens of each document; shape (n,). None: the shares of tokens kept are None.
+
+    Returns:
+        The figures.
+
+    Raises:
+        ValueError: the arrays are empty or of different lengths, or hold a value that is none of those above.
+    """
+    scale = scale or ScoreScale()
+    low, high = int(scale.low), int(scale.high)
+    label_array, score_array = as_numbers("labels", labels), as_numbers("scores", scores)
+    require_same_length(labels=label_array, scores=score_array)
+    whole = np.isfinite(label_array) & (label_array == np.floor(label_array))
+    require_all("labels", label_array, whole, "not whole numbers", "Leave rows without a label out.")
+    require_labels_within(label_array, low, high)
+    require_all("scores", score_array, np.isfinite(score_array), "not finite", "Leave documents without a score out.")
+    levels = label_array.astype(np.int64) - low
+    confusion = count_pairs(levels, int_scores(score_array, scale) - low, high - low + 1)
+    per_level = _level_figures(confusion, low)
+    present = [it for it in per_level if it.support or it.predicted]
+    return Evaluation(
+        documents=len(levels),
+        levels=tuple(range(low, high + 1)),
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        macro_precision=sum(it.precision for it in present) / len(present),
+        macro_recall=sum(it.recall for it in present) / len(present),
+        macro_f1=sum(it.f1 for it in present) / len(present),
+        accuracy=float(np.trace(confusion) / len(levels)),
+        mae=float(np.abs(score_array - label_array).mean()),
+        spearman=_spearman(levels, score_array),
+        per_level=per_level,
+        thresholds=_threshold_figures(levels, score_array, low, high, as_token_counts(tokens, len(levels))),
+    )
+
+
+def _level_figures(confusion: Ints, low: int) -> tuple[LevelFigures, ...]:
+    hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    shares = (share_of(hits, predicted), share_of(hits, support), share_of(2 * hits, support + predicted))
+    figures = zip(*(share.tolist() for share in shares), support.tolist(), predicted.tolist(), strict=True)
+    return tuple(LevelFigures(level, *row) for level, row in enumerate(figures, start=low))
+
+
+def _spearman(levels: Ints, scores: Floats) -> float | None:
+    """Pearson's correlation of the ranks, less their mean, where equal values share their mean rank."""
+    ordered, size = np.sort(scores), len(scores)
+    below = 0
+    covariance = level_spread = score_spread = 0.0
+    for level, support in enumerate(np.bincount(levels).tolist()):
+        own = np.sort(scores[levels == level])  # sorted, they are found fast
+        ranks = (np.searchsorted(ordered, own) + np.searchsorted(ordered, own, side="right") - size) / 2
+        level_rank = below + (support - size) / 2
+        covariance += level_rank * ranks.sum()
+        level_spread += support * level_rank**2
+        score_spread += (ranks**2).sum()
+        below += support
+    spread = level_spread * score_spread
+    return float(np.clip(covariance / np.sqrt(spread), -1, 1)) if spread > 0 else None
+
+
+def _threshold_figures(
+    levels: Ints, scores: Floats, low: int, high: int, tokens: Floats | None
+) -> tuple[ThresholdFigures, ...]:
+    thresholds = np.arange(low, high + THRESHOLD_STEP / 2, THRESHOLD_STEP)
+    bins = np.searchsorted(thresholds, scores, side="right")  # bin b reaches the first b thresholds
+    counts = np.bincount(levels * (len(thresholds) + 1) + bins, minlength=(high - low + 1) * (len(thresholds) + 1))
+    # Sums from the highest level and score down: documents that have at least this label and at least this score.
+    reached = counts.reshape(high - low + 1, -1)[::-1, ::-1].cumsum(axis=0).cumsum(axis=1)[::-1, ::-1]
+    kept, at_least = reached[0, 1:], reached[:, :1]
+    precision = share_of(reached[:, 1:], np.broadcast_to(kept, reached[:, 1:].shape), of_nothing=np.nan)
+    recall = share_of(reached[:, 1:], np.broadcast_to(at_least, reached[:, 1:].shape), of_nothing=np.nan)
+    return tuple(
+        ThresholdFigures(
+            threshold=float(threshold),
+            kept=float(kept[place] / len(scores)),
+            tokens_kept=tokens_kept,
+            precision=_by_level(precision[:, place], low),
+            recall=_by_level(recall[:, place], low),
+        )
+        for place, (threshold, tokens_kept) in enumerate(
+            zip(thresholds, _tokens_kept(bins, tokens, len(thresholds)), strict=True)
+        )
+    )
+
+
+def _tokens_kept(bins: Ints, tokens: Floats | None, count: int) -> list[float] | list[None]:
+    """The share of all tokens that reaches each threshold; None where no tokens are known."""
+    if tokens is None or not tokens.any():
+        return [None] * count
+    reached = np.bincount(bins, weights=tokens, minlength=count + 1)[::-1].cumsum()[::-1]
+    return (reached[1:] / reached[0]).tolist()
+
+
+def _by_level(shares: Floats, low: int) -> dict[int, float | None]:
+    return {level: None if np.isnan(share) else float(share) for level, share in enumerate(shares, start=low)}
+
+
+INK, GREY, BLUE, ORANGE = "#222222", "#8a8a8a", "#1f5a99", "#d9730d"

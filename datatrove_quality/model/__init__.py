@@ -1,0 +1,1 @@
+"""One classifier: found, checked, loaded, rendered for, and run forward."""

@@ -1,0 +1,325 @@
+"""Attention within each of the sequences of a packed row: the kernels, and every fallback between them."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import pairwise
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from loguru import logger
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+
+
+PACKED = "datatrove_quality_packed"
+# Keywords that models hand to any attention function and that change nothing about a packed forward pass.
+NEUTRAL_KEYWORDS = frozenset(
+    {"pooled", "position_ids", "cache_position", "use_cache", "past_key_values", "output_attentions",
+     "output_hidden_states", "return_dict", "position_embeddings", "layer_idx", "output_router_logits"}
+)  # fmt: skip
+
+
+# Queries that the reference attention takes at once, so that its score matrix stays small for long sequences.
+QUERY_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class AttentionTerms:
+    """What a model asks of attention besides queries, keys and values.
+
+    Args:
+        scale: factor on the query-key products.
+        causal: whether a token sees only itself and what is before it.
+        window: how many tokens back, itself included, a token sees; None: all.
+        softcap: bound of the tanh on the scaled products; None: none.
+        sinks: one logit per head that joins the softmax and is dropped, shape (heads,); None: none.
+    """
+
+    scale: float
+    causal: bool = True
+    window: int | None = None
+    softcap: float | None = None
+    sinks: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Where the sequences of a packed row begin and end.
+
+    Args:
+        queries: cumulative numbers of queries, int32, (sequences + 1,).
+        keys: cumulative numbers of keys; the same, but where each sequence has only its last token as a query.
+        longest_query: the most queries of a sequence.
+        longest_key: the most keys of a sequence.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    longest_query: int
+    longest_key: int
+
+
+# A kernel: query (queries, heads, dim), key and value (tokens, key heads, dim), spans, terms
+# -> (queries, heads, value dim). Queries are the last tokens of their sequences.
+Kernel = Callable[[Tensor, Tensor, Tensor, Spans, AttentionTerms], Tensor]
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    is_causal: bool | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    cu_seq_lens_k: Tensor | None = None,
+    max_length_q: int | None = None,
+    max_length_k: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention within each of the sequences of a packed row; registered in transformers' attention interface.
+
+    Args:
+        module: the attention layer.
+        query: (1, heads, queries, dim); key and value: (1, key heads, tokens, dim).
+        attention_mask: must be None: the boundaries say it all.
+        cu_seq_lens_q: where sequences begin and the last one ends, (sequences + 1,); cu_seq_lens_k: the same in keys.
+        max_length_q: queries of the longest sequence; max_length_k: its keys.
+        **kwargs: whatever else the model passes; what is not known to be neutral is refused, never ignored.
+
+    Returns:
+        (1, queries, heads, value dim), and None for the weights.
+
+    Raises:
+        ValueError: the model asks for something that is not computed here.
+    """
+    asked = {name for name, given in kwargs.items() if given is not None and given is not False}
+    unknown = sorted(asked - NEUTRAL_KEYWORDS)
+    if unknown or dropout or attention_mask is not None:
+        raise ValueError(
+            f"{type(module).__name__} asks attention for {unknown or 'dropout or a mask of its own'}, which packed "
+            "attention does not compute, so its scores would be wrong: this architecture is not supported."
+        )
+    if cu_seq_lens_q is None or cu_seq_lens_k is None or max_length_q is None or max_length_k is None:
+        raise ValueError(
+            f"{type(module).__name__} does not hand the sequences' boundaries to its attention, so that sequences "
+            "would see each other: this architecture is not supported."
+        )
+    terms = AttentionTerms(
+        scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        causal=getattr(module, "is_causal", True) if is_causal is None else is_causal,
+        window=None if sliding_window is None or sliding_window >= max_length_k else sliding_window,
+        softcap=softcap,
+        sinks=s_aux,
+    )
+    if terms.window is not None and not terms.causal:
+        raise ValueError(f"{type(module).__name__} uses a window in both directions: this is not supported.")
+    kernel = kernel_for(query, key, value, terms)
+    query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+    spans = Spans(cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)
+    return kernel(query, key, value, spans, terms)[None], None
+
+
+AttentionInterface.register(PACKED, packed_attention)
+
+
+def kernel_for(query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms) -> Kernel:
+    """The first kernel that computes this attention on this device; one SDPA call per sequence does everywhere.
+
+    Args:
+        query: (1, heads, tokens, dim); key and value: (1, key heads, tokens, dim).
+        terms: what else the model asks for.
+    """
+    half_precision = query.dtype in (torch.float16, torch.bfloat16)
+    if (
+        query.device.type != "cuda"
+        or not half_precision
+        or terms.sinks is not None
+        or query.shape[-1] != value.shape[-1]
+    ):
+        return per_sequence_attention
+    return _flash_kernel(query.device, query.dtype, query.shape[1], key.shape[1], query.shape[-1], terms.softcap)
+
+
+@cache
+def _flash_kernel(
+    device: torch.device, dtype: torch.dtype, heads: int, key_heads: int, dim: int, softcap: float | None
+) -> Kernel:
+    """The first installed flash kernel that takes such heads on this device: each is tried once, on three tokens."""
+    states = (torch.zeros(3, count, dim, dtype=dtype, device=device) for count in (heads, key_heads, key_heads))
+    query, key, value = states
+    boundaries = torch.tensor([0, 1, 3], dtype=torch.int32, device=device)
+    spans = Spans(boundaries, boundaries, 2, 2)
+    terms = AttentionTerms(scale=1.0, window=1, softcap=softcap)
+    for kernel in (torch_varlen_attention, torch_flash_attention, flash_attn_attention):
+        if not _offers(kernel, terms):
+            continue
+        try:
+            kernel(query, key, value, spans, terms)
+        except torch.OutOfMemoryError:
+            raise  # says nothing about the kernel
+        except (RuntimeError, TypeError, ValueError) as error:
+            logger.info(f"{kernel.__name__} does not run here: {error!s:.200}")
+        else:
+            return kernel
+    logger.warning(
+        f"No variable-length attention kernel serves {dtype} with heads of {dim} on {device}: attention runs sequence "
+        "by sequence, which is slow. A newer torch, or flash-attn, may have one."
+    )
+    return per_sequence_attention
+
+
+def _offers(kernel: Kernel, terms: AttentionTerms) -> bool:
+    """Whether a flash kernel is installed whose function's signature offers what the terms need."""
+    try:
+        if kernel is torch_varlen_attention:
+            from torch.nn.attention.varlen import varlen_attn
+
+            return terms.softcap is None and {"scale", "window_size"} <= parameters(varlen_attn)
+        if kernel is torch_flash_attention:
+            schema = torch.ops.aten._flash_attention_forward.default._schema
+            names = {argument.name for argument in schema.arguments}
+            return terms.softcap is None and {"scale", "window_size_left", "window_size_right"} <= names
+        from flash_attn import flash_attn_varlen_func
+
+        return {"softcap", "window_size"} <= parameters(flash_attn_varlen_func)
+    except (ImportError, AttributeError):
+        return False
+
+
+@cache
+def parameters(function: Callable) -> frozenset[str]:
+    """The names of a function's parameters."""
+    return frozenset(inspect.signature(function).parameters)
+
+
+def kernel_name(model: PreTrainedModel) -> str:
+    """The kernel that a decoder's attention runs on, for the log."""
+    config = model.config.get_text_config()
+    heads = config.num_attention_heads
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    query, key = (
+        torch.empty(1, count, 1, dim, dtype=model.dtype, device=model.device) for count in (heads, key_heads)
+    )
+    softcap = getattr(config, "attn_logit_softcapping", None)
+    return kernel_for(query, key, key, AttentionTerms(scale=1.0, softcap=softcap)).__name__
+
+
+def per_sequence_attention(query: Tensor, key: Tensor, value: Tensor, spans: Spans, terms: AttentionTerms) -> Tensor:
+    """One SDPA call per sequence, on any device; what SDPA lacks (soft cap, sinks) is computed by its definition."""
+    plain = terms.softcap is None and terms.sinks is None
+    attend = _sdpa if plain else _reference_attention
+    output = query.new_empty(*query.shape[:-1], value.shape[-1])
+    bounds = zip(pairwise(spans.queries.tolist()), pairwise(spans.keys.tolist()), strict=True)
+    for (start, end), (first, last) in bounds:
+        own_terms = terms
+        if end - start < last - first:
+            # The sequence's last token: it sees all that its window holds.
+            first = first if terms.window is None else max(first, last - terms.window)
+            own_terms = replace(terms, causal=False, window=None)
+        own_query = query[start:end].transpose(0, 1)
+        own_key, own_value = (states[first:last].transpose(0, 1) for states in (key, value))
+        output[start:end] = attend(own_query, own_key, own_value, own_terms).transpose(0, 1)
+    return output
+
+
+def torch_varlen_attention(query: Tensor, key: Tensor, value: Tensor, spans: Spans, terms: AttentionTerms) -> Tensor:
+    """PyTorch's public variable-length attention, where its signature offers a scale and a window."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    # Older signatures take fewer key heads than query heads without being told.
+    grouped: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in parameters(varlen_attn) else {}
+    output = varlen_attn(
+        query, key, value, spans.queries, spans.keys, spans.longest_query, spans.longest_key,
+        scale=terms.scale, window_size=_flash_window(terms), **grouped,
+    )  # fmt: skip
+    return cast(Tensor, output)
+
+
+def torch_flash_attention(query: Tensor, key: Tensor, value: Tensor, spans: Spans, terms: AttentionTerms) -> Tensor:
+    """The operator under PyTorch's variable-length attention, where the public function is missing or poorer."""
+    left, right = _flash_window(terms)
+    output, *_ = torch.ops.aten._flash_attention_forward(
+        query, key, value, spans.queries, spans.keys, spans.longest_query, spans.longest_key, 0.0, terms.causal, False,
+        scale=terms.scale, window_size_left=left, window_size_right=right,
+    )  # fmt: skip
+    return output
+
+
+def flash_attn_attention(query: Tensor, key: Tensor, value: Tensor, spans: Spans, terms: AttentionTerms) -> Tensor:
+    """The flash-attn package's variable-length attention, the only one here with a soft cap."""
+    from flash_attn import flash_attn_varlen_func
+
+    return flash_attn_varlen_func(
+        query, key, value, spans.queries, spans.keys, spans.longest_query, spans.longest_key,
+        softmax_scale=terms.scale, causal=terms.causal, window_size=_flash_window(terms), softcap=terms.softcap or 0.0,
+    )  # fmt: skip
+
+
+def _flash_window(terms: AttentionTerms) -> tuple[int, int]:
+    """Tokens seen to the left and right, not counting the token itself, as flash kernels count; -1: all."""
+    return (-1 if terms.window is None else terms.window - 1, 0 if terms.causal else -1)
+
+
+def _sdpa(query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms) -> Tensor:
+    """Scaled dot-product attention of one sequence: (heads, tokens, dim) in and out."""
+    length = query.shape[1]
+    grouped = query.shape[0] != key.shape[0]
+    query, key, value = (states[None] for states in (query, key, value))
+    if terms.window is None or length <= terms.window:
+        attended = F.scaled_dot_product_attention(
+            query, key, value, scale=terms.scale, is_causal=terms.causal, enable_gqa=grouped
+        )
+        return attended[0]
+    blocks = []
+    for start, end, first in _query_blocks(length, terms):
+        mask = _visible(start, end, first, terms, query.device)
+        states = (query[:, :, start:end], key[:, :, first:end], value[:, :, first:end])
+        blocks.append(F.scaled_dot_product_attention(*states, attn_mask=mask, scale=terms.scale, enable_gqa=grouped))
+    return torch.cat(blocks, dim=2)[0]
+
+
+def _reference_attention(query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms) -> Tensor:
+    """Attention of one sequence by its definition, with soft cap and sinks: (heads, tokens, dim) in and out."""
+    length = query.shape[1]
+    groups = query.shape[0] // key.shape[0]
+    key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
+    blocks = []
+    for start, end, first in _query_blocks(length, terms):
+        last = end if terms.causal else key.shape[1]
+        products = query[:, start:end] @ key[:, first:last].transpose(1, 2) * terms.scale
+        if terms.softcap is not None:
+            products = terms.softcap * torch.tanh(products / terms.softcap)
+        products = products.float()
+        if terms.causal:
+            products = products.masked_fill(~_visible(start, end, first, terms, query.device), -torch.inf)
+        if terms.sinks is not None:
+            sinks = terms.sinks.float().view(-1, 1, 1).expand(-1, end - start, 1)
+            products = torch.cat([products, sinks], dim=-1)
+        weights = products.softmax(-1)[..., : last - first].to(value.dtype)
+        blocks.append(weights @ value[:, first:last])
+    return torch.cat(blocks, dim=1)
+
+
+def _query_blocks(length: int, terms: AttentionTerms) -> Iterator[tuple[int, int, int]]:
+    """Blocks of queries, from start to end, and the first key that any query of the block sees."""
+    for start in range(0, length, QUERY_BLOCK):
+        first = 0 if terms.window is None else max(0, start - terms.window + 1)
+        yield start, min(start + QUERY_BLOCK, length), first
+
+
+def _visible(start: int, end: int, first: int, terms: AttentionTerms, device: torch.device) -> Tensor:
+    """Which of the keys from `first` to `end` the queries from `start` to `end` see, looking back: bool."""
+    query = torch.arange(start, end, device=device)[:, None]
+    key = torch.arange(first, end, device=device)[None]
+    visible = key <= query
+    return visible if terms.window is None else visible & (key > query - terms.window)

@@ -1,0 +1,55 @@
+"""How many tokens a device takes at once: enough to fill it, and what its memory admits beside the model."""
+
+import math
+from typing import TYPE_CHECKING
+
+from datatrove_quality.model.devices import processes_sharing
+
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+# More tokens at once than this fill no device better.
+MOST_TOKENS = {"cuda": 32_768, "mps": 8_192, "cpu": 4_096}
+LEAST_TOKENS = 512
+# What a CPU keeps near: batches whose layers need more take up to 1.3 times as long (benchmarks/EXPERIMENTS.md).
+CPU_CACHE_BYTES = 48_000_000
+# Of the memory that is free: the estimate is rough, and other processes may come to the same device.
+SHARE_OF_FREE_MEMORY = 0.5
+
+
+def tokens_per_batch(model: "PreTrainedModel") -> int:
+    """The token budget of a micro-batch where none is configured.
+
+    Args:
+        model: with its weights on the device.
+
+    Returns:
+        A number of tokens. Should it be too large after all, a replica takes fewer.
+    """
+    device = model.device
+    if device.type == "cuda":
+        room = SHARE_OF_FREE_MEMORY / processes_sharing(device) * _free_memory(device)
+    else:
+        room = math.inf if device.type == "mps" else CPU_CACHE_BYTES
+    return int(max(LEAST_TOKENS, min(MOST_TOKENS[device.type], room / bytes_per_token(model))))
+
+
+def bytes_per_token(model: "PreTrainedModel") -> int:
+    """What a forward pass holds at once for each token, at most: twice all that the widest layer's matrices give."""
+    from torch import nn
+
+    layers = [layer for module in model.modules() if isinstance(module, nn.ModuleList) for layer in module]
+    widths = [sum(one.out_features for one in layer.modules() if isinstance(one, nn.Linear)) for layer in layers]
+    hidden = getattr(model.config.get_text_config(), "hidden_size", None) or 0
+    return 2 * model.dtype.itemsize * max([*widths, 4 * hidden, 1])
+
+
+def _free_memory(device: "torch.device") -> int:
+    """Bytes that nobody uses, with those that this process's allocator keeps for later."""
+    import torch
+
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept

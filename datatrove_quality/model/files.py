@@ -1,0 +1,268 @@
+"""A classifier without its weights: found, and checked to fit together, before any work starts."""
+
+import json
+import math
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from loguru import logger
+
+from datatrove_quality.config import ScorerConfig, ScoreScale
+from datatrove_quality.model.devices import native_dtype
+from datatrove_quality.model.hub import explained, fetch, fetch_command, resolve_commit, source
+from datatrove_quality.model.rendering import Renderer
+
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+# Where neither tokenizer nor model has a limit; tokenizers count in 64 bits and transformers would hand them 1e30.
+NO_TOKEN_LIMIT = 2**31 - 1
+SAMPLE_TEXT = "Qual é a capital de Portugal?"
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """All that is known of a classifier without its weights, found to fit together.
+
+    Args:
+        config: of the model, as transformers reads it.
+        renderer: its tokenizer, ready to render and cut texts; each `find_model` gives one of its own.
+        scale: how its logit becomes a score.
+        packable: whether its forward pass takes sequences end to end, without padding.
+        commit: of the hub's repository; None: it is a local folder.
+    """
+
+    config: "PreTrainedConfig"
+    renderer: Renderer
+    scale: ScoreScale
+    packable: bool
+    commit: str | None = None
+
+
+def find_model(config: ScorerConfig) -> FoundModel:
+    """Find a classifier and check that it can be scored with, before any work starts; reads no weights.
+
+    Args:
+        config: which classifier, and how.
+
+    Raises:
+        ValueError: there is no such model, or its scores would not be true; the message says what to do.
+    """
+    from datatrove_quality.model.architectures import is_packable, why_not_scorable
+
+    commit = resolve_commit(config)
+    model_config = _load_model_config(config, commit)
+    skeleton = _skeleton(config, model_config)
+    tokenizer = _load_tokenizer(config, skeleton, commit)
+    max_tokens = _token_limit(config, tokenizer, skeleton)
+    if reason := why_not_scorable(skeleton, max_tokens):
+        raise ValueError(f"model={config.model!r}: {reason}")
+    embeddings = _num_embeddings(skeleton)
+    known_tokens = embeddings if max(tokenizer.get_vocab().values()) >= embeddings else None
+    renderer = Renderer(tokenizer, max_tokens, config.chat_template, config.add_special_tokens, known_tokens)
+    renderer.require_known_tokens([SAMPLE_TEXT])
+    return FoundModel(model_config, renderer, _scale(config, model_config), is_packable(skeleton), commit)
+
+
+def computing_dtype(config: ScorerConfig, found: FoundModel, device: "torch.device") -> str | None:
+    """What the classifier will compute in on a device, such as "float32"; None: only its weights say."""
+    import torch
+
+    if config.dtype != "auto":
+        return config.dtype
+    stored = found.config.dtype
+    stored = getattr(torch, stored, None) if isinstance(stored, str) else stored
+    if stored is None:
+        return None
+    return str(stored if native_dtype(device, stored) else torch.float32).removeprefix("torch.")
+
+
+def model_folder(config: ScorerConfig, found: FoundModel) -> Path:
+    """Where a classifier's files lie on this machine: its own folder, or that of its commit in the hub's cache."""
+    from transformers.utils.hub import cached_file
+
+    if found.commit is None:
+        return Path(config.model).absolute()
+    return Path(str(cached_file(config.model, "config.json", revision=found.commit))).parent
+
+
+def prepare_for_nodes(config: ScorerConfig) -> ScorerConfig:
+    """Fetch a classifier for other machines, which share this one's files and may reach no hub.
+
+    What they could resolve otherwise than this machine is settled: the revision becomes a commit, a folder an absolute
+    path, and `dtype="auto"` what the checkpoint is stored in: the machines' GPUs are taken to compute in it (bfloat16:
+    from Ampere on), since there may be none here to ask. With `device="cpu"` this machine's processor is asked.
+
+    Args:
+        config: which classifier, and how.
+
+    Returns:
+        The config for the nodes.
+
+    Raises:
+        ValueError: as `find_model`; or its weights are not here and cannot be fetched.
+    """
+    import torch
+
+    found = find_model(config)
+    if found.commit:
+        fetch(config, found.commit)
+    folder = model_folder(config, found)
+    if missing := missing_weights(folder):
+        raise ValueError(
+            f"model={config.model!r}: {missing} is not in {folder}. "
+            + (fetch_command(config, found.commit) if found.commit else "Copy the whole classifier there.")
+        )
+    dtype = found.config.dtype if config.device != "cpu" else None
+    dtype = str(dtype or computing_dtype(config, found, torch.device("cpu"))).removeprefix("torch.")
+    if config.dtype == "auto" and dtype == "None":
+        raise ValueError(f"model={config.model!r}: its config.json names no dtype: set dtype='bfloat16' or 'float32'.")
+    return replace(
+        config,
+        model=config.model if found.commit else str(folder),
+        revision=found.commit or config.revision,
+        dtype=dtype if config.dtype == "auto" else config.dtype,
+    )
+
+
+def _load_model_config(config: ScorerConfig, commit: str | None) -> "PreTrainedConfig":
+    from transformers import AutoConfig
+
+    with explained(config):
+        model_config = AutoConfig.from_pretrained(config.model, **source(config, commit))
+    names = model_config.architectures or []
+    if names and not any(name.endswith("ForSequenceClassification") for name in names):
+        raise ValueError(
+            f"model={config.model!r} is a {', '.join(names)}: give a sequence classifier with one regression output, "
+            "such as Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier."
+        )
+    if model_config.num_labels != 1:
+        raise ValueError(
+            f"model={config.model!r} has {model_config.num_labels} outputs: a quality score needs a classifier with "
+            "one regression output (num_labels=1)."
+        )
+    return model_config
+
+
+def _skeleton(config: ScorerConfig, model_config: "PreTrainedConfig") -> "PreTrainedModel":
+    """The model without memory for its weights: its class, modules and shapes."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    with explained(config), torch.device("meta"):
+        return AutoModelForSequenceClassification.from_config(
+            deepcopy(model_config), trust_remote_code=config.trust_remote_code
+        )
+
+
+def _load_tokenizer(
+    config: ScorerConfig, skeleton: "PreTrainedModel", commit: str | None
+) -> "PreTrainedTokenizerBase":
+    from transformers import AutoTokenizer
+
+    with explained(config):
+        tokenizer = AutoTokenizer.from_pretrained(config.model, **source(config, commit))
+    own_code = (tokenizer.init_kwargs.get("auto_map") or {}).get("AutoTokenizer")
+    # Where transformers has a class for the model's type it takes that instead, without a word.
+    if own_code and not config.trust_remote_code:
+        raise ValueError(
+            f"model={config.model!r}: its tokenizer comes with code of its own, {own_code}, which is not run unless "
+            "you set trust_remote_code=True; without it, texts may become other tokens than in training."
+        )
+    # Where a folder has no tokenizer files, transformers makes up a tokenizer with an empty vocabulary.
+    if not tokenizer(SAMPLE_TEXT, add_special_tokens=False)["input_ids"]:
+        raise ValueError(
+            f"model={config.model!r}: its tokenizer makes no token of {SAMPLE_TEXT!r}; copy the classifier's own "
+            "tokenizer files (tokenizer.json, tokenizer_config.json) into the model's folder."
+        )
+    embeddings = _num_embeddings(skeleton)
+    # Tokens that were added to a vocabulary may be unknown to the model: Gemma 3's text models have one for images.
+    if tokenizer.vocab_size > embeddings:
+        raise ValueError(
+            f"model={config.model!r}: its tokenizer has {tokenizer.vocab_size} tokens and the model embeddings for "
+            f"{embeddings}: they do not belong together; copy the classifier's own tokenizer files."
+        )
+    return tokenizer
+
+
+def _num_embeddings(skeleton: "PreTrainedModel") -> int:
+    return cast("nn.Embedding", skeleton.get_input_embeddings()).num_embeddings
+
+
+def _token_limit(config: ScorerConfig, tokenizer: "PreTrainedTokenizerBase", skeleton: "PreTrainedModel") -> int:
+    """How many tokens of a text are scored: what is asked for, checked, or the most that tokenizer and model take."""
+    positions = _positions(skeleton)
+    if config.max_tokens is None:
+        return int(min(tokenizer.model_max_length, positions, NO_TOKEN_LIMIT))
+    if config.max_tokens > positions:
+        raise ValueError(
+            f"model={config.model!r}, max_tokens={config.max_tokens}: the model has positions for {positions} tokens; "
+            "set at most that."
+        )
+    return config.max_tokens
+
+
+def _positions(skeleton: "PreTrainedModel") -> float:
+    """The most tokens that the model numbers; infinite where its positions are relative."""
+    from torch import nn
+
+    limits = [getattr(skeleton.config.get_text_config(), "max_position_embeddings", None) or math.inf]
+    for name, module in skeleton.named_modules():
+        # RoBERTa and kin number positions from the padding index on, so that their first rows are never used.
+        if (
+            name.endswith("position_embeddings")
+            and isinstance(module, nn.Embedding)
+            and module.padding_idx is not None
+        ):
+            limits.append(module.num_embeddings - module.padding_idx - 1)
+    # DeBERTa writes -1 for "as many as max_position_embeddings".
+    return min((limit for limit in limits if limit > 0), default=math.inf)
+
+
+def _scale(config: ScorerConfig, model_config: "PreTrainedConfig") -> ScoreScale:
+    """The scale asked for, else the one in the model's config.json, else the model card's."""
+    if config.scale is not None:
+        return config.scale
+    stored = getattr(model_config, "score_scale", None)
+    if stored is None:
+        logger.info(f"{config.model} names no score_scale: using the model card's, {ScoreScale()}.")
+        return ScoreScale()
+    try:
+        return ScoreScale(**stored)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"model={config.model!r}: score_scale={stored!r} in its config.json is no ScoreScale: {error}"
+        ) from error
+
+
+def weights_size(folder: Path) -> int:
+    """Bytes of the weights in a model's folder."""
+    return sum(path.stat().st_size for path in weight_files(folder))
+
+
+def missing_weights(folder: Path) -> str | None:
+    """The name of a file of weights that a model's folder should hold and does not."""
+    index = folder / "model.safetensors.index.json"
+    if any((folder / name).is_file() for name in ("model.safetensors", "adapter_model.safetensors")):
+        return None
+    if not index.is_file():
+        return "model.safetensors"
+    names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+    return next((name for name in names if not (folder / name).is_file()), None)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that transformers reads weights from: one, or an index and what it names; and an adapter's."""
+    index = folder / "model.safetensors.index.json"
+    adapter = [folder / "adapter_config.json", folder / "adapter_model.safetensors"]
+    files = [folder / "model.safetensors"]
+    if not files[0].is_file() and index.is_file():
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+        files = [index, *(folder / name for name in sorted(names))]
+    return [path for path in files + adapter if path.is_file()]

@@ -1,0 +1,151 @@
+"""What decides a logit, and nothing else: under its digest scores are kept, and by it they are told apart."""
+
+import hashlib
+import json
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datatrove_quality.config import ScorerConfig
+from datatrove_quality.model.files import weight_files
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from datatrove_quality.model.files import FoundModel
+
+
+# Libraries whose versions may move a score a little; whether they did is judged by the self-check's probes.
+LIBRARIES = ("torch", "transformers", "tokenizers", "datatrove-quality")
+# What config.json holds beside what decides a logit, or what stands in the fingerprint by itself.
+IRRELEVANT_KEYS = (
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "score_scale",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+)
+
+
+CHUNK = 2**22
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """All that decides a classifier's logits: not the scale, the batch, the device or where the model lies.
+
+    Args:
+        parts: by name; JSON values. Texts and files stand as digests.
+    """
+
+    parts: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that stand for all the parts."""
+        return _json_digest(self.parts, size=8)
+
+    def describe(self) -> dict[str, Any]:
+        """What is written beside scores, so that it can be known later where they came from; JSON values."""
+        return {"fingerprint": self.digest, "parts": self.parts, "versions": library_versions()}
+
+    def differences(self, other: dict[str, Any]) -> list[str]:
+        """The parts in which another fingerprint differs, each as "name was ..., is now ..."."""
+        return [
+            f"{name} was {other.get(name)}, is now {value}"
+            for name, value in self.parts.items()
+            if other.get(name) != value
+        ]
+
+
+def fingerprint(config: ScorerConfig, found: "FoundModel", dtype: str) -> Fingerprint:
+    """The fingerprint of a classifier. Of local weights it reads every byte, once: digests are cached.
+
+    Args:
+        config: which classifier, and how.
+        found: what `find_model` gave for the config.
+        dtype: what it computes in, such as "float32".
+    """
+    renderer = found.renderer
+    template = renderer.chat_template or renderer.tokenizer.chat_template
+    # A commit stands for all the files of a repository.
+    parts = {"commit": found.commit} if found.commit else _local_parts(Path(config.model), config, found)
+    return Fingerprint(
+        parts
+        | {
+            "chat_template": _json_digest(template),
+            "dtype": dtype,
+            "max_tokens": renderer.max_tokens,
+            "add_special_tokens": renderer.add_special_tokens,
+        }
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """The versions of what may move a score; without the build, such as "+cpu", so that scores move between nodes."""
+    return {name: version(name).partition("+")[0] for name in LIBRARIES}
+
+
+def _local_parts(folder: Path, config: ScorerConfig, found: "FoundModel") -> dict[str, str]:
+    values = json.loads((folder / "config.json").read_bytes())
+    decisive = {key: value for key, value in values.items() if key not in IRRELEVANT_KEYS}
+    files = weight_files(folder) + (sorted(folder.glob("*.py")) if config.trust_remote_code else [])
+    with ThreadPoolExecutor(8) as pool:
+        digests = dict(zip((path.name for path in files), pool.map(_cached_digest, files), strict=True))
+    return {
+        "config": _json_digest(decisive),
+        "tokenizer": _tokenizer_digest(folder, found.renderer.tokenizer),
+        "weights": _json_digest(digests),
+    }
+
+
+def _tokenizer_digest(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Of the tokenizer as it was loaded, from whichever files; how it cuts and pads is state of ours."""
+    state: dict[str, Any] = {"special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()}}
+    if tokenizer.is_fast:
+        state |= json.loads(tokenizer.backend_tokenizer.to_str())
+        state |= {"truncation": None, "padding": None}
+    else:
+        paths = (folder / name for name in sorted(tokenizer.vocab_files_names.values()))
+        state |= {"vocabulary": tokenizer.get_vocab()}
+        state |= {path.name: _cached_digest(path) for path in paths if path.is_file()}
+    return _json_digest(state)
+
+
+def _cached_digest(path: Path) -> str:
+    """A file's digest; that of a large file is read from the user's cache where the file has not changed since."""
+    stat = path.stat()
+    key = _json_digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino])
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    # Who has no home has no cache: beneath this nothing can be written.
+    cached = Path(os.devnull if root.startswith("~") else root, "datatrove-quality", "digests", key)
+    with suppress(OSError):
+        known = cached.read_text()
+        if re.fullmatch(r"[0-9a-f]{32}", known):
+            return known
+    hashed = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            hashed.update(chunk)
+    # A cache that cannot be written to costs the time of the next reading.
+    with suppress(OSError):
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = cached.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(hashed.hexdigest())
+        unfinished.replace(cached)
+    return hashed.hexdigest()
+
+
+def _json_digest(value: Any, size: int = 16) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=size).hexdigest()

@@ -1,0 +1,204 @@
+"""Our forward pass against the model's own, on a few texts, before the first score: this lets us take any decoder."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from datatrove_quality.model.architectures import is_packable
+from datatrove_quality.model.forward import pool_after_last_layer, pool_in_last_layer, with_attention
+from datatrove_quality.model.rendering import Renderer
+
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    Logits = Callable[[PreTrainedModel, Sequence[Sequence[int]]], torch.Tensor]
+
+
+# What the check may cost on each kind of device, in floating-point operations: about two seconds.
+AFFORDABLE_FLOPS = {"cpu": 2e11, "mps": 4e12, "cuda": 2e14}
+LONGEST_PROBE = 8_192
+TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 0.1, "bfloat16": 0.1}
+TEXTS = (
+    "Qual é a capital de Portugal?",
+    "A resposta curta nem sempre é a melhor: quem pergunta quer saber também por quê.",
+    "One text is short; the next has numbers (3.14, 1,000,000), accents (àéîõü), code `f(x) = x**2`, an emoji 🙂.\n",
+)
+
+
+def probe_logits(model: "PreTrainedModel", logits: "Logits", inputs: list[Any]) -> list[tuple[int, float]]:
+    """What our forward pass gives for the probes, all in one batch.
+
+    Args:
+        model: the loaded classifier.
+        logits: our forward pass.
+        inputs: the probes.
+
+    Returns:
+        The number of tokens and the logit of each.
+
+    Raises:
+        ValueError: the model asks attention for something that is not computed here.
+    """
+    sequences = [probe["input_ids"][0].tolist() for probe in inputs]
+    with _scorable(model):
+        return list(zip(map(len, sequences), logits(model, sequences).tolist(), strict=True))
+
+
+def can_pool_in_last_layer(model: "PreTrainedModel", logits: "Logits", inputs: list[Any]) -> bool:
+    """Whether `pool_in_last_layer`, which stays applied if so, changes nothing about the probes' logits.
+
+    Args:
+        model: a decoder with packed attention.
+        logits: our forward pass.
+        inputs: the probes.
+
+    Raises:
+        ValueError: the model cannot be scored with at all, see `probe_logits`.
+    """
+    plain = probe_logits(model, logits, inputs)
+    pool_in_last_layer(model)
+    try:
+        pooled = probe_logits(model, logits, inputs)
+        if all(_near(here, there, model.dtype) for (_, here), (_, there) in zip(pooled, plain, strict=True)):
+            return True
+        why = "it would change its scores"
+    except Exception as error:  # a layer may use its cache, or its arguments, in any way of its own
+        why = repr(error)
+    pool_after_last_layer(model)
+    logger.info(f"{type(model).__name__} computes all tokens in its last layer too: {why:.200}")
+    return False
+
+
+def own_logits(model: "PreTrainedModel", inputs: list[Any], own_attention: str) -> list[float | None]:
+    """What the model's own forward pass gives for the probes, one at a time; None where memory is too small for it.
+
+    Without a kernel that spares it, attention to a long probe takes more memory than a batch of ours ever does.
+
+    Args:
+        model: the loaded classifier.
+        inputs: the probes.
+        own_attention: the attention implementation that transformers chose for the model.
+
+    Raises:
+        ValueError: the model cannot be scored with at all.
+    """
+    import torch
+
+    def logit(probe: Any) -> float | None:
+        try:
+            return float(model(**probe).logits[0, 0])
+        except torch.OutOfMemoryError:
+            logger.info(f"The self-check leaves out a probe: plain attention to it does not fit into {model.device}.")
+            return None
+
+    attention = with_attention(model, own_attention if is_packable(model) else None)
+    with _scorable(model), torch.inference_mode(), attention:
+        return [logit(probe) for probe in inputs]
+
+
+def require_own_logits(model: "PreTrainedModel", ours: list[tuple[int, float]], own: list[float | None]) -> None:
+    """Compare our logits with the model's own.
+
+    Args:
+        model: the loaded classifier.
+        ours: what `probe_logits` gave.
+        own: what `own_logits` gave.
+
+    Raises:
+        ValueError: two logits differ by more than the dtype's noise, or are not finite.
+    """
+    for (tokens, mine), reference in zip(ours, own, strict=True):
+        if reference is not None and not _near(mine, reference, model.dtype):
+            raise ValueError(
+                f"model={model.name_or_path!r}: self-check failed on a probe of {tokens} tokens: our forward "
+                f"pass gives the logit {mine:.5f}, the model's own {reference:.5f}, more than "
+                f"{_tolerance(model.dtype)} apart ({type(model).__name__}, {model.dtype}, {model.device}). Try "
+                "dtype='float32' or another version of transformers or torch, and report the model. "
+                "self_check=False scores anyway."
+            )
+
+
+def require_same_logits(
+    model: "PreTrainedModel", logits: "Logits", inputs: list[Any], expected: list[tuple[int, float]], otherwise: str
+) -> None:
+    """Compare what a model gives, copied to another device or compiled, with what it gave before.
+
+    Args:
+        model: the copied or compiled model.
+        logits: our forward pass.
+        inputs: the probes, on any device.
+        expected: what `probe_logits` gave before for these probes, and maybe for more behind them.
+        otherwise: what is wrong, and what to do, if it gives something else.
+
+    Raises:
+        ValueError: two logits differ by more than the dtype's noise.
+    """
+    for (tokens, here), (_, there) in zip(probe_logits(model, logits, inputs), expected, strict=False):
+        if not _near(here, there, model.dtype):
+            raise ValueError(
+                f"model={model.name_or_path!r}: on a probe of {tokens} tokens {model.device} gives the logit "
+                f"{here:.5f} where {there:.5f} is right: {otherwise}"
+            )
+
+
+def agree(ours: list[tuple[int, float]], others: list[tuple[int, float]], dtype: "torch.dtype") -> bool:
+    """Whether two versions of the libraries give the same on the probes, but for the dtype's noise.
+
+    Only the short probes stand on every device; a long one is compared where both have it.
+    """
+    if len(ours) < len(TEXTS) or len(others) < len(TEXTS):
+        return False
+    pairs = list(zip(ours, others, strict=False))
+    same_texts = all(mine[0] == other[0] for mine, other in pairs[: len(TEXTS)])
+    return same_texts and all(_near(mine[1], other[1], dtype) for mine, other in pairs if mine[0] == other[0])
+
+
+def probes(model: "PreTrainedModel", renderer: Renderer) -> list[Any]:
+    """Probe texts as the tokenizer alone prepares them: short ones, one beyond the window, one at `max_tokens`.
+
+    Long ones are left out where they would take the model more than a few seconds.
+    """
+    window = getattr(model.config.get_text_config(), "sliding_window", None) or 0
+    longest = min(LONGEST_PROBE, _affordable_tokens(model))
+    lengths = [length for length in (window + 7, renderer.max_tokens) if length <= longest]
+    texts = [(text, renderer.max_tokens) for text in TEXTS]
+    # Sixteen tokens are less than the texts together make with any tokenizer, so that each length is filled.
+    texts += [(" ".join(TEXTS) * (length // 16 + 1), min(length, renderer.max_tokens)) for length in lengths]
+    tokenized = [renderer.model_inputs(text, length) for text, length in texts]
+    return [probe.to(model.device) for probe in tokenized if probe["input_ids"].shape[1] > 0]
+
+
+@contextmanager
+def _scorable(model: "PreTrainedModel") -> Iterator[None]:
+    import torch
+
+    is_cuda = model.device.type == "cuda"
+    try:
+        # Some kernels go to the current device, whatever their tensors are on.
+        with torch.cuda.device(model.device) if is_cuda else nullcontext():
+            yield
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"model={model.name_or_path!r} cannot be scored with: {error}") from error
+
+
+def _near(one: float, other: float, dtype: "torch.dtype") -> bool:
+    # Not `>`: a NaN on either side must fail.
+    return abs(one - other) <= _tolerance(dtype) * max(1.0, abs(other))
+
+
+def _tolerance(dtype: "torch.dtype") -> float:
+    return TOLERANCE[str(dtype).removeprefix("torch.")]
+
+
+def _affordable_tokens(model: "PreTrainedModel") -> int:
+    """How long a probe may be: two passes cost 4 operations a weight and token, and attention grows by the square."""
+    config = model.config.get_text_config()
+    per_token = 4 * model.num_parameters()
+    per_pair = 8 * (getattr(config, "num_hidden_layers", None) or 1) * (getattr(config, "hidden_size", None) or 1)
+    budget = AFFORDABLE_FLOPS[model.device.type]
+    return int((math.sqrt(per_token**2 + 4 * per_pair * budget) - per_token) / (2 * per_pair))

@@ -1,0 +1,1 @@
+"""DataTrove readers that lose no row."""

@@ -1,0 +1,94 @@
+"""Parquet files in, documents out, with a document in the place of what cannot be read.
+
+DataTrove's reader raises at the first damaged page, and the task with it. Here the rest of that row group becomes one
+document with `metadata["conversation_error"]`, which says how many rows are missing, and the next row group is read.
+"""
+
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
+
+from datatrove.data import Document
+from datatrove.pipeline.readers import ParquetReader
+from datatrove.utils.logging import logger
+
+from datatrove_quality.rows.to_document import ConversationAdapter, unread_document
+from datatrove_quality.rows.types import InvalidConversation, Row
+
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+
+class ConversationParquetReader(ParquetReader):
+    """Reads Parquet files as DataTrove's `ParquetReader` does, and goes on behind damage.
+
+    Args:
+        data_folder: this and all other arguments are those of `ParquetReader`. Without `adapter`, rows go through
+            `ConversationAdapter(id_key=id_key)`. Errors of the file system are raised.
+    """
+
+    name = "📒 Parquet, every row group"
+
+    def _default_adapter(self, data: Row, path: str, id_in_file: int | str) -> dict[str, Any]:
+        return ConversationAdapter(id_key=self.id_key)(self, data, path, id_in_file)
+
+    def read_file(self, filepath: str) -> Generator[Document, None, None]:  # type: ignore[override]
+        """The documents of one file, in the order of its rows."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with self.data_folder.open(filepath, "rb") as file:
+            try:
+                parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            except (OSError, pa.ArrowException) as error:
+                yield self._damaged(filepath, 0, error, "it is no whole Parquet file: none of its rows can be read")
+                return
+            row = 0
+            for group in range(parquet.num_row_groups):
+                yield from self._read_group(parquet, group, filepath, row)
+                row += parquet.metadata.row_group(group).num_rows
+            if row != parquet.metadata.num_rows:
+                counts = ValueError(f"its row groups hold {row} rows, and the file {parquet.metadata.num_rows}")
+                yield self._damaged(filepath, row, counts, "its own counts of its rows disagree: some may be missing")
+
+    def _read_group(self, parquet: "pq.ParquetFile", group: int, filepath: str, row: int) -> Iterator[Document]:
+        import pyarrow as pa
+
+        end = row + parquet.metadata.row_group(group).num_rows
+        columns = None if self.read_metadata else [self.text_key, self.id_key]
+        batches = parquet.iter_batches(self.batch_size, row_groups=[group], columns=columns)
+        while row < end:
+            with self.track_time("batch"):
+                try:
+                    batch = next(batches, None)
+                    if batch is None:
+                        raise pa.ArrowInvalid("there are fewer rows than the file's footer says")
+                except (OSError, pa.ArrowException) as error:
+                    lost = f"rows {row} to {end - 1}, the rest of row group {group}, cannot be read"
+                    yield self._damaged(filepath, row, error, lost)
+                    return
+                documents = self._documents(batch, filepath, row)
+            row += batch.num_rows
+            yield from filter(None, documents)
+
+    def _documents(self, batch: "pa.RecordBatch", filepath: str, row: int) -> list[Document | None]:
+        import pyarrow as pa
+
+        try:
+            rows = batch.to_pylist()
+        except (ValueError, OverflowError, pa.ArrowException) as error:
+            if batch.num_rows == 1:
+                lost = f"row {row} holds what Python cannot: bytes that are not UTF-8, or a date beyond its calendar"
+                return [self._damaged(filepath, row, error, lost)]
+            singles = (self._documents(batch.slice(at, 1), filepath, row + at) for at in range(batch.num_rows))
+            return [document for single in singles for document in single]
+        return [self.get_document_from_dict(values, filepath, row + at) for at, values in enumerate(rows)]
+
+    def _damaged(self, filepath: str, row: int, error: Exception, lost: str) -> Document:
+        """A document in the place of rows; an error that may pass, of the file system or of memory, is raised."""
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+            raise error
+        logger.warning(f"`{filepath}` is damaged: {lost}: {error}")
+        reason = InvalidConversation("damaged_file", f"{lost} ({type(error).__name__}: {error})")
+        return unread_document(self, "", filepath, row, reason)

@@ -1,0 +1,88 @@
+"""JSON without silent changes: what is parsed keeps its digits, and what JSON cannot carry becomes text."""
+
+import json
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from datatrove_quality.rows.types import InvalidConversation
+
+
+if TYPE_CHECKING:
+    pass
+
+
+DIGITS_TO_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+LONG_NUMBER = b"0" * 19
+ORJSON_SAYS = {"surrogate": "lone_surrogate", "depth": "nested_too_deep", "infinity": "unwritable_value"}
+
+
+"""Words in orjson's errors, and what they mean; all else is invalid JSON."""
+
+
+def parse_json(text: bytes | str) -> Any:
+    """Parses JSON; integers of more than 64 bits, which orjson turns into floats, keep their digits.
+
+    Raises:
+        InvalidConversation: it is not JSON, or holds what no Python value or no JSON writer can hold.
+    """
+    try:
+        value = orjson.loads(text)
+        raw = text if isinstance(text, bytes) else text.encode()
+        return json.loads(raw) if LONG_NUMBER in raw.translate(DIGITS_TO_ZEROS) else value
+    except RecursionError:
+        raise InvalidConversation("nested_too_deep", "the JSON has too many levels") from None
+    except orjson.JSONDecodeError as error:
+        said = str(error)
+    reason = next((reason for word, reason in ORJSON_SAYS.items() if word in said), "invalid_json")
+    if isinstance(text, bytes) and "not valid UTF-8" in said:
+        reason = "invalid_utf8"
+    raise InvalidConversation(reason, said)
+
+
+def writable(value: Any) -> bool:
+    """Whether a JSONL writer can carry the value: no bytes, no lone surrogate, 64-bit integers, 254 levels at most."""
+    try:
+        # Four more levels than the value has, for the metadata and `_source` of an intermediate step's output.
+        orjson.dumps([[[[value]]]])
+    except (TypeError, RecursionError):  # orjson.JSONEncodeError is a TypeError
+        return False
+    return True
+
+
+def json_text(value: Any) -> str:
+    """The value as JSON text, whatever its types and depth."""
+    try:
+        return json.dumps(value, default=str)
+    except RecursionError:
+        return _deep_json(value)
+    except Exception:  # keys that are no text, reference cycles, objects that cannot be shown
+        return safe_repr(value)
+
+
+class _Json(str):
+    """A piece of JSON text, among values that are not yet written."""
+
+
+def _deep_json(value: Any) -> str:
+    """JSON text of a value with more levels than Python can recurse: orjson reads 1,024 of them."""
+    pieces, todo = [], [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, dict):
+            parts = [(_Json(", "), _Json(f"{json.dumps(str(key))}: "), child) for key, child in item.items()]
+            todo += [_Json("}"), *reversed(list(chain(*parts))[1:]), _Json("{")]
+        elif isinstance(item, (list, tuple)):
+            todo += [_Json("]"), *reversed([part for child in item for part in (_Json(", "), child)][1:]), _Json("[")]
+        else:
+            pieces.append(item if isinstance(item, _Json) else json_text(item))
+    return "".join(pieces)
+
+
+def safe_repr(value: Any) -> str:
+    """The value as ASCII text, even where its own repr fails."""
+    try:
+        return ascii(value)
+    except Exception:
+        return f"<a {type(value).__name__} that cannot be shown>"

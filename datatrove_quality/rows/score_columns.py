@@ -1,0 +1,93 @@
+"""The score columns: their names and types, and the scores that a document carries in them already."""
+
+import re
+import sys
+from numbers import Real
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from datatrove_quality.config import REASON, Unscorable
+from datatrove_quality.rows.types import CONVERSATION_ERROR
+
+
+if TYPE_CHECKING:
+    pass
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse a prefix that names no columns, or whose error column would be the one that readers use.
+
+    Raises:
+        ValueError: the prefix is not usable.
+    """
+    if not isinstance(prefix, str) or not prefix or f"{prefix}_error" == CONVERSATION_ERROR:
+        raise ValueError(f"prefix={prefix!r} cannot name score columns: give another word, such as 'quality'.")
+
+
+def score_types(prefix: str) -> dict[str, str]:
+    """The columns of a QualityFilter and their Arrow types."""
+    return {
+        f"{prefix}_score": "float64",
+        f"{prefix}_int_score": "int64",
+        f"{prefix}_tokens": "int64",
+        f"{prefix}_truncated": "bool",
+        f"{prefix}_error": "string",
+    }
+
+
+_ERROR = re.compile(rf"({REASON}): (.*)", re.DOTALL)
+
+
+class RecordedScore(NamedTuple):
+    """A score that was there before; what stands beside it may be missing.
+
+    Args:
+        score: a finite number.
+        int_score: see `Score`. None: not recorded.
+        tokens: see `Score`. None: not recorded.
+        truncated: see `Score`. False where it is not recorded.
+    """
+
+    score: float
+    int_score: int | None
+    tokens: int | None
+    truncated: bool
+
+
+def recorded_score(metadata: dict[str, Any], prefix: str) -> RecordedScore | Unscorable | None:
+    """What an earlier run found out about a document.
+
+    Args:
+        metadata: the document's.
+        prefix: what the names of the score columns begin with.
+
+    Returns:
+        Its score; why it has none, if that was recorded or the score is no finite number; None: nothing is recorded.
+    """
+    score = metadata.get(f"{prefix}_score")
+    if score is None:
+        error = metadata.get(f"{prefix}_error")
+        found = _ERROR.fullmatch(error) if isinstance(error, str) else None
+        return Unscorable(found[1], found[2]) if found else None
+    if not is_score(score):
+        return Unscorable("invalid_score", f"{prefix}_score is {_printable(score)}, not a finite number")
+    int_score, tokens = metadata.get(f"{prefix}_int_score"), metadata.get(f"{prefix}_tokens")
+    return RecordedScore(
+        score if type(score) is float else float(score),
+        int_score if type(int_score) is int else None,
+        tokens if type(tokens) is int else None,
+        metadata.get(f"{prefix}_truncated") is True,
+    )
+
+
+def is_score(value: object) -> bool:
+    """Whether a value is a number that a float can hold: not NaN, not infinite, not a truth value."""
+    if type(value) is not float and (not isinstance(value, Real) or isinstance(value, bool)):
+        return False
+    return abs(cast(float, value)) <= sys.float_info.max
+
+
+def _printable(value: object) -> str:
+    try:
+        return f"{value!r:.80}"
+    except Exception:  # such as an integer of more than 4,300 digits
+        return f"a {type(value).__name__}"

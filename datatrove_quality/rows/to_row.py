@@ -1,0 +1,143 @@
+"""A scored document becomes the row again: adapters for DataTrove's writers."""
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from datatrove.data import Document
+from datatrove.pipeline.writers import JsonlWriter
+
+from datatrove_quality.rows.json_values import json_text
+from datatrove_quality.rows.score_columns import check_prefix, score_types
+from datatrove_quality.rows.to_document import nested_metadata, same
+from datatrove_quality.rows.types import CONVERSATION_ERROR, MESSAGES, RESERVED, SOURCE, Row
+
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class RowAdapter:
+    """Gives back the row of a document: for the `adapter=` of any DataTrove writer.
+
+    First the source columns in their order, with their values and types (a value that a step has changed under its own
+    name is written as changed; a column that a step has removed is left out); then what the steps have added, such as
+    scores and `filter_reason`. What the reader derived (`text`, `id`, `messages`, `file_path`) is left out unless the
+    source had it; a conversation that a step has edited is written where the source had it in a column `messages`. A
+    document that no `ConversationAdapter` made gives `text`, `id` and its metadata.
+
+    A JsonlWriter never fails on a row, be it that of a Parquet file: what JSON has not is written as text, bytes in
+    base64.
+    """
+
+    def __call__(self, writer: Any, document: Document) -> Row:
+        """The row.
+
+        Args:
+            writer: the writer, to which DataTrove binds its adapter. May be None.
+            document: the document. It is not changed.
+        """
+        metadata = document.metadata
+        source = metadata.get(SOURCE)
+        if isinstance(source, dict) and "columns" in source:
+            kept = {name: source["values"][name] for name in source.get("kept") or ()}
+            if source.get(MESSAGES) is not None and source[MESSAGES] != metadata.get(MESSAGES):
+                del kept[MESSAGES]  # a step has edited the conversation
+            nested = nested_metadata(kept) or {}
+            removed = nested.keys() - metadata.keys() - RESERVED
+            if removed:  # as a filter removes the score of an earlier run
+                left = {name: value for name, value in nested.items() if name not in removed}
+                kept["metadata"] = json_text(left) if isinstance(kept["metadata"], str) else left
+            found = metadata | {"text": document.text, "id": document.id} | kept
+            row = {name: found[name] for name in source["columns"] if name in found}
+            row |= _added(metadata, {*source["columns"]}, nested)
+        else:
+            row = {"text": document.text, "id": document.id, **metadata}
+            row.pop(CONVERSATION_ERROR, None)
+        return _for_jsonl_writer(row) if isinstance(writer, JsonlWriter) else row
+
+
+def _added(metadata: Row, columns: set[str], nested: Row) -> Row:
+    """What the steps after the reader have added.
+
+    An entry of the source's own column `metadata` goes back there, unless a step has changed it, or has set it anew:
+    then it comes after `_source`.
+    """
+    left_out = columns | {MESSAGES, "text", "id", "file_path", CONVERSATION_ERROR, SOURCE}
+    added = {}
+    is_from_source = True
+    for name, value in metadata.items():
+        is_from_source = is_from_source and name != SOURCE
+        is_nested = is_from_source and name in nested and same(nested[name], value)
+        if name not in left_out and not is_nested:
+            added[name] = value
+    return added
+
+
+class _JsonlRow(dict[str, Any]):
+    """A row for JsonlWriter, which takes `row.get("media")` for DataTrove's media and fails on anything else."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return default if key == "media" else super().get(key, default)
+
+
+def _for_jsonl_writer(row: Row) -> Row:
+    try:
+        orjson.dumps(row)
+    except (TypeError, RecursionError):
+        row = {name: _as_json(value) for name, value in row.items()}
+    return _JsonlRow(row) if "media" in row else row
+
+
+def _as_json(value: Any) -> Any:
+    """The value with what JSON has not as text (bytes in base64); if that does not help, all of it as JSON text."""
+    try:
+        options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+        return orjson.loads(orjson.dumps(value, default=_leaf_text, option=options))
+    except (TypeError, ValueError, RecursionError):
+        return json_text(value)
+
+
+def _leaf_text(value: Any) -> str:
+    return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else str(value)
+
+
+@dataclass(frozen=True)
+class ScoresAdapter:
+    """Gives the scores only: for a writer's `adapter=`, as a sidecar of a corpus that nobody rewrites.
+
+    Each row has `id`, `file_path`, and `{prefix}_score`, `_int_score`, `_tokens`, `_truncated` and `_error`, null
+    where the document has none, so that all rows have the same columns; and `filter_reason` where there is one.
+
+    Args:
+        prefix: the prefix of the `QualityFilter`. None: those of all filters that the document went through.
+
+    Raises:
+        ValueError: the prefix is not usable.
+    """
+
+    prefix: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.prefix is not None:
+            check_prefix(self.prefix)
+
+    def __call__(self, writer: Any, document: Document) -> Row:
+        """The scores of a document; arguments as those of `RowAdapter`."""
+        metadata = document.metadata
+        row: Row = {"id": document.id, "file_path": metadata.get("file_path")}
+        for prefix in [self.prefix] if self.prefix else _prefixes(metadata):
+            row |= {name: metadata.get(name) for name in score_types(prefix)}
+        if metadata.get("filter_reason") is not None:
+            row["filter_reason"] = metadata["filter_reason"]
+        return _for_jsonl_writer(row) if isinstance(writer, JsonlWriter) else row
+
+
+def _prefixes(metadata: Row) -> list[str]:
+    """The prefixes of the filters that left a score or an error, in their order."""
+    errors = metadata.keys() - {CONVERSATION_ERROR, *metadata.get(SOURCE, {}).get("columns", ())}
+    found = [name.removesuffix("_int_score") for name in metadata if name.endswith("_int_score")]
+    found += [name.removesuffix("_error") for name in metadata if name.endswith("_error") and name in errors]
+    return found

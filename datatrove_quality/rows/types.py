@@ -1,0 +1,120 @@
+"""The words of this package: a row, a message, a conversation, and why a row holds none."""
+
+from typing import TYPE_CHECKING, Any
+
+from datatrove_quality.config import Unscorable
+
+
+if TYPE_CHECKING:
+    pass
+
+
+Message = dict[str, Any]
+
+
+Conversation = list[Message]
+
+
+Row = dict[str, Any]
+MESSAGES = "messages"
+CONVERSATION_ERROR = "conversation_error"
+SOURCE = "_source"
+RESERVED = frozenset(
+    {
+        "text",  # Document.text, and what `expand_metadata` would write in its place
+        "id",  # Document.id, and the `${id}` of output file names
+        "rank",  # the `${rank}` of output file names
+        "token_count",  # DataTrove's statistics: must be a number
+        MESSAGES,  # the parsed conversation
+        CONVERSATION_ERROR,
+        SOURCE,
+    }
+)
+
+
+"""Names that mean something else in a document's metadata: source columns of these names are kept in `_source`."""
+
+
+REASONS = {
+    "damaged_file": "the file is damaged here: rows are missing",
+    "empty_conversation": "no message has any content",
+    "empty_text": "a text without any content",
+    "invalid_content": "a content that is neither text nor a list of text parts",
+    "invalid_json": "text that should be JSON and is not",
+    "invalid_message": "a message that is not an object",
+    "invalid_role": "a role that is not text",
+    "invalid_utf8": "a line that is not UTF-8",
+    "lone_surrogate": "half of a UTF-16 pair, which no UTF-8 text can hold",
+    "missing_column": "no column that could hold a conversation",
+    "missing_content": "a message without content",
+    "missing_role": "a message without role",
+    "nested_too_deep": "more levels of lists and objects than can be handled",
+    "no_messages": "an empty list of messages",
+    "not_a_list": "a conversation that is not a list of messages",
+    "not_an_object": "a line that is not a JSON object",
+    "null_column": "the conversation's column is null",
+    "truncated_file": "the compressed file ends early",
+    "unknown_role": "a ShareGPT `from` that is none of the known names",
+    "unreadable_row": "a row that could not be looked at",
+    "unsupported_content": "a content part that is not text, such as an image",
+    "unwritable_value": "a value that JSON output cannot carry",
+}
+
+
+"""Every reason of an `InvalidConversation` and of a `conversation_error`; the scorer has reasons of its own."""
+
+
+MAX_DEPTH = 200
+MAX_ERROR_CHARS = 500
+
+
+class InvalidConversation(Unscorable):
+    """A row that holds no conversation: a ValueError.
+
+    Args:
+        reason: one word of `REASONS`.
+        message: what was found, and where.
+
+    Attributes:
+        reason: as given.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, cut(message, MAX_ERROR_CHARS))
+
+
+def error_reason(conversation_error: str) -> str:
+    """The reason in a document's `conversation_error`, which is `"<reason>: <message>"`."""
+    return conversation_error.partition(":")[0]
+
+
+def check_surrogates(text: str, where: str) -> None:
+    """Refuse a text that holds half of a UTF-16 pair."""
+    if text.isascii():
+        return
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        what = f"{where} holds a lone surrogate at character {error.start}"
+        raise InvalidConversation("lone_surrogate", what) from None
+
+
+def described(value: Any) -> str:
+    """The kind of a value, for an error message."""
+    return "null" if value is None else f"of type {type(value).__name__}"
+
+
+def shown(value: Any) -> str:
+    """A text, cut and quoted, for an error message; of any other value its kind."""
+    return cut(repr(value[:80]), 80) if isinstance(value, str) else described(value)
+
+
+def keys_found(row: Row) -> str:
+    """The keys of a row, for an error message."""
+    names = ", ".join(shown(name) for name in list(row)[:20]) or "none"
+    return f"keys found: {names}{' and more' if len(row) > 20 else ''}"
+
+
+def cut(text: str, limit: int) -> str:
+    """A text of at most `limit` characters."""
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

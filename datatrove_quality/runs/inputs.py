@@ -1,0 +1,310 @@
+"""What a pipeline reads: the files behind a path, a glob or an address, and the reader and writers that fit them."""
+
+import os
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+
+from datatrove.data import Document
+from datatrove.io import DataFolder, get_datafolder
+from datatrove.pipeline.readers.base import BaseDiskReader
+from datatrove.pipeline.writers.disk_base import DiskWriter
+from fsspec.core import has_magic, url_to_fs
+from loguru import logger
+
+from datatrove_quality import ConversationJsonlReader, ConversationParquetReader
+from datatrove_quality.rows.types import CONVERSATION_ERROR, error_reason
+from datatrove_quality.runs.outputs import WholeJsonlWriter, WholeParquetWriter, whole_files
+from datatrove_quality.runs.run_record import RECORD, UNFINISHED, WRITTEN
+
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+# The ending of a file's name, and the compression that DataTrove's writer knows it by.
+JSONL_COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
+PARQUET = ".parquet"
+# In a run's folder, the list of the files that all its tasks read, one path per line.
+PATHS = "logs/inputs.txt"
+# DataTrove reads it by lines, without the spaces around them.
+_UNLISTABLE = re.compile(r"^\s|[\r\n\ud800-\udfff]")
+# A task costs some files and a copy of the pipeline; more files than this share tasks.
+MOST_TASKS = 1_000
+Codec: TypeAlias = Literal["snappy", "gzip", "brotli", "lz4", "zstd"]
+ENDINGS = (*JSONL_COMPRESSION, PARQUET)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files that a run reads, all of one format.
+
+    Args:
+        folder: where they lie.
+        sizes: bytes of each file by its path in the folder, sorted by path.
+        ending: the format, one of `ENDINGS`; plain ".jsonl" where compressions are mixed.
+        searched: whether the folder was searched to any depth, so that a later search finds what is added anywhere.
+    """
+
+    folder: DataFolder
+    sizes: dict[str, int]
+    ending: str
+    searched: bool
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether the files are Parquet; else they are JSONL."""
+        return self.ending == PARQUET
+
+    def reader(self, adapter: Callable, paths_file: str | None = None, limit: int = -1) -> BaseDiskReader:
+        """A DataTrove reader of these files that loses no row.
+
+        Args:
+            adapter: makes a document of a row.
+            paths_file: a file with one path per line; tells every task the same list.
+            limit: the most documents per task; -1: all.
+        """
+        kind = ConversationParquetReader if self.is_parquet else ConversationJsonlReader
+        return kind(self.folder, paths_file=paths_file, adapter=adapter, limit=limit)
+
+    def write_paths(self, output: DataFolder) -> None:
+        """Write `PATHS`, at once: a task that starts in that moment must not take half a list for the whole.
+
+        Args:
+            output: the run's folder.
+        """
+        unfinished = DataFolder(path_in(output, UNFINISHED), fs=output.fs)
+        with whole_files(output, unfinished) as folder, folder.open(PATHS, "w") as file:
+            file.writelines(f"{path}\n" for path in self.sizes)
+
+    def writer(self, output: DataFolder, name: str, adapter: Callable, schema: "pa.Schema | None") -> DiskWriter:
+        """A DataTrove writer in the format and compression of these files.
+
+        Args:
+            output: the run's folder.
+            name: of the folder in it to write to.
+            adapter: makes a row of a document.
+            schema: the columns, for Parquet.
+        """
+        folders = (path_in(output, name), path_in(output, f"{UNFINISHED}/{name}"))
+        if self.is_parquet:
+            compression = self._parquet_compression()
+            return WholeParquetWriter(*folders, adapter=adapter, schema=schema, compression=compression)
+        return WholeJsonlWriter(*folders, adapter=adapter, compression=JSONL_COMPRESSION[self.ending])
+
+    def parquet_schema(self) -> "pa.Schema":
+        """The columns of all files together, read from their footers.
+
+        Raises:
+            ValueError: a footer cannot be read, or two files disagree about a column.
+        """
+        import pyarrow as pa
+
+        schemas = [schema for schema, _ in self._footers]
+        try:
+            schema = pa.unify_schemas(schemas, promote_options="permissive")
+            _refuse_loss(schemas, schema)
+        except pa.ArrowException as error:
+            raise ValueError(
+                f"The Parquet files in {self.folder.path} disagree about a column: {error}. Filter those that agree "
+                "together, by a glob, or rewrite the others."
+            ) from error
+        return schema.with_metadata(schemas[0].metadata)
+
+    def schema_metadata(self, key: str) -> list[str | None]:
+        """What each Parquet file's schema metadata holds under a key, in the files' order."""
+        found = [(schema.metadata or {}).get(key.encode()) for schema, _ in self._footers]
+        return [None if value is None else value.decode() for value in found]
+
+    def documents_per_task(self, tasks: int, limit: int) -> list[int] | None:
+        """How many documents each task reads, as far as the files tell without being read: Parquet's do.
+
+        Args:
+            tasks: among which the files are dealt out.
+            limit: the most documents per task; -1: all.
+        """
+        if not self.is_parquet:
+            return None
+        rows = [count for _, count in self._footers]
+        totals = [sum(rows[task::tasks]) for task in range(tasks)]
+        return totals if limit == -1 else [min(total, limit) for total in totals]
+
+    @cached_property
+    def _footers(self) -> "list[tuple[pa.Schema, int]]":
+        """The schema and the number of rows of each file."""
+        with ThreadPoolExecutor(16) as pool:
+            return list(pool.map(self._read_footer, self.sizes))
+
+    def sample(self, adapter: Callable, count: int) -> list[Document]:
+        """The first documents of the first file that has any."""
+        reader = self.reader(adapter)
+        found = (list(islice(reader.read_file(path), count)) for path in self.sizes)
+        return next(filter(None, found), [])
+
+    def tasks(self, asked: int | None) -> int:
+        """Into how many parts the files are divided.
+
+        Args:
+            asked: the number that the command line gives; None: a task per file, up to `MOST_TASKS`.
+        """
+        files = len(self.sizes)
+        if asked and asked > files:
+            logger.warning(f"--tasks {asked}: a task reads whole files, and there are {files}: the rest do nothing.")
+        return asked or min(files, MOST_TASKS)
+
+    def _read_footer(self, path: str) -> "tuple[pa.Schema, int]":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            with self.folder.open(path, "rb") as file:
+                footer = pq.read_metadata(file)
+                return footer.schema.to_arrow_schema(), footer.num_rows
+        except pa.ArrowException as error:
+            raise ValueError(f"{path_in(self.folder, path)} is no whole Parquet file: {error}") from error
+
+    def _parquet_compression(self) -> "Codec | None":
+        import pyarrow.parquet as pq
+
+        with self.folder.open(next(iter(self.sizes)), "rb") as file:
+            footer = pq.ParquetFile(file).metadata
+        if not footer.num_row_groups or not footer.num_columns:
+            return "snappy"
+        codec = footer.row_group(0).column(0).compression.lower()
+        return cast("Codec | None", {"uncompressed": None, "lz4_raw": "lz4"}.get(codec, codec))
+
+
+def _refuse_loss(schemas: "list[pa.Schema]", merged: "pa.Schema") -> None:
+    """Columns whose common type cannot hold every file's values, or would give them back changed, are an error."""
+    import pyarrow as pa
+
+    for schema in schemas:
+        for field in schema:
+            if not _holds(merged.field(field.name).type, field.type):
+                types = sorted({str(other.field(field.name).type) for other in schemas if field.name in other.names})
+                raise pa.ArrowTypeError(f"Field {field.name} is one of {', '.join(types)}")
+
+
+def _holds(wide: "pa.DataType", narrow: "pa.DataType") -> bool:
+    """Whether every value of a type comes back as it was from a wider one."""
+    from pyarrow import types
+
+    if narrow.equals(wide) or types.is_null(narrow):
+        return True
+    if types.is_struct(narrow) and types.is_struct(wide):
+        fields = (narrow.field(index) for index in range(narrow.num_fields))
+        return all(_holds(wide.field(field.name).type, field.type) for field in fields)
+    is_list = (types.is_list, types.is_large_list)
+    if any(check(narrow) for check in is_list) and any(check(wide) for check in is_list):
+        return _holds(wide.value_type, narrow.value_type)
+    kinds = (
+        (types.is_signed_integer,),
+        (types.is_unsigned_integer,),
+        (types.is_floating,),
+        (types.is_decimal,),
+        (types.is_string, types.is_large_string),
+        (types.is_binary, types.is_large_binary),
+    )
+    return any(any(check(narrow) for check in kind) and any(check(wide) for check in kind) for kind in kinds)
+
+
+def path_in(folder: DataFolder, name: str) -> str:
+    """The whole path or address of something in a folder."""
+    return str(folder.resolve_paths(name))
+
+
+def find_inputs(source: str) -> Inputs:
+    """The files that a path, a glob or an address stands for.
+
+    Args:
+        source: a folder (searched to any depth), a file, or a glob; local, or any address that DataTrove takes.
+
+    Raises:
+        ValueError: there is no such file, the files are of two formats, or one has a name that no list can hold.
+    """
+    folder, paths, searched = _matching(source)
+    if left := [path for path in paths if f"/{UNFINISHED}/" in f"/{path}"]:
+        logger.warning(f"{len(left)} files in {UNFINISHED} are NOT read: killed tasks left them, and begin them anew.")
+        paths = sorted(set(paths) - set(left))
+    if not paths:
+        as_pattern = " (a [ in a folder's name is written [[] in a glob)" if has_magic(source) else ""
+        raise ValueError(f"INPUT {source}: there is no file{as_pattern}.")
+    endings = {path: _ending(path) for path in paths}
+    known = sorted(path for path, ending in endings.items() if ending)
+    others = sorted(path for path, ending in endings.items() if not ending)
+    if not known:
+        raise ValueError(
+            f"INPUT {source}: no file here ends in {', '.join(ENDINGS)}; {len(others)} others were found."
+        )
+    if folder.isfile(RECORD):  # of a run of ours, whose logs are no rows
+        others = [path for path in others if not path.startswith("logs/")]
+    if others:
+        logger.warning(
+            f"{len(others)} files are NOT read, for their names end in none of {', '.join(ENDINGS)}: {others[:5]} "
+            "(a link to a folder is not followed: give its target as INPUT)"
+        )
+    if unlisted := [path for path in known if _UNLISTABLE.search(path)]:
+        raise ValueError(
+            f"INPUT {source}: the name {unlisted[0]!r} begins with a space, or holds a line break or bytes that are "
+            f"not UTF-8, so that {PATHS} cannot list it: rename it."
+        )
+    formats = {endings[path] for path in known}
+    if PARQUET in formats and len(formats) > 1:
+        raise ValueError(
+            f"INPUT {source} holds both JSONL and Parquet files; filter them apart, with a glob for each."
+        )
+    ending = formats.pop() if len(formats) == 1 else ".jsonl"
+    with ThreadPoolExecutor(16) as pool:
+        sizes = dict(zip(known, pool.map(folder.size, known), strict=True))
+    return Inputs(folder, sizes, str(ending), searched)
+
+
+def refuse_overlap(inputs: Inputs, output: DataFolder) -> None:
+    """Refuse an output folder that the next run would read, or an input that this run would overwrite."""
+    source, target = (_real_path(folder) for folder in (inputs.folder, output))
+    if source == target or (inputs.searched and target.startswith(source)):
+        raise ValueError(f"--output {target} is or lies in the input folder {source}: give a folder outside of it.")
+    written = tuple(f"{target}{name}/" for name in WRITTEN)
+    files = (path_in(inputs.folder, path) for path in inputs.sizes)
+    if any((os.path.realpath(file) if inputs.folder.is_local() else file).startswith(written) for file in files):
+        raise ValueError(f"INPUT {source} is the output of a run into {target}: give another --output.")
+
+
+def refuse_wrong_schema(inputs: Inputs, adapter: Callable) -> None:
+    """Refuse a corpus in whose first thousand rows no column holds what is to be scored."""
+    errors = [doc.metadata.get(CONVERSATION_ERROR) for doc in inputs.sample(adapter, 1_000)]
+    if errors and all(error and error_reason(error) == "missing_column" for error in errors):
+        raise ValueError(
+            f"None of the first {len(errors)} rows can be scored. {errors[0]}\n"
+            "Set --schema or --messages-key to where the conversations are; plain text is scored with --text [COLUMN]."
+        )
+
+
+def _real_path(folder: DataFolder) -> str:
+    """A folder's path or address with a slash at its end, and without symbolic links."""
+    path = path_in(folder, "")
+    return (os.path.realpath(path) if folder.is_local() else path).rstrip("/") + "/"
+
+
+def _ending(path: str) -> str | None:
+    return next((ending for ending in ENDINGS if path.lower().endswith(ending)), None)
+
+
+def _matching(source: str) -> tuple[DataFolder, list[str], bool]:
+    filesystem, path = url_to_fs(source)
+    if filesystem.isfile(path):
+        parent, _, name = path.rpartition("/")
+        return DataFolder(parent or "/", fs=filesystem), [name], False
+    if filesystem.isdir(path):
+        folder = get_datafolder(source)
+        return folder, folder.list_files(), True
+    if not has_magic(source):
+        raise ValueError(f"INPUT {source}: there is no such file or folder.")
+    plain = source[: min(source.find(sign) for sign in "*?[" if sign in source)]
+    parent, _, _ = plain.rpartition("/")
+    folder = get_datafolder(parent or ("/" if source.startswith("/") else "."))
+    return folder, folder.list_files(glob_pattern=source[len(parent) :].lstrip("/")), "**" in source

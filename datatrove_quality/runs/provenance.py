@@ -1,0 +1,147 @@
+"""What the input says about the scores that it holds already, so that scores of different making never mix.
+
+A Parquet file that was scored here names its scorer and scale in its schema's metadata, as `{prefix}_scorer`. For
+JSONL, which cannot, the record of the run that wrote it speaks, as long as the files lie where it left them.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from datatrove.io import get_datafolder
+from loguru import logger
+
+from datatrove_quality import ScorerConfig, score_schema
+from datatrove_quality.rows.score_columns import recorded_score
+from datatrove_quality.runs.inputs import Inputs, path_in
+from datatrove_quality.runs.run_record import ROW_FOLDERS, recorded_run
+
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from datatrove_quality.engine.scorer import Scorer
+
+
+def output_schema(inputs: Inputs, prefix: str, scorer: ScorerConfig | None) -> "pa.Schema":
+    """The columns of the scored rows of Parquet files, and which scorer made the scores.
+
+    Args:
+        inputs: the files.
+        prefix: what the names of the score columns begin with.
+        scorer: of this run. None: the one that all files name, if they do.
+    """
+    schema = score_schema(inputs.parquet_schema(), prefix, scorer)
+    key = f"{prefix}_scorer"
+    recorded = inputs.schema_metadata(key)
+    if scorer is None and recorded[0] and len(_scorers(inputs, prefix)) == len(recorded):
+        schema = schema.with_metadata((schema.metadata or {}) | {key: recorded[0]})
+    return schema
+
+
+def sidecar_schema(prefix: str, scorer: ScorerConfig | None) -> "pa.Schema":
+    """The columns of files that hold the scores alone."""
+    import pyarrow as pa
+
+    return score_schema(pa.schema([("id", pa.string()), ("file_path", pa.string())]), prefix, scorer)
+
+
+def refuse_without_scores(inputs: Inputs, adapter: Callable, prefix: str) -> None:
+    """Refuse a corpus in whose first thousand rows there is no score."""
+    sample = inputs.sample(adapter, 1_000)
+    if sample and all(recorded_score(doc.metadata, prefix) is None for doc in sample):
+        raise ValueError(
+            f"--scores-from-columns: the first {len(sample)} rows have no score in a column {prefix + '_score'!r}. "
+            "Set --prefix to what its name begins with, or leave --scores-from-columns away to score them."
+        )
+
+
+def refuse_mixed_scores(inputs: Inputs, prefix: str) -> dict[str, Any] | None:
+    """Refuse one threshold for the scores of two scorers.
+
+    Returns:
+        The one that made them all, for the run's record, see `Scorer.describe`; None: it is not known.
+    """
+    described = _scorers(inputs, prefix)
+    files = {(scorer["fingerprint"], str(scorer.get("scale"))): path for path, scorer in described.items()}
+    if len(files) > 1:
+        raise ValueError(
+            f"INPUT holds scores of {len(files)} scorers or scales, in such files as "
+            f"{', '.join(sorted(files.values()))}: no threshold means the same for both. Filter them apart, with a "
+            "glob for each."
+        )
+    if len(described) < len(inputs.sizes):
+        if described:
+            logger.warning(_not_said(inputs, len(described), "scores of the one that the others name"))
+        return None
+    return next(iter(described.values()))
+
+
+def refuse_other_scores(inputs: Inputs, prefix: str, own: "Scorer") -> None:
+    """Refuse to put new scores beside those of another scorer or scale, and say where it is not known."""
+    described = _scorers(inputs, prefix)
+    for path, scorer in described.items():
+        differences = own.fingerprint.differences(scorer["parts"])
+        scale = asdict(own.scale)
+        if scorer.get("scale") not in (None, scale):
+            differences.append(f"scale was {scorer['scale']}, is now {scale}")
+        if differences:
+            listed = "\n".join(f"  {line}" for line in differences)
+            raise ValueError(
+                f"--reuse-scores: the scores in {path} were made otherwise than this run would make them:\n"
+                f"{listed}\n"
+                "Give the --model, --dtype, --max-tokens and --scale that they were made with, or leave "
+                "--reuse-scores away."
+            )
+    if len(described) < len(inputs.sizes):
+        logger.warning(_not_said(inputs, len(described), "scores of this model and scale"))
+
+
+def described_scorer(text: str | bytes | None, path: str, prefix: str) -> dict[str, Any] | None:
+    """What made the scores in a file, see `Scorer.describe`; None: neither the file says it nor a run's record.
+
+    Args:
+        text: what a Parquet file's schema metadata hold as `{prefix}_scorer`.
+        path: the file's whole path or address.
+        prefix: what the names of the score columns begin with.
+    """
+    return _described(text) or _described_by_run(path.rpartition("/")[0], prefix)
+
+
+def _scorers(inputs: Inputs, prefix: str) -> dict[str, dict[str, Any]]:
+    """The description of its scorer by file; without the files of which it is not known."""
+    texts = inputs.schema_metadata(f"{prefix}_scorer") if inputs.is_parquet else [None] * len(inputs.sizes)
+    paths = zip(inputs.sizes, texts, strict=True)
+    found = {path: described_scorer(text, path_in(inputs.folder, path), prefix) for path, text in paths}
+    return {path: scorer for path, scorer in found.items() if scorer is not None}
+
+
+def _described(text: str | bytes | None) -> dict[str, Any] | None:
+    try:
+        scorer = json.loads(text or "null")
+    except ValueError:  # somebody else's entry of that name
+        return None
+    is_ours = isinstance(scorer, dict) and "fingerprint" in scorer and isinstance(scorer.get("parts"), dict)
+    return scorer if is_ours else None
+
+
+@lru_cache
+def _described_by_run(folder: str, prefix: str) -> dict[str, Any] | None:
+    """What the record of the run says that wrote a folder `kept`, `excluded` or `scores`."""
+    root, _, name = folder.rpartition("/")
+    if name not in ROW_FOLDERS:
+        return None
+    try:
+        run = recorded_run(get_datafolder(root or "/")) or {}
+    except (ValueError, OSError):
+        return None
+    return run.get("scorer") if run.get("prefix") == prefix else None
+
+
+def _not_said(inputs: Inputs, known: int, taken_for: str) -> str:
+    return (
+        f"{len(inputs.sizes) - known} of {len(inputs.sizes)} files do not say what made the scores in them (Parquet "
+        f"files that were scored here do, and JSONL files in a run's folder): they are taken for {taken_for}."
+    )

@@ -1,0 +1,98 @@
+"""What a run did: DataTrove's statistics of all its tasks, merged and laid out as a short table."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from datatrove.io import DataFolder
+
+from datatrove_quality.runs.run_record import read_json
+
+
+BAR_WIDTH = 20
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The filter's counts over all tasks of a run.
+
+    Args:
+        counts: the totals of the filter's statistics, by name.
+    """
+
+    counts: Counter[str]
+
+    @classmethod
+    def of_run(cls, output: DataFolder, step: int) -> "Summary":
+        """Add up the statistics that each task left in `logs/stats`.
+
+        Args:
+            output: the run's folder.
+            step: the place of the filter in the pipeline, from 0.
+        """
+        counts: Counter[str] = Counter()
+        for path in output.list_files("logs/stats"):
+            for name, stat in read_json(output, path)[step]["stats"].items():
+                counts[name] += stat["total"] if isinstance(stat, dict) else stat
+        return cls(counts)
+
+    @property
+    def documents(self) -> int:
+        """Documents that came in."""
+        return self.counts["total"]
+
+    @property
+    def scored(self) -> int:
+        """Documents that have a score."""
+        return self.counts["scored"]
+
+    def commonest_reason(self) -> str:
+        """Why most of the documents without a score have none."""
+        reason, count = max(self._named("unscorable_"), key=lambda named: named[1])
+        return f"{count:,} of {self.documents:,} documents: {reason}; see their error column for the details."
+
+    def table(self, seconds: float | None) -> str:
+        """The counts for a person.
+
+        Args:
+            seconds: how long the run took, from its first document to its last. None: not known, or an earlier run
+                had done a part, so that documents per second would say nothing.
+        """
+        counts, tokens = self.counts, int(self.counts["tokens"])
+        lines = [self._line("documents in", self.documents), *self._doors(), "", *self._histogram(), ""]
+        lines.append(f"{'tokens':<34}{tokens:>12,}")
+        lines.append(self._line("documents cut at max_tokens", counts["truncated"]))
+        lines.append(self._line("with control tokens spelled out", counts["special_tokens"]))
+        if counts["from_store"]:
+            lines.append(self._line("known from checkpoints or repeats", counts["from_store"]))
+        if counts["reused"]:
+            lines.append(self._line("scores that were there already", counts["reused"]))
+        if seconds:
+            speed = f"{self.documents / seconds:,.0f} documents/s, {tokens / seconds:,.0f} tokens/s"
+            lines.append(f"{seconds:.1f} s from start to end, loading included: {speed}")
+        return "\n".join(["", *lines, ""])
+
+    def _doors(self) -> list[str]:
+        """Where the documents went, by reason."""
+        counts = self.counts
+        lines = [self._line("kept", counts["forwarded"])]
+        kept = [(reason, n) for reason, n in self._named("unscorable_") if not counts[f"dropped_unscorable_{reason}"]]
+        lines += [self._line(f"  without a score: {reason}", count) for reason, count in kept]
+        lines.append(self._line("dropped", counts["dropped"]))
+        return lines + [self._line(f"  {reason}", count) for reason, count in self._named("dropped_")]
+
+    def _histogram(self) -> list[str]:
+        levels = sorted((int(level), count) for level, count in self._named("int_score_"))
+        most = max((count for _, count in levels), default=1)
+        bars = ("█" * max(1, round(BAR_WIDTH * count / most)) for _, count in levels)
+        return [
+            self._line(f"int_score {level}  {bar}", count) for (level, count), bar in zip(levels, bars, strict=True)
+        ]
+
+    def _named(self, prefix: str) -> list[tuple[str, int]]:
+        """The counts whose names begin alike, by the rest of their names."""
+        names = sorted(name for name in self.counts if name.startswith(prefix))
+        return [(name.removeprefix(prefix), int(self.counts[name])) for name in names]
+
+    def _line(self, name: str, count: float) -> str:
+        share = f"{count / self.documents:.1%}" if self.documents else ""
+        return f"{name:<34}{count:>12,}{share:>9}"

@@ -1,0 +1,1 @@
+"""Fine-tune a classifier by the model card's recipe."""

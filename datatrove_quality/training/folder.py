@@ -1,0 +1,100 @@
+"""The folder of a training run: its record, its checkpoints, the finished classifier."""
+
+import hashlib
+import json
+import shutil
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from datatrove_quality.evaluation.metrics import Evaluation
+from datatrove_quality.model.rendering import Renderer
+from datatrove_quality.training.card import model_card, write_curves
+from datatrove_quality.training.config import TrainingConfig
+from datatrove_quality.training.data import Example
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
+
+
+RECORD = "training.json"
+CHECKPOINTS = "checkpoints"
+
+
+def asked(
+    config: TrainingConfig, arguments: "TrainingArguments", renderer: Renderer, examples: list[Example]
+) -> dict[str, Any]:
+    """What a run that goes on in a folder must share with the one that began there."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(b"%d %d " % (example.label, len(example.ids)) + example.ids.tobytes())
+    return asdict(config) | {
+        "per_device_batch_size": arguments.per_device_train_batch_size,
+        "accumulated": arguments.gradient_accumulation_steps,
+        "devices": arguments.world_size,
+        "device": arguments.device.type,
+        "dtype": "bfloat16" if arguments.bf16 else "float32",
+        "max_tokens": renderer.max_tokens,
+        "rows": digest.hexdigest(),
+    }
+
+
+def claim(output: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """Make a folder this run's own, and give back the record that an earlier one of the same began there."""
+    path = output / RECORD
+    if not path.is_file():
+        if output.exists() and any(output.iterdir()):
+            raise ValueError(f"output={output} (--output) holds what no training wrote: give another folder.")
+        output.mkdir(parents=True, exist_ok=True)
+        _write_json(path, {"asked": asked})
+    record = json.loads(path.read_text(encoding="utf-8"))
+    was = record["asked"]
+    if changed := [name for name in asked if was.get(name) != asked[name]]:
+        lines = [f"  {name}: was {was.get(name)!r:.80}, is now {asked[name]!r:.80}" for name in changed]
+        raise ValueError(
+            f"output={output} (--output) holds a training that was asked something else; give another folder, or "
+            "delete this one:\n" + "\n".join(lines)
+        )
+    return dict(record)
+
+
+def last_checkpoint(output: Path) -> str | None:
+    """The last checkpoint that was written to its end: its state file is the last to be written."""
+    found = []
+    for state in (output / CHECKPOINTS).glob("checkpoint-*/trainer_state.json"):
+        with suppress(ValueError):
+            found.append((json.loads(state.read_text(encoding="utf-8"))["global_step"], state.parent))
+    if not found:
+        return None
+    step, folder = max(found)
+    logger.info(f"Going on from step {step}, {folder}.")
+    return str(folder)
+
+
+def save(
+    output: Path,
+    trainer: "Trainer",
+    tokenizer: "PreTrainedTokenizerBase",
+    evaluation: Evaluation,
+    record: dict[str, Any],
+) -> None:
+    """Write the classifier, its model card and its record; the record last, since it says that all is there."""
+    import torch
+
+    model: Any = trainer.model
+    (model.to(torch.bfloat16) if trainer.args.bf16 else model).save_pretrained(output)
+    tokenizer.save_pretrained(output)
+    write_curves(record["log"], output / "curves.png")
+    (output / "README.md").write_text(model_card(record, evaluation), encoding="utf-8")
+    _write_json(output / RECORD, record)
+    shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,547 @@
+"""The curation pipeline: what each step drops, that nothing else is touched, and that interruptions leave no trace."""
+
+import datetime
+import decimal
+import json
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from datatrove.data import Document
+from datatrove.io import get_datafolder
+from datatrove.pipeline.dedup import MinhashDedupSignature
+from datatrove.pipeline.filters import LambdaFilter
+from datatrove.pipeline.writers import JsonlWriter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_models import DECODER, chatml_tokenizer, save_model
+
+
+pytest.importorskip("spacy", reason="the extra curate is not installed: pip install 'datatrove-quality[curate]'")
+
+import plant_garbage
+
+from datatrove_quality.cli import curate as curate_conversations
+from datatrove_quality.curation import rules as conversation_rules
+from datatrove_quality.curation.answer_filters import AnswerFilter, length_filter, repetition_filter, symbol_filter
+from datatrove_quality.curation.counts import counted, total_counts
+from datatrove_quality.curation.deduplication import minhash_config
+from datatrove_quality.curation.handover import LoadDocuments, SaveDocuments
+from datatrove_quality.runs.outputs import WholeOutput, whole_files
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+LANGUAGE = "eng"
+DEMO = ROOT / "examples/conversations.jsonl"
+DEMO_PAIR = {"demo-0560": "demo-0387"}  # two of the demo's own conversations that differ in few words
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return str(save_model(tmp_path_factory.mktemp("curation-model"), "qwen3", chatml_tokenizer(), **DECODER))
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """The demo conversations with planted rows, in four files."""
+    folder = tmp_path_factory.mktemp("planted") / "in"
+    plant_garbage.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def curated(tmp_path_factory, model, planted):
+    """An undisturbed run, to compare with: one task, scores at the middle of what the random model gives."""
+    output = tmp_path_factory.mktemp("curated") / "out"
+    curate(planted, "--output", output, "--model", model, "--min-score", 1, "--tasks", 1)
+    return output
+
+
+def curate(*arguments):
+    curate_conversations.main([str(argument) for argument in (*arguments, "--no-progress")])
+
+
+def turns(*contents, system=None):
+    roles = ("user", "assistant")
+    found = [{"role": roles[index % 2], "content": content} for index, content in enumerate(contents)]
+    return [{"role": "system", "content": system}, *found] if system else found
+
+
+def words(seed, count=40):
+    """A text that resembles no other."""
+    choose = random.Random(seed)
+    letters = "abcdefghilmnoprstuv"
+    return " ".join("".join(choose.choices(letters, k=choose.randint(3, 8))) for _ in range(count)) + "."
+
+
+def write_jsonl(path, items):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"".join(item if isinstance(item, bytes) else orjson.dumps(item) + b"\n" for item in items))
+
+
+def read_rows(output):
+    """The rows of each door, by the door's name."""
+    doors = {"kept": output / "kept"} | {folder.name: folder for folder in (output / "excluded").glob("*")}
+    found = {}
+    for door, folder in doors.items():
+        found[door] = []
+        for path in sorted(folder.glob("*")):
+            is_parquet = path.suffix == ".parquet"
+            lines = [] if is_parquet else path.read_text(encoding="utf-8").splitlines()
+            found[door] += pq.read_table(path).to_pylist() if is_parquet else map(json.loads, lines)
+    return found
+
+
+def outcome(output):
+    """Where each row went, and why. Of rows that are equal or nearly so, any may be the one that is kept: one name."""
+    planted = plant_garbage.planted_rows(DEMO.read_text(encoding="utf-8").splitlines())
+    copies = {row["id"]: row["copy_of"] for row in planted if row["planted"].endswith("_duplicate")} | DEMO_PAIR
+    names = {**copies, **{original: original for original in copies.values()}}
+    doors: dict[str, list] = {name: [] for name in names.values()}
+    single = Counter()
+    for door, rows in read_rows(output).items():
+        for row in rows:
+            found = re.sub(r".*\.jsonl/\d+", "a line that is no row", row.get("id", "no id"))
+            if found in names:
+                doors[names[found]].append("scored" if door in ("kept", "score") else door)
+            else:
+                single[found, door, row.get("filter_reason")] += 1
+    return single, {name: sorted(found) for name, found in doors.items()}
+
+
+def scores(output):
+    doors = read_rows(output)
+    return {row["id"]: row["quality_score"] for row in doors["kept"] + doors["score"]}
+
+
+# --- the whole pipeline ----------------------------------------------------------------------------------------------
+
+
+def test_everything_planted_is_found_and_every_row_leaves_by_one_door(curated, planted):
+    """The counts are those planted, beside the demo's own garbage; rows in = rows out, none twice."""
+    plant_garbage.check(curated)
+    doors = read_rows(curated)
+    rows = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in planted.iterdir())
+    assert sum(map(len, doors.values())) == rows == 741
+    ids = [row["id"] for found in doors.values() for row in found if "id" in row]
+    assert max(Counter(ids).values()) == 1
+    unplanted = {door: [row for row in rows if "planted" not in row] for door, rows in doors.items()}
+    # The demo's own gibberish and loops, its broken rows (one of which has only a question), and a pair nearly equal.
+    assert Counter(row["filter_reason"].partition("_")[0] for row in unplanted["rules"]) == {
+        "unscorable": 7,
+        "answer": 1,
+        "no": 1,
+    }
+    assert all(row["label"] == 1 for row in unplanted["repetition"]) and len(unplanted["repetition"]) == 5
+    assert len(doors["near_duplicate"]) == 15 + 1
+    assert not unplanted["length"] + unplanted["symbols"]
+
+
+def test_rows_that_were_not_planted_come_back_as_they_were(curated, planted):
+    """Each row of the source, whatever its door, has its own columns and values, and score columns beside them."""
+    source = {}
+    for path in planted.iterdir():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line) if line.endswith("}") else {}
+            source[row.get("id")] = row
+    added = {"filter_reason", *(f"quality_{name}" for name in ("score", "int_score", "tokens", "truncated", "error"))}
+    for door, rows in read_rows(curated).items():
+        for row in rows:
+            if "id" in row and row["id"] in source:
+                assert {key: value for key, value in row.items() if key not in added} == source[row["id"]], door
+            assert ("filter_reason" in row) == (door != "kept")
+            assert ("quality_score" in row) == (door in ("kept", "score"))
+
+
+def test_the_table_adds_up(curated, capsys):
+    """Documents in = all that was dropped, by step and by reason, + kept; and these are the rows in the folders."""
+    lines = [line.split() for line in (curated / "logs/counts/table.txt").read_text().splitlines() if line]
+    steps = {" ".join(line[1:-2]).replace(" ", "_"): int(line[-2]) for line in lines if line[0] == "dropped:"}
+    doors = {door: len(rows) for door, rows in read_rows(curated).items()}
+    assert lines[0][:2] == ["documents", "in"] and int(lines[0][2]) == 741
+    assert sum(steps.values()) + int(lines[-1][1]) == 741
+    assert {name: count for name, count in steps.items() if count} == {k: v for k, v in doors.items() if k != "kept"}
+    assert doors["kept"] == int(lines[-1][1])
+    reasons = Counter(row.get("filter_reason") for rows in read_rows(curated).values() for row in rows)
+    del reasons[None]
+    assert {line[0]: int(line[1]) for line in lines if len(line) == 3 and line[0] in reasons} == reasons
+
+
+def test_any_number_of_tasks_and_any_order_give_the_same_rows(curated, planted, model, tmp_path):
+    """Of equal and nearly equal conversations one is kept, no matter which; all other rows have the same door."""
+    lines = [line for path in sorted(planted.iterdir()) for line in path.read_bytes().splitlines(keepends=True)]
+    random.Random(1).shuffle(lines)
+    for number in range(6):
+        write_jsonl(tmp_path / f"in/{number}.jsonl", lines[number::6])
+    output = tmp_path / "out"
+    curate(tmp_path / "in", "--output", output, "--model", model, "--min-score", 1, "--tasks", 4)
+    assert outcome(output) == outcome(curated)
+    expected = scores(curated)
+    assert all(score == pytest.approx(expected.get(name, score), abs=1e-4) for name, score in scores(output).items())
+
+
+def test_parquet_rows_come_back_with_their_types_and_nulls(tmp_path, model):
+    """Types that JSON has not, nulls, tool calls, and columns that DataTrove's steps use for themselves."""
+    call = {"function": {"name": "clima", "arguments": '{"cidade": "Recife"}'}}
+    rows = [
+        {
+            "id": index,
+            "messages": [
+                {"role": "user", "content": words(index), "tool_calls": None},
+                {"role": "assistant", "content": words(-index), "tool_calls": [call] if index % 2 else None},
+            ],
+            "when": datetime.datetime(2026, 1, 1 + index, tzinfo=datetime.UTC),
+            "price": decimal.Decimal("1.50"),
+            "raw": b"\x00\xff",
+            "tags": ["a", None],
+            "duplicate_count": "mine",
+            "language": None if index else "pt",
+            "filter_reason": "of an earlier run",
+        }
+        for index in range(6)
+    ]
+    rows += [rows[0] | {"id": 6}, rows[1] | {"id": 7, "messages": []}]
+    source = pa.Table.from_pylist(rows)
+    (tmp_path / "in").mkdir()
+    pq.write_table(source, tmp_path / "in/a.parquet")
+    curate(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
+    doors = read_rows(tmp_path / "out")
+    assert {door: len(found) for door, found in doors.items()} == {"kept": 6, "exact_duplicate": 1, "rules": 1}
+    assert doors["exact_duplicate"][0]["filter_reason"] == "exact_duplicate"
+    assert doors["rules"][0]["filter_reason"] == "unscorable_no_messages"
+    assert doors["rules"][0]["quality_error"].startswith("no_messages: ")
+    came_back = sorted((row for found in doors.values() for row in found), key=lambda row: row["id"])
+    columns = [name for name in source.column_names if name != "filter_reason"]
+    assert [{name: row[name] for name in columns} for row in came_back] == source.select(columns).to_pylist()
+    schema = pq.read_schema(tmp_path / "out/kept/000_00000.parquet")
+    assert [schema.field(name) for name in columns] == [source.schema.field(name) for name in columns]
+
+
+def test_jsonl_rows_keep_what_is_missing_missing(tmp_path, model):
+    """A key that is null, one that is missing, and one that only one message has stay three things."""
+    items = [
+        {"id": "a", "messages": [*turns(words(1), words(2))], "note": None},
+        {"id": "b", "conversations": [{"from": "human", "value": words(3)}, {"from": "gpt", "value": words(4)}]},
+        {
+            "instruction": words(5),
+            "output": words(6),
+            "input": None,
+            "rank": 3,
+            "text": "mine",
+            "duplicate_count": 1.5,
+        },
+        {"id": "c", "prompt": words(7), "response": words(8), "deep": {"x": [None, {"y": None}]}},
+        {"id": "d", "messages": [{"role": "user", "content": words(9), "name": None}, *turns("", words(10))[1:]]},
+    ]
+    write_jsonl(tmp_path / "in/a.jsonl", items)
+    curate(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
+    doors = read_rows(tmp_path / "out")
+    assert set(doors) == {"kept"}
+    assert [{key: row[key] for key in row if not key.startswith("quality_")} for row in doors["kept"]] == items
+
+
+def test_conversations_that_differ_in_more_than_text_are_no_exact_duplicates(tmp_path, model):
+    """A shared system prompt makes no near duplicates, other numbers neither; another system prompt does not help."""
+    prompt = words(0, 400)
+    sums = [
+        turns(f"Quanto é {a} vezes {b}, se puder me dizer?", f"Claro: {a} vezes {b} é igual a {a * b}.")
+        for a in range(3, 9)
+        for b in range(11, 15)
+    ]
+    items = [{"id": f"prompt-{i}", "messages": turns(words(i), words(-i), system=prompt)} for i in range(1, 6)]
+    items += [{"id": f"sum-{index}", "messages": messages} for index, messages in enumerate(sums)]
+    items += [{"id": "again", "messages": turns(words(1), words(-1), system="Be brief.")}]
+    items += [{"id": "tool", "messages": [*items[0]["messages"][:2], {**items[0]["messages"][2], "tool_calls": [1]}]}]
+    write_jsonl(tmp_path / "in/a.jsonl", items)
+    curate(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
+    doors = read_rows(tmp_path / "out")
+    assert [row["id"] for row in doors.get("near_duplicate", [])] == ["again", "tool"]
+    assert len(doors["kept"]) == len(items) - 2 and "exact_duplicate" not in doors
+
+
+# --- interruptions, copies, reruns -----------------------------------------------------------------------------------
+
+
+def test_killed_again_and_again_it_ends_with_the_same_rows():
+    """Real kills of two copies of each task, before and after files get their places and tasks are marked as done."""
+    script = [sys.executable, str(ROOT / "tests/faults/kill_curation.py")]
+    command = [*script, "--kills", "4", "--copies", "2", "--rows", "120"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert result.returncode == 0, result.stderr[-3_000:]
+    assert "as without, and the same table" in result.stdout
+
+
+def test_a_finished_run_is_not_done_again_and_shows_its_table(curated, planted, model, capsys):
+    """The same command changes no file of the output, and prints the table again."""
+    before = {path: path.stat().st_mtime_ns for path in curated.rglob("*.jsonl")}
+    curate(planted, "--output", curated, "--model", model, "--min-score", 1, "--tasks", 1)
+    assert {path: path.stat().st_mtime_ns for path in curated.rglob("*.jsonl")} == before
+    assert re.search(r"documents in +741 ", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (["--min-score", 2], "min_score: was 1.0, is now 2.0"),
+        (["--tasks", 3], "tasks"),
+        (["--without-rules", "answer_loops"], "without_rules"),
+        (["--min-words", 5], "min_words"),
+    ],
+)
+def test_other_settings_in_the_same_folder_are_refused(curated, planted, model, changed, named):
+    """A task that is done would not be done again: its rows would stand beside those of other settings."""
+    before = sorted(curated.rglob("*"))
+    with pytest.raises(ValueError, match=named):
+        curate(planted, "--output", curated, "--model", model, "--min-score", 1, "--tasks", 1, *changed)
+    assert sorted(curated.rglob("*")) == before
+
+
+def test_another_runs_folder_and_a_folder_of_other_files_are_refused(tmp_path, model, planted):
+    """Nothing of what somebody else wrote is overwritten."""
+    (tmp_path / "out/kept").mkdir(parents=True)
+    (tmp_path / "out/kept/precious.txt").write_text("mine")
+    with pytest.raises(ValueError, match="no run of this script recorded"):
+        curate(planted, "--output", tmp_path / "out", "--model", model)
+    assert (tmp_path / "out/kept/precious.txt").read_text() == "mine"
+
+
+def test_a_model_that_is_not_cached_is_refused_before_anything_is_written(tmp_path, planted):
+    with pytest.raises(ValueError, match="no-one/no-model"):
+        curate(planted, "--output", tmp_path / "out", "--model", "no-one/no-model")
+    assert not (tmp_path / "out").exists()
+
+
+def test_languages_without_their_model_are_refused_with_the_command_to_fetch_it(tmp_path, planted, model, monkeypatch):
+    """No download is tried: jobs on offline nodes would wait for it, or die of it."""
+    with monkeypatch.context() as patched, pytest.raises(ValueError, match="pip install none-such"):
+        patched.setattr("datatrove_quality.curation.answer_filters.LANGUAGE_PACKAGES", {"none_such": "none-such"})
+        curate(planted, "--output", tmp_path / "out", "--model", model, "--keep-languages", "pt")
+    monkeypatch.setattr("datatrove_quality.curation.answer_filters.LANGUAGE_PACKAGES", {})
+    monkeypatch.setattr(
+        "datatrove_quality.curation.answer_filters.language_model_path", lambda: str(tmp_path / "lid.bin")
+    )
+    with pytest.raises(ValueError, match=r"lid\.bin(.|\n)*FT176LID\(\)\.model"):
+        curate(planted, "--output", tmp_path / "out", "--model", model, "--keep-languages", "pt")
+    assert not (tmp_path / "out").exists()
+
+
+def test_words_that_cannot_be_told_apart_are_refused(tmp_path, planted, model):
+    with pytest.raises(ValueError, match="--language xyz"):
+        curate(planted, "--output", tmp_path / "out", "--model", model, "--language", "xyz")
+
+
+@pytest.mark.parametrize("threshold", ["65", "-0.1", "nan"])
+def test_a_threshold_that_is_no_probability_is_refused(tmp_path, threshold, capsys):
+    """With 65 for 0.65 every row would be dropped, hours later."""
+    with pytest.raises(SystemExit):
+        curate(tmp_path, "--output", tmp_path / "out", "--keep-languages", "pt", f"--language-threshold={threshold}")
+    assert f"--language-threshold: '{threshold}': give a number" in capsys.readouterr().err
+
+
+def test_rows_that_are_all_garbage_end_in_an_error_and_the_table(tmp_path, model, capsys):
+    """An emptied corpus does not look like a finished job."""
+    write_jsonl(tmp_path / "in/a.jsonl", [{"messages": turns("Oi", "")} for _ in range(3)] + [b"no row\n"])
+    with pytest.raises(SystemExit, match="no document was left to score"):
+        curate(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
+    printed = capsys.readouterr().out
+    assert re.search(r"empty_answer +3 ", printed) and re.search(r"unscorable_invalid_json +1 ", printed)
+    assert {door: len(rows) for door, rows in read_rows(tmp_path / "out").items()} == {"rules": 4, "kept": 0}
+
+
+def test_files_without_a_row_and_tasks_without_a_file(tmp_path, model):
+    """A task with nothing to do writes empty files between the stages, and disturbs no other."""
+    write_jsonl(tmp_path / "in/a.jsonl", [])
+    write_jsonl(tmp_path / "in/b.jsonl", [{"id": "b", "messages": turns(words(1), words(2))}])
+    curate(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--tasks", 4)
+    assert [row["id"] for row in read_rows(tmp_path / "out")["kept"]] == ["b"]
+    write_jsonl(tmp_path / "empty/a.jsonl", [])
+    with pytest.raises(SystemExit, match="no document"):
+        curate(tmp_path / "empty", "--output", tmp_path / "none", "--model", model)
+
+
+# --- the parts -------------------------------------------------------------------------------------------------------
+
+LONG = "A resposta tem uma frase inteira. Depois vem outra frase, que também é bem longa e que por isso conta"
+CALL = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}]}
+TOOL = {"role": "tool", "content": "42"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "broken"),
+    [
+        (turns("Oi", "42"), None),
+        (turns("Oi", "Olá", system="Seja breve"), None),
+        (turns("Oi", "Olá", "E?", "Sim"), None),
+        ([*turns("Oi"), CALL, TOOL, TOOL, *turns("", "42")[1:]], None),
+        ([*turns("Oi"), CALL], None),
+        ([*turns("Oi", "Olá"), {"role": "critic", "content": "bom"}, *turns("E?", "Sim")], None),
+        (turns("Oi"), "no_answer"),
+        (turns("Oi", " \n"), "empty_answer"),
+        (turns("Oi", "Olá", "E?"), "ends_without_answer"),
+        (turns("", "Oi", "E?", "Sim")[1:], "roles_do_not_alternate"),
+        ([*turns("Oi"), *turns("Oi", "Olá")], "roles_do_not_alternate"),
+        ([*turns("Oi", "Olá"), *turns("", "Sim")[1:]], "roles_do_not_alternate"),
+        (turns("Oi", "Bem. " + "de novo e " * 40), "answer_loops"),
+        (turns("Oi", "Bem. " + "de novo e " * 40 + "de n"), "answer_loops"),
+        (turns("Oi", "ha" * 40), None),
+        (turns("Oi", "x" * 400), "answer_loops"),
+        (turns("Oi", LONG), "answer_cut_off"),
+        (turns("Oi", LONG + ","), "answer_cut_off"),
+        (turns("Oi", LONG + "."), None),
+        (turns("Oi", LONG + ": https://example.org/a"), None),
+        (turns("Oi", LONG.replace(". ", " ")), None),
+        (turns("Oi", "Uma lista. Veja:\n- " + "item " * 20 + "e fim"), None),
+        (turns("Oi", "```python\nprint(1)\n```"), None),
+        (turns("Oi", "Aqui está:\n```python\nprint(1)"), "answer_cut_off"),
+        ([*turns("Oi"), {"role": "assistant", "content": "Ok.", "finish_reason": "length"}], "answer_cut_off"),
+    ],
+)
+def test_rules_tell_broken_conversations_from_unusual_ones(messages, broken):
+    result = conversation_rules.ConversationRules().filter(Document("", "", metadata={"messages": messages}))
+    assert result == (True if broken is None else (False, broken))
+
+
+def test_a_rule_that_is_left_out_is_not_asked_and_an_unknown_one_is_refused():
+    document = Document("", "", metadata={"messages": turns("Oi")})
+    rules = conversation_rules.ConversationRules(without=["no_answer", "ends_without_answer"])
+    assert rules.filter(document) is True
+    with pytest.raises(ValueError, match="no such rule"):
+        conversation_rules.ConversationRules(without=["no_anwser"])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "Sim.",
+        "42",
+        "👍 Claro!",
+        "# Título\n\n## Parte\n\n- um\n- dois\n- três\n" + words(1),
+        "\n".join(f"| {n} | {n * n} | {words(n, 2)} |" for n in range(30)),
+        "```python\n"
+        + "\n".join(f"def f{n}(x):\n    if x > {n}:\n        return x\n    return {n}\n" for n in range(9))
+        + "```",
+        "\n".join(f"{n}. {words(n, 6)}" for n in range(20)),
+        "今日はとても良い天気ですね。散歩に行きましょう。" * 1 + "東京の桜は三月の終わりに咲きます。" + words(3),
+    ],
+)
+def test_answers_that_a_chat_may_well_have_are_kept(answer):
+    """Short, numeric, Markdown, tables, code, lists, other scripts: DataTrove's own limits drop most of them."""
+    document = Document("", "", metadata={"messages": turns("Pergunta?", answer)})
+    for judge, from_chars in ((length_filter, 1), (symbol_filter, 200), (repetition_filter, 200)):
+        assert AnswerFilter(judge(LANGUAGE), from_chars=from_chars).filter(document) is True
+    assert conversation_rules.ConversationRules().filter(document) is True
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.text(), min_size=1, max_size=4).map(lambda parts: "".join(parts * 9)))
+def test_no_text_stops_a_filter_or_a_signature(answer):
+    """Whatever an answer holds, it is judged: a task of a week does not end at one document."""
+    messages = turns("Pergunta?", answer)
+    document = Document(answer, "", metadata={"messages": messages})
+    conversation_rules.ConversationRules().filter(document)
+    if answer.strip():
+        for judge in (length_filter, symbol_filter, repetition_filter):
+            AnswerFilter(judge(LANGUAGE)).filter(document)
+    SIGNATURE.get_shingles(answer)
+
+
+SIGNATURE = MinhashDedupSignature("/nowhere", minhash_config(), LANGUAGE)
+
+
+def test_a_step_that_is_cut_off_or_comes_late_leaves_no_file(tmp_path):
+    """Half of a task's files would be read by the next stage; a late copy would put old files among new ones."""
+    target, unfinished = get_datafolder(str(tmp_path / "out")), get_datafolder(str(tmp_path / "unfinished"))
+    documents = [Document("um dois três quatro cinco seis", str(number)) for number in range(3)]
+
+    def cut_off():
+        yield from documents
+        raise KeyboardInterrupt
+
+    step = WholeOutput(MinhashDedupSignature(str(tmp_path / "out"), minhash_config()), str(tmp_path / "unfinished"))
+    with pytest.raises(KeyboardInterrupt):
+        list(step.run(cut_off()))
+    assert not target.isdir("") and not unfinished.list_files()
+    with pytest.raises(FileNotFoundError, match="another run"), whole_files(target, unfinished) as private:
+        unfinished.rm("", recursive=True)
+    assert not private.isdir("")
+    list(step.run(iter(documents)))
+    assert len(target.list_files()) == 14 and not unfinished.list_files()
+
+
+def test_a_late_copy_does_not_disturb_who_reads(tmp_path):
+    """While a copy of a finished task computes, its files stay as they were, sorted and whole."""
+    step = WholeOutput(MinhashDedupSignature(str(tmp_path / "out"), minhash_config()), str(tmp_path / "unfinished"))
+    documents = [Document(words(seed), str(seed)) for seed in range(20)]
+    list(step.run(iter(documents)))
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.sig")}
+    seen = []
+
+    def looking():
+        for document in documents:
+            seen.append({path: path.read_bytes() for path in (tmp_path / "out").rglob("*.sig")} == before)
+            yield document
+
+    list(step.run(looking()))
+    assert len(before) == 14 and seen == [True] * 20
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.sig")} == before
+
+
+def test_documents_come_back_as_they_were_and_a_cut_file_is_an_error(tmp_path):
+    """Any value; and a file that was cut off by a dying disk is not taken for a shorter one."""
+    values = {"when": datetime.date(2026, 1, 1), "none": None, "price": decimal.Decimal("1.10"), "deep": [{"a": (1,)}]}
+    documents = [Document(words(seed), str(seed), metadata={**values}) for seed in range(5)]
+    save = SaveDocuments(str(tmp_path / "docs"), str(tmp_path / "unfinished"))
+    assert list(save.run(iter(documents), rank=3)) == documents
+    load = LoadDocuments(str(tmp_path / "docs"))
+    assert list(load.run(None, rank=3)) == documents
+    with pytest.raises(FileNotFoundError):
+        list(load.run(None, rank=2))
+    path = tmp_path / "docs/00003.documents"
+    path.write_bytes(
+        zstandard.compress(zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes())[:-4])
+    )
+    with pytest.raises(RuntimeError, match="damaged"):
+        list(load.run(None, rank=3))
+
+
+def test_counts_do_not_carry_over_from_one_task_to_the_next(tmp_path):
+    """SLURM's tasks_per_job runs several tasks with the same steps, whose statistics DataTrove never resets."""
+    steps = filter_steps(tmp_path)
+    for rank, size in enumerate((4, 7, 2)):
+        data = [Document("x", str(number)) for number in range(size)]
+        for step in counted(steps, str(tmp_path / "counts"), str(tmp_path / "unfinished")):
+            data = step(data, rank, 3)
+    [count] = total_counts([get_datafolder(str(tmp_path / "counts"))], 3)
+    assert (count.came, count.left, count.dropped) == (13, 7, {"odd": 6})
+    assert steps[0].stats["total"].total == 2
+
+
+def test_a_document_that_is_lost_between_two_steps_stops_the_task(tmp_path):
+    """DataTrove's filters lose documents silently if a batch comes back short: such a task must not look finished."""
+
+    def losing(data, rank, world_size):
+        yield from list(data)[1:]
+
+    [first] = filter_steps(tmp_path)
+    [second] = filter_steps(tmp_path / "b")
+    data = [Document("x", str(number)) for number in range(4)]
+    with pytest.raises(RuntimeError, match="lost or doubled"):
+        for step in counted([first, losing, second], str(tmp_path / "counts"), str(tmp_path / "unfinished")):
+            data = step(data, 0, 1)
+    assert not (tmp_path / "counts").exists()
+
+
+def filter_steps(folder):
+    """A filter that keeps even ids, with a writer of what it drops."""
+    writer = JsonlWriter(str(folder / "odd"), compression=None)
+    return [LambdaFilter(lambda document: int(document.id) % 2 == 0, exclusion_writer=writer)]

@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+
+from datatrove_quality.evaluation.thresholds import threshold_for_precision, threshold_for_share
+
+
+def population(n, seed):
+    """Labels and scores that agree with noise, and tokens; from so large a population the truth is known."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(5, n, p=[0.1, 0.1, 0.2, 0.3, 0.3]) + 1
+    return labels, labels + rng.normal(0, 0.6, n), rng.integers(1, 400, n)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_threshold_is_the_lowest_that_reaches_the_precision(seed):
+    """Found by trying every score; the printed number keeps the same documents, and ties stay together."""
+    labels, scores, tokens = population(300, seed)
+    scores = scores.round(1) if seed % 2 else scores
+    found = threshold_for_precision(labels, scores, 4, 0.9, tokens=tokens)
+    good = labels >= 4
+    lowest = min(score for score in scores if good[scores >= score].mean() >= 0.9)
+    kept = scores >= found.threshold.value
+    assert np.array_equal(kept, scores >= lowest)
+    assert found.precision.value == pytest.approx(good[kept].mean())
+    assert found.recall.value == pytest.approx(kept[good].mean())
+    assert found.kept.value == pytest.approx(kept.mean())
+    assert found.tokens_kept.value == pytest.approx(tokens[kept].sum() / tokens.sum())
+    assert found.labelled_kept == kept.sum()
+
+
+@pytest.mark.parametrize("by", ["documents", "tokens"])
+def test_the_share_that_is_kept_is_the_least_that_was_asked_for(by):
+    """One score higher, and less than the share would be kept."""
+    _, scores, tokens = population(500, 0)
+    found = threshold_for_share(scores, 0.6, tokens, by=by)
+    weights = tokens if by == "tokens" else np.ones(500)
+    kept = scores >= found.threshold.value
+    without_last = scores > scores[kept].min()
+    assert weights[kept].sum() / weights.sum() >= 0.6 > weights[without_last].sum() / weights.sum()
+    assert len(str(found.threshold.value)) <= 8
+    assert found.precision is None and found.recall is None
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    """Some 95 % of the intervals contain the figure of the population that they come from."""
+    labels, scores, tokens = population(200_000, 0)
+    truth = threshold_for_precision(labels, scores, 4, 0.9, tokens=tokens)
+    share = threshold_for_share(scores, 0.3, tokens, by="tokens").threshold.value
+    rng = np.random.default_rng(1)
+    hits = np.zeros(3)
+    for seed in range(80):
+        some = rng.choice(len(scores), 250, replace=False)
+        found = threshold_for_precision(labels[some], scores[some], 4, 0.9, tokens=tokens[some], seed=seed)
+        by_tokens = threshold_for_share(scores[some], 0.3, tokens[some], by="tokens", seed=seed)
+        kept = scores >= found.threshold.value
+        hits += [
+            found.threshold.low <= truth.threshold.value <= found.threshold.high,
+            found.kept.low <= kept.mean() <= found.kept.high,
+            by_tokens.threshold.low <= share <= by_tokens.threshold.high,
+        ]
+    assert (hits >= 69).all(), hits
+
+
+def test_resampling_by_bins_is_resampling_documents():
+    """The intervals are those of the plain bootstrap, which draws documents one by one."""
+    labels, scores, tokens = population(3_000, 2)
+    found = threshold_for_precision(labels, scores, 4, 0.9, tokens=tokens)
+    rng = np.random.default_rng(3)
+    figures = []
+    for _ in range(1_000):
+        drawn = rng.integers(0, 3_000, 3_000)
+        kept = scores[drawn] >= found.threshold.value
+        figures.append(
+            (kept.mean(), (labels[drawn] >= 4)[kept].mean(), tokens[drawn][kept].sum() / tokens[drawn].sum())
+        )
+    plain = np.quantile(figures, [0.025, 0.975], axis=0).T
+    ours = [(it.low, it.high) for it in (found.kept, found.precision, found.tokens_kept)]
+    assert np.allclose(ours, plain, atol=0.003)
+
+
+def test_the_same_seed_gives_the_same_intervals():
+    """What is printed today is printed tomorrow."""
+    labels, scores, _ = population(500, 0)
+    assert threshold_for_precision(labels, scores, 4, 0.9) == threshold_for_precision(labels, scores, 4, 0.9)
+
+
+def test_documents_without_a_score_or_a_label():
+    """Without a score a document is never kept, but counts; without a label it counts for the share kept only."""
+    labels = [5, 5, 1, np.nan, 5, np.nan]
+    scores = [5.0, 4.0, 1.0, 4.5, -np.inf, -np.inf]
+    found = threshold_for_precision(labels, scores, 4, 1.0)
+    assert found.threshold.value == 4
+    assert found.kept.value == 0.5 and found.labelled_kept == 2
+    assert found.recall.value == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match=r"only 0\.6667 of the documents have a score"):
+        threshold_for_share(scores, 0.7)
+
+
+def test_what_cannot_be_reached_says_what_can():
+    """An unreachable precision or recall names the best there is, and what it keeps."""
+    labels, scores = [5, 1, 5, 1], [4.0, 5.0, 3.0, 2.0]
+    with pytest.raises(ValueError, match=r"No threshold reaches min_precision=0.9 .*best precision is 0.6667.*>= 3.0"):
+        threshold_for_precision(labels, scores, 4, 0.9)
+    with pytest.raises(ValueError, match=r"with min_recall=0.9 .* at that recall is 0.6667"):
+        threshold_for_precision(labels, scores, 4, 0.9, min_recall=0.9)
+
+
+def test_a_precision_that_few_samples_reach_says_so():
+    """Where resamples find no threshold, their share is told and the interval is open upwards."""
+    labels, scores = [5, 1, 5, 1, 5], [5.0, 4.0, 3.0, 2.0, 1.0]
+    found = threshold_for_precision(labels, scores, 4, 1.0)
+    assert 0 < found.unreached < 1
+    assert found.threshold.high is None and found.threshold.low is not None
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"min_precision": 98}, "min_precision=98: give a share"),
+        ({"min_recall": -1}, "min_recall=-1: give a share"),
+        ({"level": 9}, "labels: none is 9 or above"),
+        ({"scores": [1.0, np.nan]}, "scores: 1 of 2 are no scores"),
+        ({"scores": [-np.inf, -np.inf]}, "no document has a score"),
+        ({"labels": [5]}, "scores has 2"),
+    ],
+)
+def test_mistakes_are_named(values, message):
+    """A wrong argument is an error that names it."""
+    given = {"labels": [5, 1], "scores": [4.0, 2.0], "level": 4, "min_precision": 0.9} | values
+    with pytest.raises(ValueError, match=message):
+        threshold_for_precision(**given)

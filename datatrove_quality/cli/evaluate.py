@@ -8,7 +8,6 @@ confusion.png and thresholds.png. Rows without a usable label or score are left 
 """
 
 import argparse
-import json
 import sys
 from array import array
 from collections import Counter
@@ -21,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datatrove_quality import Evaluation, ScoreScale, evaluate_scores, load_scorer
+from datatrove_quality.atomic_write import write_atomic, write_json
 from datatrove_quality.cli.options import (
     CLASSIFIER_OPTIONS,
     add_classifier_options,
@@ -97,8 +97,8 @@ def main(arguments: list[str] | None = None) -> None:
         "evaluation": evaluation.to_dict(),
     }
     output.mkdir(parents=True, exist_ok=True)
-    (output / "evaluation.json").write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
-    (output / "evaluation.md").write_text(markdown, encoding="utf-8")
+    write_json(output / "evaluation.json", record)
+    write_atomic(output / "evaluation.md", markdown)
     print(markdown)
     draw(evaluation, output)
     print("Written to", output)

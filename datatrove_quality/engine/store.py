@@ -30,6 +30,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from loguru import logger
 
+from datatrove_quality.atomic_write import write_json
 from datatrove_quality.engine.store_files import ENDING, File, Parts, Writer, _Sink
 from datatrove_quality.model.fingerprint import Fingerprint, library_versions
 
@@ -256,22 +257,19 @@ class ScoreStore:
         line = _checked(json.dumps(header).encode(), 0)
         name = f"{self._rank:05d}_{_job()}_{uuid.uuid4().hex[:8]}"
         self._fs.makedirs(self._folder, exist_ok=True)
-        self._describe_scorer(name)
+        self._describe_scorer()
         if self._is_local:
             return File(f"{self._folder}/{name}{ENDING}", line)
         return Parts(self._fs, f"{self._folder}/{name}", line)
 
-    def _describe_scorer(self, name: str) -> None:
+    def _describe_scorer(self) -> None:
         path = f"{self._folder}/scorer.json"
         if self._fs.exists(path):
             return
-        text = json.dumps(self._fingerprint.describe(), indent=2)
-        if not self._is_local:
-            self._fs.pipe_file(path, text.encode())
-            return
-        unfinished = f"{path}.{name}"
-        self._fs.pipe_file(unfinished, text.encode())
-        os.replace(unfinished, path)
+        if self._is_local:
+            write_json(path, self._fingerprint.describe())
+        else:  # object storage shows a file when it is whole
+            self._fs.pipe_file(path, json.dumps(self._fingerprint.describe(), indent=2).encode())
 
     def _salt(self, versions: dict[str, str]) -> int:
         made_by = [FORMAT, self._fingerprint.digest, versions]

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datatrove_quality.atomic_write import write_atomic
 from datatrove_quality.config import ScorerConfig
 from datatrove_quality.model.files import weight_files
 
@@ -141,9 +142,7 @@ def _cached_digest(path: Path) -> str:
     # A cache that cannot be written to costs the time of the next reading.
     with suppress(OSError):
         cached.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = cached.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(hashed.hexdigest())
-        unfinished.replace(cached)
+        write_atomic(cached, hashed.hexdigest())
     return hashed.hexdigest()
 
 

@@ -10,9 +10,14 @@ from pathlib import Path
 
 from loguru import logger
 
+from datatrove_quality.atomic_write import atomic_file
+
 
 # Names the folder on the node's own disk; set, and every process reads its weights from there.
 STAGE_VARIABLE = "DATATROVE_QUALITY_STAGE"
+
+# Bytes that are copied at once.
+CHUNK = 2**22
 
 # What a classifier is made of; weights in other formats are never read.
 MODEL_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".py")
@@ -72,7 +77,9 @@ def _copy(files: list[Path], target: Path) -> None:
     unfinished.mkdir()
     try:
         for path in files:
-            shutil.copyfile(path, unfinished / path.name)
+            # Each file is on the disk before the folder gets its name: no name without its bytes after a crash.
+            with path.open("rb") as original, atomic_file(unfinished / path.name) as own:
+                shutil.copyfileobj(original, own, CHUNK)
     except OSError:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise

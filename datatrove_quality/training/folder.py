@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from datatrove_quality.atomic_write import write_atomic, write_json
 from datatrove_quality.evaluation.metrics import Evaluation
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.training.card import model_card, write_curves
@@ -50,7 +51,7 @@ def claim(output: Path, asked: dict[str, Any]) -> dict[str, Any]:
         if output.exists() and any(output.iterdir()):
             raise ValueError(f"output={output} (--output) holds what no training wrote: give another folder.")
         output.mkdir(parents=True, exist_ok=True)
-        _write_json(path, {"asked": asked})
+        write_json(path, {"asked": asked})
     record = json.loads(path.read_text(encoding="utf-8"))
     was = record["asked"]
     if changed := [name for name in asked if was.get(name) != asked[name]]:
@@ -89,12 +90,6 @@ def save(
     (model.to(torch.bfloat16) if trainer.args.bf16 else model).save_pretrained(output)
     tokenizer.save_pretrained(output)
     write_curves(record["log"], output / "curves.png")
-    (output / "README.md").write_text(model_card(record, evaluation), encoding="utf-8")
-    _write_json(output / RECORD, record)
+    write_atomic(output / "README.md", model_card(record, evaluation))
+    write_json(output / RECORD, record)
     shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)

@@ -17,11 +17,11 @@ from transformers import AttentionInterface, PreTrainedModel
 PACKED = "datatrove_quality_packed"
 # Keywords that models hand to any attention function and that change nothing about a packed forward pass.
 NEUTRAL_KEYWORDS = frozenset(
-    {"pooled", "position_ids", "cache_position", "use_cache", "past_key_values", "output_attentions",
+    {"pooled", "position_ids", "cache_position", "use_cache", "cache", "past_key_values", "output_attentions",
      "output_hidden_states", "return_dict", "position_embeddings", "layer_idx", "output_router_logits"}
 )  # fmt: skip
-
-
+# What `pack` hands to a model's attention: transformers' names, and the host's numbers of queries and keys.
+BOUNDARIES = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "num_queries", "num_keys")
 # Queries that the reference attention takes at once, so that its score matrix stays small for long sequences.
 QUERY_BLOCK = 512
 
@@ -79,10 +79,6 @@ def packed_attention(
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     is_causal: bool | None = None,
-    cu_seq_lens_q: Tensor | None = None,
-    cu_seq_lens_k: Tensor | None = None,
-    max_length_q: int | None = None,
-    max_length_k: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention within each of the sequences of a packed row; registered in transformers' attention interface.
@@ -90,33 +86,28 @@ def packed_attention(
     Args:
         module: the attention layer.
         query: (1, heads, queries, dim); key and value: (1, key heads, tokens, dim).
-        attention_mask: must be None: the boundaries say it all.
-        cu_seq_lens_q: where sequences begin and the last one ends, (sequences + 1,); cu_seq_lens_k: the same in keys.
-        max_length_q: queries of the longest sequence; max_length_k: its keys.
-        **kwargs: whatever else the model passes; what is not known to be neutral is refused, never ignored.
+        attention_mask: must be None: the boundaries take its place.
+        **kwargs: the `BOUNDARIES` of the sequences, see `pack`, and whatever else the model passes. A keyword that is
+            not known to be neutral is refused, never ignored.
 
     Returns:
         (1, queries, heads, value dim), and None for the weights.
 
     Raises:
-        ValueError: the model asks for something that is not computed here.
+        ValueError: the model uses something that is not computed here, or the boundaries do not fit the tensors.
     """
-    asked = {name for name, given in kwargs.items() if given is not None and given is not False}
-    unknown = sorted(asked - NEUTRAL_KEYWORDS)
+    given = {name for name, value in kwargs.items() if value is not None and value is not False}
+    unknown = sorted(given - NEUTRAL_KEYWORDS - set(BOUNDARIES))
     if unknown or dropout or attention_mask is not None:
         raise ValueError(
-            f"{type(module).__name__} asks attention for {unknown or 'dropout or a mask of its own'}, which packed "
+            f"{type(module).__name__} passes {unknown or 'dropout or a mask of its own'} to attention, which packed "
             "attention does not compute, so its scores would be wrong: this architecture is not supported."
         )
-    if cu_seq_lens_q is None or cu_seq_lens_k is None or max_length_q is None or max_length_k is None:
-        raise ValueError(
-            f"{type(module).__name__} does not hand the sequences' boundaries to its attention, so that sequences "
-            "would see each other: this architecture is not supported."
-        )
+    spans = _spans(module, query.shape[2], key.shape[2], kwargs)
     terms = AttentionTerms(
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         causal=getattr(module, "is_causal", True) if is_causal is None else is_causal,
-        window=None if sliding_window is None or sliding_window >= max_length_k else sliding_window,
+        window=None if sliding_window is None or sliding_window >= spans.longest_key else sliding_window,
         softcap=softcap,
         sinks=s_aux,
     )
@@ -124,8 +115,30 @@ def packed_attention(
         raise ValueError(f"{type(module).__name__} uses a window in both directions: this is not supported.")
     kernel = kernel_for(query, key, value, terms)
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
-    spans = Spans(cu_seq_lens_q, cu_seq_lens_k, max_length_q, max_length_k)
     return kernel(query, key, value, spans, terms)[None], None
+
+
+def _spans(module: nn.Module, queries: int, keys: int, given: dict[str, Any]) -> Spans:
+    """The boundaries that a model handed on, checked against the tensors: kernels read memory where they point.
+
+    The check compares numbers that the host has, since reading a boundary on a GPU would wait for the GPU.
+    """
+    boundaries = [given.get(name) for name in BOUNDARIES]
+    if any(value is None for value in boundaries):
+        raise ValueError(
+            f"{type(module).__name__} does not hand the sequences' boundaries to its attention, so that sequences "
+            "would see each other: this architecture is not supported."
+        )
+    query_ends, key_ends, longest_query, longest_key, num_queries, num_keys = cast(list[Any], boundaries)
+    fits = (num_queries, num_keys) == (queries, keys) and len(query_ends) == len(key_ends)
+    if query_ends.device.type == "cpu":
+        fits &= (int(query_ends[-1]), int(key_ends[-1])) == (queries, keys)
+    if not fits or longest_query > queries or longest_key > keys:
+        raise ValueError(
+            f"{type(module).__name__} computes attention of {queries} queries to {keys} keys, where the sequences "
+            f"have {num_queries} and {num_keys}: this architecture is not supported."
+        )
+    return Spans(query_ends, key_ends, longest_query, longest_key)
 
 
 AttentionInterface.register(PACKED, packed_attention)

@@ -1,10 +1,10 @@
 """The forward passes: token ids in, one logit per sequence out.
 
-Decoders run without padding. Sequences are laid end to end in one row, positions restart at each, and the attention
-function registered here under the name `PACKED` keeps them apart by their cumulative lengths. Encoders run padded.
-The kernels that compute packed attention, and every fallback between them, are in this module and nowhere else.
+Decoders run without padding. Sequences are laid end to end in one row, positions restart at each sequence, and packed
+attention (attention.py) keeps the sequences apart by their cumulative lengths. Encoders run padded.
 """
 
+import inspect
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,8 +22,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from datatrove_quality.model.attention import PACKED, packed_attention, parameters
 
 
-# Of the compiler, which makes two for each device; beyond its limit layers would run as they are, without a word.
-MOST_PIECES_OF_CODE = 64
+# The compiler makes two compiled functions per device. Beyond its own limit it would run layers uncompiled, silently.
+MAX_COMPILED_FUNCTIONS = 64
+# A decoder layer's parameter for its key-value cache: since transformers 5.24, and before.
+CACHE_PARAMETERS = ("cache", "past_key_values")
 
 
 def pack(sequences: Sequence[Sequence[int]], device: torch.device) -> dict[str, Any]:
@@ -34,14 +36,15 @@ def pack(sequences: Sequence[Sequence[int]], device: torch.device) -> dict[str, 
         device: where the tensors go.
 
     Returns:
-        A decoder's keyword arguments: `input_ids` and `position_ids` (1, tokens), and the boundaries under the names
-        that transformers gives them: `cu_seq_lens_q` and `cu_seq_lens_k` (sequences + 1,), `max_length_q` and `_k`.
+        A decoder's keyword arguments: `input_ids` and `position_ids` (1, tokens); the boundaries under transformers'
+        names: `cu_seq_lens_q` and `cu_seq_lens_k` (sequences + 1,), `max_length_q` and `max_length_k`; and where the
+        boundaries end: `num_queries` and `num_keys`.
     """
     lengths = torch.tensor([len(ids) for ids in sequences])
     ends = lengths.cumsum(0)
     positions = torch.arange(int(ends[-1])) - (ends - lengths).repeat_interleave(lengths)
     boundaries = _to_device(F.pad(ends, (1, 0)).to(torch.int32), device)
-    longest = int(lengths.max())
+    longest, total = int(lengths.max()), int(ends[-1])
     input_ids = torch.tensor(list(chain.from_iterable(sequences)))
     return {
         "input_ids": _to_device(input_ids[None], device),
@@ -50,6 +53,8 @@ def pack(sequences: Sequence[Sequence[int]], device: torch.device) -> dict[str, 
         "cu_seq_lens_k": boundaries,
         "max_length_q": longest,
         "max_length_k": longest,
+        "num_queries": total,
+        "num_keys": total,
     }
 
 
@@ -104,29 +109,35 @@ def _in_float32(head: nn.Linear, hidden: Tensor) -> Tensor:
 
 
 def pool_in_last_layer(model: PreTrainedModel) -> None:
-    """Have a decoder's last layer compute no more than the pooled tokens, once it has the keys and values of all.
+    """Have a decoder's last layer compute only the pooled tokens once it has the keys and values of all tokens.
 
-    The layer's own code does both: run on all tokens up to where it hands keys and values to a cache, and then on the
-    pooled ones, each its sequence's last, with what was handed over as that cache. `packed_logits` makes use of it.
+    The layer's own code does both: it runs on all tokens up to where it hands keys and values to a cache, and then on
+    the pooled tokens, each sequence's last, with those keys and values as its cache. `packed_logits` makes use of it.
 
     Args:
         model: for which `is_packable` holds. Copy it before, not after: a copy would compute with this one's layer.
+
+    Raises:
+        ValueError: the layer has no parameter for a cache.
     """
     layer = _layers(model)[-1]
     whole = layer.forward
+    cache_parameter = _cache_parameter(layer)
 
     def forward(hidden: Tensor, *args: Any, pooled: Tensor | None = None, **kwargs: Any) -> Any:
         if pooled is None:
             return whole(hidden, *args, **kwargs)
         cache = _LastLayerCache()
-        with suppress(_Handed):
-            whole(hidden, *args, **kwargs | {"past_key_values": cache})
+        with suppress(_StopAfterKeyValues):
+            whole(hidden, *args, **kwargs | {cache_parameter: cache})
+        cache.require_filled(layer)
         rows = {
             "position_embeddings": tuple(part[:, pooled] for part in kwargs["position_embeddings"]),
             "position_ids": kwargs["position_ids"][:, pooled],
             "cu_seq_lens_q": torch.arange(len(pooled) + 1, dtype=torch.int32, device=hidden.device),
             "max_length_q": 1,
-            "past_key_values": cache,
+            "num_queries": len(pooled),
+            cache_parameter: cache,
         }
         return whole(hidden[:, pooled], *args, **kwargs | rows)
 
@@ -134,8 +145,46 @@ def pool_in_last_layer(model: PreTrainedModel) -> None:
 
 
 def pool_after_last_layer(model: PreTrainedModel) -> None:
-    """Undo `pool_in_last_layer`."""
-    del _layers(model)[-1].forward
+    """Undo `pool_in_last_layer`; does nothing where it was not applied."""
+    vars(_layers(model)[-1]).pop("forward", None)
+
+
+def pools_in_last_layer(model: PreTrainedModel) -> bool:
+    """Whether `pool_in_last_layer` was applied."""
+    return "forward" in vars(_layers(model)[-1])
+
+
+def _layers(model: PreTrainedModel) -> nn.ModuleList:
+    return getattr(model, model.base_model_prefix).layers
+
+
+def _cache_parameter(layer: nn.Module) -> str:
+    """The name of a layer's parameter for its key-value cache."""
+    names = inspect.signature(layer.forward).parameters
+    found = next((name for name in CACHE_PARAMETERS if name in names), None)
+    if found is None:
+        raise ValueError(f"{type(layer).__name__}.forward has none of the parameters {', '.join(CACHE_PARAMETERS)}")
+    return found
+
+
+class _StopAfterKeyValues(Exception):
+    """Ends a layer's forward pass once its keys and values are computed."""
+
+
+class _LastLayerCache:
+    """Takes a layer's keys and values for all tokens on the first call, and returns them on the second."""
+
+    states: tuple[Tensor, Tensor] | None = None
+
+    def update(self, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if self.states is None:
+            self.states = key, value
+            raise _StopAfterKeyValues
+        return self.states
+
+    def require_filled(self, layer: nn.Module) -> None:
+        if self.states is None:
+            raise ValueError(f"{type(layer).__name__} does not hand its keys and values to the cache that it is given")
 
 
 def compile_layers(model: PreTrainedModel) -> None:
@@ -150,38 +199,13 @@ def compile_layers(model: PreTrainedModel) -> None:
     options: dict[str, Any] = {"dynamic": True}
     if "recompile_limit" in parameters(torch.compile):
         # Where it is an argument, the config is each thread's own, and other threads than this one compute.
-        options["recompile_limit"] = MOST_PIECES_OF_CODE
+        options["recompile_limit"] = MAX_COMPILED_FUNCTIONS
     else:
         # The name that all other versions know.
-        torch._dynamo.config.cache_size_limit = max(MOST_PIECES_OF_CODE, torch._dynamo.config.cache_size_limit)
+        torch._dynamo.config.cache_size_limit = max(MAX_COMPILED_FUNCTIONS, torch._dynamo.config.cache_size_limit)
     for layer in model.modules():
         if isinstance(layer, GradientCheckpointingLayer) and "forward" not in vars(layer):
             layer.compile(**options)
-
-
-def pools_in_last_layer(model: PreTrainedModel) -> bool:
-    """Whether `pool_in_last_layer` was applied."""
-    return "forward" in vars(_layers(model)[-1])
-
-
-def _layers(model: PreTrainedModel) -> nn.ModuleList:
-    return getattr(model, model.base_model_prefix).layers
-
-
-class _Handed(Exception):
-    """The keys and values are there; nothing behind them is wanted."""
-
-
-class _LastLayerCache:
-    """Takes a layer's keys and values for all tokens the first time, and gives them back the second time."""
-
-    states: tuple[Tensor, Tensor] | None = None
-
-    def update(self, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if self.states is None:
-            self.states = key, value
-            raise _Handed
-        return self.states
 
 
 @torch.inference_mode()

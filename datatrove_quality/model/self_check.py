@@ -61,14 +61,14 @@ def can_pool_in_last_layer(model: "PreTrainedModel", logits: "Logits", inputs: l
         ValueError: the model cannot be scored with at all, see `probe_logits`.
     """
     plain = probe_logits(model, logits, inputs)
-    pool_in_last_layer(model)
     try:
+        pool_in_last_layer(model)
         pooled = probe_logits(model, logits, inputs)
         if all(_near(here, there, model.dtype) for (_, here), (_, there) in zip(pooled, plain, strict=True)):
             return True
         why = "it would change its scores"
     except Exception as error:  # a layer may use its cache, or its arguments, in any way of its own
-        why = repr(error)
+        why = str(error) or repr(error)
     pool_after_last_layer(model)
     logger.info(f"{type(model).__name__} computes all tokens in its last layer too: {why:.200}")
     return False

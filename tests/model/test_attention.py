@@ -11,7 +11,7 @@ from tiny_models import Card, conversations
 
 from datatrove_quality.config import ScorerConfig
 from datatrove_quality.engine.scorer import Scorer
-from datatrove_quality.model import attention, forward
+from datatrove_quality.model import attention
 from datatrove_quality.model.attention import (
     AttentionTerms,
     Spans,
@@ -21,7 +21,6 @@ from datatrove_quality.model.attention import (
     torch_flash_attention,
     torch_varlen_attention,
 )
-from datatrove_quality.model.forward import pack, up_to_pooled
 
 
 LENGTHS = [1, 5, 40, 2, 17]
@@ -344,30 +343,6 @@ def test_whole_models_through_substituted_kernels(install, monkeypatch, model_fo
     assert len(calls) > 3
 
 
-@pytest.mark.parametrize("version", ["2.6", "2.11", "2.12"])
-def test_the_compilers_limit_is_raised_where_it_counts(version, monkeypatch):
-    """Torch has named it anew and moved it: in each version layers of many devices are compiled, in every thread."""
-    given = []
-
-    def before(model, *, dynamic):
-        given.append(None)
-        return model
-
-    def since(model, *, dynamic, recompile_limit=None):
-        given.append(recompile_limit)
-        return model
-
-    names = ("cache_size_limit",) if version == "2.6" else ("cache_size_limit", "recompile_limit")
-    config = types.SimpleNamespace(**dict.fromkeys(names, 8))
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "unused")
-    monkeypatch.setattr(attention.AttentionInterface, "register", lambda *arguments: None)
-    monkeypatch.setattr(torch, "compile", since if version == "2.12" else before)
-    monkeypatch.setattr(torch._dynamo, "config", config)
-    forward.compile_layers(torch.nn.Sequential(forward.GradientCheckpointingLayer()))
-    assert given == [64 if version == "2.12" else None]
-    assert config.cache_size_limit == (8 if version == "2.12" else 64)
-
-
 # --- what the model asks ---------------------------------------------------------------------------------------------
 
 
@@ -375,11 +350,11 @@ class Layer(torch.nn.Module):
     """An attention layer that says nothing of causality."""
 
 
-def attend(**options):
+def attend(tokens=6, **options):
     query = torch.randn(1, 2, 6, 8)
-    boundaries = torch.tensor([0, 2, 6], dtype=torch.int32)
-    values = {"attention_mask": None, "cu_seq_lens_q": boundaries, "max_length_q": 4}
-    values |= {"cu_seq_lens_k": boundaries, "max_length_k": 4} | options
+    boundaries = torch.tensor([0, 2, tokens], dtype=torch.int32)
+    values = {"attention_mask": None, "cu_seq_lens_q": boundaries, "max_length_q": 4, "num_queries": tokens}
+    values |= {"cu_seq_lens_k": boundaries, "max_length_k": 4, "num_keys": tokens} | options
     return packed_attention(Layer(), query, query, query, **values)
 
 
@@ -396,6 +371,8 @@ def attend(**options):
         {"max_length_q": None},
         {"cu_seq_lens_k": None},
         {"max_length_k": None},
+        {"num_queries": None},
+        {"num_keys": None},
         {"sliding_window": 2, "is_causal": False},
     ],
     ids=str,
@@ -404,6 +381,53 @@ def test_what_is_not_computed_is_refused(options):
     """A keyword that would change the scores is an error that says so, never ignored."""
     with pytest.raises(ValueError, match=r"Layer .*not supported"):
         attend(**options)
+
+
+LONGER = torch.tensor([0, 2, 1_150], dtype=torch.int32)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cu_seq_lens_k": LONGER, "max_length_k": 1_148, "num_keys": 1_150},
+        {"cu_seq_lens_q": LONGER, "max_length_q": 1_148, "num_queries": 1_150},
+        {"num_keys": 5},
+        {"max_length_k": 7},
+        {"max_length_q": 7},
+        {"cu_seq_lens_q": torch.tensor([0, 6], dtype=torch.int32)},
+        {"tokens": 1_150, "max_length_q": 1_148, "max_length_k": 1_148},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_boundaries_beyond_the_tensors_reach_no_kernel(monkeypatch, options, device):
+    """A kernel would read memory that is not the tensors': refused by what the host knows, without asking a GPU."""
+    kernels = []
+    monkeypatch.setattr(attention, "kernel_for", lambda *arguments: kernels.append(arguments))
+    if device == "cuda":
+
+        class OnAGpu:
+            """Boundaries that must not be read: that would wait for the GPU."""
+
+            device = torch.device("cuda")
+
+            def __init__(self, boundaries):
+                self.length = len(boundaries)
+
+            def __len__(self):
+                return self.length
+
+        given = {"cu_seq_lens_q": torch.zeros(3), "cu_seq_lens_k": torch.zeros(3)} | options
+        options = given | {name: OnAGpu(given[name]) for name in ("cu_seq_lens_q", "cu_seq_lens_k")}
+    with pytest.raises(ValueError, match=r"Layer computes attention of 6 queries to 6 keys.*not supported"):
+        attend(**options)
+    assert not kernels
+
+
+def test_boundaries_that_lie_about_their_end_reach_no_kernel():
+    """On the CPU, where it costs nothing, the boundaries themselves are read too."""
+    with pytest.raises(ValueError, match="6 queries to 6 keys"):
+        attend(cu_seq_lens_k=LONGER)
 
 
 def test_neutral_keywords_pass():
@@ -417,36 +441,7 @@ def test_neutral_keywords_pass():
     assert plain.shape == (1, 6, 2, 8)
 
 
-# --- layout ----------------------------------------------------------------------------------------------------------
-
-
-def test_pack():
-    """Sequences lie end to end, positions start again at each, and the boundaries are cumulative int32 lengths."""
-    batch = pack([[5, 6], [7], [8, 9, 10]], torch.device("cpu"))
-    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9, 10]]
-    assert batch["position_ids"].tolist() == [[0, 1, 0, 0, 1, 2]]
-    assert batch["cu_seq_lens_q"].tolist() == batch["cu_seq_lens_k"].tolist() == [0, 2, 3, 6]
-    assert batch["cu_seq_lens_q"].dtype == torch.int32
-    assert batch["max_length_q"] == batch["max_length_k"] == 3
-
-
-@pytest.mark.parametrize(
-    ("ids", "pad", "position"),
-    [
-        ([4, 5, 6], 0, 2),
-        ([4, 5, 0, 0], 0, 1),
-        ([0, 4, 0], 0, 1),
-        ([0, 0], 0, 0),
-        ([0, 4, 0], None, 2),
-        ([4], 0, 0),
-    ],
-)
-def test_up_to_pooled(ids, pad, position):
-    """The head reads the rightmost token that is not the pad token, as transformers' own does."""
-    assert up_to_pooled(ids, pad) == ids[: position + 1]
-    if pad is not None:
-        mask = (torch.tensor(ids) != pad).int()
-        assert int((torch.arange(len(ids)) * mask).argmax()) == position
+# --- the reference, and blocks of queries ----------------------------------------------------------------------------
 
 
 def test_boundaries_have_runs():

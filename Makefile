@@ -5,13 +5,13 @@ BIN := .venv/bin
 .PHONY: demo curate-demo train-demo report-demo test test-slurm bench quality faults clean
 
 demo: .venv/installed
-	$(BIN)/python -m datatrove_quality.cli.filter --overwrite
+	$(BIN)/datatrove-quality demo --overwrite
 
 # Cleans, deduplicates, scores and filters the demo with planted duplicates and garbage, and looks whether all is found.
 curate-demo: .venv/with-curate
 	rm -rf curate-demo
 	$(BIN)/python examples/plant_garbage.py curate-demo/input
-	$(BIN)/python -m datatrove_quality.cli.curate curate-demo/input --output curate-demo/output \
+	$(BIN)/datatrove-quality curate curate-demo/input --output curate-demo/output \
 		--model examples/demo-classifier --min-score 3.5
 	$(BIN)/python examples/plant_garbage.py --check curate-demo/output
 
@@ -20,16 +20,16 @@ train-demo: .venv/installed
 	rm -rf demo-training && mkdir demo-training
 	head -n 480 examples/conversations.jsonl > demo-training/annotated.jsonl
 	tail -n +481 examples/conversations.jsonl > demo-training/unseen.jsonl
-	$(BIN)/python -m datatrove_quality.cli.train demo-training/annotated.jsonl --labels label \
+	$(BIN)/datatrove-quality train demo-training/annotated.jsonl --labels label \
 		--model examples/demo-classifier --output demo-training/classifier \
 		--epochs 4 --batch-size 32 --learning-rate 1e-4 --warmup-steps 5 --holdout 0.2
-	$(BIN)/python -m datatrove_quality.cli.evaluate demo-training/unseen.jsonl --labels label \
+	$(BIN)/datatrove-quality evaluate demo-training/unseen.jsonl --labels label \
 		--model demo-training/classifier --output demo-training/evaluation
 
 # A page about the demo: demo-output/report/report.html
 report-demo: .venv/installed
-	test -d demo-output/kept || $(BIN)/python -m datatrove_quality.cli.filter
-	$(BIN)/python -m datatrove_quality.cli.report demo-output --group-by source --output demo-output/report
+	test -d demo-output/kept || $(BIN)/datatrove-quality demo
+	$(BIN)/datatrove-quality report demo-output --group-by source --output demo-output/report
 
 # The tests of the GPU have it to themselves.
 test: .venv/with-curate .venv/with-ray

@@ -1,22 +1,46 @@
 """Model-based quality filtering for DataTrove: score conversations with a classifier, keep or drop by the score."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from datatrove_quality.config import Score, ScorerConfig, ScoreScale
-from datatrove_quality.engine.scorer import load_scorer
-from datatrove_quality.evaluation.metrics import Evaluation, evaluate_scores
-from datatrove_quality.filter import QualityFilter
-from datatrove_quality.readers.jsonl import ConversationJsonlReader
-from datatrove_quality.readers.parquet import ConversationParquetReader
-from datatrove_quality.rows.layouts import parse_conversation
-from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
-from datatrove_quality.rows.to_row import RowAdapter, ScoresAdapter
-from datatrove_quality.rows.types import InvalidConversation
-from datatrove_quality.schema import score_schema
 
 
 if TYPE_CHECKING:
+    from datatrove_quality.config import Score, ScorerConfig, ScoreScale
+    from datatrove_quality.engine.scorer import load_scorer
+    from datatrove_quality.evaluation.metrics import Evaluation, evaluate_scores
+    from datatrove_quality.filter import QualityFilter
+    from datatrove_quality.readers.jsonl import ConversationJsonlReader
+    from datatrove_quality.readers.parquet import ConversationParquetReader
+    from datatrove_quality.rows.layouts import parse_conversation
+    from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
+    from datatrove_quality.rows.to_row import RowAdapter, ScoresAdapter
+    from datatrove_quality.rows.types import InvalidConversation
+    from datatrove_quality.schema import score_schema
     from datatrove_quality.stats import QualityStats
+
+__version__ = "0.1.0"
+
+# Public names and their modules, which are imported at the first use of a name: `datatrove-quality --help` should not
+# wait for DataTrove, numpy and their dependencies.
+_MODULES = {
+    "ConversationAdapter": "rows.to_document",
+    "ConversationJsonlReader": "readers.jsonl",
+    "ConversationParquetReader": "readers.parquet",
+    "Evaluation": "evaluation.metrics",
+    "InvalidConversation": "rows.types",
+    "QualityFilter": "filter",
+    "QualityStats": "stats",
+    "RowAdapter": "rows.to_row",
+    "Score": "config",
+    "ScoreScale": "config",
+    "ScorerConfig": "config",
+    "ScoresAdapter": "rows.to_row",
+    "TextAdapter": "rows.to_document",
+    "evaluate_scores": "evaluation.metrics",
+    "load_scorer": "engine.scorer",
+    "parse_conversation": "rows.layouts",
+    "score_schema": "schema",
+}
 
 __all__ = [
     "ConversationAdapter",
@@ -38,13 +62,15 @@ __all__ = [
     "score_schema",
 ]
 
-__version__ = "0.1.0"
-
 
 def __getattr__(name: str) -> Any:
-    """QualityStats when it is asked for: DataTrove's stats import tokenizers and take half a second."""
-    if name != "QualityStats":
+    """Import a public name's module at its first use."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from datatrove_quality.stats import QualityStats
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
 
-    return QualityStats
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

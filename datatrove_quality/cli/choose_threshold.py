@@ -1,13 +1,13 @@
 """Choose a threshold by what it keeps.
 
-    python pipelines/choose_threshold.py scored/ --labels quality --level 4 --min-precision 0.98
-    python pipelines/choose_threshold.py scored/ --keep-share 0.6 --by tokens
+    datatrove-quality choose-threshold scored/ --labels quality --level 4 --min-precision 0.98
+    datatrove-quality choose-threshold scored/ --keep-share 0.6 --by tokens
 
 reads rows with scores, prints the threshold, what it keeps, and how sure the sample's size lets one be (95 %,
 bootstrap). The first takes the lowest threshold at which labels of at least --level make up that share of what is
 kept; rows without a label count for the shares kept only. The second needs no labels.
 
-Give the whole output folder of filter_conversations.py, not its kept/ alone: what that run excluded is what a lower
+Give the whole output folder of `datatrove-quality filter`, not its kept/ alone: what that run excluded is what a lower
 threshold would keep. Rows without a score count as documents that no threshold keeps.
 """
 
@@ -24,7 +24,6 @@ from tqdm import tqdm
 
 from datatrove_quality import ScoreScale
 from datatrove_quality.cli.option_types import scale, share
-from datatrove_quality.cli.options import new_parser, run_script
 from datatrove_quality.config import Unscorable
 from datatrove_quality.evaluation.columns import columns_found, listed, read_columns, score_of, tokens_of
 from datatrove_quality.evaluation.labels import parse_label
@@ -53,13 +52,13 @@ class Scored:
         return None if np.isnan(self.tokens).any() else self.tokens
 
 
-def main(arguments: list[str] | None = None) -> None:
+def run(options: argparse.Namespace) -> None:
     """Choose as the command line asks.
 
     Args:
-        arguments: the command line without the program's name; None: the process's own.
+        options: the command line.
     """
-    options = parse(arguments)
+    check(options)
     warn_of_a_half(options.scored)
     scored = read_scored(find_inputs(options.scored), options)
     print(counts(scored, options))
@@ -164,7 +163,7 @@ def described(choice: ThresholdChoice, options: argparse.Namespace) -> str:
     ]
     lines += _notes(choice)
     prefix = "" if options.prefix == "quality" else f" --prefix {options.prefix}"
-    command = "python pipelines/filter_conversations.py INPUT --output DIR"
+    command = "datatrove-quality filter INPUT --output DIR"
     return "\n".join([*lines, "", f"Use it: {command} --min-score {threshold.value}{prefix}"])
 
 
@@ -182,9 +181,8 @@ def _notes(choice: ThresholdChoice) -> list[str]:
     return notes
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line's options."""
-    parser = new_parser(__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     add = parser.add_argument
     add("scored", metavar="SCORED", help="folder, file or glob in quotes, of .jsonl[.gz|.zst] or .parquet with scores")
     add("--prefix", default="quality", help="of the score columns' names (default: quality)")
@@ -198,18 +196,20 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     shares = parser.add_argument_group("by share")
     shares.add_argument("--keep-share", type=share, metavar="X", help="the share that is kept")
     shares.add_argument("--by", choices=("documents", "tokens"), default="documents", help="default: documents")
-    options = parser.parse_args(arguments)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse options that contradict each other.
+
+    Raises:
+        ValueError: two options do not go together; says which to omit.
+    """
     by_precision = (options.labels, options.level, options.min_precision)
     if options.keep_share is not None and (any(value is not None for value in by_precision) or options.min_recall):
-        parser.error("--keep-share needs no labels: leave --labels, --level, --min-precision and --min-recall away.")
+        raise ValueError("--keep-share needs no labels: omit --labels, --level, --min-precision and --min-recall.")
     if options.keep_share is None and None in by_precision:
-        parser.error("give --labels, --level and --min-precision together, or --keep-share.")
+        raise ValueError("give --labels, --level and --min-precision together, or --keep-share.")
     low, high = options.scale.low, options.scale.high
     if options.level is not None and not low < options.level <= high:
-        parser.error(f"--level {options.level}: give a level above {low}, up to {high}, or another --scale.")
+        raise ValueError(f"--level {options.level}: give a level above {low}, up to {high}, or another --scale.")
     check_prefix(options.prefix)
-    return options
-
-
-if __name__ == "__main__":
-    run_script(main)

@@ -1,12 +1,12 @@
-"""Curate conversations: clean, remove duplicates, score with a classifier, keep those that score well.
+"""Curate conversations: clean, remove duplicates, score with a classifier, keep those at or above a threshold.
 
-    python pipelines/curate_conversations.py data/ --output curated/ --min-score 4
+    datatrove-quality curate data/ --output curated/ --min-score 4
 
 reads JSONL or Parquet, writes `curated/kept`, and what was dropped, with its `filter_reason`, to a folder per step in
 `curated/excluded`, in the same format with the scores as columns; ends with a table of what every step dropped. The
 stages on CPUs and the one on GPUs are separate jobs on a cluster, each after the other:
 
-    python pipelines/curate_conversations.py data/ --output curated/ --min-score 4 --tasks 100 \\
+    datatrove-quality curate data/ --output curated/ --min-score 4 --tasks 100 \\
         --executor slurm --partition cpu=short,gpu=a100 --time cpu=2:00:00,gpu=8:00:00
 
 Stopped and started again with the same arguments, it goes on where it stopped. See docs/curation.md.
@@ -40,9 +40,7 @@ from datatrove_quality.cli.options import (
     add_row_options,
     add_run_options,
     add_score_options,
-    new_parser,
     row_adapter,
-    run_script,
     scorer_config,
     what_decides_the_output,
 )
@@ -78,6 +76,8 @@ from datatrove_quality.runs.run_record import UNFINISHED, claim_output, require_
 from datatrove_quality.runs.slurm import refuse_while_queued
 
 
+RESUMES = True
+
 # Parts of the search for exact duplicates, each with an equal share of the keys.
 MOST_FINDERS = 16
 
@@ -100,13 +100,13 @@ class Stage(NamedTuple):
     scores: bool = False
 
 
-def main(arguments: list[str] | None = None) -> None:
+def run(options: argparse.Namespace) -> None:
     """Run the pipeline that the command line asks for.
 
     Args:
-        arguments: the command line without the program's name; None: the process's own.
+        options: the command line.
     """
-    options = parse(arguments)
+    check(options)
     inputs = find_inputs(options.input)
     output = get_datafolder(options.output)
     refuse_overlap(inputs, output)
@@ -283,9 +283,8 @@ def show_table(output: DataFolder, stages: list[Stage], tasks: int) -> None:
         sys.exit("error: no document was left to score; the table says what dropped them.")
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line's options, checked as far as they can be one by one."""
-    parser = new_parser(__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     add = parser.add_argument
     add("input", metavar="INPUT", help="folder, file or glob in quotes, of .jsonl[.gz|.zst] or .parquet")
     add("--output", metavar="DIR", required=True, help="where kept/, excluded/ and logs/ are written")
@@ -321,11 +320,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     add_run_options(parser.add_argument_group("run"))
     add_executor_options(parser, stages=("cpu", "gpu"))
-    options = parser.parse_args(arguments)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse options that contradict each other.
+
+    Raises:
+        ValueError: two options do not go together; says which to omit.
+    """
     if options.min_words > options.max_words:
-        parser.error(f"--min-words {options.min_words} is above --max-words {options.max_words}: none would be kept.")
-    return options
-
-
-if __name__ == "__main__":
-    run_script(main, has_workers=True)
+        raise ValueError(
+            f"--min-words {options.min_words} is above --max-words {options.max_words}: none would be kept."
+        )

@@ -1,7 +1,7 @@
-"""Judge a classifier by rows that somebody has labelled, as its model card does, and at every threshold.
+"""Compare a classifier's scores with labels, as its model card does, and at every threshold.
 
-    python pipelines/evaluate_classifier.py labelled/ --labels quality --model classifier/ --output evaluation/
-    python pipelines/evaluate_classifier.py scored/ --labels quality --scores quality_score --output evaluation/
+    datatrove-quality evaluate labelled/ --labels quality --model classifier/ --output evaluation/
+    datatrove-quality evaluate scored/ --labels quality --scores quality_score --output evaluation/
 
 The first scores the rows, the second takes scores that are already there. Both write evaluation.json, evaluation.md,
 confusion.png and thresholds.png. Rows without a usable label or score are left out, counted by reason and reported.
@@ -25,9 +25,7 @@ from datatrove_quality.cli.options import (
     CLASSIFIER_OPTIONS,
     add_classifier_options,
     add_row_options,
-    new_parser,
     refuse_without_effect,
-    run_script,
     scorer_config,
 )
 from datatrove_quality.config import Unscorable
@@ -66,13 +64,13 @@ class Judged:
         return evaluate_scores(self.labels, self.scores, scale, self.tokens if has_tokens else None)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def run(options: argparse.Namespace) -> None:
     """Evaluate as the command line asks.
 
     Args:
-        arguments: the command line without the program's name; None: the process's own.
+        options: the command line.
     """
-    options = parse(arguments)
+    check(options)
     inputs = find_inputs(options.input)
     output = Path(options.output)
     if output.exists() and not output.is_dir():
@@ -164,9 +162,8 @@ def draw(evaluation: Evaluation, output: Path) -> None:
         print(f"No figures: {error}", file=sys.stderr)
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line's options."""
-    parser = new_parser(__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     add = parser.add_argument
     add("input", metavar="INPUT", help="folder, file or glob in quotes, of labelled .jsonl[.gz|.zst] or .parquet")
     add("--labels", required=True, metavar="COLUMN", help="the column that holds the labels")
@@ -178,14 +175,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     model = parser.add_argument_group("with --model (--scale: with --scores too)")
     add_classifier_options(model)
     add_row_options(model, ids=False)
-    options = parser.parse_args(arguments)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse options that contradict each other.
+
+    Raises:
+        ValueError: two options do not go together; says which to omit.
+    """
     if options.model is not None and options.tokens is not None:
-        parser.error("--tokens goes with --scores: with --model the tokens are those that are scored.")
+        raise ValueError("--tokens goes with --scores: with --model the tokens are those that are scored.")
     if options.scores is not None:
         names = [name for name in (*CLASSIFIER_OPTIONS, "schema", "messages_key", "text") if name != "scale"]
-        refuse_without_effect(parser, options, names, "--scores takes scores that are there already")
-    return options
-
-
-if __name__ == "__main__":
-    run_script(main)
+        refuse_without_effect(options, add_options, names, "--scores takes scores that are there already")

@@ -1,25 +1,21 @@
-"""Score conversations with a classifier and keep those that score well.
+"""Score conversations with a classifier and keep those at or above a threshold.
 
-    python pipelines/filter_conversations.py data/ --output filtered/ --min-score 4
+    datatrove-quality filter data/ --output filtered/ --min-score 4
 
 reads JSONL or Parquet, writes `filtered/kept` and `filtered/excluded` in the same format with the scores as columns,
-and ends with a table of what it did. Stopped and started again with the same arguments, it goes on where it stopped.
-Scores are kept in `filtered/logs/checkpoints` as they come: with `--overwrite` and another `--min-score` nothing is
-computed again. Delete that folder when you are done. Rows that have scores get another threshold without the model:
+and ends with a table of the counts. Stopped and started again with the same arguments, it goes on where it stopped.
+Scores are saved in `filtered/logs/checkpoints` as they are computed: with `--overwrite` and another `--min-score`
+nothing is computed again. Delete that folder when you are done. Rows that have scores are filtered without the model:
 
-    python pipelines/filter_conversations.py filtered/ --output stricter/ --scores-from-columns --min-score 4.5
+    datatrove-quality filter filtered/ --output stricter/ --scores-from-columns --min-score 4.5
 
 `--executor slurm` or `ray` runs the tasks on a cluster: see docs/clusters.md.
-
-Without INPUT it filters the demo conversations with the demo classifier.
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from datatrove.io import DataFolder, get_datafolder
@@ -33,10 +29,8 @@ from datatrove_quality.cli.options import (
     add_row_options,
     add_run_options,
     add_score_options,
-    new_parser,
     refuse_without_effect,
     row_adapter,
-    run_script,
     scorer_config,
     what_decides_the_output,
 )
@@ -55,17 +49,16 @@ from datatrove_quality.runs.run_record import claim_output, require_claimable
 from datatrove_quality.runs.summary import Summary
 
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-DEMO = {"input": EXAMPLES / "conversations.jsonl", "model": EXAMPLES / "demo-classifier", "min_score": 3.5}
+RESUMES = True
 
 
-def main(arguments: list[str] | None = None) -> None:
+def run(options: argparse.Namespace) -> None:
     """Run the pipeline that the command line asks for.
 
     Args:
-        arguments: the command line without the program's name; None: the process's own.
+        options: the command line.
     """
-    options = parse(arguments)
+    check(options)
     adapter = row_adapter(options)
     inputs = find_inputs(options.input)
     output = get_datafolder(options.output)
@@ -104,8 +97,6 @@ def print_results(options: argparse.Namespace, output: DataFolder, seconds: floa
     """Say what all tasks of the run did together; end with an error if none of them could score anything."""
     summary = Summary.of_run(output, step=1)
     print(summary.table(seconds))
-    if options.input == str(DEMO["input"]) and not options.scores_only:
-        print_examples(output, options.prefix)
     folders = ("scores",) if options.scores_only else ("kept", "excluded")
     print("Written to", ", ".join(path_in(output, name) for name in folders))
     if not summary.documents:
@@ -172,23 +163,11 @@ def require_scorer(
     return found.describe()
 
 
-def print_examples(output: DataFolder, prefix: str, count: int = 3) -> None:
-    """The first rows on both sides of the threshold, cut to a line each, so that a demo shows what it did."""
-    for folder in ("kept", "excluded"):
-        for path in output.list_files(folder)[:1]:
-            with output.open(path, "r") as file:
-                rows = [row for row in map(json.loads, file) if f"{prefix}_score" in row]
-            for row in rows[:count]:
-                question, answer = (" ".join(message["content"].split()) for message in row["messages"][-2:])
-                print(f"{folder:<10}{row[f'{prefix}_score']:5.2f}  {question:.44} → {answer:.56}")
-
-
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line's options, checked as far as they can be one by one."""
-    parser = new_parser(__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     add = parser.add_argument
-    add("input", nargs="?", metavar="INPUT", help="folder, file or glob in quotes, of .jsonl[.gz|.zst] or .parquet")
-    add("--output", metavar="DIR", help="where kept/, excluded/ and logs/ are written")
+    add("input", metavar="INPUT", help="folder, file or glob in quotes, of .jsonl[.gz|.zst] or .parquet")
+    add("--output", metavar="DIR", required=True, help="where kept/, excluded/ and logs/ are written")
     model = parser.add_argument_group("classifier")
     model.add_argument("--model", help=f"hub id or folder (default: {CARD_MODEL})")
     add_classifier_options(model)
@@ -207,34 +186,21 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add_run_options(run)
     run.add_argument("--no-checkpoints", action="store_true", help="keep none: a task that stops starts anew")
     add_executor_options(parser)
-    options = parser.parse_args(arguments)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Refuse options that contradict each other.
+
+    Raises:
+        ValueError: two options do not go together; says which to omit.
+    """
     if options.scores_from_columns:
-        if options.input is None or options.output is None:
-            parser.error("--scores-from-columns needs INPUT, rows with scores, and --output DIR.")
         others = ("special_tokens", "reuse_scores", "scores_only", "checkpoints", "no_checkpoints")
         names = ("model", *CLASSIFIER_OPTIONS, *others)
-        refuse_without_effect(parser, options, names, "--scores-from-columns scores nothing")
-        return options
-    if options.input is None:
-        use_demo(options)
-    if options.output is None:
-        parser.error("--output DIR is needed: where are the results to go?")
+        refuse_without_effect(options, add_options, names, "--scores-from-columns scores nothing")
+        return
     if options.scores_only and not (options.min_score is None and options.max_score is None):
-        parser.error("--scores-only drops nothing: leave --min-score and --max-score away.")
+        raise ValueError("--scores-only drops nothing: omit --min-score and --max-score.")
     if options.scores_only and options.unscorable == "drop":
-        parser.error("--scores-only writes a row for each row: --unscorable drop does not go with it.")
+        raise ValueError("--scores-only writes a row for each row: omit --unscorable drop.")
     options.model = options.model or CARD_MODEL
-    return options
-
-
-def use_demo(options: argparse.Namespace) -> None:
-    """Fill in the demo where the command line leaves things open."""
-    options.input = str(DEMO["input"])
-    options.model = options.model or str(DEMO["model"])
-    options.output = options.output or "demo-output"
-    if not options.scores_only and options.min_score is None and options.max_score is None:
-        options.min_score = DEMO["min_score"]
-
-
-if __name__ == "__main__":
-    run_script(main, has_workers=True)

@@ -1,10 +1,10 @@
-"""What the values of the scripts' options must be, so that argparse names a wrong one before anything is read."""
+"""Types of option values, so that argparse reports a wrong value before anything is read."""
 
 import argparse
 import math
 from pathlib import Path
 
-from datatrove_quality import ScoreScale
+from datatrove_quality.config import ScoreScale
 
 
 def positive(text: str) -> int:
@@ -12,6 +12,14 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from 1")
     return int(text)
+
+
+def whole(text: str) -> int:
+    """A whole number."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number") from error
 
 
 def number(text: str) -> float:

@@ -1,14 +1,11 @@
-"""What the scripts' command lines share: groups of options, what they stand for, and how a script ends.
+"""Options that several subcommands share, and the values that they stand for.
 
-What their values must be is in option_types.py; where the tasks run is said by options of its own: executors.py.
+Their types are in option_types.py. Options about where tasks run are in runs/executors.py.
 """
 
 import argparse
-import re
-import signal
-import sys
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any
 
 from datatrove_quality import ConversationAdapter, ScorerConfig, TextAdapter
 from datatrove_quality.cli.option_types import number, positive, scale, text_file
@@ -37,22 +34,6 @@ _FREE = EXECUTOR_OPTIONS | {
         *_HOW_IT_COMPUTES,
     )
 }
-
-
-class _Parser(argparse.ArgumentParser):
-    """Knows what a shell has done where paths are left over."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with the message, and with what may help."""
-        if re.match("unrecognized arguments: [^-]", message):
-            message += " (one path is read, and a glob goes in quotes)"
-        super().error(message)
-
-
-def new_parser(description: str | None, **more: Any) -> argparse.ArgumentParser:
-    """A parser that shows a script's docstring as it is and takes no abbreviated option; `more`: argparse's own."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    return _Parser(description=description, formatter_class=formatter, allow_abbrev=False, **more)
 
 
 def add_classifier_options(group: argparse._ArgumentGroup) -> None:
@@ -143,12 +124,27 @@ def row_adapter(options: argparse.Namespace) -> ConversationAdapter | TextAdapte
 
 
 def refuse_without_effect(
-    parser: argparse.ArgumentParser, options: argparse.Namespace, names: Iterable[str], why: str
+    options: argparse.Namespace,
+    add_options: Callable[[argparse.ArgumentParser], None],
+    names: Iterable[str],
+    why: str,
 ) -> None:
-    """End with a message if an option was given that has no effect here: it is a mistake."""
+    """Refuse an option that has no effect beside another one: giving it is a mistake.
+
+    Args:
+        options: the command line.
+        add_options: the function that added its options to the parser, for their defaults.
+        names: of the options that have no effect.
+        why: the beginning of the message, which names the other option.
+
+    Raises:
+        ValueError: one of them was given.
+    """
+    parser = argparse.ArgumentParser()
+    add_options(parser)
     for name in names:
         if getattr(options, name) != parser.get_default(name):
-            parser.error(f"{why}: --{name.replace('_', '-')} does not go with it.")
+            raise ValueError(f"{why}: omit --{name.replace('_', '-')}.")
 
 
 def what_decides_the_output(options: argparse.Namespace, inputs: Inputs) -> dict[str, Any]:
@@ -156,22 +152,3 @@ def what_decides_the_output(options: argparse.Namespace, inputs: Inputs) -> dict
     asked = {name: value for name, value in vars(options).items() if name not in _FREE}
     scale = options.scale and [options.scale.offset, options.scale.low, options.scale.high]
     return asked | {"scale": scale, "input": inputs.folder.path, "files": inputs.sizes}
-
-
-def run_script(main: Callable[[], None], has_workers: bool = False) -> None:
-    """Run a script; a mistake ends it with a line that says what is wrong, and argparse's code for one.
-
-    Args:
-        main: what the script does.
-        has_workers: end by an exception on SIGTERM, which SLURM and people send to end a run: it ends the workers too.
-    """
-    if has_workers:
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(f"stopped by signal {number}"))
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("stopped" + ("; the same command goes on where it stopped" if has_workers else ""), file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)

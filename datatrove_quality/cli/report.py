@@ -1,10 +1,10 @@
 """Show what a run did: how scores are spread, what a threshold keeps, and conversations to read.
 
-    python pipelines/report.py filtered/ --output report/
-    python pipelines/report.py scored/*.parquet --threshold 4 --group-by source --output report/
-    python pipelines/report.py new/ --against old/ --output report/
+    datatrove-quality report filtered/ --output report/
+    datatrove-quality report scored/*.parquet --threshold 4 --group-by source --output report/
+    datatrove-quality report new/ --against old/ --output report/
 
-reads the output of `filter_conversations.py`, or any JSONL or Parquet files with the score columns of a
+reads the output of `datatrove-quality filter`, or any JSONL or Parquet files with the score columns of a
 `QualityFilter`, and what a `QualityStats` counted of them. It writes `report.html` (one file that needs no network),
 `report.json` (all its numbers) and the figures as PNG. Which conversations are shown is drawn by --seed.
 """
@@ -17,7 +17,6 @@ from typing import Any
 
 from datatrove_quality import InvalidConversation, parse_conversation
 from datatrove_quality.cli.option_types import number, positive, share
-from datatrove_quality.cli.options import new_parser, run_script
 from datatrove_quality.report.aggregate import ScoreReport
 from datatrove_quality.report.comparison import ScoreIndex, compare
 from datatrove_quality.report.figures import require_matplotlib, save_figures
@@ -35,13 +34,12 @@ MOST_TURNS = 200
 FEWEST_CHARS = 200
 
 
-def main(arguments: list[str] | None = None) -> None:
+def run(options: argparse.Namespace) -> None:
     """Write the report that the command line asks for.
 
     Args:
-        arguments: the command line without the program's name; None: the process's own.
+        options: the command line.
     """
-    options = parse(arguments)
     require_matplotlib()
     rows = ScoredRows.find(options.scored)
     rows.share = options.share
@@ -256,9 +254,8 @@ def write(output: Path, figures: dict[str, Any], sections: list[Section], unscor
     print(f"Written to {output / 'report.html'}, report.json and {len(figures['figures'])} figures beside it.")
 
 
-def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The command line's options, checked as far as they can be one by one."""
-    parser = new_parser(__doc__)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
     add = parser.add_argument
     add(
         "scored",
@@ -288,8 +285,3 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add("--prefix", help="of the score columns' names (default: the run's, or quality)")
     add("--id-key", metavar="COLUMN", help="the column that holds the id (default: the run's, or id)")
     add("--messages-key", metavar="COLUMN", help="the column that holds the conversation (default: found by its name)")
-    return parser.parse_args(arguments)
-
-
-if __name__ == "__main__":
-    run_script(main)

@@ -1,8 +1,6 @@
 """The scripts that judge scores: evaluate_classifier.py and choose_threshold.py, as a user runs them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +8,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import run_command, start_command
 
 from datatrove_quality import evaluate_scores
-from datatrove_quality.cli import choose_threshold
-from datatrove_quality.cli import evaluate as evaluate_classifier
-from datatrove_quality.cli import filter as filter_conversations
+from datatrove_quality.cli.main import make_parser
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,11 +51,11 @@ def conversations(count=20):
 
 
 def evaluate(*arguments):
-    evaluate_classifier.main([str(argument) for argument in arguments])
+    run_command("evaluate", *arguments)
 
 
 def choose(*arguments):
-    choose_threshold.main([str(argument) for argument in arguments])
+    run_command("choose-threshold", *arguments)
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
@@ -102,7 +99,7 @@ def test_a_model_is_evaluated_as_it_scores(tmp_path, model_folder):
     rows = [*conversations(), {"quality": 2, "messages": []}, {"quality": "?", "messages": []}]
     source = write(tmp_path / "in/a.jsonl", rows)
     evaluate(source, "--labels", "quality", "--model", model, "--dtype", "float32", "--output", tmp_path / "one")
-    filter_conversations.main([str(source), "--output", str(tmp_path / "scored"), "--model", str(model)])
+    run_command("filter", source, "--output", tmp_path / "scored", "--model", model)
     options = ("--labels", "quality", "--scores", "quality_score", "--tokens", "quality_tokens")
     evaluate(tmp_path / "scored/kept", *options, "--output", tmp_path / "two")
     one, two = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("one", "two"))
@@ -147,8 +144,8 @@ def test_a_threshold_for_a_precision(tmp_path, name, capsys):
     assert figures["documents kept"] == pytest.approx(len(kept) / 200, abs=1e-4)
     precision = sum(row["quality"] >= 4 for row in kept) / len(kept)
     assert figures["precision, label >= 4"] == pytest.approx(precision, abs=1e-4) and precision >= 0.9
-    command = lines[-1].split("filter_conversations.py ")[1].split()
-    assert filter_conversations.parse(command).min_score == figures["threshold"]
+    command = lines[-1].split("datatrove-quality ")[1].split()
+    assert make_parser(["filter"]).parse_args(command).min_score == figures["threshold"]
 
 
 def test_both_halves_of_a_run_are_read(tmp_path, capsys):
@@ -190,36 +187,38 @@ def test_a_perfect_sample_proves_no_perfection(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("option", [["--compile"], ["--text"], ["--schema", "alpaca"], ["--messages-key", "chat"]])
-def test_scores_that_are_there_are_not_computed(tmp_path, capsys, option):
+def test_scores_that_are_there_are_not_computed(tmp_path, option):
     """An option of the model or its rows, where no model runs, is a mistake and not silence."""
     options = ("--labels", "quality", "--scores", "quality_score", "--output", tmp_path / "out")
-    with pytest.raises(SystemExit):
+    with pytest.raises(ValueError, match=f"omit {option[0]}"):
         evaluate(write(tmp_path / "a.jsonl", scored_rows()), *options, *option)
-    assert f"{option[0]} does not go with it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "message"),
     [
-        (),
-        ("--level", "4", "--min-precision", "0.9"),
-        ("--keep-share", "0.5", "--labels", "quality"),
-        ("--labels", "quality", "--level", "1", "--min-precision", "0.9"),
+        ((), "give --labels, --level and --min-precision together, or --keep-share"),
+        (("--level", "4", "--min-precision", "0.9"), "give --labels, --level and --min-precision together"),
+        (("--keep-share", "0.5", "--labels", "quality"), "--keep-share needs no labels: omit --labels"),
+        (
+            ("--labels", "quality", "--level", "1", "--min-precision", "0.9"),
+            "--level 1: give a level above 1, up to 5",
+        ),
     ],
 )
-def test_options_that_do_not_go_together(tmp_path, arguments):
-    """Half of a question is no question."""
-    with pytest.raises(SystemExit):
+def test_options_that_contradict_each_other(tmp_path, arguments, message):
+    """A goal that is incomplete or given twice is an error that says what to give or omit."""
+    with pytest.raises(ValueError, match=message):
         choose(tmp_path, *arguments)
 
 
 def test_from_the_command_line_an_error_is_one_line(tmp_path):
     """A user's mistake ends in a sentence, not in a traceback."""
     source = write(tmp_path / "a.jsonl", scored_rows(50))
-    command = [sys.executable, "-m", "datatrove_quality.cli.choose_threshold", str(source), "--keep-share", "0.5"]
-    done = subprocess.run([*command, "--prefix", "x"], capture_output=True, text=True)
+    command = ("choose-threshold", source, "--keep-share", 0.5)
+    done = start_command(*command, "--prefix", "x")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: None of 50 rows has a x_score: give --prefix;")
-    done = subprocess.run([*command, "--keep-share", "50"], capture_output=True, text=True)
+    done = start_command(*command, "--keep-share", 50)
     assert done.returncode == 2 and "argument --keep-share: '50': give a number above 0, up to 1" in done.stderr
     assert "Traceback" not in done.stderr

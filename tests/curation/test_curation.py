@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from commands import run_command
 from datatrove.data import Document
 from datatrove.io import get_datafolder
 from datatrove.pipeline.dedup import MinhashDedupSignature
@@ -29,7 +30,6 @@ pytest.importorskip("spacy", reason="the extra curate is not installed: pip inst
 
 import plant_garbage
 
-from datatrove_quality.cli import curate as curate_conversations
 from datatrove_quality.curation import rules as conversation_rules
 from datatrove_quality.curation.answer_filters import AnswerFilter, length_filter, repetition_filter, symbol_filter
 from datatrove_quality.curation.counts import counted, total_counts
@@ -68,7 +68,7 @@ def curated(tmp_path_factory, model, planted):
 
 
 def curate(*arguments):
-    curate_conversations.main([str(argument) for argument in (*arguments, "--no-progress")])
+    run_command("curate", *arguments, "--no-progress")
 
 
 def turns(*contents, system=None):

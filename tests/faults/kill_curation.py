@@ -36,7 +36,8 @@ from loguru import logger  # noqa: E402
 from tiny_models import DECODER, chatml_tokenizer, save_model  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from datatrove_quality.cli import curate as curate_conversations  # noqa: E402
+from datatrove_quality.cli import curate  # noqa: E402, F401  # imported once, before the forks
+from datatrove_quality.cli.main import run as run_command  # noqa: E402
 from datatrove_quality.runs import outputs  # noqa: E402
 
 
@@ -60,7 +61,7 @@ def attempt(command: list[str], moments: int | None) -> int:
         die_at(moments)
     status = 1
     try:
-        curate_conversations.main(command)
+        run_command(["curate", *command])
         status = 0
     finally:
         os._exit(status)

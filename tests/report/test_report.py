@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
+from commands import run_command
 from datatrove.data import Document
 from datatrove.pipeline.stats import StatsMerger
 
 from datatrove_quality import QualityStats
-from datatrove_quality.cli import report
 from datatrove_quality.report import scored_rows
 from datatrove_quality.report.aggregate import ScoreBatch, ScoreReport, score_bins
 from datatrove_quality.report.comparison import ScoreIndex, compare
@@ -60,7 +60,7 @@ def write(path, rows):
 
 def make(tmp_path, *arguments):
     output = tmp_path / "report"
-    report.main([*map(str, arguments), "--output", str(output)])
+    run_command("report", *arguments, "--output", output)
     return json.loads((output / "report.json").read_text()), (output / "report.html").read_text()
 
 
@@ -462,7 +462,7 @@ def test_a_missing_matplotlib_is_named_before_anything_is_read(tmp_path, monkeyp
 def test_mistakes_end_with_one_line_and_code_2(tmp_path):
     """The script says what is wrong in a line, without a traceback."""
     done = subprocess.run(
-        [sys.executable, "-m", "datatrove_quality.cli.report", tmp_path / "nowhere", "--output", tmp_path],
+        [sys.executable, "-m", "datatrove_quality", "report", tmp_path / "nowhere", "--output", tmp_path],
         capture_output=True,
         text=True,
     )

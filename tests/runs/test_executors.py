@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import run_command
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.io import get_datafolder
 
@@ -426,14 +427,14 @@ from pathlib import Path
 import ray
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False,
          runtime_env={{"env_vars": {{"PYTHONPATH": {root!r}}}}})
-from datatrove_quality.cli import filter as filter_conversations
+from datatrove_quality.cli.main import run
 command = [{source!r}, "--output", "out", "--model", {model!r}, "--min-score", "3.5", "--device", "cpu",
            "--executor", "ray", "--cpus-per-task", "1", "--mem", "1G"]
 try:
-    filter_conversations.main([*command, "--gpus-per-task", "1"])
+    run(["filter", *command, "--gpus-per-task", "1"])
 except ValueError as error:
     print("refused:", error)
-filter_conversations.main([*command, "--tasks-per-job", "2"])
+run(["filter", *command, "--tasks-per-job", "2"])
 
 import argparse
 from datatrove_quality.runs import executors
@@ -456,8 +457,6 @@ except SystemExit as error:
 def test_a_pipeline_on_ray_writes_the_rows_of_a_local_run(tmp_path):
     """The same command on a local Ray: the same rows and statistics; nothing waits for what will not come."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'datatrove-quality[ray]'")
-    from datatrove_quality.cli.filter import main
-
     lines = (ROOT / "examples/conversations.jsonl").read_bytes().splitlines(keepends=True)[:80]
     (tmp_path / "in").mkdir()
     for number in range(2):
@@ -472,7 +471,7 @@ def test_a_pipeline_on_ray_writes_the_rows_of_a_local_run(tmp_path):
     assert "refused: --executor ray: a task asks for 1 CPUs, 1 GPUs" in done.stdout
     assert "stopped: 1 of 1 tasks have not ended well" in done.stdout
     command = [source, "--output", str(tmp_path / "local"), "--model", model, "--min-score", "3.5", "--device", "cpu"]
-    main(command)
+    run_command("filter", *command)
     for door in ("kept", "excluded"):
         for number in range(2):
             name = f"{door}/{number:05d}.jsonl"

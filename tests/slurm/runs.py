@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lab import run
 
-from datatrove_quality.cli import filter as filter_conversations
+from datatrove_quality.cli.main import run as run_command
 from datatrove_quality.runs.executors import add_executor_options, make_executor
 
 
@@ -18,7 +18,7 @@ SMALL = ["--cpus-per-task", "1", "--mem", "2G"]
 
 def filter_pipeline(source, output, *arguments):
     given = [source, "--output", output, "--model", MODEL, "--min-score", MIN_SCORE, "--device", "cpu", *arguments]
-    filter_conversations.main([str(argument) for argument in given])
+    run_command(["filter", *map(str, given)])
 
 
 def rows(output):

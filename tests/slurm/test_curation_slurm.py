@@ -13,7 +13,7 @@ sys.path[:0] = [str(ROOT / "examples")]
 
 import plant_garbage  # noqa: E402
 
-from datatrove_quality.cli import curate as curate_conversations  # noqa: E402
+from datatrove_quality.cli.main import run as run_command  # noqa: E402
 
 
 TASKS = 6
@@ -41,7 +41,7 @@ def local(source, tmp_path_factory):
 def curate(source, output, *arguments):
     given = [source, "--output", output, "--model", MODEL, "--min-score", MIN_SCORE, "--device", "cpu"]
     given += ["--tasks", TASKS, "--no-progress", *arguments]
-    curate_conversations.main([str(argument) for argument in given])
+    run_command(["curate", *map(str, given)])
 
 
 @pytest.mark.slurm

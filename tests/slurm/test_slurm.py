@@ -23,7 +23,7 @@ from runs import (
 from steps import Devices, Need
 
 from datatrove_quality import QualityFilter, ScorerConfig
-from datatrove_quality.cli import filter as filter_conversations
+from datatrove_quality.cli.main import run as run_command
 from datatrove_quality.runs.slurm import SlurmExecutor
 
 
@@ -226,7 +226,16 @@ def test_several_nodes_per_task_are_refused_in_the_job(monkeypatch):
 def test_a_missing_model_is_named_before_anything_is_queued(lab, source, tmp_path):
     """Without the hub, a model that is not in the cache is an error that says how to fetch it."""
     with pytest.raises(ValueError, match=r"hf download org/not-here"):
-        filter_conversations.main(
-            [str(source), "--output", str(tmp_path / "out"), "--model", "org/not-here", "--executor", "slurm"]
+        run_command(
+            [
+                "filter",
+                str(source),
+                "--output",
+                str(tmp_path / "out"),
+                "--model",
+                "org/not-here",
+                "--executor",
+                "slurm",
+            ]
         )
     assert run("squeue", "-h") == "" and not os.path.exists(tmp_path / "out")

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import tiny_models
 import torch
+from commands import run_command
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_cosine_schedule_with_warmup
 
 from datatrove_quality import ScorerConfig, ScoreScale, load_scorer
-from datatrove_quality.cli import train as script
 from datatrove_quality.config import Unscorable
 from datatrove_quality.evaluation.metrics import evaluate_scores
 from datatrove_quality.training.base_model import find_base as _find_base
@@ -449,7 +449,7 @@ def test_the_script_trains_on_a_file_and_says_where_everything_is(annotated_file
     """One command from annotated rows to a classifier; what is not asked for is `TrainingConfig`'s default."""
     options = ["--batch-size", "16", "--warmup-steps", "2", "--device", "cpu", "--holdout", "10"]
     arguments = [str(annotated_file), "--labels", "stars", "--model", str(base), "--output", str(tmp_path / "out")]
-    script.main([*arguments, *options])
+    run_command("train", *arguments, *options)
     printed = capsys.readouterr().out
     assert "50 rows; on 10 held out" in printed
     assert f"--model {tmp_path / 'out'}" in printed
@@ -462,16 +462,16 @@ def test_a_missing_label_column_is_an_error_that_names_those_there_are(annotated
     """Found before the base model is looked at."""
     arguments = [str(annotated_file), "--labels", "quality", "--model", str(base), "--output", str(tmp_path / "out")]
     with pytest.raises(ValueError, match=r"--labels quality: none of the first 61 rows .* are file_path.*stars"):
-        script.main(arguments)
+        run_command("train", *arguments)
 
 
 def test_options_without_effect_are_a_mistake(annotated_file, base, tmp_path):
     """Of two ways to say what a row holds, or what is held out, one would be ignored."""
     arguments = [str(annotated_file), "--labels", "stars", "--model", str(base), "--output", str(tmp_path / "out")]
     with pytest.raises(ValueError, match="--schema and --messages-key do not go with it"):
-        script.main([*arguments, "--text", "--schema", "alpaca"])
-    with pytest.raises(SystemExit):
-        script.main([*arguments, "--held-out", str(annotated_file), "--holdout", "0.2"])
+        run_command("train", *arguments, "--text", "--schema", "alpaca")
+    with pytest.raises(ValueError, match="omit --holdout"):
+        run_command("train", *arguments, "--held-out", annotated_file, "--holdout", 0.2)
     assert not (tmp_path / "out").exists()
 
 

@@ -1,0 +1,99 @@
+"""Options made from a dataclass's fields: name, type, default and help text are written once, in the dataclass."""
+
+import argparse
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, Field, fields
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from datatrove_quality.cli.option_types import number, scale, whole
+from datatrove_quality.config import ScoreScale
+
+
+T = TypeVar("T")
+
+# By a field's type: what reads an option's value, and the value's placeholder in help.
+_READERS: dict[type, tuple[Callable[[str], Any], str | None]] = {
+    int: (whole, "N"),
+    float: (number, "X"),
+    ScoreScale: (scale, "OFFSET,LOW,HIGH"),
+    str: (str, None),
+}
+
+
+def add_fields(
+    group: argparse._ArgumentGroup,
+    kind: type,
+    names: Iterable[str],
+    choices: Mapping[str, Iterable[str]] | None = None,
+    readers: Mapping[str, tuple[Callable[[str], Any], str]] | None = None,
+) -> None:
+    """Add an option for each of some fields of a dataclass, `--max-tokens` for `max_tokens`.
+
+    Args:
+        group: to which the options are added.
+        kind: a dataclass whose docstring has an `Args:` section, which becomes the help.
+        names: of the fields.
+        choices: the values that a field can have, by its name.
+        readers: what reads a field's value, and the placeholder, where its type does not say.
+    """
+    texts, types = described(kind), get_type_hints(kind)
+    by_name = {field.name: field for field in fields(kind)}
+    for name in names:
+        default = _default(by_name[name])
+        flag = f"--{name.replace('_', '-')}"
+        text = _with_default(texts[name], default)
+        kind_of_value = _without_none(types[name])
+        if kind_of_value is bool:
+            group.add_argument(flag, action="store_true", help=text)
+            continue
+        read, placeholder = (readers or {}).get(name) or _READERS[kind_of_value]
+        group.add_argument(
+            flag,
+            type=read,
+            choices=(choices or {}).get(name),
+            default=None if default is MISSING else default,
+            required=default is MISSING,
+            metavar=None if name in (choices or {}) else placeholder or name.rpartition("_")[2].upper(),
+            help=text,
+        )
+
+
+def filled(kind: type[T], options: argparse.Namespace) -> T:
+    """A dataclass with the options of its fields' names; a field without an option keeps its default.
+
+    Args:
+        kind: the dataclass.
+        options: the command line.
+
+    Raises:
+        ValueError: as the dataclass does.
+    """
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: getattr(options, name) for name in names if hasattr(options, name)})
+
+
+def described(kind: type) -> dict[str, str]:
+    """What a dataclass's docstring says of each field, by its name."""
+    block = (inspect.getdoc(kind) or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
+    parts = re.split(r"^    (\w+): ", block, flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def _default(field: Field) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _with_default(text: str, default: Any) -> str:
+    """A help text, for argparse, with the default where it is a value."""
+    text = text.rstrip(".").replace("None: ", "default: ").replace("%", "%%")
+    if default is MISSING or default is None or isinstance(default, bool):
+        return text
+    shown = f"{default.offset:g},{default.low},{default.high}" if isinstance(default, ScoreScale) else str(default)
+    return f"{text} (default: {shown})"
+
+
+def _without_none(hint: Any) -> type:
+    """The type of a field's values other than None."""
+    return next((part for part in get_args(hint) if part is not type(None)), hint)

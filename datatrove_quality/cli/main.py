@@ -1,0 +1,159 @@
+"""The command `datatrove-quality`: finds the subcommand, runs it, and turns an error into one line and an exit code.
+
+A subcommand is a module of this package, named as it is typed (with `_` for `-`), and a line in `COMMANDS`. Its
+docstring is its help. It has two functions and may have a constant:
+
+    add_options(parser)     adds its options to an `argparse.ArgumentParser`; imports nothing heavy
+    run(options)            checks the parsed options, imports what it needs, and does the work
+    RESUMES = True          stopped and started again, it goes on where it stopped
+
+A user's mistake is a `ValueError`, an `OSError` that names the file, or an `ImportError` that names the extra. A run
+that failed ends with `sys.exit(message)`.
+"""
+
+import argparse
+import errno
+import os
+import re
+import signal
+import sys
+from collections.abc import Collection, Sequence
+from importlib import import_module
+from types import FrameType, ModuleType
+from typing import Any, NoReturn
+
+from datatrove_quality import __version__
+
+
+# Subcommands in the order in which help lists them, each with the line that describes it there.
+COMMANDS = {
+    "demo": "score and filter the demo conversations with the demo classifier",
+    "filter": "score conversations and keep those at or above a threshold",
+    "curate": "clean, deduplicate, score and filter conversations",
+    "report": "write an HTML page about scored rows",
+    "evaluate": "compare a classifier's scores with labels",
+    "choose-threshold": "choose a threshold by precision or by the share kept",
+    "train": "fine-tune a classifier on annotated conversations",
+    "completion": "print a script that completes this command in a shell",
+}
+
+FAILED, MISTAKE = 1, 2
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+EXIT_CODES = f"""\
+exit codes:
+  0    done; with --executor slurm and without --wait: jobs are queued
+  {FAILED}    the run failed: the message and the logs say why
+  {MISTAKE}    an option, a file or the installation is wrong: the message says what to change
+  {INTERRUPTED}  interrupted by Ctrl-C
+  {TERMINATED}  stopped by SIGTERM
+"""
+
+# What the user's options are not to blame for: a full disk, a broken device, no memory.
+_SYSTEM_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that takes no abbreviated option, and whose errors are one line."""
+
+    def __init__(self, **options: Any):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message alone.
+
+        Raises:
+            SystemExit: always, with the code of a mistake.
+        """
+        if re.match("unrecognized arguments: [^-]", message):
+            message += " (one path is read; put a glob in quotes)"
+        self.exit(MISTAKE, f"error: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; what `datatrove-quality` and `python -m datatrove_quality` call.
+
+    Args:
+        arguments: the command line without the program's name; None: the process's own.
+
+    Returns:
+        The exit code, see `EXIT_CODES`.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # of `datatrove-quality ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED if isinstance(error, OSError) and error.errno in _SYSTEM_ERRORS else MISTAKE
+    except (KeyboardInterrupt, SystemExit) as end:
+        return _ended(end, arguments)
+    return 0
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parse a command line and run its subcommand; errors are the subcommand's own.
+
+    Args:
+        arguments: the command line without the program's name.
+    """
+    named = _named(arguments)
+    parser = make_parser([named] if named else [])
+    if not arguments:
+        parser.error(f"give a command: {', '.join(COMMANDS)}; datatrove-quality --help describes them")
+    options = parser.parse_args(arguments)
+    command(options.command).run(options)
+
+
+def make_parser(filled: Collection[str] = tuple(COMMANDS)) -> Parser:
+    """The parser of the command.
+
+    Args:
+        filled: the subcommands that get their options. Of the others only the names are known, for help and errors.
+    """
+    parser = Parser(
+        prog="datatrove-quality",
+        description="Score conversations with a quality classifier in DataTrove pipelines, and filter by the score.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("--version", action="version", version=f"datatrove-quality {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, line in COMMANDS.items():
+        text = command(name).__doc__ if name in filled else None
+        subparser = subparsers.add_parser(name, help=line, description=text, epilog=EXIT_CODES)
+        if name in filled:
+            command(name).add_options(subparser)
+    return parser
+
+
+def command(name: str) -> ModuleType:
+    """The module of a subcommand."""
+    return import_module(f"datatrove_quality.cli.{name.replace('-', '_')}")
+
+
+def _named(arguments: Sequence[str]) -> str | None:
+    """The subcommand that a command line names: no option that may come before it takes a value."""
+    word = next((word for word in arguments if not word.startswith("-")), None)
+    return word if word in COMMANDS else None
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """End by an exception, which ends the workers too."""
+    raise SystemExit(TERMINATED)
+
+
+def _ended(end: KeyboardInterrupt | SystemExit, arguments: Sequence[str]) -> int:
+    """Say what ended the command, and give its code."""
+    code = INTERRUPTED if isinstance(end, KeyboardInterrupt) else end.code
+    if isinstance(code, str):
+        print(f"error: {code}", file=sys.stderr)
+        return FAILED
+    if code in (INTERRUPTED, TERMINATED):
+        named = _named(arguments)
+        resumes = named is not None and getattr(command(named), "RESUMES", False)
+        print("stopped" + ("; the same command goes on where it stopped" if resumes else ""), file=sys.stderr)
+    return int(code or 0)

@@ -17,7 +17,7 @@ from typing import Any
 
 from datatrove_quality.cli.fields import add_fields, filled
 from datatrove_quality.cli.option_types import text_file
-from datatrove_quality.cli.options import add_row_options
+from datatrove_quality.cli.options import add_row_options, row_adapter
 from datatrove_quality.extras import require
 from datatrove_quality.training.config import DTYPES, FREEZE, ORDERS, TrainingConfig
 
@@ -66,13 +66,15 @@ def run(options: argparse.Namespace) -> None:
     from datatrove_quality.evaluation.labelled_rows import labelled_rows, require_labels
     from datatrove_quality.runs.inputs import find_inputs
 
+    adapter = row_adapter(options)
     inputs = find_inputs(options.input)
     held_out = find_inputs(options.held_out) if options.held_out else None
-    require_labels(inputs, options)
+    require_labels(inputs, adapter, options.labels)
     from datatrove_quality.training.trainer import train_classifier
 
-    held_out_rows = labelled_rows(held_out, options) if held_out else None
-    record = train_classifier(config, labelled_rows(inputs, options), options.output, held_out_rows)
+    rows = labelled_rows(inputs, adapter, options.labels)
+    held_out_rows = labelled_rows(held_out, adapter, options.labels) if held_out else None
+    record = train_classifier(config, rows, options.output, held_out_rows)
     if int(os.environ.get("RANK", 0)) == 0:
         print_result(record, options.output)
 
@@ -81,7 +83,8 @@ def print_result(record: dict[str, Any], output: str) -> None:
     """Show the metrics, where the classifier is, and how to score with it."""
     rows, evaluation = record["rows"], record["evaluation"]
     print(f"Trained on {rows['training']:,} rows; on {rows['held_out']:,} held out:")
-    for name in ("macro_f1", "accuracy", "mae"):
-        print(f"  {name.replace('_', ' '):<10}{evaluation[name]:7.4f}")
+    print(f"  macro F1             {evaluation['macro_f1']:>7.1%}")
+    print(f"  accuracy             {evaluation['accuracy']:>7.1%}")
+    print(f"  mean absolute error  {evaluation['mae']:>7.4f}")
     print(f"Written to {output}: the classifier; README.md (its model card), curves.png, training.json (all figures)")
     print(f"Score with it: datatrove-quality filter INPUT --model {output} --output DIR")

@@ -1,4 +1,4 @@
-"""Arrays of scores, labels and token counts: input validation, and what is counted with them."""
+"""Arrays of scores, labels and token counts: input validation, rounding, counting."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -7,13 +7,11 @@ from datatrove_quality.config import ScoreScale
 
 
 Floats = NDArray[np.float64]
-
-
 Ints = NDArray[np.int64]
 
 
 def int_scores(scores: Floats, scale: ScoreScale) -> Ints:
-    """`ScoreScale.int_score` of each score's logit."""
+    """`ScoreScale.int_score` of each score's logit; shape (n,)."""
     logits = scores - scale.offset
     if scale.offset % 1:
         # With such an offset, (2.5 + offset) - offset can miss the edge by the last bit of a float64. Logits are
@@ -55,7 +53,7 @@ def require_same_length(**arrays: Floats) -> None:
 
 
 def require_all(name: str, array: Floats, good: NDArray[np.bool_], what: str, fix: str) -> None:
-    """Refuse an array in which some value is not good; the error names the first."""
+    """Refuse an array in which some value is not good; the error names the first such value."""
     if not good.all():
         first = int(np.argmin(good))
         count = len(array) - int(good.sum())
@@ -71,11 +69,11 @@ def require_labels_within(labels: Floats, low: int, high: int) -> None:
 
 
 def as_token_counts(tokens: ArrayLike | None, count: int) -> Floats | None:
-    """Token counts as an array, checked; None where there are none."""
+    """Token counts as an array after validation; None where there are none."""
     if tokens is None:
         return None
     array = as_numbers("tokens", tokens)
     require_same_length(tokens=array, scores=np.empty(count))
     good = np.isfinite(array) & (array >= 0)
-    require_all("tokens", array, good, "no counts", "Give the number of tokens of each document, 0 or more.")
+    require_all("tokens", array, good, "not counts", "Give the number of tokens of each document, 0 or more.")
     return array

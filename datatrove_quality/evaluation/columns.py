@@ -1,4 +1,4 @@
-"""Columns of scored or labelled rows: scores, token counts, and what to say where they are not there."""
+"""Columns of scored or labelled rows: scores, token counts, and what an error says where they are missing."""
 
 import math
 from collections import Counter
@@ -12,10 +12,13 @@ from datatrove_quality.runs.inputs import Inputs
 
 
 def read_columns(inputs: Inputs) -> Iterator[Row]:
-    """The rows of all files; what DataTrove's writers nest in a column `metadata` stands beside the other columns.
+    """Read the rows of all files, with what DataTrove's writers nest under `metadata` beside the other columns.
 
     Args:
-        inputs: the files. A line that is no row gives one with `conversation_error` alone.
+        inputs: the files.
+
+    Yields:
+        The rows. A line that is not a row gives one with `conversation_error` alone.
     """
     reader = inputs.reader(_as_metadata)
     for path in inputs.sizes:
@@ -24,12 +27,12 @@ def read_columns(inputs: Inputs) -> Iterator[Row]:
 
 
 def _as_metadata(reader: Any, row: Row, path: str, id_in_file: int | str) -> dict[str, Any]:
-    """The arguments of a document for the reader: it skips those without text."""
+    """The arguments of a document, for the reader; it would skip a document without text."""
     return {"text": "-", "id": "", "metadata": flat(row)}
 
 
 def flat(row: Row) -> Row:
-    """A row, with what a DataTrove writer nests under `metadata`."""
+    """A row whose nested `metadata`, if any, is merged into it; its own columns override nested ones."""
     nested = row.get("metadata")
     return nested | row if isinstance(nested, dict) else row
 
@@ -38,7 +41,7 @@ def score_of(row: Row, column: str) -> float:
     """The score in a row.
 
     Raises:
-        Unscorable: there is none; the reason is "missing_score", "invalid_score" or that of a line that is no row.
+        Unscorable: there is none; the reason is "missing_score", "invalid_score" or that of a line that is not a row.
     """
     value = row.get(column)
     if value is None:
@@ -46,21 +49,21 @@ def score_of(row: Row, column: str) -> float:
         reason = error_reason(error) if isinstance(error, str) else "missing_score"
         raise Unscorable(reason, f"there is no {column}")
     if not is_score(value):
-        raise Unscorable("invalid_score", f"{column} holds a {type(value).__name__} that is no finite number")
+        raise Unscorable("invalid_score", f"{column} holds a {type(value).__name__} that is not a finite number")
     return float(value)
 
 
-def tokens_of(row: Row, column: str) -> float:
+def tokens_of(row: Row, column: str | None) -> float:
     """The token count in a row; NaN where there is none."""
-    value: Any = row.get(column)
+    value: Any = None if column is None else row.get(column)
     return float(value) if is_score(value) and value >= 0 else math.nan
 
 
 def listed(reasons: Counter[str]) -> str:
-    """Reasons and how often they were met, the commonest first."""
+    """Reasons with their counts, most frequent first."""
     return ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
 
 
 def columns_found(row: Row) -> str:
-    """Which columns there are, for who has named another; `row` is the last one that was read."""
+    """The columns of the last row that was read, for an error about a column that is missing."""
     return f"the last row has the columns {', '.join(sorted(map(str, row)))}"

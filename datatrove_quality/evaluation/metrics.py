@@ -2,7 +2,7 @@
 
     labels, scores ── evaluate_scores ──> Evaluation ──> dict, Markdown, figures
 
-Numpy only; the figures need matplotlib (extra `train`). Training and the pipelines judge with what is here.
+Numpy only; the figures need matplotlib (extra `train`). Training selects its model by these figures.
 """
 
 import json
@@ -25,6 +25,7 @@ from datatrove_quality.evaluation.arrays import (
     require_same_length,
     share_of,
 )
+from datatrove_quality.evaluation.markdown import decimal, markdown_table, percent
 
 
 THRESHOLD_STEP = 0.25
@@ -101,49 +102,45 @@ class Evaluation:
     thresholds: tuple[ThresholdFigures, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON has them: lists for tuples, text for the levels that are keys, None for what is not."""
+        """The figures as JSON values: lists for tuples, levels that are keys as text, None for what is undefined."""
         return json.loads(json.dumps(asdict(self), allow_nan=False))
 
     def to_markdown(self) -> str:
-        """The figures as tables for a model card or a report, without a heading."""
+        """The figures as tables for a model card or a report, without a heading; shares are percentages."""
         return "\n\n".join([self._overall(), self._confusion(), self._per_level(), self._thresholds()]) + "\n"
 
     def _overall(self) -> str:
-        names = ("macro_precision", "macro_recall", "macro_f1", "accuracy", "mae", "spearman")
-        shown = {"macro_f1": "macro F1", "mae": "mean absolute error", "spearman": "Spearman correlation"}
-        rows = [[shown.get(name, name.replace("_", " ")), _number(getattr(self, name))] for name in names]
-        return _table([f"{self.documents:,} documents", ""], rows)
+        rows = [
+            ["macro precision", percent(self.macro_precision)],
+            ["macro recall", percent(self.macro_recall)],
+            ["macro F1", percent(self.macro_f1)],
+            ["accuracy", percent(self.accuracy)],
+            ["mean absolute error", decimal(self.mae)],
+            ["Spearman correlation", decimal(self.spearman)],
+        ]
+        return markdown_table([f"{self.documents:,} documents", ""], rows)
 
     def _confusion(self) -> str:
         rows = [[level, *row] for level, row in zip(self.levels, self.confusion, strict=True)]
-        return _table(["label \\ int_score", *self.levels], rows)
+        return markdown_table(["label \\ int_score", *self.levels], rows)
 
     def _per_level(self) -> str:
         rows = [
-            [it.level, _number(it.precision), _number(it.recall), _number(it.f1), it.support, it.predicted]
+            [it.level, percent(it.precision), percent(it.recall), percent(it.f1), it.support, it.predicted]
             for it in self.per_level
         ]
-        return _table(["level", "precision", "recall", "F1", "labels", "predicted"], rows)
+        return markdown_table(["level", "precision", "recall", "F1", "labels", "predicted"], rows)
 
     def _thresholds(self) -> str:
         levels = self.levels[1:]  # every label is at least the lowest
         with_tokens = self.thresholds[0].tokens_kept is not None
         header = ["score ≥", "kept", *["tokens kept"] * with_tokens, *(f"label ≥ {k}: P / R" for k in levels)]
         rows = [
-            [f"{it.threshold:.2f}", _number(it.kept), *[_number(it.tokens_kept)] * with_tokens]
-            + [f"{_number(it.precision[k])} / {_number(it.recall[k])}" for k in levels]
+            [f"{it.threshold:.2f}", percent(it.kept), *[percent(it.tokens_kept)] * with_tokens]
+            + [f"{percent(it.precision[k])} / {percent(it.recall[k])}" for k in levels]
             for it in self.thresholds
         ]
-        return _table(header, rows)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
-
-
-def _table(header: list[Any], rows: list[list[Any]]) -> str:
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+        return markdown_table(header, rows)
 
 
 def evaluate_scores(
@@ -168,16 +165,16 @@ def evaluate_scores(
         The figures.
 
     Raises:
-        ValueError: the arrays are empty or of different lengths, or hold a value that is none of those above.
+        ValueError: the arrays are empty or of different lengths, or hold another value than said above.
     """
     scale = scale or ScoreScale()
     low, high = int(scale.low), int(scale.high)
     label_array, score_array = as_numbers("labels", labels), as_numbers("scores", scores)
     require_same_length(labels=label_array, scores=score_array)
     whole = np.isfinite(label_array) & (label_array == np.floor(label_array))
-    require_all("labels", label_array, whole, "not whole numbers", "Leave rows without a label out.")
+    require_all("labels", label_array, whole, "not whole numbers", "Leave out rows without a label.")
     require_labels_within(label_array, low, high)
-    require_all("scores", score_array, np.isfinite(score_array), "not finite", "Leave documents without a score out.")
+    require_all("scores", score_array, np.isfinite(score_array), "not finite", "Leave out documents without a score.")
     levels = label_array.astype(np.int64) - low
     confusion = count_pairs(levels, int_scores(score_array, scale) - low, high - low + 1)
     per_level = _level_figures(confusion, low)
@@ -256,6 +253,3 @@ def _tokens_kept(bins: Ints, tokens: Floats | None, count: int) -> list[float] |
 
 def _by_level(shares: Floats, low: int) -> dict[int, float | None]:
     return {level: None if np.isnan(share) else float(share) for level, share in enumerate(shares, start=low)}
-
-
-INK, GREY, BLUE, ORANGE = "#222222", "#8a8a8a", "#1f5a99", "#d9730d"

@@ -6,11 +6,15 @@ from typing import Any
 import numpy as np
 
 from datatrove_quality.evaluation.arrays import share_of
-from datatrove_quality.evaluation.metrics import BLUE, GREY, INK, ORANGE, Evaluation
+from datatrove_quality.evaluation.markdown import percent
+from datatrove_quality.evaluation.metrics import Evaluation
+
+
+INK, GREY, BLUE, ORANGE = "#222222", "#8a8a8a", "#1f5a99", "#d9730d"
 
 
 def draw_confusion(evaluation: Evaluation, path: str | PathLike[str]) -> None:
-    """Draw the confusion matrix as a PNG: counts, and each row's shares as its colours.
+    """Draw the confusion matrix as a PNG: counts, coloured by their share of the row.
 
     Args:
         evaluation: what to draw.
@@ -35,8 +39,8 @@ def draw_confusion(evaluation: Evaluation, path: str | PathLike[str]) -> None:
     axes.spines[:].set_visible(False)
     axes.set_xlabel("int_score")
     axes.set_ylabel("label")
-    f1, accuracy = evaluation.macro_f1, evaluation.accuracy
-    axes.set_title(f"{evaluation.documents:,} documents · macro F1 {f1:.3f} · accuracy {accuracy:.3f}", fontsize=10)
+    f1, accuracy = percent(evaluation.macro_f1), percent(evaluation.accuracy)
+    axes.set_title(f"{evaluation.documents:,} documents · macro F1 {f1} · accuracy {accuracy}", fontsize=10)
     bar = figure.colorbar(image, ax=axes, shrink=0.85, format=lambda share, _: f"{share:.0%}")
     bar.set_label("share of the label's documents")
     bar.outline.set_visible(False)

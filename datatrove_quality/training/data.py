@@ -11,9 +11,8 @@ from loguru import logger
 
 from datatrove_quality.config import ScoreScale, Unscorable
 from datatrove_quality.engine.batching import windows
-from datatrove_quality.evaluation.labels import parse_label
+from datatrove_quality.evaluation.labels import LabelledRow, parse_label
 from datatrove_quality.model.rendering import Renderer
-from datatrove_quality.rows.types import Conversation
 from datatrove_quality.training.config import TrainingConfig
 
 
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
 
 
 ROWS_PER_WINDOW = 1_024
-
-# A row: a conversation, a text, or why there is neither; and its label as the data has it.
-Row = tuple[Conversation | str | Unscorable, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +63,7 @@ class Examples:
 
 
 def read_examples(
-    rows: Iterable[Row], renderer: Renderer, config: TrainingConfig, purpose: str = "train on"
+    rows: Iterable[LabelledRow], renderer: Renderer, config: TrainingConfig, purpose: str = "train on"
 ) -> Examples:
     """Render and tokenize rows as scoring does, and read their labels.
 

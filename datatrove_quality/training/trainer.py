@@ -18,6 +18,7 @@ import numpy as np
 from loguru import logger
 
 from datatrove_quality.config import ScoreScale
+from datatrove_quality.evaluation.labels import LabelledRow
 from datatrove_quality.evaluation.metrics import Evaluation, evaluate_scores
 from datatrove_quality.model.devices import any_device, native_dtype
 from datatrove_quality.training.base_model import find_base, load_model
@@ -25,7 +26,6 @@ from datatrove_quality.training.batches import Collator, Order, batches_per_step
 from datatrove_quality.training.config import TrainingConfig
 from datatrove_quality.training.data import (
     Example,
-    Row,
     check_levels,
     read_examples,
     row_counts,
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
 def train_classifier(
     config: TrainingConfig,
-    rows: Iterable[Row],
+    rows: Iterable[LabelledRow],
     output: str | Path,
-    held_out_rows: Iterable[Row] | None = None,
+    held_out_rows: Iterable[LabelledRow] | None = None,
     prepare: "Callable[[PreTrainedModel], None] | None" = None,
 ) -> dict[str, Any]:
     """Fine-tune a classifier; run again with the same config, rows and folder, it goes on where it was stopped.

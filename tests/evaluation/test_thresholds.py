@@ -1,14 +1,13 @@
+"""A threshold is the one that trying every score finds, and its interval holds the truth and itself."""
+
 import numpy as np
 import pytest
+from populations import population
 
-from datatrove_quality.evaluation.thresholds import threshold_for_precision, threshold_for_share
+from datatrove_quality.evaluation.thresholds import _estimate, threshold_for_precision, threshold_for_share
 
 
-def population(n, seed):
-    """Labels and scores that agree with noise, and tokens; from so large a population the truth is known."""
-    rng = np.random.default_rng(seed)
-    labels = rng.choice(5, n, p=[0.1, 0.1, 0.2, 0.3, 0.3]) + 1
-    return labels, labels + rng.normal(0, 0.6, n), rng.integers(1, 400, n)
+BY = ("documents", "tokens")
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -28,7 +27,7 @@ def test_the_threshold_is_the_lowest_that_reaches_the_precision(seed):
     assert found.labelled_kept == kept.sum()
 
 
-@pytest.mark.parametrize("by", ["documents", "tokens"])
+@pytest.mark.parametrize("by", BY)
 def test_the_share_that_is_kept_is_the_least_that_was_asked_for(by):
     """One score higher, and less than the share would be kept."""
     _, scores, tokens = population(500, 0)
@@ -61,23 +60,6 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     assert (hits >= 69).all(), hits
 
 
-def test_resampling_by_bins_is_resampling_documents():
-    """The intervals are those of the plain bootstrap, which draws documents one by one."""
-    labels, scores, tokens = population(3_000, 2)
-    found = threshold_for_precision(labels, scores, 4, 0.9, tokens=tokens)
-    rng = np.random.default_rng(3)
-    figures = []
-    for _ in range(1_000):
-        drawn = rng.integers(0, 3_000, 3_000)
-        kept = scores[drawn] >= found.threshold.value
-        figures.append(
-            (kept.mean(), (labels[drawn] >= 4)[kept].mean(), tokens[drawn][kept].sum() / tokens[drawn].sum())
-        )
-    plain = np.quantile(figures, [0.025, 0.975], axis=0).T
-    ours = [(it.low, it.high) for it in (found.kept, found.precision, found.tokens_kept)]
-    assert np.allclose(ours, plain, atol=0.003)
-
-
 def test_the_same_seed_gives_the_same_intervals():
     """What is printed today is printed tomorrow."""
     labels, scores, _ = population(500, 0)
@@ -92,16 +74,16 @@ def test_documents_without_a_score_or_a_label():
     assert found.threshold.value == 4
     assert found.kept.value == 0.5 and found.labelled_kept == 2
     assert found.recall.value == pytest.approx(2 / 3)
-    with pytest.raises(ValueError, match=r"only 0\.6667 of the documents have a score"):
+    with pytest.raises(ValueError, match=r"only 66\.6% of the documents have a score"):
         threshold_for_share(scores, 0.7)
 
 
 def test_what_cannot_be_reached_says_what_can():
     """An unreachable precision or recall names the best there is, and what it keeps."""
     labels, scores = [5, 1, 5, 1], [4.0, 5.0, 3.0, 2.0]
-    with pytest.raises(ValueError, match=r"No threshold reaches min_precision=0.9 .*best precision is 0.6667.*>= 3.0"):
+    with pytest.raises(ValueError, match=r"No threshold reaches min_precision=0.9 .*best precision is 66.6%.*>= 3.0"):
         threshold_for_precision(labels, scores, 4, 0.9)
-    with pytest.raises(ValueError, match=r"with min_recall=0.9 .* at that recall is 0.6667"):
+    with pytest.raises(ValueError, match=r"with min_recall=0.9 .* at that recall is 66.6%"):
         threshold_for_precision(labels, scores, 4, 0.9, min_recall=0.9)
 
 
@@ -119,7 +101,7 @@ def test_a_precision_that_few_samples_reach_says_so():
         ({"min_precision": 98}, "min_precision=98: give a share"),
         ({"min_recall": -1}, "min_recall=-1: give a share"),
         ({"level": 9}, "labels: none is 9 or above"),
-        ({"scores": [1.0, np.nan]}, "scores: 1 of 2 are no scores"),
+        ({"scores": [1.0, np.nan]}, "scores: 1 of 2 are not scores"),
         ({"scores": [-np.inf, -np.inf]}, "no document has a score"),
         ({"labels": [5]}, "scores has 2"),
     ],
@@ -129,3 +111,40 @@ def test_mistakes_are_named(values, message):
     given = {"labels": [5, 1], "scores": [4.0, 2.0], "level": 4, "min_precision": 0.9} | values
     with pytest.raises(ValueError, match=message):
         threshold_for_precision(**given)
+
+
+def ends(estimate):
+    return estimate.low, estimate.value, estimate.high
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_figure_lies_outside_its_own_interval(seed):
+    """Also where the threshold is shortened, all resamples agree, few documents are there, or scores are tied."""
+    rng = np.random.default_rng(seed)
+    size = int(rng.integers(3, 60))
+    labels, scores, tokens = population(size, seed)
+    labels[:2] = 1, 5
+    scores = scores.round(1) if seed % 3 == 0 else scores
+    choices = [threshold_for_share(scores, share, tokens, by=by) for share in (0.1, 0.5, 1.0) for by in BY]
+    choices.append(threshold_for_precision(labels, scores, 4, float((labels >= 4).mean()), tokens=tokens))
+    for choice in choices:
+        for name in ("threshold", "kept", "tokens_kept", "precision", "recall"):
+            estimate = getattr(choice, name)
+            if estimate is not None:
+                assert estimate.low is None or estimate.low <= estimate.value
+                assert estimate.high is None or estimate.value <= estimate.high
+
+
+def test_a_shortened_threshold_is_in_an_interval_of_one_score():
+    """Every resample chooses 3.504, which 3.5 stands for: the interval is from 3.5 to 3.504."""
+    scores = [3.504] * 50 + [1.0] * 50
+    labels = [5] * 50 + [1] * 50
+    found = threshold_for_precision(labels, scores, 4, 0.9).threshold
+    assert ends(found) == (3.5, 3.5, 3.504)
+
+
+def test_an_interval_holds_its_figure_even_where_all_resamples_lie_on_one_side():
+    """The end that would be beyond the figure is the figure; an end that is unknown stays so."""
+    assert ends(_estimate(4.0, np.full(9, 3.0))) == (3.0, 4.0, 4.0)
+    assert ends(_estimate(2.0, np.full(9, 3.0))) == (2.0, 2.0, 3.0)
+    assert ends(_estimate(4.0, np.full(9, np.inf))) == (None, 4.0, None)

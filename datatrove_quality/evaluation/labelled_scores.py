@@ -1,0 +1,128 @@
+"""Labels and scores of rows, side by side: the scores are columns of the rows, or a classifier computes them."""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from tqdm import tqdm
+
+from datatrove_quality.config import ScoreScale, Unscorable
+from datatrove_quality.engine.scorer import Input, Scorer
+from datatrove_quality.evaluation.columns import columns_found, listed, read_columns, score_of, tokens_of
+from datatrove_quality.evaluation.labelled_rows import labelled_rows
+from datatrove_quality.evaluation.labels import parse_label
+from datatrove_quality.evaluation.metrics import Evaluation, evaluate_scores
+from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
+from datatrove_quality.rows.types import Row
+from datatrove_quality.runs.inputs import Inputs
+
+
+@dataclass
+class LabelledScores:
+    """The rows that have a label and a score, and why the others are left out.
+
+    Args:
+        scale: of labels and scores.
+        labels: of each row; shape (n,).
+        scores: of each row; shape (n,).
+        tokens: of each row, NaN where they are not known; shape (n,).
+        left_out: number of other rows, by reason.
+    """
+
+    scale: ScoreScale
+    labels: array = field(default_factory=lambda: array("q"))
+    scores: array = field(default_factory=lambda: array("d"))
+    tokens: array = field(default_factory=lambda: array("d"))
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def add(self, label: int, score: float, tokens: float) -> None:
+        """Add a row that has a label and a score."""
+        self.labels.append(label)
+        self.scores.append(score)
+        self.tokens.append(tokens)
+
+    def evaluation(self) -> Evaluation:
+        """How well the scores agree with the labels.
+
+        Raises:
+            ValueError: no row has both.
+        """
+        if not self.labels:
+            raise ValueError(f"No row has both a usable label and a score: {listed(self.left_out) or 'no rows'}.")
+        has_tokens = not np.isnan(self.tokens).any()
+        return evaluate_scores(self.labels, self.scores, self.scale, self.tokens if has_tokens else None)
+
+
+def compute_labelled_scores(
+    inputs: Inputs, adapter: ConversationAdapter | TextAdapter, labels: str, scorer: Scorer
+) -> LabelledScores:
+    """Score each row that has a label; progress is shown on stderr.
+
+    Args:
+        inputs: the files.
+        adapter: makes documents of rows: conversations or plain text.
+        labels: the column that holds the labels.
+        scorer: the classifier.
+
+    Raises:
+        ValueError: the rows are conversations and the classifier has no chat template.
+    """
+    if isinstance(adapter, ConversationAdapter):
+        scorer.renderer.require_template()
+    found = LabelledScores(scorer.scale)
+    values: list[int] = []  # the labels of what was given to the scorer, whose results come in that order
+
+    def inputs_with_label() -> Iterator[Input]:
+        for item, value in labelled_rows(inputs, adapter, labels):
+            try:
+                values.append(parse_label(value, scorer.scale))
+            except Unscorable as error:
+                found.left_out[error.reason] += 1
+            else:
+                yield item
+
+    for place, result in enumerate(tqdm(scorer.stream(inputs_with_label()), unit=" documents")):
+        if isinstance(result, Unscorable):
+            found.left_out[result.reason] += 1
+        else:
+            found.add(values[place], result.score, result.tokens)
+    return found
+
+
+def read_labelled_scores(
+    inputs: Inputs, labels: str, scores: str, tokens: str | None, scale: ScoreScale
+) -> LabelledScores:
+    """Read labels and scores from columns; progress is shown on stderr.
+
+    Args:
+        inputs: the files.
+        labels: the column of labels.
+        scores: the column of scores.
+        tokens: the column of token counts; None: the counts are not known.
+        scale: of labels and scores.
+
+    Raises:
+        ValueError: a column holds nothing that can be used; names the columns that there are.
+    """
+    found = LabelledScores(scale)
+    row: Row = {}
+    for row in tqdm(read_columns(inputs), unit=" rows"):
+        try:
+            label, score = parse_label(row.get(labels), scale), score_of(row, scores)
+        except Unscorable as error:
+            found.left_out[error.reason] += 1
+        else:
+            found.add(label, score, tokens_of(row, tokens))
+    if row and not found.labels:
+        raise ValueError(
+            f"No row has both a label in {labels} and a score in {scores}: {listed(found.left_out)}; "
+            f"{columns_found(row)}."
+        )
+    if tokens is not None and (missing := np.isnan(found.tokens).sum()):
+        raise ValueError(
+            f"--tokens {tokens}: {missing:,} of {len(found.tokens):,} rows have no count there: omit it, or give "
+            f"another column; {columns_found(row)}."
+        )
+    return found

@@ -1,0 +1,68 @@
+"""What a terminal shows of the log: warnings and errors, one line each. Log files have all of it.
+
+DataTrove writes its whole log to `sys.stderr` too. The command replaces that stream, and so do its worker processes;
+progress bars and all else that is printed pass through.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from typing import Any, TextIO, cast
+
+
+# Lines about how far a task is; on a terminal there is a bar instead.
+_PROGRESS = "datatrove_quality.progress"
+# Logs an error and raises it: it is reported where it is caught.
+_RAISES_WHAT_IT_LOGS = "datatrove.executor.base"
+
+
+class QuietStream:
+    """A stream that leaves out log messages below warnings, and shortens the others.
+
+    Args:
+        stream: where the rest is written.
+    """
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text; loguru's messages are texts that carry their record."""
+        record = getattr(text, "record", None)
+        if record is None:
+            return self._stream.write(text)
+        return self._stream.write(f"{_line(record)}\n") if self._is_shown(record) else 0
+
+    def _is_shown(self, record: Any) -> bool:
+        if record["exception"] and record["name"] == _RAISES_WHAT_IT_LOGS:
+            return False
+        is_progress = record["name"] == _PROGRESS and not self._stream.isatty()
+        return is_progress or record["level"].no >= 30  # loguru's number of WARNING
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def quiet_stderr(quiet: bool = True) -> Iterator[None]:
+    """Leave log messages below warnings out of `sys.stderr`, for handlers that are added meanwhile.
+
+    Args:
+        quiet: whether to do so; False: nothing changes.
+    """
+    if not quiet or is_quiet():
+        yield
+        return
+    with redirect_stderr(cast(TextIO, QuietStream(sys.stderr))):
+        yield
+
+
+def is_quiet() -> bool:
+    """Whether this process leaves log messages out of `sys.stderr`."""
+    return isinstance(sys.stderr, QuietStream)
+
+
+def _line(record: Any) -> str:
+    """A message for a person: its level, unless it only informs, and its text."""
+    level = record["level"]
+    return record["message"] if level.no < 30 else f"{level.name.lower()}: {record['message']}"

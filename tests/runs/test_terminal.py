@@ -1,0 +1,72 @@
+"""What a terminal shows of the log, and what the log files have."""
+
+import io
+import sys
+
+import pytest
+from loguru import logger
+
+from datatrove_quality.runs.terminal import QuietStream, is_quiet, quiet_stderr
+
+
+class Stream(io.StringIO):
+    """A stream that may be a terminal."""
+
+    name = "<stderr>"
+
+    def __init__(self, terminal):
+        super().__init__()
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
+
+
+@pytest.fixture
+def logged():
+    """A function that logs to a quiet stream, as loguru does, and gives what appears there."""
+
+    def log(*, name="some.module", terminal=True, raised=None, **messages):
+        stream = Stream(terminal)
+        number = logger.add(QuietStream(stream), format="{time} | {level} | {message}", level="DEBUG")
+        try:
+            for level, message in messages.items():
+                to = logger.patch(lambda record: record.update(name=name)).opt(exception=raised)
+                to.log(level.upper(), message)
+        finally:
+            logger.remove(number)
+        return stream.getvalue()
+
+    return log
+
+
+def test_warnings_are_one_line_and_the_rest_is_left_out(logged):
+    """A line a person can read; DataTrove's statistics, pipelines and successes are for the log file."""
+    shown = logged(debug="a", info="b", success="c", warning="too few rows", error="broken", critical="lost")
+    assert shown == "warning: too few rows\nerror: broken\ncritical: lost\n"
+
+
+def test_an_error_that_is_raised_is_not_told_twice(logged):
+    """DataTrove logs a task's error with its traceback and raises it: the command reports it."""
+    assert logged(name="datatrove.executor.base", raised=ValueError("x"), error="x") == ""
+    assert logged(name="some.module", raised=ValueError("x"), error="x") == "error: x\n"
+
+
+def test_without_a_terminal_progress_is_lines(logged):
+    """In a file of `nohup` or a job there is no bar: a line a minute is what shows that a run lives."""
+    assert logged(name="datatrove_quality.progress", terminal=False, info="5 documents") == "5 documents\n"
+    assert logged(name="datatrove_quality.progress", terminal=True, info="5 documents") == ""
+
+
+def test_all_else_passes(monkeypatch):
+    """Bars, tracebacks and prints are written as they are; the stream is a stream like the one it replaces."""
+    stream = Stream(True)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with quiet_stderr():
+        print("a bar", file=sys.stderr)
+        assert is_quiet() and sys.stderr.isatty() and sys.stderr.name == "<stderr>"
+        with quiet_stderr():
+            assert isinstance(sys.stderr, QuietStream) and sys.stderr._stream is stream
+    assert stream.getvalue() == "a bar\n" and sys.stderr is stream
+    with quiet_stderr(False):
+        assert sys.stderr is stream

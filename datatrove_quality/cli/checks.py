@@ -1,0 +1,129 @@
+"""Mistakes that local files show, found in a moment: before anything heavy is imported, and before a model is loaded."""
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from datatrove_quality.config import ScoreScale
+
+
+def check_output(output: str) -> None:
+    """Refuse an output folder that cannot be written, without creating it.
+
+    Args:
+        output: a path; addresses of other storage, such as `s3://`, are not looked at.
+
+    Raises:
+        ValueError: it is a file, or nothing can be written there; names it, and the reason.
+    """
+    if "://" in output:
+        return
+    folder = Path(output).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):  # a file without a name, where the system has them
+            return
+    except OSError as error:
+        where = "" if existing == folder else f" {existing}:"
+        reason = "it is a file, not a folder" if not existing.is_dir() else error.strerror
+        raise ValueError(f"--output {output} cannot be written:{where} {reason}.") from error
+
+
+def check_model_path(model: str) -> None:
+    """Refuse a model that can only be a local folder, and is none.
+
+    Args:
+        model: `./x`, `/x`, `~/x` or a name with two slashes and more is a path; another one may be a hub id.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    is_path = model.startswith((".", "/", "~")) or model.count("/") > 1
+    if is_path and not os.path.isdir(model):
+        raise ValueError(
+            f"--model {model}: there is no folder {os.path.abspath(model)}; correct the path, or give a hub id 'org/name'."
+        )
+
+
+def check_thresholds(options: argparse.Namespace, scale: ScoreScale | None) -> None:
+    """Refuse thresholds that keep nothing, or lie outside the scale of the scores.
+
+    Args:
+        options: with `min_score`, `max_score` and `allow_outside_scale`.
+        scale: of the scores; None: not known yet, so that only the thresholds themselves are compared.
+
+    Raises:
+        ValueError: no score can be kept, or a threshold is not on the scale; says what may have been meant.
+    """
+    low, high = options.min_score, options.max_score
+    if low is not None and high is not None and low > high:
+        raise ValueError(
+            f"--min-score {low:g} is above --max-score {high:g}: no score is kept; swap them, or omit one."
+        )
+    if scale is None or options.allow_outside_scale:
+        return
+    for name, value in (("--min-score", low), ("--max-score", high)):
+        if value is not None and not scale.low <= value <= scale.high:
+            meant = _meant(value, scale)
+            raise ValueError(
+                f"{name} {value:g} is outside the scale of the scores, {scale.low} to {scale.high}"
+                + (f": did you mean {meant:g}? " if meant is not None else ". ")
+                + "If it is meant, add --allow-outside-scale."
+            )
+
+
+def known_scale(options: argparse.Namespace) -> ScoreScale | None:
+    """The scale of a model's scores, as far as local files tell.
+
+    Args:
+        options: with `model`, `revision` and `scale`.
+
+    Returns:
+        The scale that was given, that of the model's config.json, or the model card's if it has none; None: the model
+        is not on this machine.
+
+    Raises:
+        ValueError: the scale in config.json is not valid.
+    """
+    if options.scale is not None:
+        return options.scale
+    path = _config_file(options.model, options.revision)
+    if path is None:
+        return None
+    try:
+        stored = json.loads(path.read_bytes()).get("score_scale")
+    except (OSError, ValueError, AttributeError):  # loading the model tells more about it
+        return None
+    return _scale(options.model, stored)
+
+
+def _scale(model: str, stored: Any) -> ScoreScale:
+    if stored is None:
+        return ScoreScale()
+    try:
+        return ScoreScale(**stored)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"--model {model}: score_scale={stored!r} in its config.json is no scale: {error}") from error
+
+
+def _config_file(model: str, revision: str | None) -> Path | None:
+    """A model's config.json: of its folder, or from the hub's cache."""
+    if os.path.isdir(model):
+        path = Path(model, "config.json")
+        return path if path.is_file() else None
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(model, "config.json", revision=revision)
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def _meant(value: float, scale: ScoreScale) -> float | None:
+    """What a threshold outside the scale may have been meant to be: with its decimal point forgotten."""
+    return next((value / ten for ten in (10, 100) if scale.low <= value / ten <= scale.high), None)

@@ -1,4 +1,4 @@
-"""Mistakes that local files show, found in a moment: before anything heavy is imported, and before a model is loaded."""
+"""Mistakes that local files show, found at once: before anything heavy is imported and before a model is loaded."""
 
 import argparse
 import json
@@ -44,7 +44,8 @@ def check_model_path(model: str) -> None:
     is_path = model.startswith((".", "/", "~")) or model.count("/") > 1
     if is_path and not os.path.isdir(model):
         raise ValueError(
-            f"--model {model}: there is no folder {os.path.abspath(model)}; correct the path, or give a hub id 'org/name'."
+            f"--model {model}: there is no folder {os.path.abspath(model)}; correct the path, or give a hub id "
+            "'org/name'."
         )
 
 

@@ -1,11 +1,13 @@
 """Two runs over the same documents -> how many decisions differ, how scores moved, and which rows to read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from datatrove_quality.report.aggregate import QUANTILES, share
+from datatrove_quality.report.data import Comparison, Counts, Decisions, Moves, Picked, Thresholds
+from datatrove_quality.report.histograms import QUANTILES, share
 
 
 @dataclass
@@ -13,7 +15,7 @@ class ScoreIndex:
     """Scores by id, as far as a comparison needs them: 16 bytes a row, ids by their 64-bit hashes.
 
     Args:
-        threshold: what decides which documents are kept; None: nothing does.
+        threshold: the lowest score that is kept; None: there is none.
     """
 
     threshold: float | None
@@ -21,9 +23,9 @@ class ScoreIndex:
     _hashes: list[np.ndarray] = field(default_factory=list)
     _scores: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, ids: list[Any], scores: np.ndarray) -> None:
-        """Take in rows; an id may be of any type, and None is none."""
-        self.missing += ids.count(None)
+    def add(self, ids: Sequence[Any], scores: np.ndarray) -> None:
+        """Add rows; an id may be of any type, and None is none."""
+        self.missing += sum(i is None for i in ids)
         self._hashes.append(np.fromiter((0 if i is None else hash(str(i)) or 1 for i in ids), np.int64, len(ids)))
         self._scores.append(scores)
 
@@ -36,8 +38,32 @@ class ScoreIndex:
         return found, scores[rows], rows, len(hashes) - self.missing - len(found)
 
 
-def compare(a: ScoreIndex, b: ScoreIndex, samples: int, seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """How the scores and decisions of run B differ from those of run A over the same ids.
+@dataclass(frozen=True)
+class _Pairs:
+    """The documents in both runs, in the order of A's rows, and each run's threshold."""
+
+    rows: np.ndarray  # of A
+    now: np.ndarray  # scores in A; NaN: none
+    was: np.ndarray  # scores in B
+    keeps_from: Thresholds
+
+    @property
+    def moved(self) -> np.ndarray:
+        """By how much each score differs; 0 where one is missing."""
+        return np.where(self.scored, self.now - self.was, 0.0)
+
+    @property
+    def scored(self) -> np.ndarray:
+        return np.isfinite(self.was) & np.isfinite(self.now)
+
+    def kept(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Whether A and B keep each document; None: a run has no threshold."""
+        here, there = self.keeps_from.here, self.keeps_from.there
+        return None if here is None or there is None else (self.now >= here, self.was >= there)
+
+
+def compare(a: ScoreIndex, b: ScoreIndex, samples: int, seed: int) -> tuple[Comparison, list[Picked]]:
+    """How the scores and decisions of run A differ from those of run B over the same ids.
 
     Args:
         a: the run that is reported.
@@ -46,67 +72,73 @@ def compare(a: ScoreIndex, b: ScoreIndex, samples: int, seed: int) -> tuple[dict
         seed: decides which.
 
     Returns:
-        The figures, JSON values only; and sections of `title`, `kind`, `rows` of A and `others`, the scores in B.
+        The numbers, and rows of A to read.
     """
-    (hashes_a, scores_a, rows_a, repeated_a), (hashes_b, scores_b, _, repeated_b) = (
-        a.first_of_each(),
-        b.first_of_each(),
-    )
+    hashes_a, scores_a, rows_a, repeated_a = a.first_of_each()
+    hashes_b, scores_b, _, repeated_b = b.first_of_each()
     _, at_a, at_b = np.intersect1d(hashes_a, hashes_b, assume_unique=True, return_indices=True)
     order = np.argsort(rows_a[at_a])
-    rows, was, now = rows_a[at_a][order], scores_b[at_b][order], scores_a[at_a][order]
-    scored = np.isfinite(was) & np.isfinite(now)
-    moved = np.where(scored, now - was, 0.0)
-    figures = {
-        "documents_in_both": len(rows),
-        "only_here": len(hashes_a) - len(rows),
-        "only_there": len(hashes_b) - len(rows),
-        "repeated_ids": {"here": repeated_a, "there": repeated_b},
-        "without_id": {"here": a.missing, "there": b.missing},
-        "thresholds": {"here": a.threshold, "there": b.threshold},
-        "scored_in_one_only": {
-            "here": int((np.isfinite(now) & ~np.isfinite(was)).sum()),
-            "there": int((~np.isfinite(now) & np.isfinite(was)).sum()),
-        },
-        "moved": _moves(moved[scored]),
-    }
-    largest = np.argsort(-np.abs(moved), kind="stable")[:samples]
-    kinds = {"The largest changes": largest[moved[largest] != 0]}
-    if a.threshold is not None and b.threshold is not None:
-        kept_now, kept_was = now >= a.threshold, was >= b.threshold
-        gained, lost = np.flatnonzero(kept_now & ~kept_was), np.flatnonzero(kept_was & ~kept_now)
-        figures["decisions"] = {
-            "kept_in_both": int((kept_now & kept_was).sum()),
-            "dropped_in_both": int((~kept_now & ~kept_was).sum()),
-            "kept_here_only": len(gained),
-            "kept_there_only": len(lost),
-            "differ_share": share(len(gained) + len(lost), len(rows)),
-        }
+    keeps_from = Thresholds(a.threshold, b.threshold)
+    pairs = _Pairs(rows_a[at_a][order], scores_a[at_a][order], scores_b[at_b][order], keeps_from)
+    figures = Comparison(
+        documents_in_both=len(pairs.rows),
+        only_here=len(hashes_a) - len(pairs.rows),
+        only_there=len(hashes_b) - len(pairs.rows),
+        repeated_ids=Counts(repeated_a, repeated_b),
+        without_id=Counts(a.missing, b.missing),
+        thresholds=keeps_from,
+        scored_in_one_only=Counts(
+            int((np.isfinite(pairs.now) & ~np.isfinite(pairs.was)).sum()),
+            int((~np.isfinite(pairs.now) & np.isfinite(pairs.was)).sum()),
+        ),
+        moved=_moves(pairs.moved[pairs.scored]),
+        decisions=_decisions(pairs),
+    )
+    return figures, _to_read(pairs, samples, seed)
+
+
+def _decisions(pairs: _Pairs) -> Decisions | None:
+    kept = pairs.kept()
+    if kept is None:
+        return None
+    now, was = kept
+    gained, lost = int((now & ~was).sum()), int((was & ~now).sum())
+    return Decisions(
+        kept_in_both=int((now & was).sum()),
+        dropped_in_both=int((~now & ~was).sum()),
+        kept_here_only=gained,
+        kept_there_only=lost,
+        differ_share=share(gained + lost, len(pairs.rows)),
+    )
+
+
+def _to_read(pairs: _Pairs, samples: int, seed: int) -> list[Picked]:
+    """Documents that one run keeps and the other drops, then those whose scores differ most."""
+    found: dict[str, np.ndarray] = {}
+    kept = pairs.kept()
+    if kept is not None:
+        now, was = kept
         random = np.random.default_rng(seed)
-        picked = {"Kept here, dropped there": gained, "Dropped here, kept there": lost}
-        kinds = {
-            title: np.sort(random.choice(places, min(samples, len(places)), replace=False))
-            for title, places in picked.items()
-        } | kinds
-    sections = [
-        {"title": title, "kind": "flip", "rows": rows[places].tolist(), "others": was[places].tolist()}
-        for title, places in kinds.items()
-    ]
-    return figures, sections
+        flips = {"Kept here, dropped there": now & ~was, "Dropped here, kept there": was & ~now}
+        for title, flipped in flips.items():
+            places = np.flatnonzero(flipped)
+            found[title] = np.sort(random.choice(places, min(samples, len(places)), replace=False))
+    largest = np.argsort(-np.abs(pairs.moved), kind="stable")[:samples]
+    found["The largest changes"] = largest[pairs.moved[largest] != 0]
+    return [Picked(title, pairs.rows[places].tolist(), pairs.was[places].tolist()) for title, places in found.items()]
 
 
-def _moves(moved: np.ndarray) -> dict[str, Any] | None:
+def _moves(moved: np.ndarray) -> Moves | None:
     """By how much scores differ, here minus there."""
     if not len(moved):
         return None
     quantiles = np.quantile(moved, QUANTILES)
-    return {
-        "documents": len(moved),
-        "changed": int((moved != 0).sum()),
-        "mean": float(moved.mean()),
-        "mean_size": float(np.abs(moved).mean()),
-        "largest_size": float(np.abs(moved).max()),
-        "lowest": float(moved.min()),
-        "highest": float(moved.max()),
-        "quantiles": {str(q): float(value) for q, value in zip(QUANTILES, quantiles, strict=True)},
-    }
+    return Moves(
+        documents=len(moved),
+        changed=int((moved != 0).sum()),
+        mean=float(moved.mean()),
+        mean_size=float(np.abs(moved).mean()),
+        lowest=float(moved.min()),
+        highest=float(moved.max()),
+        quantiles={str(q): float(value) for q, value in zip(QUANTILES, quantiles, strict=True)},
+    )

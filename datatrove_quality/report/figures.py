@@ -1,109 +1,221 @@
-"""The figures of a report as PNG files, for slides and papers; extra: plots."""
+"""The numbers of a report: frozen values, which `report.json` holds under the names of their fields."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from datatrove_quality.report.page import HIDDEN
+from dataclasses import dataclass
 
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-
-KEPT, DROPPED, MARK, SECOND = "#1f6feb", "#87919d", "#b3261e", "#8a4b00"
-MOST_GROUPS = 20
-
-
-def require_matplotlib() -> None:
-    """Say what to install where matplotlib is missing.
-
-    Raises:
-        ImportError: it is.
-    """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError("The figures need matplotlib: pip install 'datatrove-quality[plots]'") from error
-
-
-def save_figures(figures: dict[str, Any], folder: Path) -> list[str]:
-    """Write `scores.png`, `kept.png`, and, where there is something to show, `lengths.png` and `groups.png`.
+@dataclass(frozen=True)
+class Kept:
+    """What a threshold keeps.
 
     Args:
-        figures: of `ScoreReport.figures`.
-        folder: where to.
-
-    Returns:
-        The names of the files.
+        documents: how many are kept.
+        documents_share: of all documents, those without a score included; None: there are none.
+        tokens: of the documents that are kept.
+        tokens_share: of the tokens of all documents with a score; None: these have none.
     """
-    if not figures["scored"]:
-        return []
-    drawn = {"scores.png": _draw_scores, "kept.png": _draw_kept}
-    if figures["lengths"]:
-        drawn["lengths.png"] = _draw_lengths
-    if figures["groups"]:
-        drawn["groups.png"] = _draw_groups
-    for name, draw in drawn.items():
-        _save(draw, figures, folder / name)
-    return list(drawn)
+
+    documents: int
+    documents_share: float | None
+    tokens: int
+    tokens_share: float | None
 
 
-def _save(draw: Any, figures: dict[str, Any], path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+@dataclass(frozen=True)
+class ThresholdRow(Kept):
+    """What one threshold would keep.
 
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    draw(figures, axes)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
+    Args:
+        threshold: the lowest score that is kept.
+    """
 
-
-def _draw_scores(figures: dict[str, Any], axes: "Axes") -> None:
-    histogram, threshold = figures["histogram"], figures["threshold"]
-    lows, width = histogram["from"], histogram["width"]
-    colors = [KEPT if threshold is None or low >= threshold else DROPPED for low in lows]
-    axes.bar(lows, histogram["documents"], width=width * 0.95, align="edge", color=colors)
-    axes.set(xlabel="score", ylabel="documents")
-    _mark(threshold, axes)
+    threshold: float
 
 
-def _draw_kept(figures: dict[str, Any], axes: "Axes") -> None:
-    table = figures["thresholds"]
-    x = [row["threshold"] for row in table]
-    axes.plot(x, [100 * row["documents_share"] for row in table], color=KEPT, label="documents")
-    if figures["tokens"]:
-        axes.plot(x, [100 * row["tokens_share"] for row in table], color=SECOND, linestyle="--", label="tokens")
-    axes.set(xlabel="threshold", ylabel="% kept", ylim=(0, 100))
-    axes.legend(frameon=False)
-    _mark(figures["threshold"], axes)
+@dataclass(frozen=True)
+class Histogram:
+    """Documents and tokens by score, in bars of one width.
+
+    Args:
+        from_: the lowest score of each bar; "from" in JSON.
+        width: of each bar, in points.
+        documents: in each bar.
+        tokens: in each bar.
+        outside: documents beyond the first and the last bar, which are counted in these.
+    """
+
+    from_: list[float]
+    width: float
+    documents: list[int]
+    tokens: list[int]
+    outside: int
+
+    @property
+    def to(self) -> float:
+        """Where the last bar ends."""
+        return self.from_[-1] + self.width
 
 
-def _draw_lengths(figures: dict[str, Any], axes: "Axes") -> None:
-    from matplotlib.colors import PowerNorm
+@dataclass(frozen=True)
+class ScoreSummary:
+    """How scores are spread.
 
-    lengths = figures["lengths"]
-    x = [*lengths["from_score"], lengths["from_score"][-1] + lengths["width"]]
-    y = [*lengths["from_tokens"], 2 * lengths["from_tokens"][-1]]
-    mesh = axes.pcolormesh(x, y, lengths["documents"], cmap="Blues", norm=PowerNorm(0.5))
-    axes.figure.colorbar(mesh, ax=axes, label="documents")
-    axes.set_yscale("log", base=2)
-    axes.set(xlabel="score", ylabel="tokens")
-    _mark(figures["threshold"], axes)
+    Args:
+        mean: of all scores.
+        min: the lowest.
+        max: the highest.
+        quantiles: by the share of documents below, as text: "0.5" is the median. Exact to 0.01.
+    """
 
-
-def _draw_groups(figures: dict[str, Any], axes: "Axes") -> None:
-    groups = figures["groups"]["values"][:MOST_GROUPS][::-1]
-    kept = figures["threshold"] is not None
-    values = [100 * group["kept"]["documents_share"] if kept else group["mean"] or 0 for group in groups]
-    axes.barh(range(len(groups)), values, color=KEPT)
-    # Names are data: no mathematics in them, nothing hidden.
-    names = [HIDDEN.sub("·", group["value"])[:40] for group in groups]
-    axes.set_yticks(range(len(groups)), names, parse_math=False)
-    axes.set_xlabel(f"% kept at {figures['threshold']:g}" if kept else "mean score")
+    mean: float
+    min: float
+    max: float
+    quantiles: dict[str, float]
 
 
-def _mark(threshold: float | None, axes: "Axes") -> None:
-    if threshold is not None:
-        axes.axvline(threshold, color=MARK, label=None)
+@dataclass(frozen=True)
+class GroupTotals:
+    """The documents with one value of a column.
+
+    Args:
+        value: of the column.
+        documents: all of them.
+        unscorable: those without a score.
+        tokens: of those with a score.
+        mean: of their scores; None: they have none.
+    """
+
+    value: str
+    documents: int
+    unscorable: int
+    tokens: int
+    mean: float | None
+
+
+@dataclass(frozen=True)
+class Group(GroupTotals):
+    """The documents with one value of the column that the report groups by.
+
+    Args:
+        kept: what the threshold keeps of them; None: there is no threshold.
+        histogram: of their scores, with the bars of the histogram of all documents.
+    """
+
+    kept: Kept | None
+    histogram: Histogram
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Documents by the values of a column.
+
+    Args:
+        distinct: how many values there are.
+        more: whether there are more than were counted separately.
+        not_shown: how many values are shown together in the last row.
+        values: the most common ones, then all others together.
+    """
+
+    distinct: int
+    more: bool
+    not_shown: int
+    values: list[Group]
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Documents by length and score.
+
+    Args:
+        from_tokens: the lowest length of each row, in tokens.
+        from_score: the lowest score of each column.
+        width: of a column, in points.
+        documents: in each cell, by row and column.
+    """
+
+    from_tokens: list[int]
+    from_score: list[float]
+    width: float
+    documents: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The numbers of the rows that were read.
+
+    Args:
+        threshold: that is marked; None: none is.
+        documents: all rows.
+        scored: rows with a score.
+        unscorable: rows without one; these two are all documents.
+        tokens: of the documents with a score.
+        documents_without_tokens: documents with a score whose length is not known.
+        documents_beyond_scale: documents whose score is so far from 0 that it counts as the nearest that is shown.
+        kept: what the threshold keeps; None: there is none.
+        scores: how they are spread; None: there are none.
+        histogram: of the scores.
+        thresholds: what each edge of the bars would keep as a threshold.
+        groups: by a column; None: rows are not grouped.
+        lengths: by length; None: no length is known.
+        reasons: why documents have no score, and how many, the most common first.
+    """
+
+    threshold: float | None
+    documents: int
+    scored: int
+    unscorable: int
+    tokens: int
+    documents_without_tokens: int
+    documents_beyond_scale: int
+    kept: Kept | None
+    scores: ScoreSummary | None
+    histogram: Histogram
+    thresholds: list[ThresholdRow]
+    groups: Groups | None
+    lengths: Lengths | None
+    reasons: dict[str, int]
+
+
+@dataclass(frozen=True)
+class StatsGroups:
+    """Documents by the values of a column, as `QualityStats` counted them.
+
+    Args:
+        distinct: how many values it counted separately.
+        values: the most common ones, then all others together.
+    """
+
+    distinct: int
+    values: list[GroupTotals]
+
+
+@dataclass(frozen=True)
+class StatsFigures:
+    """What `QualityStats` counted: the numbers of all documents, also where only a sample of the rows is read.
+
+    Args:
+        threshold: as in `Figures`, as the others are.
+        documents: all documents.
+        scored: those with a score.
+        unscorable: those without one.
+        tokens: of the documents with a score.
+        mean: of the scores; None: there are none.
+        kept: what the threshold keeps, as exact as the rounded scores of the statistics.
+        reasons: why documents have no score, and how many.
+        histogram: of the scores.
+        thresholds: what each edge of the bars would keep as a threshold.
+        groups: by each column that was counted.
+        same: whether the rows that were read are, as far as the numbers tell, the documents that were counted.
+    """
+
+    threshold: float | None
+    documents: int
+    scored: int
+    unscorable: int
+    tokens: int
+    mean: float | None
+    kept: Kept | None
+    reasons: dict[str, int]
+    histogram: Histogram
+    thresholds: list[ThresholdRow]
+    groups: dict[str, StatsGroups]
+    same: bool

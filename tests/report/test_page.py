@@ -1,334 +1,126 @@
-"""The page of a report in a real browser, by the DevTools protocol over a pipe."""
-
-import base64
-import html
-import json
-import os
+import dataclasses
 import re
-import shutil
-import socket
-import subprocess
 import sys
-import threading
-from functools import partial
-from pathlib import Path
+from html.parser import HTMLParser
 
-import numpy as np
-import pytest
-from test_report import count, make, scored, write
+from scored_rows_samples import count, make, scored, write
 
-from datatrove_quality.report.page import _text, cut_middle, shown
+from datatrove_quality.report.build import ReportOptions, build_report
+from datatrove_quality.report.page import TEMPLATES, build_page, environment
+from datatrove_quality.report.text import HIDDEN
 
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None or not shutil.which("bash"),
-    reason="needs chromium (apt-get install chromium) to look at the page",
+class Parsed(HTMLParser):
+    """The tags, the attributes' names and the text of a page."""
+
+    def __init__(self, page):
+        super().__init__(convert_charrefs=True)
+        self.tags, self.attributes, self.text = [], set(), ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attributes}
+
+    def handle_data(self, data):
+        self.text += data
+
+
+HOSTILE = (
+    "<script>x</script><img src=x onerror=y>\"' onload='z ]]> --> {{ 7 * 7 }} </style></title>&lt; "
+    "\u202ehidden\x1b[31m"
 )
-FLAGS = (
-    *("--headless=new", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--disable-background-networking"),
-    *("--remote-debugging-pipe", "--disable-dev-shm-usage"),
-)
-SECONDS = 60
+SEEN = HOSTILE.replace("\u202e", "U+202E").replace("\x1b", "U+001B")
 
 
-class Browser:
-    """A headless browser with one page open, and what the page does: `events`."""
-
-    def __init__(self, profile):
-        self.events, self._count = [], 0
-        theirs_in, self._write = os.pipe()
-        self._read, theirs_out = os.pipe()
-        flags = [*FLAGS, f"--user-data-dir={profile}", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-        # The browser reads commands from descriptor 3 and writes answers to 4; each ends with a NUL.
-        command = f'exec "$@" 3<&{theirs_in} 4>&{theirs_out}'
-        self._process = subprocess.Popen(
-            ["bash", "-c", command, "bash", CHROMIUM, *flags, "about:blank"],
-            pass_fds=(theirs_in, theirs_out),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+def poisoned(value):
+    """A value of the report with hostile text in the place of every text."""
+    if isinstance(value, str):
+        return HOSTILE
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        own = {"quantiles"}  # numbers of ours as text
+        return dataclasses.replace(
+            value, **{name: found if name in own else poisoned(found) for name, found in fields.items()}
         )
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self._watchdog = threading.Timer(SECONDS, self._process.kill)
-        self._watchdog.start()
-        self._buffer, self._session = b"", None
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Network", "Log", "Runtime"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method, **params):
-        """Send a command and wait for its answer."""
-        self._count += 1
-        message = {"id": self._count, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._write, json.dumps(message).encode() + b"\0")
-        while True:
-            answer = self._next()
-            if answer.get("id") == self._count:
-                assert "error" not in answer, answer
-                return answer["result"]
-
-    def open(self, page, width=1_100, height=900, dark=False):
-        """Load a page and wait until all of it is there."""
-        self.events.clear()
-        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self.call("Emulation.setEmulatedMedia", features=scheme)
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.call("Emulation.setDeviceMetricsOverride", **size)
-        self.call("Page.navigate", url=Path(page).as_uri())
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
-            self._next()
-
-    def evaluate(self, expression):
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
-
-    def screenshot(self, path):
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
-
-    def asked_for(self):
-        return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
-
-    def complaints(self):
-        names = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
-        return [event["params"] for event in self.events if event["method"] in names]
-
-    def close(self):
-        self._watchdog.cancel()
-        self._process.kill()
-        self._process.wait()
-        os.close(self._write)
-        os.close(self._read)
-
-    def _next(self):
-        while b"\0" not in self._buffer:
-            block = os.read(self._read, 1 << 20)
-            assert block, "the browser ended"
-            self._buffer += block
-        message, _, self._buffer = self._buffer.partition(b"\0")
-        found = json.loads(message)
-        if "method" in found:
-            self.events.append(found)
-        return found
+    if isinstance(value, dict):
+        return {f"{HOSTILE}{key}": poisoned(found) for key, found in value.items()}
+    return [poisoned(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    browser = Browser(tmp_path_factory.mktemp("browser"))
-    yield browser
-    browser.close()
-
-
-@pytest.fixture
-def artefacts(tmp_path):
-    """Where screenshots are kept: in the folder $TEST_ARTEFACTS, where it is set, for a person to look at."""
-    folder = Path(os.environ.get("TEST_ARTEFACTS", tmp_path / "artefacts"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def hostile(port):
-    """Texts that do harm where they are taken for anything but text."""
-    return [
-        "<script>document.title = 'owned'</script>",
-        f"<img src=http://127.0.0.1:{port}/i.png onerror=\"document.title = 'owned'\">",
-        f"</style><style>@import 'http://127.0.0.1:{port}/s.css'; body {{ display: none }}</style>",
-        "</div></article></main></body></html><h1>owned</h1>",
-        '" onmouseover="document.title=\'owned\'" x="',
-        "' autofocus onfocus='document.title=1",
-        "</title></svg><svg onload=document.title='owned'>",
-        f"<meta http-equiv=refresh content='0;url=http://127.0.0.1:{port}/m'><base href=http://127.0.0.1:{port}/>",
-        "&lt;script&gt; &amp; <!-- ]]> --> {{7*7}} ${7*7} $\\frac{1}{$",
-        "start \u202egnp.exe\u202c end \u2066isolated \u200f \x00 \x1b[31m \u2028 \ufeff",
-    ]
-
-
-@needs_browser
-def test_the_page_loads_without_complaint_request_or_script_and_shows_a_hostile_corpus_as_text(
-    tmp_path, browser, artefacts
-):
-    """Nothing that a row can hold, anywhere in it, is more than text: no request, no script, no change of the page."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        texts = hostile(server.getsockname()[1])
-        column = "<b onclick=x>source\u202e"
-        rows = []
-        for i, text in enumerate(texts):
-            row = scored(1)[0] | {"id": f"{i}{text}", column: text, "quality_score": 3.0 + i / 10}
-            row["messages"] = [{"role": text, "content": text * (1 + 40 * (i % 2))}, {"role": "user", "content": text}]
-            broken = {"quality_score": None, "quality_error": f"template_error: {text}"}
-            rows += [row, row | {"id": f"e{i}"} | broken, row | {"id": f"f{i}"} | broken | {"quality_error": text}]
-        folder = tmp_path / "in <img src=x onerror=alert(1)>"
-        source = write(folder / "a.jsonl", rows)
-        _, page = make(tmp_path, source, "--group-by", column, "--threshold", "3.3", "--against", source)
-        control = tmp_path / "control.html"
-        control.write_text(
-            f"<script>console.log('seen')</script><img src=http://127.0.0.1:{server.getsockname()[1]}/c>"
-        )
-
-        browser.open(tmp_path / "report/report.html")
-        assert [url for url in browser.asked_for() if not url.startswith("file:")] == []
-        assert len(browser.asked_for()) == 1
-        assert browser.complaints() == []
-        assert browser.evaluate("document.title") == "Score report"
-        assert browser.evaluate("document.querySelectorAll('script, img, style + style, base, h1 + h1').length") == 0
-        attributes = (
-            "[...document.querySelectorAll('*')].flatMap(e => e.getAttributeNames()).filter(n => /^on/.test(n))"
-        )
-        assert browser.evaluate(attributes) == []
-        seen = browser.evaluate("document.body.textContent")
-        for text in texts[:-1]:
-            assert text in seen
-        assert "U+202Egnp.exeU+202C end U+2066isolated U+200F U+0000" in seen
-        assert not re.search("[\x00\x1b\u202e\u2066\u2028\ufeff]", page)
-        browser.screenshot(artefacts / "report-hostile.png")
-        server.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            server.accept()
-
-    # The same instruments see a request and a message where there are some; nobody listens there any more.
-    browser.open(control)
-    assert browser.complaints() and any("/c" in url for url in browser.asked_for())
-
-
-@needs_browser
-def test_figures_are_drawn_with_tables_behind_them_and_a_long_conversation_opens(tmp_path, browser, artefacts):
-    """What the report promises is on the page, by day and by night, at a desk and on a phone."""
-    rows = scored(600)
+def full_report(tmp_path):
+    """A report with all parts: groups, statistics, a comparison, notes, reasons, scorers, long conversations."""
+    rows = scored(200)
+    scorer = {"fingerprint": "f", "parts": {"dtype": "float32", "commit": "c"}, "model": "m", "scale": None}
     for row in rows:
-        row["messages"][1]["content"] = "Uma resposta longa. " * 60 + "FIM DO MEIO. " + "E o resto dela. " * 60
-    make(tmp_path, write(tmp_path / "a.parquet", rows), "--threshold", "3.5", "--group-by", "source", "--sample", "4")
-    for name, width, dark in (("desk", 1_100, False), ("night", 1_100, True), ("phone", 390, False)):
-        browser.open(tmp_path / "report/report.html", width=width, height=1_600, dark=dark)
-        assert browser.complaints() == []
-        assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth"), (
-            "the page is wider than the screen"
-        )
-        browser.screenshot(artefacts / f"report-{name}.png")
-    assert browser.evaluate("document.querySelectorAll('figure svg[role=img] > title').length") == 4
-    assert browser.evaluate("document.querySelectorAll('figure details table').length") == 4
-    assert browser.evaluate("document.querySelectorAll('#documents-title ~ rect, #lengths-title ~ rect').length") > 40
-    labels = (
-        "[...document.querySelectorAll('svg[role=img]')].every(s => s.ariaLabel || s.getAttribute('aria-labelledby'))"
+        row["messages"] += [{"role": "tool", "content": "resultado " * 300}] + [{"role": "user", "content": "?"}] * 15
+        row["quality_truncated"] = True
+    write(tmp_path / "out/kept/0.jsonl", [*rows, {"id": "no score"}])
+    write(tmp_path / "out/logs/run.json", [{"prefix": "quality", "min_score": 3.0, "scorer": scorer}])
+    count(tmp_path / "out/stats", rows)
+    other = write(tmp_path / "other.parquet", scored(200, seed=1))
+    report = build_report(
+        ReportOptions(scored=[str(tmp_path / "out")], group_by="source", against=[str(other)], sample=4)
     )
-    assert browser.evaluate(labels)
-
-    first = "document.querySelector('#read article')"
-    browser.evaluate(f"{first}.scrollIntoView()")
-    whole = "#read article .turn details"
-    assert not browser.evaluate(f"document.querySelector('{whole} .text').checkVisibility()")
-    assert "FIM DO MEIO" not in browser.evaluate(f"{first}.innerText")
-    browser.evaluate(f"document.querySelector('{whole} summary').click()")
-    assert browser.evaluate(f"document.querySelector('{whole} .text').checkVisibility()")
-    assert "FIM DO MEIO" in browser.evaluate(f"{first}.innerText")
-    browser.screenshot(artefacts / "report-open.png")
+    assert report.stats and report.comparison and report.comparison.decisions and report.notes and report.scorers
+    return report
 
 
-# What is wrong with the open page, as a list of words. Texts on figures stand on the page's own ground.
-WRONG = """(() => {
-  const wrong = [], color = c => (c.match(/[\\d.]+/g) || []).map(Number);
-  const linear = v => v / 255 <= .04045 ? v / 255 / 12.92 : ((v / 255 + .055) / 1.055) ** 2.4;
-  const light = rgb => rgb.slice(0, 3).map(linear).reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
-  const ground = e => {
-    for (; e; e = e.parentElement) { const c = color(getComputedStyle(e).backgroundColor); if (c[3] !== 0) return c; }
-    return [255, 255, 255];
-  };
-  let seen = 0;
-  for (const e of document.querySelectorAll('body *')) {
-    const text = [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim());
-    if (!text || !e.checkVisibility() || e.closest('title, desc')) continue;
-    const style = getComputedStyle(e), ink = e.closest('svg') ? style.fill : style.color;
-    const pair = [light(color(ink)), light(ground(e))].sort((a, b) => b - a);
-    const contrast = (pair[0] + .05) / (pair[1] + .05);
-    const drawn = e.closest('svg')?.getBoundingClientRect().width || 460;
-    const size = parseFloat(style.fontSize) * Math.min(1, drawn / 460);
-    seen++;
-    if (contrast < 4.5) wrong.push(`contrast ${contrast.toFixed(2)}: ${e.className} ${e.textContent.slice(0, 30)}`);
-    if (size < 9) wrong.push(`small ${size}: ${e.textContent.slice(0, 30)}`);
-  }
-  if (seen < 100) wrong.push(`only ${seen} texts were looked at`);
-  let level = 0;
-  for (const h of document.querySelectorAll('h1, h2, h3, h4, h5, h6')) {
-    const now = Number(h.tagName[1]);
-    if (now > level + 1) wrong.push(`a heading of level ${now} below one of ${level}: ${h.textContent}`);
-    level = now;
-  }
-  if (document.querySelectorAll('h1').length !== 1) wrong.push('not one h1');
-  const ids = [...document.querySelectorAll('[id]')].map(e => e.id);
-  if (new Set(ids).size !== ids.length) wrong.push('an id stands twice');
-  for (const e of document.querySelectorAll('svg:not([aria-hidden=true])')) {
-    const names = (e.getAttribute('aria-labelledby') || '').split(' ').map(id => id && document.getElementById(id));
-    const named = e.ariaLabel || names.every(n => n && n.textContent);
-    if (e.getAttribute('role') !== 'img' || !named) wrong.push('an unnamed svg');
-  }
-  for (const f of document.querySelectorAll('figure'))
-    if (!f.querySelector('details table') || !f.querySelector('figcaption')) wrong.push('a bare figure');
-  for (const t of document.querySelectorAll('table')) {
-    const bare = [...t.querySelectorAll('th')].some(h => !h.scope || !h.textContent.trim());
-    if (!t.caption || bare) wrong.push(`a table without heads: ${t.caption?.textContent}`);
-  }
-  for (const a of document.querySelectorAll('a'))
-    if (!document.querySelector(a.getAttribute('href'))) wrong.push(`a link to nowhere: ${a.href}`);
-  for (const e of document.querySelectorAll('.scroll'))
-    if (e.tabIndex !== 0) wrong.push('a table that no key scrolls');
-  if (!document.documentElement.lang || !document.querySelector('main') || !document.querySelector('nav[aria-label]'))
-    wrong.push('no language or landmarks');
-  return [...new Set(wrong)];
-})()"""
+def test_no_text_of_a_report_is_markup_wherever_it_is(tmp_path):
+    """Hostile text in the place of every text adds no element and no attribute to the page, and all of it is shown."""
+    report = full_report(tmp_path)
+    plain, hostile = Parsed(build_page(report)), Parsed(page := build_page(poisoned(report)))
+    assert set(hostile.tags) - {"span"} == set(plain.tags) - {"span"}
+    assert not {"script", "img", "iframe", "base", "link"} & set(hostile.tags)
+    assert hostile.attributes == plain.attributes and not any(name.startswith("on") for name in hostile.attributes)
+    assert not HIDDEN.search(page.replace("\n", ""))
+    assert hostile.text.count(SEEN) > 100
 
 
-@needs_browser
-@pytest.mark.parametrize("dark", [False, True], ids=["day", "night"])
-@pytest.mark.parametrize("width", [390, 1_100], ids=["phone", "desk"])
-def test_the_page_is_accessible(tmp_path, browser, dark, width):
-    """Every text as it is painted has contrast and size; figures, tables, headings, links can be read and reached."""
-    rows = scored(300)
-    for row in rows:
-        row["messages"] += [
-            {"role": "tool", "content": "a\u202eb " * 300},
-            {"role": "user", "content": "Obrigado! " * 200},
-        ]
-    count(tmp_path / "out/stats", rows + rows)
-    source = write(tmp_path / "out/a.parquet", rows).parent
-    options = ("--threshold", "3.5", "--group-by", "source", "--sample", "3", "--against", source)
-    make(tmp_path, source, *options)
-    browser.open(tmp_path / "report/report.html", width=width, dark=dark)
-    browser.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
-    assert browser.evaluate(WRONG) == []
-    browser.open(tmp_path / "report/report.html", width=width, dark=dark)
-    press = partial(browser.call, "Input.dispatchKeyEvent", type="keyDown")
-    for _ in range(12):
-        press(key="Tab", code="Tab", windowsVirtualKeyCode=9)
-        if browser.evaluate("document.activeElement.tagName") == "SUMMARY":
-            break
-    browser.call(
-        "Input.dispatchKeyEvent", type="keyDown", key="Enter", code="Enter", windowsVirtualKeyCode=13, text="\r"
-    )
-    assert browser.evaluate("document.activeElement.parentElement.open"), "no key opens the first table"
+def test_nothing_that_a_template_prints_can_be_markup_or_hide():
+    """Escaping and visible codes are those of all templates: in text, in attributes, and of what filters give back."""
+    made = environment().from_string('<a title="{{ x }}">{{ x ~ "" }}{{ x | cut_middle(9) }}{{ [x] | join }}</a>')
+    page = made.render(x="<b>\"'\u202e")
+    assert page == '<a title="&lt;b&gt;&#34;&#39;[U+202E]">' + 3 * "&lt;b&gt;&#34;&#39;[U+202E]" + "</a>"
+    for template in TEMPLATES.glob("*.jinja"):
+        assert not re.search(r"\|\s*safe|autoescape|Markup", template.read_text()), template
+        assert not re.search(r"=\{\{", template.read_text()), f"{template}: an attribute without quotes"
+    makers = [path.name for path in TEMPLATES.parent.glob("*.py") if re.search(r"Markup\((?!\))", path.read_text())]
+    assert makers == ["charts.py"]
 
 
-@needs_browser
-def test_five_hundred_long_examples_stay_a_small_page(tmp_path, browser):
-    """However long the conversations, the page has a size that a browser opens at once."""
-    random = np.random.default_rng(0)
-    rows = [
-        {"id": f"{i}", "quality_score": 1 + i % 5 + 0.5, "messages": [{"role": "user", "content": "palavra " * 9_000}]}
-        for i in random.permutation(600).tolist()
-    ]
-    figures, page = make(tmp_path, write(tmp_path / "a.jsonl", rows), "--sample", "100")
-    assert len(figures["examples"]) == 500
-    assert len(page) < 6_000_000
-    browser.open(tmp_path / "report/report.html")
-    assert browser.evaluate("document.querySelectorAll('article').length") == 500
+def test_the_parts_of_the_page_are_linked_and_examples_are_folded_after_three(tmp_path):
+    """Every part is in the navigation; of ten examples three are open and seven a click away."""
+    page = build_page(full_report(tmp_path))
+    links = re.search(r'<nav aria-label="Parts of the report">(.*?)</nav>', page, re.S)[1]
+    names = re.findall(r'href="#(\w+)">(.*?)</a>', links)
+    assert [name for name, _ in names] == ["scores", "all", "groups", "unscorable", "comparison", "read"]
+    assert ("groups", "By <bdi>source</bdi>") in names
+    _, page = make(tmp_path, write(tmp_path / "a.jsonl", scored(2_000)), "--threshold", "3", "--sample", "10")
+    section = re.search(r'<section id="read-0">(.*?)</section>', page, re.S)[1]
+    opened, _, folded = section.partition("<details><summary>7 more</summary>")
+    assert (opened.count("<article>"), folded.count("<article>")) == (3, 7)
+
+
+def test_the_heatmap_has_names_of_its_axes_and_a_color_key(tmp_path):
+    """Axes say what they measure, and the key which color stands for how many documents."""
+    figures, page = make(tmp_path, write(tmp_path / "a.jsonl", scored(600)))
+    (figure,) = [found for found in re.findall(r"<figure>.*?</figure>", page, re.S) if 'id="lengths-title"' in found]
+    axes = re.findall(r'<text class="axis"[^>]*>(.*?)</text>', figure)
+    assert axes == ["score", "length in tokens"]
+    key = re.search(r'<svg class="color-key".*?</svg>', figure)[0]
+    opacities = [float(value) for value in re.findall(r'fill-opacity="([\d.]+)"', key)]
+    assert len(opacities) == 5 and opacities == sorted(opacities) and opacities[-1] == 1.0
+    most = max(max(row) for row in figures["lengths"]["documents"])
+    assert re.search(rf"</svg>\s*{most}\b", figure)
 
 
 def test_contrasts_are_good_by_day_and_by_night():
-    """Text has a contrast of 4.5 at least against each ground that it stands on; figures of 3."""
-    from datatrove_quality.report.style import STYLE
-
+    """Text has a contrast of 4.5 at least against each ground it is on; figures of 3."""
+    style = (TEMPLATES / "style.css").read_text()
     day, night, paper = (
-        dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", STYLE, re.S)
+        dict(re.findall(r"--(\w+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", style, re.S)
     )
 
     def light(color):
@@ -346,44 +138,6 @@ def test_contrasts_are_good_by_day_and_by_night():
                 assert contrast(colors[ink], colors[ground]) >= 4.5, (ink, ground, colors[ground])
         for mark in ("bar", "second", "dropped", "mark"):
             assert contrast(colors[mark], colors["page"]) >= 3, mark
-
-
-def test_text_is_escaped_and_what_hides_is_shown():
-    """Markup is text, characters that reorder or hide are named, letters of all scripts stay what they are."""
-    assert shown("<a href='x'>\"&") == "<bdi>&lt;a href=&#x27;x&#x27;&gt;&quot;&amp;</bdi>"
-    for sign in ("\x00", "\x7f", "\x85", "\u202e", "\u2067", "\u200e", "\u200b", "\ufeff", "\ud800", "\U000e0041"):
-        found = shown(f"a{sign}b")
-        assert sign not in found and f"U+{ord(sign):04X}" in found
-        found.encode()
-    kept = "tab\tline\nquebra ação 日本語 עברית العربية 👩‍👧 می‌خواهم"
-    assert html.unescape(shown(kept)) == f"<bdi>{kept}</bdi>"
-    assert shown("a\r\nb") == "<bdi>a\nb</bdi>"
-
-
-@pytest.mark.parametrize(
-    ("text", "block"),
-    [
-        ("Aqui:\n```python\nif a < b:\n    pass\n```\nFim.", "```python\nif a < b:\n    pass\n```\n"),
-        ("```\nnever closed\n| a |", "```\nnever closed\n| a |"),
-        ("Antes\n| a | b |\n|---|---|\n| 1 | 2 |\ndepois | d", "| a | b |\n|---|---|\n| 1 | 2 |\n"),
-        ('{\n "a": 1\n}\n', '{\n "a": 1\n}\n'),
-        ("only `words` | and ``` here\n| one line |\n[em {colchetes}]", None),
-    ],
-)
-def test_code_and_tables_stand_in_columns(text, block):
-    """What is code or a table is set in letters of one width; nothing is lost, added or left unescaped."""
-    found = re.findall(r'<code class="block" dir="ltr">(.*?)</code>', _text(text), re.DOTALL)
-    assert [html.unescape(part) for part in found] == ([] if block is None else [block])
-    assert html.unescape(re.sub(r"<[^>]+>", "", _text(text))) == text
-
-
-def test_cut_texts_keep_both_ends_and_say_what_is_missing():
-    """What is left out is counted exactly."""
-    text = "".join(map(str, range(10_000)))
-    cut = cut_middle(text, 300)
-    assert cut.startswith(text[:200]) and cut.endswith(text[-100:])
-    assert f"{len(text) - 300:,} characters left out" in cut
-    assert cut_middle(text, len(text)) == text
 
 
 def test_the_page_allows_no_script_and_no_network(tmp_path):

@@ -1,0 +1,97 @@
+"""The columns of scored rows that a report reads, and their values as numbers and text."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from datatrove_quality.report.groups import NO_VALUE
+from datatrove_quality.rows.score_columns import is_score
+
+
+MAX_VALUE_CHARS = 200
+
+# Where conversations and texts are found; other columns, such as embeddings, are not read.
+TEXT_COLUMNS = (
+    *("messages", "conversations", "conversation", "text", "system", "instruction", "input", "output"),
+    *("prompt", "response", "completion", "answer", "chosen"),
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of the columns to read.
+
+    Args:
+        prefix: of the score columns.
+        group: to group by; None: rows are not grouped.
+        id: of the document.
+        messages: of the conversation or text, where it is none of the usual ones.
+    """
+
+    prefix: str
+    group: str | None = None
+    id: str = "id"
+    messages: str | None = None
+
+    @property
+    def score(self) -> str:
+        return f"{self.prefix}_score"
+
+    @property
+    def scorer(self) -> str:
+        return f"{self.prefix}_scorer"
+
+    @property
+    def tokens(self) -> str:
+        return f"{self.prefix}_tokens"
+
+    @property
+    def truncated(self) -> str:
+        return f"{self.prefix}_truncated"
+
+    @property
+    def error(self) -> str:
+        return f"{self.prefix}_error"
+
+    def to_show(self) -> list[str]:
+        """The columns of a row that is shown."""
+        scores = (self.score, self.tokens, self.truncated, self.error)
+        names = (self.id, *scores, self.group, self.messages, *TEXT_COLUMNS)
+        return list(dict.fromkeys(name for name in names if name))
+
+
+class WrongColumn(ValueError):
+    """A column whose type does not fit its use: an error of the user's, not of the file."""
+
+
+def score_names(names: Any) -> list[str]:
+    """The names of columns of scores and errors, of any prefix."""
+    return [name for name in names if isinstance(name, str) and name.endswith(("_score", "_error"))]
+
+
+def as_number(value: Any) -> float | None:
+    """A value of a row as a finite number; None where it is none."""
+    return float(value) if is_score(value) else None
+
+
+def as_value(value: Any) -> str:
+    """A value to group by, as text of limited length."""
+    text = value if isinstance(value, str) else NO_VALUE if value is None else str(value)
+    return text if len(text) <= MAX_VALUE_CHARS else text[: MAX_VALUE_CHARS - 1] + "…"
+
+
+def error_of(error: Any, score: Any) -> str:
+    """Why a row has no score, as `"<reason>: <message>"`.
+
+    Args:
+        error: in the row's column of errors.
+        score: in the row's column of scores.
+    """
+    if isinstance(error, str) and error:
+        return error
+    return "missing_score: no score and no error" if score is None else f"invalid_score: {score!r:.100}"
+
+
+def or_nan(number: float | None) -> float:
+    """A number; NaN for None."""
+    return math.nan if number is None else number

@@ -1,0 +1,129 @@
+"""The scored rows of a JSONL file: in batches for the numbers, then a few whole rows.
+
+A line that is no row counts as a document without a score. Where rows may be missing, the report says so.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from datatrove_quality.evaluation.columns import flat
+from datatrove_quality.report.aggregate import ScoreBatch
+from datatrove_quality.report.columns import Columns, as_number, as_value, error_of, or_nan, score_names
+from datatrove_quality.report.findings import Findings
+from datatrove_quality.report.sources import SourceFile
+from datatrove_quality.rows.types import CONVERSATION_ERROR, Row, error_reason
+
+
+LINES_AT_ONCE = 8_192
+NO_ROW = "\0no row"  # marks what stands for a line that is no row; no column has such a name
+
+
+@dataclass(frozen=True)
+class JsonlRows:
+    """The scored rows of a JSONL file.
+
+    Args:
+        file: that is read.
+        columns: that are read.
+        share: of its rows, evenly spread.
+        found: where is noted what comes to light.
+    """
+
+    file: SourceFile
+    columns: Columns
+    share: float
+    found: Findings
+
+    def batches(self, start: int, with_ids: bool) -> Iterator[ScoreBatch]:
+        """The rows in batches.
+
+        Args:
+            start: the number of the first row.
+            with_ids: give ids too.
+        """
+        self.found.note_scorer(None, self.file.full_path, self.columns)
+        rows = self._fields()
+        while some := list(islice(rows, LINES_AT_ONCE)):
+            scores, errors, tokens, values, ids = zip(*some, strict=True)
+            groups: dict[str, int] = {}
+            codes = [groups.setdefault(value, len(groups)) for value in values] if self.columns.group else None
+            yield ScoreBatch(
+                first=start,
+                scores=np.array(scores),
+                tokens=np.array(tokens),
+                errors={place: error for place, error in enumerate(errors) if error},
+                groups=None if codes is None else np.array(codes),
+                values=tuple(groups),
+                ids=ids if with_ids else (),
+            )
+            start += len(some)
+
+    def whole(self, places: list[int]) -> Iterator[tuple[int, Row]]:
+        """Rows by their places among those that are read, which are in order: each place and its row."""
+        wanted = set(places)
+        rows = (row for row in self._sampled() if not isinstance(row, str))
+        for place, row in enumerate(islice(rows, places[-1] + 1)):
+            if place in wanted:
+                yield place, flat(row)
+
+    def _fields(self) -> Iterator[tuple[float, str, float, str | None, Any]]:
+        """Score, error, tokens, group and id of each row."""
+        columns, others_noted = self.columns, False
+        for row in self._noted():
+            found = flat(row)
+            if not others_noted and columns.score not in found and columns.error not in found:
+                self.found.note_columns(score_names(found), columns)
+                others_noted = True  # once per file is enough
+            self.found.scores_seen |= columns.score in found or (columns.error in found and NO_ROW not in found)
+            self.found.groups_seen |= columns.group in found
+            score = as_number(found.get(columns.score))
+            yield (
+                or_nan(score),
+                "" if score is not None else error_of(found.get(columns.error), found.get(columns.score)),
+                or_nan(as_number(found.get(columns.tokens))),
+                as_value(found.get(columns.group)) if columns.group else None,
+                found.get(columns.id),
+            )
+
+    def _noted(self) -> Iterator[Row]:
+        """The rows; what is no row, or could not be read, is noted at the end."""
+        bad = 0
+        for row in self._sampled():
+            if isinstance(row, str):
+                self.found.notes.append(f"{self.file.name} is damaged, and rows may be left out: {row}")
+                continue
+            bad += NO_ROW in row
+            yield row
+        if bad:
+            self.found.notes.append(
+                f"{self.file.name}: {bad:,} invalid JSON lines; they count as documents without a score."
+            )
+
+    def _sampled(self) -> Iterator[Row | str]:
+        """The share of the rows, always the same ones, and all notes on damage."""
+        place = 0
+        for row in self._rows_or_damage():
+            if isinstance(row, str) or math.ceil(place * self.share) < math.ceil((place + 1) * self.share):
+                yield row
+            place += not isinstance(row, str)
+
+    def _rows_or_damage(self) -> Iterator[Row | str]:
+        """All rows, a row with an error for each line that is none, and a text where lines may be missing."""
+        for document in self.file.inputs.reader(_as_it_is).read_file(self.file.path):
+            error = document.metadata.get(CONVERSATION_ERROR)
+            if not error:
+                yield document.metadata["row"]
+            elif error_reason(error) in ("damaged_file", "truncated_file"):
+                yield error
+            else:
+                yield {NO_ROW: True, self.columns.error: error, "text": document.text}
+
+
+def _as_it_is(reader: Any, row: Row, path: str, id_in_file: int | str) -> Row:
+    """A reader's adapter that leaves the row alone."""
+    return {"text": "-", "id": "", "metadata": {"row": row}}

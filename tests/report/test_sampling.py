@@ -1,0 +1,46 @@
+import numpy as np
+from scored_rows_samples import make, scored, write
+
+from datatrove_quality.report.sampling import ScoreSamples
+
+
+def test_samples_are_seeded_and_lie_in_their_bands(tmp_path):
+    """A seed decides what is read; each example lies in the band or on the side under whose title it stands."""
+    source = write(tmp_path / "a.jsonl", scored(2_000))
+    examples = make(tmp_path, source, "--threshold", "3", "--sample", "5")[0]["examples"]
+    assert examples == make(tmp_path, source, "--threshold", "3", "--sample", "5")[0]["examples"]
+    assert examples != make(tmp_path, source, "--threshold", "3", "--sample", "5", "--seed", "1")[0]["examples"]
+    for example in examples:
+        if example["section"].startswith("Just"):
+            assert 2.75 <= example["score"] < 3.25
+            assert (example["score"] >= 3) == ("above" in example["section"])
+        else:
+            low = int(example["section"].split()[2])
+            assert low <= example["score"] < low + 1
+    sections = [example["section"] for example in examples]
+    assert all(sections.count(title) <= 5 for title in sections)
+    assert sections.count("Scores from 2 to 3") == sections.count("Just above the threshold") == 5
+
+
+def test_bands_of_wide_scales_are_merged():
+    """Scores of 0 to 100 make at most twelve bands, and a sample of each, not a hundred."""
+    scores = np.random.default_rng(0).uniform(0, 100, 5_000)
+    samples = ScoreSamples(threshold=None, size=4, seed=0)
+    samples.add_scored(scores, np.arange(5_000), samples.draw(5_000))
+    sections = samples.of_scores()
+    assert len(sections) == 10
+    assert [len(section.rows) for section in sections] == [4] * 10
+    assert all((scores[section.rows] // 10 == at).all() for at, section in enumerate(sections))
+
+
+def test_examples_are_sorted_by_closeness_to_the_threshold(tmp_path):
+    """In each section the closest come first: those on which a threshold is judged."""
+    source = write(tmp_path / "a.jsonl", scored(2_000))
+    examples = make(tmp_path, source, "--threshold", "3.1")[0]["examples"]
+    sections = {example["section"] for example in examples}
+    assert {"Just below the threshold", "Just above the threshold", "Scores from 2 to 3"} <= sections
+    for section in sections:
+        distances = [abs(example["score"] - 3.1) for example in examples if example["section"] == section]
+        assert distances == sorted(distances)
+    below = [example["score"] for example in examples if example["section"] == "Just below the threshold"]
+    assert len(below) == 10 and below == sorted(below, reverse=True) and below[-1] < below[0] < 3.1

@@ -4,9 +4,9 @@
     datatrove-quality report 'scored/*.parquet' --threshold 4 --group-by source --output report/
     datatrove-quality report new/ --against old/ --output report/
 
-It reads the output of `filter` and `curate`, or any JSONL or Parquet files with the score columns of a `QualityFilter`,
-and what a `QualityStats` counted of them. It writes `report.html`, one file that needs no network, and `report.json`
-with all its numbers. It needs no GPU.
+It reads the output of `filter` and `curate`, or any JSONL or Parquet files with the score columns of a
+`QualityFilter`, and what a `QualityStats` counted of them. It writes `report.html`, one file without network, and
+`report.json` with all its numbers. It needs no GPU.
 """
 
 import argparse
@@ -21,12 +21,12 @@ def run(options: argparse.Namespace) -> None:
     Args:
         options: the command line.
     """
-    from datatrove_quality.report.build import ReportOptions, build_report, prepare_output, write_report
+    from datatrove_quality.report.build import ReportOptions, build_report, require_writable, write_report
     from datatrove_quality.report.text import visible
 
-    output = prepare_output(options.output)
+    require_writable(options.output)
     report = build_report(filled(ReportOptions, options))
-    page = write_report(report, output)
+    page = write_report(report, options.output)
     figures = report.figures
     kept = f", {figures.kept.documents:,} kept at {figures.threshold:g}" if figures.kept else ""
     print(f"{figures.documents:,} documents: {figures.scored:,} with a score{kept}.")

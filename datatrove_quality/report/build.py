@@ -8,10 +8,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from datatrove_quality import __version__
 from datatrove_quality.atomic_write import write_atomic
 from datatrove_quality.report.aggregate import ScoreCounts
 from datatrove_quality.report.columns import Columns, as_number
@@ -89,7 +89,7 @@ def build_report(options: ReportOptions) -> Report:
     ]
     return Report(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        version=version("datatrove-quality"),
+        version=__version__,
         sources=sources.names,
         prefix=columns.prefix,
         group_by=columns.group,
@@ -103,28 +103,27 @@ def build_report(options: ReportOptions) -> Report:
     )
 
 
-def prepare_output(folder: str | os.PathLike[str]) -> Path:
-    """Make the folder of a report, before hours of reading.
+def require_writable(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder that a report cannot be written to, before hours of reading, and change nothing.
 
     Raises:
-        ValueError: it cannot be written to.
+        ValueError: it cannot be made, or written to.
     """
-    output = Path(folder)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--output {folder}: the folder cannot be made ({error}); give another one.") from error
-    if not os.access(output, os.W_OK | os.X_OK):
-        raise ValueError(f"--output {folder}: the folder cannot be written to; give another one.")
-    return output
+    there = Path(folder).absolute()
+    while not there.exists():
+        there = there.parent
+    if not there.is_dir():
+        raise ValueError(f"--output {folder}: {there} is a file; give a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"--output {folder}: {there} cannot be written to; give another folder.")
 
 
-def write_report(report: Report, output: Path) -> Path:
+def write_report(report: Report, folder: str | os.PathLike[str]) -> Path:
     """Write `report.html` and `report.json`, each whole.
 
     Args:
         report: of `build_report`.
-        output: the folder to write to, of `prepare_output`.
+        folder: to write to; it is made where it is missing.
 
     Returns:
         The page.
@@ -132,6 +131,8 @@ def write_report(report: Report, output: Path) -> Path:
     Raises:
         OSError: the folder cannot be written to.
     """
+    output = Path(folder)
+    output.mkdir(parents=True, exist_ok=True)
     # Ids may hold halves of surrogate pairs, which are ASCII in JSON and cannot be encoded otherwise.
     write_atomic(output / NUMBERS, json.dumps(as_json(report), indent=1, allow_nan=False) + "\n")
     write_atomic(output / PAGE, build_page(report))

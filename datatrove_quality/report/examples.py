@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from datatrove_quality import InvalidConversation, parse_conversation
 from datatrove_quality.report.columns import TEXT_COLUMNS, Columns, as_number, as_value
 from datatrove_quality.report.data import Example, Picked, Section, Turn
 from datatrove_quality.report.scored_rows import ScoredRows
 from datatrove_quality.report.text import cut_middle
-from datatrove_quality.rows.types import Row
+from datatrove_quality.rows.layouts import parse_conversation
+from datatrove_quality.rows.types import InvalidConversation, Row
 
 
 # The most characters of one conversation, and of all of them together, that the page shows.

@@ -25,8 +25,7 @@ import demo_data
 
 from datatrove_quality import ScorerConfig, load_scorer
 from datatrove_quality.evaluation.metrics import evaluate_scores
-from datatrove_quality.training.config import TrainingConfig
-from datatrove_quality.training.trainer import train_classifier
+from datatrove_quality.training import TrainingConfig, train_classifier
 
 
 if TYPE_CHECKING:

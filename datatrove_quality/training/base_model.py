@@ -1,4 +1,4 @@
-"""The model that training starts from."""
+"""The model that training starts from: its config and tokenizer made those of a classifier, then its weights."""
 
 from dataclasses import asdict, dataclass
 from tempfile import TemporaryDirectory
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Base:
-    """A base model without its weights, as the classifier will be.
+class BaseModel:
+    """A base model without its weights, set up as the classifier will be saved.
 
     Args:
         config: with one output and the score scale.
-        tokenizer: as it is saved: with its template, pad token and maximum length; never used to tokenize, since
-            truncation is state on it that would be saved too.
-        renderer: as the scorer will make it of the two above.
+        tokenizer: with chat template, pad token and maximum length; never used to tokenize, since truncation is state
+            on it that would be saved too.
+        renderer: what the scorer will make of the two above.
     """
 
     config: "PreTrainedConfig"
@@ -30,17 +30,17 @@ class _Base:
     renderer: Renderer
 
 
-def find_base(config: TrainingConfig) -> _Base:
-    """The base model's config and tokenizer, turned into the classifier's, and read again as the scorer will."""
-    from transformers import AutoConfig, AutoTokenizer
+def find_base(config: TrainingConfig) -> BaseModel:
+    """Load the base model's config and tokenizer, set them up as the classifier's, and read them as the scorer will.
 
-    source: dict[str, Any] = {"revision": config.revision or "main"}
-    try:
-        model_config = AutoConfig.from_pretrained(config.model, num_labels=1, **source)
-        tokenizer = AutoTokenizer.from_pretrained(config.model, **source)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"model={config.model!r} (--model) cannot be loaded as a base model: {error}") from error
-    model_config.architectures = None  # of the base model; it is not what is saved
+    Args:
+        config: for its `model`, `revision`, `scale`, `max_tokens`, `chat_template` and `pad_token`.
+
+    Raises:
+        ValueError: it cannot be loaded, has no pad token and none is chosen, or cannot be scored with.
+    """
+    model_config, tokenizer = _load(config)
+    model_config.architectures = None  # those of the base model: another class is saved
     model_config.problem_type = "regression"
     model_config.score_scale = asdict(config.scale)  # any attribute is kept
     model_config.get_text_config().pad_token_id = _pad_token_id(config, tokenizer)
@@ -55,24 +55,43 @@ def find_base(config: TrainingConfig) -> _Base:
         except ValueError as error:
             raise ValueError(str(error).replace(folder, config.model)) from error
     tokenizer.model_max_length = renderer.max_tokens
-    return _Base(model_config, tokenizer, renderer)
+    return BaseModel(model_config, tokenizer, renderer)
+
+
+def _load(config: TrainingConfig) -> "tuple[PreTrainedConfig, PreTrainedTokenizerBase]":
+    from transformers import AutoConfig, AutoTokenizer
+
+    source: dict[str, Any] = {"revision": config.revision or "main"}
+    try:
+        model_config = AutoConfig.from_pretrained(config.model, num_labels=1, **source)
+        return model_config, AutoTokenizer.from_pretrained(config.model, **source)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"model={config.model!r} (--model) cannot be loaded as a base model: {error}") from error
 
 
 def _pad_token_id(config: TrainingConfig, tokenizer: "PreTrainedTokenizerBase") -> int:
-    """The token that pads, at whose first neighbour the head reads: the tokenizer's, or the one that was chosen."""
+    """The chosen pad token, else the tokenizer's. The head reads the last token before the padding."""
     token = config.pad_token or tokenizer.pad_token
     if token is None or token not in tokenizer.get_vocab():
-        problem = "the base model's tokenizer names none" if token is None else f"{token!r} is not in its vocabulary"
+        problem = "the base model's tokenizer has none" if token is None else f"{token!r} is not in its vocabulary"
         raise ValueError(
-            f"pad_token (--pad-token TOKEN): {problem}. Choose a token that stands in no text; its special tokens are "
-            f"{', '.join(map(repr, tokenizer.all_special_tokens)) or 'none'}."
+            f"pad_token (--pad-token TOKEN): {problem}. Choose a token that occurs in no training text; its "
+            f"special tokens are {', '.join(map(repr, tokenizer.all_special_tokens)) or 'none'}."
         )
     tokenizer.pad_token = token
     return int(tokenizer.get_vocab()[token])
 
 
-def load_model(config: TrainingConfig, base: _Base) -> "PreTrainedModel":
-    """The classifier with the base model's weights in float32 and, where it has no trained head, a new one."""
+def load_model(config: TrainingConfig, base: BaseModel) -> "PreTrainedModel":
+    """Load the classifier with the base model's weights in float32 and its head; a new head where it has none.
+
+    Args:
+        config: for its `model`, `revision`, `freeze` and `seed`.
+        base: what `find_base` gave for it.
+
+    Raises:
+        ValueError: the weights cannot be loaded.
+    """
     import torch
     from transformers import AutoModelForSequenceClassification, set_seed
 

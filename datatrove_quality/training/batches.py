@@ -1,4 +1,4 @@
-"""The order and the batches in which examples are trained on."""
+"""The order in which examples are trained on, and how they are batched."""
 
 import math
 import random
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     import torch
 
 
-MOST_ROWS_PER_DEVICE = 8
+MAX_ROWS_PER_DEVICE = 8
 STEPS_PER_WINDOW = 50
 
 
 def batches_per_step(config: TrainingConfig, processes: int) -> tuple[int, int]:
-    """Work out how a step's rows are shared.
+    """Divide a step's rows among devices and forward passes.
 
     Args:
         config: for its `batch_size` and `per_device_batch_size`.
@@ -29,17 +29,17 @@ def batches_per_step(config: TrainingConfig, processes: int) -> tuple[int, int]:
         Rows that a device takes at once, and how many times it does so in a step.
 
     Raises:
-        ValueError: the batch cannot be shared so; names values near by that can.
+        ValueError: the batch cannot be divided so; names the nearest values that can.
     """
     share, rest = divmod(config.batch_size, processes)
     if rest or not share:
         near = [size for size in (processes * share, processes * (share + 1)) if size]
         raise ValueError(
-            f"batch_size={config.batch_size} (--batch-size) cannot be shared by {processes} devices: set "
+            f"batch_size={config.batch_size} (--batch-size) cannot be divided among {processes} devices: set "
             f"{' or '.join(map(str, near))}."
         )
     sizes = [size for size in range(1, share + 1) if share % size == 0]
-    rows = config.per_device_batch_size or max(size for size in sizes if size <= MOST_ROWS_PER_DEVICE)
+    rows = config.per_device_batch_size or max(size for size in sizes if size <= MAX_ROWS_PER_DEVICE)
     if rows not in sizes:
         near = [max(size for size in sizes if size < rows), *[size for size in sizes if size > rows][:1]]
         raise ValueError(
@@ -50,7 +50,11 @@ def batches_per_step(config: TrainingConfig, processes: int) -> tuple[int, int]:
 
 
 def num_steps(num_rows: int, config: TrainingConfig) -> int:
-    """Optimizer steps of the whole training."""
+    """Optimizer steps of the whole training.
+
+    Raises:
+        ValueError: there are fewer than `warmup_steps`.
+    """
     steps = math.ceil(num_rows * config.epochs / config.batch_size)
     if config.warmup_steps > steps:
         raise ValueError(
@@ -64,13 +68,13 @@ def num_steps(num_rows: int, config: TrainingConfig) -> int:
 class Order:
     """The order in which rows are seen, all epochs in one stream.
 
-    It follows from the seed alone, so that a run that is resumed anywhere goes on with the rows that are left.
+    It depends on the seed alone, so that a resumed run goes on with the rows that are left.
 
     Args:
         lengths: tokens of each row.
         epochs: how often each row comes.
         kind: one of `ORDERS`.
-        rows_per_step: in grouped order, so many rows of similar length come together.
+        rows_per_step: in grouped order, the number of rows of similar length that come together.
         seed: of the order.
     """
 
@@ -98,7 +102,7 @@ class Order:
             window = sorted(order[start : start + size], key=self.lengths.__getitem__)
             steps = [window[first : first + self.rows_per_step] for first in range(0, len(window), self.rows_per_step)]
             rng.shuffle(steps)
-            # A step that is not full stands last, so that it shifts no other.
+            # A step that is not full comes last, so that it shifts no other.
             for step in sorted(steps, key=lambda step: len(step) < self.rows_per_step):
                 yield from step
 
@@ -108,9 +112,9 @@ class Collator:
     """Examples in, a batch with target logits out, padded on the right.
 
     Args:
-        pad_token_id: what pads.
+        pad_token_id: the token that pads.
         offset: of the scale.
-        masks: whether padding is masked; a decoder never looks at what stands to its right.
+        masks: whether padding is masked; in a causal decoder no token sees those to its right.
     """
 
     pad_token_id: int

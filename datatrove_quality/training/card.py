@@ -1,22 +1,18 @@
 """The model card and the learning curves of a trained classifier."""
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from datatrove_quality.evaluation.metrics import Evaluation
-
-
-if TYPE_CHECKING:
-    pass
+from datatrove_quality.evaluation import Evaluation
+from datatrove_quality.evaluation.markdown import markdown_table
 
 
-def write_curves(log: list[dict[str, float]], path: Path) -> None:
+def write_curves(log: list[dict[str, float | None]], path: Path) -> None:
     """Draw loss, and macro F1 on the held-out rows, over the steps.
 
     Args:
-        log: of the record.
-        path: of the image, its ending says its format.
+        log: the record's: losses, rates and held-out metrics by step; None where one was not finite.
+        path: of the image; its ending is its format.
     """
     from matplotlib.figure import Figure
 
@@ -27,8 +23,9 @@ def write_curves(log: list[dict[str, float]], path: Path) -> None:
         (loss, "eval_loss", "held out"),
         (f1, "eval_macro_f1", "held out"),
     ):
-        points = [(entry["step"], entry[name]) for entry in log if name in entry]
-        axes.plot(*zip(*points, strict=True), marker="." if "eval" in name else None, label=label)
+        points = [(entry["step"], entry[name]) for entry in log if entry.get(name) is not None]
+        steps, values = ([point[side] for point in points] for side in (0, 1))
+        axes.plot(steps, values, marker="." if "eval" in name else None, label=label)
     loss.set(xlabel="step", ylabel="squared error", ylim=(0, None))
     f1.set(xlabel="step", ylabel="macro F1", ylim=(0, 1))
     loss.legend()
@@ -65,7 +62,7 @@ load_scorer(ScorerConfig(model="this folder or its hub id")).score([[
 
 ## Evaluation
 
-On the {held_out:,} rows that were held out, the best of the run's checkpoints by macro F1.
+On the {held_out:,} held-out rows: the checkpoint with the highest macro F1.
 
 {evaluation}
 """
@@ -75,23 +72,23 @@ def model_card(record: dict[str, Any], evaluation: Evaluation) -> str:
     """The README of a trained classifier: recipe, counts of the data, evaluation.
 
     Args:
-        record: of the run.
+        record: of the run, as `train_classifier` gives it.
         evaluation: on the held-out rows.
 
     Returns:
         Markdown.
     """
-    asked, rows = record["asked"], record["rows"]
-    without = ("model", "scale", "chat_template", "rows")
-    recipe = [(name, value) for name, value in asked.items() if name not in without]
+    settings, rows = record["asked"], record["rows"]
+    elsewhere = ("model", "scale", "chat_template", "rows")
+    recipe = [(name, value) for name, value in settings.items() if name not in elsewhere]
     counts = [
         *((f"rows of level {level}", count) for level, count in rows["levels"].items()),
         *((name, rows[name]) for name in ("training", "held_out", "repeated", "truncated", "tokens")),
         *((f"refused: {reason}", count) for reason, count in rows["refused"].items()),
     ]
     return CARD.format(
-        model=asked["model"],
-        scale=asked["scale"],
+        model=settings["model"],
+        scale=settings["scale"],
         recipe=_table("recipe", recipe),
         rows=_table("data", counts),
         held_out=rows["held_out"],
@@ -99,6 +96,5 @@ def model_card(record: dict[str, Any], evaluation: Evaluation) -> str:
     )
 
 
-def _table(title: str, pairs: Iterable[tuple[str, Any]]) -> str:
-    lines = [f"| {name.replace('_', ' ')} | {'none' if value is None else value} |" for name, value in pairs]
-    return "\n".join([f"| {title} | |", "|---|---|", *lines])
+def _table(title: str, pairs: list[tuple[str, Any]]) -> str:
+    return markdown_table([title, ""], [(name.replace("_", " "), value) for name, value in pairs])

@@ -1,10 +1,10 @@
-"""Annotated rows become token ids and levels, split into training and held-out examples."""
+"""Annotated rows become token ids and levels, divided into training and held-out examples."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from loguru import logger
@@ -14,10 +14,6 @@ from datatrove_quality.engine.batching import windows
 from datatrove_quality.evaluation.labels import LabelledRow, parse_label
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.training.config import TrainingConfig
-
-
-if TYPE_CHECKING:
-    pass
 
 
 ROWS_PER_WINDOW = 1_024
@@ -40,12 +36,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Examples:
-    """All rows that can be trained on, and what became of the others.
+    """The rows that can be used, and counts of those that cannot.
 
     Args:
         kept: in the order of the rows.
-        refused: how many rows cannot be trained on, by reason.
-        repeated: how many rows were left out because an earlier one looks the same to the model.
+        refused: number of rows that cannot be used, by reason.
+        repeated: number of rows left out because an earlier one looks the same to the model.
     """
 
     kept: list[Example]
@@ -58,8 +54,47 @@ class Examples:
 
     @property
     def levels(self) -> Counter[int]:
-        """Rows of each level."""
+        """Number of rows of each level."""
         return Counter(sorted(example.label for example in self.kept))
+
+    def without_repeats(self) -> "Examples":
+        """Of the rows with the same token ids, the first alone."""
+        first = {example.ids.tobytes(): example for example in reversed(self.kept)}
+        unique = [example for example in self.kept if first[example.ids.tobytes()] is example]
+        return Examples(unique, self.refused, repeated=len(self.kept) - len(unique))
+
+
+def read_split(
+    rows: Iterable[LabelledRow],
+    held_out_rows: Iterable[LabelledRow] | None,
+    renderer: Renderer,
+    config: TrainingConfig,
+) -> tuple[Examples, list[Example], list[Example]]:
+    """Read rows and divide them into training and held-out examples.
+
+    Args:
+        rows: conversations or texts with their labels.
+        held_out_rows: rows to evaluate on, in place of a part of `rows`; None: a part of `rows` is held out.
+        renderer: the base model's.
+        config: for its `scale`, `dedup`, `holdout` and `seed`.
+
+    Returns:
+        All examples, those to train on, and those to evaluate on, the longest first.
+
+    Raises:
+        ValueError: as `read_examples` and `split_examples`.
+    """
+    examples = read_examples(rows, renderer, config)
+    if held_out_rows is None:
+        training, held_out = split_examples(examples.kept, config)
+    else:
+        others = read_examples(held_out_rows, renderer, config, purpose="evaluate on")
+        training, held_out = examples.kept, others.kept
+        examples += others
+        check_levels(training)
+    warn_of_leaks(training, held_out)
+    # The longest first, so that a batch too large for the device's memory shows at the first evaluation's start.
+    return examples, training, sorted(held_out, key=lambda example: -len(example.ids))
 
 
 def read_examples(
@@ -71,10 +106,10 @@ def read_examples(
         rows: conversations or texts with their labels.
         renderer: the base model's.
         config: for its `scale` and `dedup`.
-        purpose: what the rows are to do, for messages.
+        purpose: what the rows are for, as messages say it.
 
     Returns:
-        What can be used, and counts of what cannot, which are logged as well.
+        The rows that can be used, and counts of those that cannot, which are logged as well.
 
     Raises:
         ValueError: there are conversations and no chat template, or no row can be used.
@@ -87,24 +122,23 @@ def read_examples(
         texts = renderer.encode([item for item, _ in window])
         for text, (_, value) in zip(texts, window, strict=True):
             label = _label(value, config.scale)
-            if isinstance(text, Unscorable) or isinstance(label, Unscorable):
-                refused[text.reason if isinstance(text, Unscorable) else label.reason] += 1  # type: ignore[union-attr]
+            if isinstance(text, Unscorable):
+                refused[text.reason] += 1
+            elif isinstance(label, Unscorable):
+                refused[label.reason] += 1
             else:
                 kept.append(Example(np.asarray(text.ids, np.int32), label, text.truncated))
     if refused:
         total = refused.total() + len(kept)
-        logger.warning(f"{refused.total()} of {total} rows cannot be used to {purpose}: {_shown(refused)}")
+        logger.warning(f"{refused.total()} of {total} rows cannot be used to {purpose}: {_listed(refused)}")
     if not kept:
-        raise ValueError(f"There is no row to {purpose}: {_shown(refused) or 'the input is empty'}.")
-    if not config.dedup:
-        return Examples(kept, refused)
-    first = {example.ids.tobytes(): example for example in reversed(kept)}
-    unique = [example for example in kept if first[example.ids.tobytes()] is example]
-    return Examples(unique, refused, repeated=len(kept) - len(unique))
+        raise ValueError(f"There is no row to {purpose}: {_listed(refused) or 'the input is empty'}.")
+    examples = Examples(kept, refused)
+    return examples.without_repeats() if config.dedup else examples
 
 
 def split_examples(examples: Sequence[Example], config: TrainingConfig) -> tuple[list[Example], list[Example]]:
-    """Split into what is trained on and what is held out, with the same share of each level.
+    """Split into training and held-out examples, with the same share of each level.
 
     Args:
         examples: in an order that is the same on every run.
@@ -114,7 +148,7 @@ def split_examples(examples: Sequence[Example], config: TrainingConfig) -> tuple
         Training examples and held-out ones, in their order.
 
     Raises:
-        ValueError: there is one level only, or too few rows of one to stand on both sides.
+        ValueError: there is one level only, or too few rows of one to be on both sides.
     """
     from sklearn.model_selection import train_test_split
 
@@ -122,19 +156,24 @@ def split_examples(examples: Sequence[Example], config: TrainingConfig) -> tuple
     size = config.holdout if config.holdout < 1 else int(config.holdout)
     labels = [example.label for example in examples]
     places: list[list[int]] = [[], []]
-    with suppress(ValueError):  # of sklearn's, which looks less closely than we do below
+    with suppress(ValueError):  # scikit-learn's; the check below is stricter, and its message says more
         places = train_test_split(range(len(labels)), test_size=size, stratify=labels, random_state=config.seed)
     training, held_out = ([examples[place] for place in sorted(part)] for part in places)
     if any({example.label for example in part} != set(levels) for part in (training, held_out)):
         raise ValueError(
             f"holdout={config.holdout} (--holdout): too few rows for a split with every level on both sides; rows of "
-            f"each level: {_shown(levels)}. Annotate more of the rare ones, leave them out, or hold out another share."
+            f"each level: {_listed(levels)}. Annotate more of the rare ones, leave them out, or hold out another "
+            "share."
         )
     return training, held_out
 
 
 def check_levels(examples: Sequence[Example]) -> Counter[int]:
-    """The number of rows of each level, of which there must be two."""
+    """The number of rows of each level.
+
+    Raises:
+        ValueError: all rows are of one level.
+    """
     levels = Counter(sorted(example.label for example in examples))
     if len(levels) < 2:
         raise ValueError(f"labels: all {len(examples)} rows are of level {min(levels)}: nothing can be learned.")
@@ -142,13 +181,26 @@ def check_levels(examples: Sequence[Example]) -> Counter[int]:
 
 
 def warn_of_leaks(training: Sequence[Example], held_out: Sequence[Example]) -> None:
-    """Warn where a held-out text is a training text too."""
+    """Log a warning where a held-out text is a training text too."""
     seen = {example.ids.tobytes() for example in training}
     if leaked := sum(example.ids.tobytes() in seen for example in held_out):
         logger.warning(
-            f"{leaked} of {len(held_out)} held-out rows look the same to the model as one that it is trained on: the "
-            "figures will flatter it. dedup (--dedup) leaves repeated rows out."
+            f"{leaked} of {len(held_out)} held-out rows look the same to the model as a training row: the metrics "
+            "will be too good. dedup (--dedup) leaves repeated rows out."
         )
+
+
+def row_counts(examples: Examples, training: list[Example], held_out: list[Example]) -> dict[str, Any]:
+    """How many rows are used, held out and left out, and why; for the record."""
+    return {
+        "training": len(training),
+        "held_out": len(held_out),
+        "levels": {str(level): count for level, count in examples.levels.items()},
+        "refused": dict(examples.refused),
+        "repeated": examples.repeated,
+        "tokens": sum(len(example.ids) for example in examples.kept),
+        "truncated": sum(example.truncated for example in examples.kept),
+    }
 
 
 def _label(value: object, scale: ScoreScale) -> int | Unscorable:
@@ -162,23 +214,10 @@ def _require_template(renderer: Renderer) -> None:
     if not renderer.tokenizer.chat_template:
         raise ValueError(
             "chat_template (--chat-template FILE): the base model's tokenizer has none to render conversations with. "
-            "Choose the one that the classifier is to be trained and scored with; it is saved with it."
+            "Choose the one to train and score with; it is saved with the classifier."
         )
     renderer.require_template()
 
 
-def row_counts(examples: Examples, training: list[Example], held_out: list[Example]) -> dict[str, Any]:
-    """How many rows were used, held out and left out, and why; for the record."""
-    return {
-        "training": len(training),
-        "held_out": len(held_out),
-        "levels": {str(level): count for level, count in examples.levels.items()},
-        "refused": dict(examples.refused),
-        "repeated": examples.repeated,
-        "tokens": sum(len(example.ids) for example in examples.kept),
-        "truncated": sum(example.truncated for example in examples.kept),
-    }
-
-
-def _shown(counts: Counter) -> str:
+def _listed(counts: Counter) -> str:
     return ", ".join(f"{name}: {count}" for name, count in counts.items())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from datatrove_quality.atomic_write import write_atomic, write_json
-from datatrove_quality.evaluation.metrics import Evaluation
+from datatrove_quality.evaluation import Evaluation
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.training.card import model_card, write_curves
 from datatrove_quality.training.config import TrainingConfig
@@ -26,10 +26,10 @@ RECORD = "training.json"
 CHECKPOINTS = "checkpoints"
 
 
-def asked(
+def run_settings(
     config: TrainingConfig, arguments: "TrainingArguments", renderer: Renderer, examples: list[Example]
 ) -> dict[str, Any]:
-    """What a run that goes on in a folder must share with the one that began there."""
+    """What a resumed run must share with the run that began in its folder: everything that decides the result."""
     digest = hashlib.sha256()
     for example in examples:
         digest.update(b"%d %d " % (example.label, len(example.ids)) + example.ids.tobytes())
@@ -44,27 +44,38 @@ def asked(
     }
 
 
-def claim(output: Path, asked: dict[str, Any]) -> dict[str, Any]:
-    """Make a folder this run's own, and give back the record that an earlier one of the same began there."""
+def claim_folder(output: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Make a folder this run's own.
+
+    Args:
+        output: a new or empty folder, or one where a run with the same settings began.
+        settings: the run's; JSON values.
+
+    Returns:
+        The record in the folder: of a finished run it has an "evaluation".
+
+    Raises:
+        ValueError: the folder holds something else, or a run with different settings; names them.
+    """
     path = output / RECORD
     if not path.is_file():
-        if output.exists() and any(output.iterdir()):
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise ValueError(f"output={output} (--output) holds what no training wrote: give another folder.")
         output.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"asked": asked})
+        write_json(path, {"asked": settings})
     record = json.loads(path.read_text(encoding="utf-8"))
     was = record["asked"]
-    if changed := [name for name in asked if was.get(name) != asked[name]]:
-        lines = [f"  {name}: was {was.get(name)!r:.80}, is now {asked[name]!r:.80}" for name in changed]
+    if changed := [name for name in settings if was.get(name) != settings[name]]:
+        lines = [f"  {name}: was {was.get(name)!r:.80}, is now {settings[name]!r:.80}" for name in changed]
         raise ValueError(
-            f"output={output} (--output) holds a training that was asked something else; give another folder, or "
-            "delete this one:\n" + "\n".join(lines)
+            f"output={output} (--output) holds a training that was started with different settings; give another "
+            "folder, or delete this one:\n" + "\n".join(lines)
         )
     return dict(record)
 
 
 def last_checkpoint(output: Path) -> str | None:
-    """The last checkpoint that was written to its end: its state file is the last to be written."""
+    """The last complete checkpoint: its state file is the last to be written."""
     found = []
     for state in (output / CHECKPOINTS).glob("checkpoint-*/trainer_state.json"):
         with suppress(ValueError):
@@ -72,11 +83,11 @@ def last_checkpoint(output: Path) -> str | None:
     if not found:
         return None
     step, folder = max(found)
-    logger.info(f"Going on from step {step}, {folder}.")
+    logger.info(f"Resuming from step {step}, {folder}.")
     return str(folder)
 
 
-def save(
+def save_classifier(
     output: Path,
     trainer: "Trainer",
     tokenizer: "PreTrainedTokenizerBase",

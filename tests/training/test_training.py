@@ -19,13 +19,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, get_
 from datatrove_quality import ScorerConfig, ScoreScale, load_scorer
 from datatrove_quality.config import Unscorable
 from datatrove_quality.evaluation.metrics import evaluate_scores
-from datatrove_quality.training.base_model import find_base as _find_base
-from datatrove_quality.training.base_model import load_model as _load_model
-from datatrove_quality.training.batches import Order as _Order
-from datatrove_quality.training.batches import batches_per_step
-from datatrove_quality.training.config import ORDERS, TrainingConfig
+from datatrove_quality.training import TrainingConfig, train_classifier
+from datatrove_quality.training.base_model import find_base, load_model
+from datatrove_quality.training.batches import Order, batches_per_step
+from datatrove_quality.training.config import ORDERS
 from datatrove_quality.training.data import Example, read_examples, split_examples
-from datatrove_quality.training.trainer import train_classifier
 
 
 REPOSITORY = Path(__file__).parents[2]
@@ -212,10 +210,10 @@ def test_each_step_is_that_of_a_plain_loop(base, tmp_path):
     """The Trainer adds nothing of its own: AdamW on the mean squared error, a cosine, gradients cut at 1."""
     settings = config(base, freeze="none", weight_decay=0.0, order="given", epochs=2)
     record = train_classifier(settings, annotated(80), tmp_path / "out")
-    found = _find_base(settings)
+    found = find_base(settings)
     training, _ = split_examples(read_examples(annotated(80), found.renderer, settings).kept, settings)
-    model = _load_model(settings, found).train()
-    order = list(_Order([len(example.ids) for example in training], 2, "given", 16, seed=0))
+    model = load_model(settings, found).train()
+    order = list(Order([len(example.ids) for example in training], 2, "given", 16, seed=0))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     schedule = get_cosine_schedule_with_warmup(optimizer, 1, 8)
     plain = []
@@ -397,27 +395,27 @@ def test_every_row_comes_once_an_epoch_grouped_or_not():
     """Whatever the order, an epoch is an epoch, and the next one is another order."""
     lengths = [1 + number * 7 % 50 for number in range(203)]
     for kind in ORDERS:
-        order = list(_Order(lengths, 2, kind, 16, seed=0))
+        order = list(Order(lengths, 2, kind, 16, seed=0))
         assert sorted(order[:203]) == sorted(order[203:]) == list(range(203))
-        assert order == list(_Order(lengths, 2, kind, 16, seed=0))
+        assert order == list(Order(lengths, 2, kind, 16, seed=0))
         if kind == "given":
             assert order == [*range(203), *range(203)]
             continue
         assert order[:203] != order[203:]
-        assert order != list(_Order(lengths, 2, kind, 16, seed=1))
+        assert order != list(Order(lengths, 2, kind, 16, seed=1))
 
 
 def test_grouped_steps_are_of_similar_length():
     """Which is what grouping is for: little padding."""
     lengths = [1 + number * 37 % 400 for number in range(800)]
-    order = list(_Order(lengths, 1, "grouped", 16, seed=0))
+    order = list(Order(lengths, 1, "grouped", 16, seed=0))
     spreads = [np.ptp([lengths[row] for row in order[start : start + 16]]) for start in range(0, 800, 16)]
     assert max(spreads) < 40
 
 
 def test_a_curriculum_keeps_its_order():
     """Rows in the order given move within a window of fifty steps at most."""
-    order = list(_Order([1 + number * 37 % 400 for number in range(2_000)], 1, "given", 16, seed=0))
+    order = list(Order([1 + number * 37 % 400 for number in range(2_000)], 1, "given", 16, seed=0))
     assert [sorted(order[:800]), sorted(order[800:1600])] == [list(range(800)), list(range(800, 1600))]
 
 
@@ -482,7 +480,7 @@ RUN = """\
 import os, sys
 sys.path[:0] = {path!r}
 from test_training import annotated, config
-from datatrove_quality.training.trainer import train_classifier
+from datatrove_quality.training import train_classifier
 train_classifier(config({base!r}, {values}), annotated(160), sys.argv[1])
 """
 

@@ -1,0 +1,54 @@
+"""`datatrove-quality train`, as a user runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import run_command
+from training_runs import annotated, causal_model
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """A base model as users have it: a causal language model with tied embeddings and no score head."""
+    return causal_model(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def annotated_file(tmp_path) -> Path:
+    """A JSONL file as users have it, with one line that is no JSON, beside a file that nobody asked for."""
+    lines = [json.dumps({"messages": item, "stars": str(level)}) for item, level in annotated(60)]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows.jsonl").write_text("\n".join([*lines, "{"]) + "\n")
+    (tmp_path / "data" / "other.jsonl").write_text("{}\n" * 5)
+    return tmp_path / "data" / "rows.jsonl"
+
+
+def test_the_script_trains_on_a_file_and_says_where_everything_is(annotated_file, base, tmp_path, capsys):
+    """One command from annotated rows to a classifier; what is not asked for is `TrainingConfig`'s default."""
+    options = ["--batch-size", "16", "--warmup-steps", "2", "--device", "cpu", "--holdout", "10"]
+    arguments = [str(annotated_file), "--labels", "stars", "--model", str(base), "--output", str(tmp_path / "out")]
+    run_command("train", *arguments, *options)
+    printed = capsys.readouterr().out
+    assert "50 rows; on 10 held out" in printed
+    assert f"--model {tmp_path / 'out'}" in printed
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["rows"]["refused"] == {"invalid_json": 1}
+    assert record["asked"]["learning_rate"] == 5e-5
+
+
+def test_a_missing_label_column_is_an_error_that_names_those_there_are(annotated_file, base, tmp_path):
+    """Found before the base model is looked at."""
+    arguments = [str(annotated_file), "--labels", "quality", "--model", str(base), "--output", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match=r"--labels quality: none of the first 61 rows .* are file_path.*stars"):
+        run_command("train", *arguments)
+
+
+def test_options_without_effect_are_a_mistake(annotated_file, base, tmp_path):
+    """Of two ways to say what a row holds, or what is held out, one would be ignored."""
+    arguments = [str(annotated_file), "--labels", "stars", "--model", str(base), "--output", str(tmp_path / "out")]
+    with pytest.raises(ValueError, match="--schema and --messages-key do not go with it"):
+        run_command("train", *arguments, "--text", "--schema", "alpaca")
+    with pytest.raises(ValueError, match="omit --holdout"):
+        run_command("train", *arguments, "--held-out", annotated_file, "--holdout", 0.2)
+    assert not (tmp_path / "out").exists()

@@ -4,12 +4,14 @@ import inspect
 import math
 import re
 from dataclasses import dataclass, fields
+from typing import Self
 
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
-# Matches an `Unscorable.reason`, by which one is told from any other text in an error column.
+# What an `Unscorable.reason` looks like.
 REASON = r"[a-z][a-z0-9_]{0,39}"
+_ERROR_TEXT = re.compile(rf"({REASON}): (.*)", re.DOTALL)
 
 
 class Unscorable(ValueError):
@@ -26,6 +28,16 @@ class Unscorable(ValueError):
     def __init__(self, reason: str, message: str):
         super().__init__(message)
         self.reason = reason
+
+    @classmethod
+    def from_text(cls, text: object) -> Self | None:
+        """The error that `to_text` gave this text for; None: the value is no such text."""
+        found = _ERROR_TEXT.fullmatch(text) if isinstance(text, str) else None
+        return cls(found[1], found[2]) if found else None
+
+    def to_text(self) -> str:
+        """`"<reason>: <message>"`: the form in which metadata and columns hold an error."""
+        return f"{self.reason}: {self}"
 
     def __reduce__(self) -> tuple:
         # An exception is unpickled from its `args`, which lack the reason; errors cross process borders in executors.

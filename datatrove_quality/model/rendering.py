@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.config import Unscorable
-from datatrove_quality.rows.layouts import parse_conversation
+from datatrove_quality.rows.normal_form import parsed
 from datatrove_quality.rows.types import Conversation
 
 
@@ -118,7 +118,7 @@ class Renderer:
         """Tokenize conversations and plain texts.
 
         Args:
-            inputs: conversations (lists of messages), texts, or what is known to be unscorable already.
+            inputs: conversations (lists of messages) in any form, texts, or what is known to be unscorable already.
 
         Returns:
             For each input, in order, its tokens or why there are none.
@@ -126,7 +126,7 @@ class Renderer:
         Raises:
             ValueError: a conversation is given and there is no chat template.
         """
-        texts = [self.render(item) for item in inputs]
+        texts = [self.render(parsed(item)) for item in inputs]
         tokenized = iter(self.tokenize([text for text in texts if isinstance(text, str)]))
         return [next(tokenized) if isinstance(text, str) else text for text in texts]
 
@@ -134,22 +134,19 @@ class Renderer:
         """A token that only templates and tokenizers should write, such as "<|im_end|>", spelled out in an input.
 
         Args:
-            item: a conversation, whose messages are searched with all that they hold, or a text.
+            item: a conversation in normal form, see `rows.normal_form`, or a text. Of a conversation, all values are
+                searched.
 
         Returns:
-            The first token found; None: there is none, or the input is no conversation. What a template puts together
-            by deleting parts of a message is not found.
+            The first token found; None: there is none. What a template puts together by deleting parts of a message is
+            not found.
         """
         if isinstance(item, str):
             texts = [item]
         else:
-            try:
-                messages = parse_conversation({"messages": item})
-            except Unscorable:
-                return None
             # Joined, since a template may put nothing between two messages.
-            contents = "".join(message["content"] for message in messages)
-            others = (value for message in messages for key, value in message.items() if key != "content")
+            contents = "".join(message["content"] for message in item)
+            others = (value for message in item for key, value in message.items() if key != "content")
             texts = [contents, *strings_in(list(others))]
         try:
             return next((found[0] for found in map(self._spelled_out, texts) if found), None)
@@ -183,11 +180,15 @@ class Renderer:
         return finder
 
     def render(self, item: Conversation | str | Unscorable) -> str | Unscorable:
-        """The text that stands for an input, or why there is none."""
+        """The text of an input, or why there is none.
+
+        Args:
+            item: a conversation in normal form, see `rows.normal_form`; a text; or why there is neither.
+        """
         if isinstance(item, Unscorable):
             return item
         try:
-            text = item if isinstance(item, str) else self._apply_template(parse_conversation({"messages": item}))
+            text = item if isinstance(item, str) else self._apply_template(item)
             text.encode()
         except Unscorable as error:
             return error

@@ -1,11 +1,10 @@
 """The score columns: their names and types, and the scores that a document carries in them already."""
 
-import re
 import sys
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from datatrove_quality.config import REASON, Unscorable
+from datatrove_quality.config import Unscorable
 from datatrove_quality.rows.types import CONVERSATION_ERROR
 
 
@@ -32,9 +31,6 @@ def score_types(prefix: str) -> dict[str, str]:
         f"{prefix}_truncated": "bool",
         f"{prefix}_error": "string",
     }
-
-
-_ERROR = re.compile(rf"({REASON}): (.*)", re.DOTALL)
 
 
 class RecordedScore(NamedTuple):
@@ -65,9 +61,7 @@ def recorded_score(metadata: dict[str, Any], prefix: str) -> RecordedScore | Uns
     """
     score = metadata.get(f"{prefix}_score")
     if score is None:
-        error = metadata.get(f"{prefix}_error")
-        found = _ERROR.fullmatch(error) if isinstance(error, str) else None
-        return Unscorable(found[1], found[2]) if found else None
+        return Unscorable.from_text(metadata.get(f"{prefix}_error"))
     if not is_score(score):
         return Unscorable("invalid_score", f"{prefix}_score is {_printable(score)}, not a finite number")
     int_score, tokens = metadata.get(f"{prefix}_int_score"), metadata.get(f"{prefix}_tokens")

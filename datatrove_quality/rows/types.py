@@ -83,6 +83,15 @@ class InvalidConversation(Unscorable):
         super().__init__(reason, cut(message, MAX_ERROR_CHARS))
 
 
+def conversation_error(metadata: dict[str, Any]) -> Unscorable | None:
+    """Why a document holds no conversation, as the reader or adapter that made it found; None: they found nothing.
+
+    Data may have a column of this name for itself: what is no error with one of `REASONS` is not taken for one.
+    """
+    error = Unscorable.from_text(metadata.get(CONVERSATION_ERROR))
+    return error if error is not None and error.reason in REASONS else None
+
+
 def error_reason(conversation_error: str) -> str:
     """The reason in a document's `conversation_error`, which is `"<reason>: <message>"`."""
     return conversation_error.partition(":")[0]

@@ -4,12 +4,12 @@ import contextlib
 import math
 import os
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import fields
 from itertools import chain
 from os import PathLike
-from typing import Literal, TypeVar, cast
+from typing import Generic, Literal, NamedTuple, TypeVar, cast
 
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.filters.base_filter import BaseFilter
@@ -23,9 +23,9 @@ from datatrove_quality.engine.scorer import Input, Scorer, StoredScore, find_sco
 from datatrove_quality.engine.store import ScoreStore, resolve_folder
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.progress import Progress
-from datatrove_quality.rows.layouts import parse_conversation
+from datatrove_quality.rows.normal_form import conversation_of
 from datatrove_quality.rows.score_columns import RecordedScore, check_prefix, recorded_score
-from datatrove_quality.rows.types import CONVERSATION_ERROR, REASONS, Conversation, error_reason
+from datatrove_quality.rows.types import Conversation, conversation_error
 
 
 T = TypeVar("T")
@@ -35,6 +35,38 @@ SCORE_FIELDS = tuple(field.name for field in fields(Score))
 
 # A corpus whose first documents are all unscorable is a corpus read wrongly.
 DOCUMENTS_BEFORE_GIVING_UP = 1_000
+
+
+class _Entry(NamedTuple):
+    """A document on its way through the scorer."""
+
+    document: Document
+    has_control_token: bool = False
+
+
+_Pair = tuple[_Entry, Input]
+
+
+class _Measured(Generic[T]):
+    """Iterates over items, counts them, and adds up the seconds that it takes to get them."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = items
+        self.seconds = 0.0
+        self.count = 0
+
+    def __iter__(self) -> Iterator[T]:
+        iterator = iter(self._items)
+        while True:
+            started = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self.seconds += time.perf_counter() - started
+            self.count += 1
+            yield item
 
 
 class QualityFilter(BaseFilter):
@@ -170,12 +202,12 @@ class QualityFilter(BaseFilter):
             )
         # The same step runs several ranks in a row under SLURM's tasks_per_job: each counts from zero.
         self.stats = Stats(str(self))
-        received: Counter[str] = Counter()
+        documents = _Measured(data or ())
         expected = dict(enumerate(self.documents_per_task or ())).get(rank)
         with Progress(self.stats, self.progress, f"task {rank}", expected) as progress:
-            scored = progress.following(self._scored(data, rank, received))
+            scored = progress.following(self._scored(documents, rank))
             yield from super().run(cast(DocumentsPipeline, scored), rank, world_size)
-        self._require_all_accounted(received["documents"])
+        self._require_all_accounted(documents.count)
 
     def track_time(self, unit: str | None = None) -> contextlib.AbstractContextManager:
         """No timing around the decision, which takes a microsecond: `_scored` times what comes before it."""
@@ -185,8 +217,8 @@ class QualityFilter(BaseFilter):
         """Keep or drop a document by the score or the error that its metadata holds."""
         score = doc.metadata.get(f"{self.prefix}_score")
         if score is None:
-            reason = error_reason(doc.metadata[f"{self.prefix}_error"])
-            return self.unscorable == "keep" or (False, f"unscorable_{reason}")
+            error = cast(Unscorable, Unscorable.from_text(doc.metadata[f"{self.prefix}_error"]))
+            return self.unscorable == "keep" or (False, f"unscorable_{error.reason}")
         if self.min_score is not None and score < self.min_score:
             return False, "below_min_score"
         if self.max_score is not None and score > self.max_score:
@@ -205,35 +237,26 @@ class QualityFilter(BaseFilter):
                 "not use this task's output, and report it."
             )
 
-    def _scored(self, data: Iterable[Document] | None, rank: int, received: Counter[str]) -> Iterator[Document]:
-        """The documents in their order, each with its score or error in its metadata; holds what the scorer holds.
-
-        `inputs` runs in the scorer's thread that reads ahead, and what is counted there it alone counts.
-        """
-        held: deque[Document] = deque()
+    def _scored(self, documents: _Measured[Document], rank: int) -> Iterator[Document]:
+        """The documents in their order, each with its score or error in its metadata; holds what the scorer holds."""
         counts: Counter[str] = Counter()
-        upstream, scoring = _Clock(), _Clock()
+        pairs = ((_Entry(doc), self._input(doc)) for doc in documents)
+        results = self._results(pairs, rank)
+        scored = _Measured(results)
         booked = 0.0
-
-        def inputs() -> Iterator[Input]:
-            for doc in upstream.timed(data or ()):
-                received["documents"] += 1
-                held.append(doc)
-                yield self._input(doc)
-
-        results = self._results(inputs(), rank, counts)
         try:
-            for count, result in enumerate(scoring.timed(results), start=1):
-                doc = held.popleft()
-                self._annotate(doc, result)
-                self._count(result, counts)
-                if count == DOCUMENTS_BEFORE_GIVING_UP == counts["unscorable"]:
-                    raise ValueError(f"None of the task's first {count} documents could be scored: {_advice(counts)}")
+            for entry, result in scored:
+                self._annotate(entry.document, result)
+                self._count(entry, result, counts)
+                if scored.count == DOCUMENTS_BEFORE_GIVING_UP == counts["unscorable"]:
+                    raise ValueError(
+                        f"None of the task's first {scored.count} documents could be scored: {_advice(counts)}"
+                    )
                 # What upstream took is upstream's in DataTrove's table, also where it went on meanwhile.
-                spent = max(booked, scoring.seconds - upstream.seconds)
+                spent = max(booked, scored.seconds - documents.seconds)
                 self.stats.time_stats.update(spent - booked)
                 booked = spent
-                yield doc
+                yield entry.document
         finally:
             results.close()
             for name, number in counts.items():
@@ -242,39 +265,39 @@ class QualityFilter(BaseFilter):
             message = f"None of the task's {counts['unscorable']} documents could be scored: {_advice(counts)}"
             logger.error(message)
 
-    def _results(self, inputs: Iterator[Input], rank: int, counts: Counter[str]) -> Generator[Result, None, None]:
-        """A score or error per input; the model is found when there is a first document that it must see."""
-        for item in inputs:
+    def _results(self, pairs: Iterator[_Pair], rank: int) -> Generator[tuple[_Entry, Result], None, None]:
+        """Each document with its score or error; the model is found when there is a first document that needs it."""
+        for entry, item in pairs:
             if isinstance(item, RecordedScore | Unscorable) or self.scorer is None:
-                yield cast(RecordedScore | Unscorable, item)
+                yield entry, cast(RecordedScore | Unscorable, item)
                 continue
             scorer = find_scorer(self.scorer)
             if self.messages_key is not None:
                 scorer.renderer.require_template()
             if self.scorer.scale is None:
                 self._warn_of_bounds_outside(scorer.scale)
-            checked = self._without_control_tokens(chain([item], inputs), scorer.renderer, counts)
             with self._store(scorer, rank) as store:
-                yield from scorer.stream(checked, store)
+                yield from scorer.stream_pairs(
+                    self._with_control_tokens(chain([(entry, item)], pairs), scorer.renderer), store
+                )
 
     def _store(self, scorer: Scorer, rank: int) -> contextlib.AbstractContextManager[ScoreStore | None]:
         if self.checkpoints_dir is None:
             return contextlib.nullcontext()
         return ScoreStore(self.checkpoints_dir, scorer.fingerprint, rank)
 
-    def _without_control_tokens(
-        self, inputs: Iterator[Input], renderer: Renderer, counts: Counter[str]
-    ) -> Iterator[Input]:
-        """Count, and reject if asked to, what spells out a token that only a template or tokenizer should add."""
-        for item in inputs:
+    def _with_control_tokens(self, pairs: Iterator[_Pair], renderer: Renderer) -> Iterator[_Pair]:
+        """Look for tokens that only a template or tokenizer should add; reject documents that spell one out if set."""
+        for entry, item in pairs:
             known = isinstance(item, RecordedScore | Unscorable)
             token = None if known else renderer.control_token_in(cast(Conversation | str, item))
-            if token is not None:
-                counts["special_tokens"] += 1
-            if token is None or self.special_tokens == "allow":
-                yield item
+            if token is None:
+                yield entry, item
+            elif self.special_tokens == "allow":
+                yield entry._replace(has_control_token=True), item
             else:
-                yield Unscorable("special_tokens", f"the text spells out the control token {token!r}")
+                error = Unscorable("special_tokens", f"the text spells out the control token {token!r}")
+                yield entry._replace(has_control_token=True), error
 
     def _input(self, doc: Document) -> Input:
         """What of a document is scored, or what is known: its score, or why it has none."""
@@ -282,10 +305,8 @@ class QualityFilter(BaseFilter):
             recorded = recorded_score(doc.metadata, self.prefix)
             if isinstance(recorded, RecordedScore) or (recorded is not None and self.scorer is None):
                 return recorded
-        error = doc.metadata.get(CONVERSATION_ERROR)
-        # Of one of our readers, that is: a corpus may have a column of that name for itself.
-        if isinstance(error, str) and error_reason(error) in REASONS:
-            return Unscorable(error_reason(error), error.partition(": ")[2])
+        if (error := conversation_error(doc.metadata)) is not None:
+            return error
         if self.scorer is None:
             return Unscorable("missing_score", f"the document has no metadata {self.prefix + '_score'!r}")
         if self.messages_key is None:
@@ -298,12 +319,10 @@ class QualityFilter(BaseFilter):
                 "missing_messages",
                 f"the document has no metadata {self.messages_key!r}; it has {sorted(map(str, doc.metadata))!r:.300}",
             )
-        value = doc.metadata[self.messages_key]
         try:
-            # To the scorer a string is plain text; here it can only be a conversation in JSON.
-            return parse_conversation({"messages": value}) if isinstance(value, str) else value
-        except Unscorable as error:
-            return error
+            return conversation_of(doc.metadata[self.messages_key])
+        except Unscorable as invalid:
+            return invalid
 
     def _annotate(self, doc: Document, result: Result) -> None:
         """Write a result into the metadata, in the place of whatever an earlier run left there."""
@@ -317,16 +336,18 @@ class QualityFilter(BaseFilter):
         if isinstance(result, Score):
             doc.metadata |= {f"{self.prefix}_{name}": getattr(result, name) for name in SCORE_FIELDS}
             return
-        doc.metadata[f"{self.prefix}_error"] = f"{result.reason}: {result}"
+        doc.metadata[f"{self.prefix}_error"] = result.to_text()
         if self.unscorable == "raise":
             file = doc.metadata.get("file_path", "its file is not known")
             raise ValueError(
-                f"Document {doc.id!r} ({file}) cannot be scored: {result.reason}: {result}. "
+                f"Document {doc.id!r} ({file}) cannot be scored: {result.to_text()}. "
                 "unscorable='drop' or 'keep' goes on without it."
             ) from result
 
-    def _count(self, result: Result, counts: Counter[str]) -> None:
-        """Count a result; what is counted by ones in `counts`, which takes a fifth of the time of DataTrove's."""
+    def _count(self, entry: _Entry, result: Result, counts: Counter[str]) -> None:
+        """Count a result; by ones in `counts`, which takes a fifth of the time of DataTrove's statistics."""
+        if entry.has_control_token:
+            counts["special_tokens"] += 1
         if isinstance(result, Unscorable):
             counts.update(("unscorable", f"unscorable_{result.reason}"))
             return
@@ -353,28 +374,8 @@ class QualityFilter(BaseFilter):
                 )
 
 
-class _Clock:
-    """Adds up the seconds that an iterator takes to give its items."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def timed(self, items: Iterable[T]) -> Iterator[T]:
-        iterator = iter(items)
-        while True:
-            started = time.perf_counter()
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-            finally:
-                self.seconds += time.perf_counter() - started
-            yield item
-
-
 def _advice(counts: Counter[str]) -> str:
-    # The thread that reads ahead may count something new meanwhile.
-    unscorable = Counter({name: count for name, count in list(counts.items()) if name.startswith("unscorable_")})
+    unscorable = Counter({name: count for name, count in counts.items() if name.startswith("unscorable_")})
     ((name, count),) = unscorable.most_common(1)
     reason = name.removeprefix("unscorable_")
     if reason in ("template_error", "non_finite_score", "unknown_token"):

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from itertools import count, islice
 from types import SimpleNamespace
 
@@ -39,6 +40,7 @@ from datatrove_quality import filter as filter_module
 from datatrove_quality.config import Unscorable
 from datatrove_quality.engine import scorer as scorer_module
 from datatrove_quality.engine import streaming
+from datatrove_quality.rows import normal_form, to_document
 from datatrove_quality.rows.score_columns import recorded_score
 from datatrove_quality.rows.types import REASONS
 
@@ -79,13 +81,13 @@ class FakeScorer:
     def __init__(self, seconds=0.0):
         self.seconds = seconds
 
-    def stream(self, inputs, store=None):
-        for item in inputs:
+    def stream_pairs(self, pairs, store=None):
+        for companion, item in pairs:
             time.sleep(self.seconds)
             if isinstance(item, str):
-                yield Score(float(item), round(float(item)), 3, False)
+                yield companion, Score(float(item), round(float(item)), 3, False)
             else:
-                yield item
+                yield companion, item
 
 
 @pytest.fixture
@@ -164,6 +166,65 @@ def test_two_filters_in_one_pipeline(config, model_folder):
         for prefix, alone in zip(("instruct", "edu"), expected, strict=True):
             for suffix in SUFFIXES:
                 assert doc.metadata[f"{prefix}_{suffix}"] == alone[index].metadata[f"quality_{suffix}"]
+
+
+# --- what is parsed --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parses(monkeypatch):
+    """How often a conversation is parsed, by adapters and by all others."""
+    counts = Counter()
+
+    def counted(place, parse):
+        def parsing(*arguments):
+            counts[place] += 1
+            return parse(*arguments)
+
+        return parsing
+
+    monkeypatch.setattr(to_document, "parse", counted("adapter", to_document.parse))
+    monkeypatch.setattr(normal_form, "parse_conversation", counted("others", normal_form.parse_conversation))
+    return counts
+
+
+def test_a_conversation_is_parsed_once(config, tmp_path, parses):
+    """From the row to the score, with a search for control tokens, the adapter alone parses."""
+    rows = [{"id": str(index), "messages": turns} for index, turns in enumerate(conversations(100, longest=10))]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    reader = ConversationJsonlReader(str(tmp_path), adapter=ConversationAdapter())
+    out = list(QualityFilter(config, special_tokens="reject").run(reader.run()))
+    assert len(out) == 100 and all("quality_score" in doc.metadata for doc in out)
+    assert parses == {"adapter": 100}
+
+
+def test_what_another_reader_left_is_parsed_once(config, parses):
+    """JSON strings, null keys and lists of parts are parsed by the filter, each once; texts are not parsed at all."""
+    forms = [
+        json.dumps(TURNS),
+        [message | {"name": None} for message in TURNS],
+        [TURNS[0], {"role": "assistant", "content": [{"type": "text", "text": "Lisboa."}]}],
+        TURNS,
+    ]
+    out = list(QualityFilter(config, special_tokens="reject").run([document(form) for form in forms]))
+    assert len({round(doc.metadata["quality_score"], 3) for doc in out}) == 1
+    assert parses == {"others": 3}
+    assert len(list(QualityFilter(config, messages_key=None).run([document(TURNS)]))) == 1
+    assert parses == {"others": 3}
+
+
+def test_what_a_step_edited_is_scored_as_edited(config, card, tmp_path):
+    """A step between reader and filter may change messages in place: its result is scored, or is unscorable."""
+    write_jsonl(tmp_path / "rows.jsonl", [{"id": str(index), "messages": TURNS} for index in range(4)])
+    made = list(ConversationJsonlReader(str(tmp_path), adapter=ConversationAdapter()).run())
+    made[1].metadata["messages"][1]["content"] = "Não sei."
+    made[2].metadata["messages"][1]["content"] = None
+    made[3].metadata["messages"].append("garbage")
+    same, edited, *broken = QualityFilter(config).run(made)
+    assert same.metadata["quality_score"] == pytest.approx(card("qwen3")(TURNS).score, abs=1e-4)
+    turns = [TURNS[0], {"role": "assistant", "content": "Não sei."}]
+    assert edited.metadata["quality_score"] == pytest.approx(card("qwen3")(turns).score, abs=1e-4)
+    assert [doc.metadata["quality_error"].split(":")[0] for doc in broken] == ["missing_content", "invalid_message"]
 
 
 # --- unscorable documents --------------------------------------------------------------------------------------------

@@ -1,23 +1,22 @@
-"""Texts in, scores out; and the cache that loads a model once per process."""
+"""Inputs in, scores out; and the cache that keeps one scorer per config and process."""
 
 import math
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from loguru import logger
 
 from datatrove_quality.config import Score, ScorerConfig, Unscorable
-from datatrove_quality.engine.batching import packed_batches, padded_batches
-from datatrove_quality.engine.replicas import Forward, Plan, Replica, copy_to
-from datatrove_quality.engine.store import Logit, Probes, ScoreStore
+from datatrove_quality.engine.lazy_model import LazyModel, LoadedModel
+from datatrove_quality.engine.model_setup import set_up
+from datatrove_quality.engine.replicas import Replica
+from datatrove_quality.engine.store import Logit, ScoreStore
 from datatrove_quality.engine.streaming import Input, LogitStream
-from datatrove_quality.model.budget import tokens_per_batch
 from datatrove_quality.model.devices import any_device, choose_devices
 from datatrove_quality.model.files import computing_dtype, find_model
 from datatrove_quality.model.fingerprint import Fingerprint, fingerprint, library_versions
@@ -31,11 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-COPIED_WRONG = (
-    "that device computes wrongly, or differs from the first. Leave it out of CUDA_VISIBLE_DEVICES, or set "
-    "device='cuda:0'."
-)
-COMPILED_WRONG = "the compiled model computes something else."
+T = TypeVar("T")
 
 _found: dict[ScorerConfig, "Scorer"] = {}
 _lock = threading.RLock()
@@ -56,7 +51,7 @@ def load_scorer(config: ScorerConfig) -> "Scorer":
         A scorer that is ready to score.
 
     Raises:
-        ValueError: the model cannot be found, loaded, or scored with truly; the message says what to do.
+        ValueError: the model cannot be found or loaded, or its scores would be wrong; the message says what to do.
     """
     scorer = find_scorer(config)
     scorer.load()
@@ -89,8 +84,8 @@ class Scorer:
         self._files = find_model(config)
         self.scale = self._files.scale
         self.renderer = self._files.renderer
-        self._replicas: list[Replica] = []
-        self._probes: Probes = []
+        self._fingerprint: Fingerprint | None = None
+        self._model = LazyModel(lambda: self._load())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copied or pickled, as DataTrove does with the steps of a pipeline, it is the process's one of its config."""
@@ -98,14 +93,13 @@ class Scorer:
 
     @property
     def replicas(self) -> list[Replica]:
-        """The model on each device."""
-        self.load()
-        return self._replicas
+        """The model on each device; loads the weights."""
+        return self._model.get().replicas
 
     @property
     def model(self) -> "PreTrainedModel":
-        """The model with its weights, on the first device."""
-        return self.replicas[0].model
+        """The model with its weights, on the first device; loads the weights."""
+        return self._model.get().model
 
     def load(self) -> None:
         """Load the weights, unless they are; compare our forward pass with the model's own.
@@ -113,90 +107,57 @@ class Scorer:
         Raises:
             ValueError: as `load_scorer`.
         """
-        with _lock:
-            if not self._replicas:
-                self._load()
+        self._model.get()
 
-    @cached_property
+    @property
     def fingerprint(self) -> Fingerprint:
-        """What decides the logits."""
-        dtype = computing_dtype(self.config, self._files, self.device)
-        return fingerprint(self.config, self._files, dtype or str(self.model.dtype).removeprefix("torch."))
+        """Everything that affects the logits; loads the weights where only they tell the dtype."""
+        if self._fingerprint is None:
+            dtype = computing_dtype(self.config, self._files, self.device)
+            if dtype is None:
+                self.load()
+            else:
+                self._fingerprint = fingerprint(self.config, self._files, dtype)
+        return cast(Fingerprint, self._fingerprint)
 
     def describe(self) -> dict[str, Any]:
-        """What is written beside scores: the fingerprint, and the model's name and scale, which decide no logit."""
+        """What is written beside scores: the fingerprint, and the model's name and scale, which affect no logit."""
         is_local = "commit" not in self.fingerprint.parts
         model = os.path.basename(os.path.abspath(self.config.model)) if is_local else self.config.model
         return self.fingerprint.describe() | {"model": model, "scale": asdict(self.scale)}
 
+    def _load(self) -> LoadedModel:
+        started = time.perf_counter()
+        devices = choose_devices(self.config.device)
+        model = load_weights(self.config, self._files, devices[0])
+        self._require_same_files(model)
+        loaded = set_up(self.config, self._files, model, devices)
+        logger.info(self._description(loaded, time.perf_counter() - started))
+        return loaded
+
     def _require_same_files(self, model: "PreTrainedModel") -> None:
-        """Weights are read later than they are found: they must be those whose scores the store gave."""
-        if "fingerprint" not in self.__dict__:
-            return
-        dtype = str(model.dtype).removeprefix("torch.")
-        if differences := fingerprint(self.config, self._files, dtype).differences(self.fingerprint.parts):
+        """Weights are read later than the model is found: they must be those whose scores the store gave meanwhile."""
+        now = fingerprint(self.config, self._files, str(model.dtype).removeprefix("torch."))
+        if self._fingerprint is None:
+            self._fingerprint = now
+        elif differences := now.differences(self._fingerprint.parts):
             raise ValueError(
                 f"model={self.config.model!r} has changed since this process found it: {'; '.join(differences)}. "
                 "Start a new process."
             )
 
-    def _load(self) -> None:
-        from datatrove_quality.model import self_check
-        from datatrove_quality.model.attention import PACKED, kernel_name
-        from datatrove_quality.model.forward import packed_logits, padded_logits, pool_in_last_layer
-        from datatrove_quality.model.norms import use_fast_norms
-
-        started = time.perf_counter()
-        devices = choose_devices(self.config.device)
-        model = load_weights(self.config, self._files, devices[0])
-        self._require_same_files(model)
-        packed = self._files.packable
-        forward = packed_logits if packed else padded_logits
-        own_attention = model.config._attn_implementation
-        if packed:
-            model.set_attn_implementation(PACKED)
-        inputs = self_check.probes(model, self.renderer)
-        own_logits = partial(self_check.own_logits, model, inputs, own_attention)
-        # In half precision a norm that rounds otherwise moves a logit further than the check lets two forward passes
-        # with the same norms differ.
-        before = own_logits() if self.config.self_check and model.dtype.itemsize > 2 else None
-        use_fast_norms(model)
-        models = [model, *(copy_to(model, device) for device in devices[1:])]
-        if packed and self_check.can_pool_in_last_layer(model, forward, inputs):
-            for copied in models[1:]:
-                pool_in_last_layer(copied)
-        self._probes = self_check.probe_logits(model, forward, inputs)
-        if self.config.self_check:
-            self_check.require_own_logits(model, self._probes, before or own_logits())
-            for copied in models[1:]:
-                self_check.require_same_logits(copied, forward, inputs, self._probes, COPIED_WRONG)
-        if self.config.compile:
-            for one in models:
-                self._compile(one, forward, inputs)
-        plan: Plan = packed_batches if packed else padded_batches
-        self._replicas = [
-            Replica(one, forward, plan, self.config.tokens_per_batch or tokens_per_batch(one)) for one in models
-        ]
-        logger.info(
+    def _description(self, loaded: LoadedModel, seconds: float) -> str:
+        """What was loaded, for the log."""
+        model = loaded.model
+        places = ", ".join(_device_name(replica.model.device) for replica in loaded.replicas)
+        budgets = ", ".join(str(replica.tokens_per_batch) for replica in loaded.replicas)
+        versions = ", ".join(f"{name} {number}" for name, number in library_versions().items())
+        return (
             f"Loaded {self.config.model} ({type(model).__name__}, {model.num_parameters():,} parameters, "
-            f"{model.dtype}) on {', '.join(map(_device_name, devices))} in {time.perf_counter() - started:.1f} s; "
-            f"attention: {kernel_name(model) if packed else own_attention}; max_tokens={self.renderer.max_tokens}, "
-            f"tokens_per_batch={', '.join(str(replica.tokens_per_batch) for replica in self._replicas)}; "
-            f"{', '.join(f'{name} {number}' for name, number in library_versions().items())}; "
+            f"{model.dtype}) on {places} in {seconds:.1f} s; attention: {loaded.attention}; "
+            f"max_tokens={self.renderer.max_tokens}, tokens_per_batch={budgets}; {versions}; "
             f"fingerprint {self.fingerprint.digest}"
         )
-
-    def _compile(self, model: "PreTrainedModel", forward: Forward, inputs: list[Any]) -> None:
-        from datatrove_quality.model.forward import compile_layers
-        from datatrove_quality.model.self_check import require_same_logits
-
-        try:
-            compile_layers(model)
-            # The compiler has code of its own for a batch of one.
-            for some in (inputs, inputs[:1]):
-                require_same_logits(model, forward, some, self._probes, COMPILED_WRONG)
-        except Exception as error:  # no compiler, one that fails, or code that is wrong
-            raise ValueError(f"compile=True does not work here: {error!s:.500}\nSet compile=False.") from error
 
     def score(self, inputs: Iterable[Conversation | str]) -> list[Score]:
         """Score conversations (lists of messages) or plain texts.
@@ -232,18 +193,28 @@ class Scorer:
             store: gives what is known already, and keeps what is new.
 
         Yields:
-            For each input, in order, its score or why there is none.
+            One result per input, in order: its score, or why there is none.
         """
-        logits = LogitStream(self.renderer, lambda: self.replicas, store, self._settle, self._files.packable)
-        with closing(logits.of(inputs)) as stream:
-            for logit in stream:
-                yield self._score(logit) if isinstance(logit, Logit) else logit
+        with closing(self.stream_pairs(((None, item) for item in inputs), store)) as stream:
+            for _, result in stream:
+                yield result
 
-    def _settle(self, store: ScoreStore) -> None:
-        from datatrove_quality.model.self_check import agree
+    def stream_pairs(
+        self, pairs: Iterable[tuple[T, Input]], store: ScoreStore | None = None
+    ) -> Generator[tuple[T, Score | RecordedScore | Unscorable], None, None]:
+        """As `stream`, where each input travels with the thing that it is of, such as its document.
 
-        self.load()
-        store.settle(self._probes, partial(agree, dtype=self.model.dtype))
+        Args:
+            pairs: anything, which is handed through as it is, and an input.
+            store: as for `stream`.
+
+        Yields:
+            For each pair, in order, the same thing and the input's result.
+        """
+        logits = LogitStream(self.renderer, self._model, store, self._files.packable)
+        with closing(logits.of(pairs)) as stream:
+            for companion, logit in stream:
+                yield companion, self._score(logit) if isinstance(logit, Logit) else logit
 
     def _score(self, logit: Logit) -> Score | Unscorable:
         if not math.isfinite(logit.value):

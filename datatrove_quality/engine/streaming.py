@@ -1,33 +1,36 @@
-"""A stream of inputs in, their logits out in the same order, while the devices compute what comes next.
+"""A stream of inputs in, one result per input out, in order, while the devices compute what comes next.
 
     reader's thread      inputs ── render ──> windows of texts
     tokenizer's thread   texts ── store: known? ── tokenize ── batch ──> queue of micro-batches
     a thread a device    queue ── forward pass ── store ──> the micro-batch's logits
-    caller's thread      windows of inputs, in order ── wait for each input's logit ──> whoever asked
+    caller's thread      windows of inputs, in order ── wait for each input's logit ──> the caller
+    a thread for the load, on the first text to compute
 
-Reading and rendering are Python, tokenizing is Rust: in two threads they do not wait for each other. Each is a window
-or two ahead, with several devices as many times that, so that a run's memory is bounded. An error on one side ends the
-others: it is raised where the caller waits, with its own traceback.
+Each input travels with a companion, such as the document that it is of, and comes out with it. Reading and rendering
+are Python, tokenizing is Rust: in two threads they do not wait for each other. Each is a window or two ahead, with
+several devices as many times that, which bounds the memory of a run. An error in one thread ends the others and is
+raised in the caller's, with its own traceback.
 """
 
 import atexit
-import contextvars
-import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from loguru import logger
 
 from datatrove_quality.config import Unscorable
+from datatrove_quality.engine.ahead import Ahead
 from datatrove_quality.engine.batching import windows
-from datatrove_quality.engine.replicas import Replica, Value, Workers
+from datatrove_quality.engine.lazy_model import LazyModel
+from datatrove_quality.engine.replicas import Value, Workers
 from datatrove_quality.engine.store import Logit, ScoreStore
 from datatrove_quality.model.rendering import Renderer, TokenizedText
+from datatrove_quality.rows.normal_form import parsed
 from datatrove_quality.rows.score_columns import RecordedScore
 from datatrove_quality.rows.types import Conversation
 
@@ -39,15 +42,15 @@ Input = Conversation | str | RecordedScore | Unscorable
 # A window is tokenized at once, and several are held. More documents sort into batches with less padding.
 WINDOW_ITEMS = 1_024
 WINDOW_CHARACTERS = 8_000_000
-# Where none is padded, so many batches suffice: the last, which is not full, is then one of many.
+# Where none is padded, this many batches suffice: the last one, which is not full, is then one of many.
 PACKED_WINDOW_BATCHES = 8
-CHARACTERS_PER_TOKEN = 4  # roughly: a window is cut before it is tokenized
-# And the first may be small, and grow: devices start at once, and keep their cores while others run ahead.
+CHARACTERS_PER_TOKEN = 4  # an estimate: a window is cut before it is tokenized
+# The first window is small and the next ones grow: devices start at once, and keep their cores while others run ahead.
 FIRST_WINDOW_ITEMS = 16
-# As long as the model is not loaded, and so the size of a batch not known.
+# While the model is not loaded, and the size of a batch therefore not known.
 UNLOADED_WINDOW_ITEMS = 64
 WINDOWS_AHEAD = 1
-# How long the end of a stream waits for a thread that may hang in somebody's file system; it is then left behind.
+# How long the end of a stream waits for a thread that hangs, for example in a file system. It is then left behind.
 SECONDS_TO_JOIN = 30.0
 
 
@@ -58,7 +61,7 @@ class Awaited:
     Args:
         batch: the logits of its micro-batch, to come.
         index: its place among them.
-        repeated: whether it is an earlier text's logit, so that it costs nothing.
+        repeated: whether it is the logit of an earlier, equal text, so that it costs nothing.
     """
 
     batch: "Future[list[Logit | Unscorable]]"
@@ -76,48 +79,48 @@ class LogitStream:
 
     Args:
         renderer: makes texts of inputs, and tokens of texts.
-        load: gives the model on each device; asked when there is a first text to compute.
+        model: loaded when there is a first text to compute.
         store: gives what is known already, and keeps what is new. None: each text is computed, repeated ones too.
-        settle: tells the store what the model gives on the self-check's probes.
         packs: whether sequences are batched without padding, and so in their own order.
     """
 
-    def __init__(
-        self,
-        renderer: Renderer,
-        load: Callable[[], Sequence[Replica]],
-        store: ScoreStore | None,
-        settle: Callable[[ScoreStore], None],
-        packs: bool,
-    ):
+    def __init__(self, renderer: Renderer, model: LazyModel, store: ScoreStore | None, packs: bool):
         self._renderer = renderer
-        self._load = load
+        self._model = model
         self._store = store
-        self._settle = settle
         self._packs = packs
         self._workers: Workers | None = None
         self._under_way: dict[str, Awaited] = {}
         self._ahead: Ahead | None = None
         self._reading: Ahead | None = None
-        self._closed = False
+        self._closed = threading.Event()
 
-    def of(self, inputs: Iterable[Input]) -> Generator[Logit | RecordedScore | Unscorable, None, None]:
-        """What is known of each input, in order: its logit, a score of an earlier run, or why there is neither."""
-        self._ahead = Ahead(self._submitted(inputs), self._windows_ahead, "tokenizing ahead")
-        # A traceback that somebody holds keeps this generator from being closed, and its threads from ending.
+    def of(
+        self, pairs: Iterable[tuple[T, Input]]
+    ) -> Generator[tuple[T, Logit | RecordedScore | Unscorable], None, None]:
+        """One result per input, in order, with the input's companion.
+
+        Args:
+            pairs: anything, which is handed through, and an input.
+
+        Yields:
+            The same thing, and the input's logit, its score of an earlier run, or why there is neither.
+        """
+        self._ahead = Ahead(self._submitted(pairs), self._windows_ahead, "tokenizing ahead")
+        # A traceback that is held somewhere keeps this generator from being closed, and its threads from ending.
         atexit.register(self._close)
         self._ahead.start()
         try:
             for window in self._ahead:
-                for item in window:
-                    yield item.result() if isinstance(item, Awaited) else item
+                for companion, item in window:
+                    yield companion, item.result() if isinstance(item, Awaited) else item
         finally:
             self._close()
 
     def _close(self) -> None:
-        if self._closed:
+        if self._closed.is_set():
             return
-        self._closed = True
+        self._closed.set()
         atexit.unregister(self._close)
         # A garbage collection may close an abandoned stream in one of its own threads, which cannot wait for itself.
         is_own = threading.current_thread() in self._threads()
@@ -134,15 +137,20 @@ class LogitStream:
     def _windows_ahead(self) -> int:
         return WINDOWS_AHEAD * (1 if self._workers is None else self._workers.count)
 
-    def _rendered(self, inputs: Iterable[Input]) -> Iterator[list[str | RecordedScore | Unscorable]]:
-        wanted = takewhile(lambda item: not self._closed, inputs)
-        rendered = (item if isinstance(item, RecordedScore) else self._renderer.render(item) for item in wanted)
+    def _rendered(
+        self, pairs: Iterable[tuple[T, Input]]
+    ) -> Iterator[list[tuple[T, str | RecordedScore | Unscorable]]]:
+        wanted = takewhile(lambda pair: not self._closed.is_set(), pairs)
+        rendered = ((companion, self._text_of(item)) for companion, item in wanted)
         first = FIRST_WINDOW_ITEMS if self._packs else None
         return windows(rendered, self._part_of_window, WINDOW_ITEMS, 1, first)
 
-    def _part_of_window(self, item: str | RecordedScore | Unscorable) -> float:
+    def _text_of(self, item: Input) -> str | RecordedScore | Unscorable:
+        return item if isinstance(item, RecordedScore) else self._renderer.render(parsed(item))
+
+    def _part_of_window(self, pair: tuple[T, str | RecordedScore | Unscorable]) -> float:
         """How much of a window an input takes, by its characters and, once the model is loaded, by its batches."""
-        characters = len(item) if isinstance(item, str) else 0
+        characters = len(pair[1]) if isinstance(pair[1], str) else 0
         part = characters / WINDOW_CHARACTERS
         if not self._packs:
             return part
@@ -152,14 +160,16 @@ class LogitStream:
         tokens = min(characters / CHARACTERS_PER_TOKEN, self._renderer.max_tokens, budget)
         return max(part, tokens / (PACKED_WINDOW_BATCHES * budget))
 
-    def _submitted(self, inputs: Iterable[Input]) -> Iterator[list[Logit | Awaited | RecordedScore | Unscorable]]:
-        self._reading = Ahead(self._rendered(inputs), self._windows_ahead, "reading ahead")
+    def _submitted(
+        self, pairs: Iterable[tuple[T, Input]]
+    ) -> Iterator[list[tuple[T, Logit | Awaited | RecordedScore | Unscorable]]]:
+        self._reading = Ahead(self._rendered(pairs), self._windows_ahead, "reading ahead")
         self._reading.start()
         try:
             for window in self._reading:
-                texts = [text for text in window if isinstance(text, str)]
+                texts = [text for _, text in window if isinstance(text, str)]
                 logits = iter(self._submit(texts) if self._store is None else self._recall(texts, self._store))
-                yield [next(logits) if isinstance(text, str) else text for text in window]
+                yield [(companion, next(logits) if isinstance(text, str) else text) for companion, text in window]
         finally:
             self._reading.close(SECONDS_TO_JOIN)
 
@@ -168,7 +178,7 @@ class LogitStream:
         self._under_way = {text: logit for text, logit in self._under_way.items() if not logit.batch.done()}
         known = store.lookup(texts)
         if len(known) < len(texts) and store.undecided:
-            self._settle(store)
+            self._model.get(self._closed).settle(store)
             known = store.lookup(texts)
         new = [text for text in dict.fromkeys(texts) if text not in known and text not in self._under_way]
         first = dict(zip(new, self._submit(new), strict=True))
@@ -183,7 +193,7 @@ class LogitStream:
         tokenized = [(place, result) for place, result in enumerate(results) if isinstance(result, TokenizedText)]
         awaited: dict[int, Awaited] = {}
         if tokenized:
-            workers = self._start()
+            workers = self._started()
             for batch in workers.batches([len(text.ids) for _, text in tokenized]):
                 chosen = [tokenized[index] for index in batch]
                 finish = partial(self._finish, [text for _, text in chosen], [texts[place] for place, _ in chosen])
@@ -193,20 +203,21 @@ class LogitStream:
             awaited[place] if isinstance(result, TokenizedText) else result for place, result in enumerate(results)
         ]
 
-    def _start(self) -> Workers:
+    def _started(self) -> Workers:
+        """The devices' threads, with the model that they need."""
         if self._workers is None:
-            replicas = self._load()
+            loaded = self._model.get(self._closed)
             if self._store is not None:
-                self._settle(self._store)
-            self._workers = Workers(replicas)
-            if self._closed:  # this thread was left behind while it loaded the model
+                loaded.settle(self._store)
+            self._workers = Workers(loaded.replicas)
+            if self._closed.is_set():  # closed since, by a caller that saw no workers to close
                 self._workers.close(0)
         return self._workers
 
     def _finish(
         self, tokenized: list[TokenizedText], texts: list[str], values: list[Value]
     ) -> list[Logit | Unscorable]:
-        """The logits of a micro-batch, kept in the store before anybody sees them."""
+        """The logits of a micro-batch, kept in the store before the caller sees them."""
         logits = [
             value if isinstance(value, Unscorable) else Logit(value, len(one.ids), one.truncated)
             for one, value in zip(tokenized, values, strict=True)
@@ -217,67 +228,3 @@ class LogitStream:
                     self._store.add(text, logit)
             self._store.save()
         return logits
-
-
-class Ahead(Generic[T]):
-    """Runs an iterator in a thread of its own, a few items ahead of whoever iterates over this.
-
-    Args:
-        items: closed in that thread when it ends, or when this is closed.
-        most: says how many items may wait.
-        name: of the thread.
-    """
-
-    def __init__(self, items: Iterator[T], most: Callable[[], int], name: str):
-        self._items = items
-        self._most = most
-        self._queue: queue.Queue[T | _End] = queue.Queue(most())
-        self._closed = threading.Event()
-        context = contextvars.copy_context()
-        self.thread = threading.Thread(target=context.run, args=(self._produce,), name=name, daemon=True)
-
-    def start(self) -> None:
-        """Begin to run ahead."""
-        self.thread.start()
-
-    def __iter__(self) -> Iterator[T]:
-        while not isinstance(item := self._queue.get(), _End):
-            yield item
-        try:
-            if item.error is not None:
-                raise item.error
-        finally:
-            del item  # the error's traceback has this frame
-
-    def close(self, timeout: float) -> bool:
-        """End the thread; False if it still runs after so many seconds."""
-        self._closed.set()
-        # The thread looks after each item whether this is closed, so it waits for room at most once.
-        while not self._queue.empty():
-            self._queue.get_nowait()
-        if self.thread.ident is not None and self.thread is not threading.current_thread():
-            self.thread.join(timeout)
-        return not self.thread.is_alive()
-
-    def _produce(self) -> None:
-        error = None
-        try:
-            for item in self._items:
-                self._queue.maxsize = self._most()
-                self._queue.put(item)
-                if self._closed.is_set():
-                    break
-        except BaseException as caught:
-            error = caught
-        finally:
-            if isinstance(self._items, Generator):
-                self._items.close()
-            if not self._closed.is_set():
-                self._queue.put(_End(error))
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """Stands behind the last item, with the error that made it the last."""
-
-    error: BaseException | None

@@ -1,7 +1,7 @@
 """Conversations that are parsed already: recognised by a cheap check, so that a conversation is parsed only once.
 
 A conversation is in normal form when it equals what `parse_conversation` returns for it: a list of messages whose
-`role` and `content` are text, without null keys. `ConversationAdapter` puts it into a document in this form. A step may
+`role` and `content` are text, without null keys. `ConversationAdapter` puts it into a document in this form. Steps may
 edit it there, and other readers use any form, so code that scores a conversation gets it through this module.
 """
 

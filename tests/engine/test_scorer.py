@@ -35,6 +35,7 @@ from datatrove_quality.model import attention, files, forward, loading
 from datatrove_quality.model.files import find_model
 from datatrove_quality.model.loading import load_weights
 from datatrove_quality.model.self_check import probes
+from datatrove_quality.rows.score_columns import RecordedScore
 
 
 TURNS = [{"role": "user", "content": "Qual é a capital?"}, {"role": "assistant", "content": "Lisboa."}]
@@ -265,6 +266,24 @@ def test_stream_crosses_windows(qwen3, monkeypatch):
     cut = [getattr(result, "score", None) for result in qwen3.stream(inputs)]
     assert cut[5] is whole[5] is None
     assert [one for one in cut if one] == pytest.approx([one for one in whole if one], abs=5e-5)
+
+
+def test_each_input_comes_out_with_what_it_came_in_with(qwen3, monkeypatch):
+    """A document travels with its input, whatever it is, through windows, errors, and known scores."""
+    monkeypatch.setattr(streaming, "WINDOW_ITEMS", 4)
+    made = conversations(40)
+    expected = {id(item): score for item, score in zip(made, qwen3.score(made), strict=True)}
+    inputs = [*made, [], Unscorable("damaged_file", "said the reader"), RecordedScore(3.5, None, None, False), "  "]
+    random.Random(0).shuffle(inputs)
+    pairs = list(qwen3.stream_pairs((item, item) for item in inputs))
+    assert [companion for companion, _ in pairs] == inputs
+    for companion, result in pairs:
+        if id(companion) in expected:
+            assert result.score == pytest.approx(expected[id(companion)].score, abs=5e-5)
+        elif isinstance(companion, RecordedScore | Unscorable):
+            assert result is companion
+        else:
+            assert result.reason == ("no_messages" if companion == [] else "empty_text")
 
 
 def test_stream_holds_a_window(qwen3, monkeypatch):

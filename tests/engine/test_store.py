@@ -14,6 +14,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+import torch
 from datatrove.data import Document
 from tiny_models import conversations
 
@@ -577,8 +578,9 @@ def test_a_score_that_is_not_finite_is_kept_as_such(config, tmp_path, computed, 
     real = Scorer._load
 
     def load(self):
-        real(self)
-        self._replicas[0].forward = lambda model, ids: __import__("torch").full((len(ids),), float("nan"))
+        loaded = real(self)
+        loaded.replicas[0].forward = lambda model, ids: torch.full((len(ids),), float("nan"))
+        return loaded
 
     monkeypatch.setattr(Scorer, "_load", load)
     monkeypatch.setattr("datatrove_quality.engine.scorer._found", {})

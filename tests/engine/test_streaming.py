@@ -22,10 +22,11 @@ from tiny_models import conversations
 from datatrove_quality import QualityFilter, ScorerConfig
 from datatrove_quality.config import Unscorable
 from datatrove_quality.engine import replicas, streaming
+from datatrove_quality.engine.ahead import Ahead
+from datatrove_quality.engine.lazy_model import LazyModel, LoadedModel
 from datatrove_quality.engine.replicas import Replica
 from datatrove_quality.engine.scorer import Score, Scorer
 from datatrove_quality.engine.store import ScoreStore
-from datatrove_quality.engine.streaming import Ahead
 from datatrove_quality.model import architectures, budget, forward
 
 
@@ -61,7 +62,7 @@ def no_thread_stays():
     """Whatever a test does to a stream, its threads end."""
     yield
     gc.collect()
-    ours = ("reading ahead", "tokenizing ahead", "scoring on")
+    ours = ("reading ahead", "tokenizing ahead", "scoring on", "loading")
     for thread in threading.enumerate():
         if thread.name.startswith(ours):
             thread.join(10)
@@ -161,7 +162,7 @@ def test_a_copy_that_computes_something_else_is_found(on_devices, folder, monkey
         copied.score.weight = torch.nn.Parameter(copied.score.weight * 1.5, requires_grad=False)
         return copied
 
-    monkeypatch.setattr("datatrove_quality.engine.scorer.copy_to", broken)
+    monkeypatch.setattr("datatrove_quality.engine.model_setup.copy_to", broken)
     with pytest.raises(ValueError, match="that device computes wrongly"):
         on_devices(folder, 2)
 
@@ -503,36 +504,44 @@ def test_a_device_that_cannot_be_used_stops_the_run(on_devices, folder, monkeypa
         one.score(["um texto"])
 
 
-def test_a_stream_that_is_left_while_the_model_loads(on_devices, folder, monkeypatch):
-    """A caller that gives up during a long load leaves no thread behind once the model is there."""
-    monkeypatch.setattr(streaming, "SECONDS_TO_JOIN", 0.05)
+def test_a_stream_that_is_left_while_the_model_loads(on_devices, folder, log):
+    """A caller that gives up during a long load waits for nothing; the model is there for the next stream."""
     one = on_devices(folder, 1)
-    loaded = threading.Event()
-    stream = streaming.LogitStream(
-        one.renderer, lambda: loaded.wait(10) and one.replicas, None, lambda store: None, True
-    )
-    results = stream.of(["um texto"] * 3)
-    threading.Thread(target=lambda: next(results, None), daemon=True).start()
-    time.sleep(0.2)
-    stream._close()
-    loaded.set()
-    deadline = time.monotonic() + 10
-    while any(thread.name.startswith(("scoring on", "tokenizing")) for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
+    loads, go = [], threading.Event()
+
+    def load():
+        loads.append(threading.current_thread().name)
+        assert go.wait(60)
+        return LoadedModel(one.replicas, [], "sdpa")
+
+    model = LazyModel(load)
+    stream = streaming.LogitStream(one.renderer, model, None, packs=True)
+    results = stream.of((number, "um texto") for number in range(3))
+    caller = threading.Thread(target=lambda: next(results, None), daemon=True)
+    caller.start()
+    while not loads:
         time.sleep(0.01)
+    stream._close()
+    assert not stream._ahead.thread.is_alive() and not stream._reading.thread.is_alive()
+    assert not any("hangs" in line for line in log)
+    go.set()
+    assert [number for number, _ in streaming.LogitStream(one.renderer, model, None, True).of([(7, "um texto")])] == [
+        7
+    ]
+    assert loads == ["loading"]
 
 
 def test_a_stream_that_its_own_thread_collects(on_devices, folder, log):
     """A garbage collection in a stream's own thread ends it without waiting for itself."""
     one = on_devices(folder, 1)
-    stream = streaming.LogitStream(one.renderer, lambda: one.replicas, None, lambda store: None, True)
+    stream = streaming.LogitStream(one.renderer, one._model, None, packs=True)
     closed = threading.Event()
 
     def inputs():
-        yield "um texto"
+        yield None, "um texto"
         stream._close()
         closed.set()
-        yield "outro"
+        yield None, "outro"
 
     results = stream.of(inputs())
     threading.Thread(target=lambda: next(results, None), daemon=True).start()
@@ -571,7 +580,7 @@ def test_a_process_ends(folder):
 def test_ahead_is_a_queue_of_bounded_length():
     """No more items wait than asked for, whoever is slow, and they come in order."""
     made = []
-    ahead = Ahead((made.append(index) or index for index in range(100)), most=lambda: 3, name="reading ahead")
+    ahead = Ahead((made.append(index) or index for index in range(100)), limit=lambda: 3, name="reading ahead")
     ahead.start()
     deadline = time.monotonic() + 20
     while len(made) < 4 and time.monotonic() < deadline:
@@ -596,7 +605,7 @@ def test_ahead_survives_any_interleaving():
 
     for _ in range(300):
         made = items(rng.randrange(12), rng.random() < 0.3)
-        ahead = Ahead(made, most=lambda: rng.randrange(1, 4), name="reading ahead")
+        ahead = Ahead(made, limit=lambda: rng.randrange(1, 4), name="reading ahead")
         ahead.start()
         with suppress(ValueError):
             for _ in islice(ahead, rng.randrange(4)):

@@ -46,6 +46,7 @@ from datatrove_quality import (  # noqa: E402
     RowAdapter,
     ScorerConfig,
 )
+from datatrove_quality.engine.lazy_model import LoadedModel  # noqa: E402
 from datatrove_quality.engine.scorer import Scorer  # noqa: E402
 from datatrove_quality.engine.store import ScoreStore  # noqa: E402
 from datatrove_quality.runs.outputs import WholeJsonlWriter  # noqa: E402
@@ -87,9 +88,9 @@ def log_forward_passes(path: Path, seconds_per_batch: float) -> None:
     descriptor = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     real = Scorer._load
 
-    def load(self: Scorer) -> None:
-        real(self)
-        (replica,) = self.replicas
+    def load(self: Scorer) -> LoadedModel:
+        loaded = real(self)
+        (replica,) = loaded.replicas
         forward = replica.forward
 
         def logged(model: torch.nn.Module, batch: list[list[int]]) -> torch.Tensor:
@@ -101,6 +102,7 @@ def log_forward_passes(path: Path, seconds_per_batch: float) -> None:
             return logits
 
         replica.forward = logged
+        return loaded
 
     Scorer._load = load  # type: ignore[method-assign]
 

@@ -1,0 +1,130 @@
+"""A model with its weights becomes replicas that are ready to score: packed attention, fast norms, copies, checks."""
+
+from typing import TYPE_CHECKING, Any
+
+from datatrove_quality.config import ScorerConfig
+from datatrove_quality.engine.batching import packed_batches, padded_batches
+from datatrove_quality.engine.lazy_model import LoadedModel
+from datatrove_quality.engine.replicas import Forward, Replica, copy_to
+from datatrove_quality.engine.store import Probes
+from datatrove_quality.model.budget import tokens_per_batch
+from datatrove_quality.model.files import FoundModel
+
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+COPIED_WRONG = (
+    "that device computes wrongly, or differs from the first. Leave it out of CUDA_VISIBLE_DEVICES, or set "
+    "device='cuda:0'."
+)
+COMPILED_WRONG = "the compiled model computes something else."
+
+
+def set_up(
+    config: ScorerConfig, found: FoundModel, model: "PreTrainedModel", devices: "list[torch.device]"
+) -> LoadedModel:
+    """Make a model ready to score, and compare it with its own plain forward pass.
+
+    Args:
+        config: which classifier, and how.
+        found: what `find_model` gave for the config.
+        model: with its weights, on the first device. It is changed.
+        devices: one for each replica.
+
+    Raises:
+        ValueError: our forward pass, a copy or the compiled model gives other logits; the message says what to do.
+    """
+    setup = _Setup(config, found, model)
+    expected = setup.expected_before_norms()
+    models = setup.replicate(devices)
+    ours = setup.check(models, expected)
+    if config.compile:
+        for one in models:
+            setup.compile(one, ours)
+    plan = packed_batches if found.packable else padded_batches
+    replicas = [Replica(one, setup.forward, plan, config.tokens_per_batch or tokens_per_batch(one)) for one in models]
+    return LoadedModel(replicas, ours, setup.attention)
+
+
+class _Setup:
+    """The steps of `set_up`, in order, and what they share.
+
+    Args:
+        config: which classifier, and how.
+        found: what `find_model` gave for the config.
+        model: on the first device.
+    """
+
+    def __init__(self, config: ScorerConfig, found: FoundModel, model: "PreTrainedModel"):
+        from datatrove_quality.model.attention import PACKED
+        from datatrove_quality.model.forward import packed_logits, padded_logits
+        from datatrove_quality.model.self_check import probes
+
+        self._check = config.self_check
+        self._packed = found.packable
+        self._model = model
+        self._own_attention: str = model.config._attn_implementation
+        self.forward: Forward = packed_logits if self._packed else padded_logits
+        if self._packed:
+            model.set_attn_implementation(PACKED)
+        self._probes: list[Any] = probes(model, found.renderer)
+
+    @property
+    def attention(self) -> str:
+        """What attention runs on, for the log."""
+        from datatrove_quality.model.attention import kernel_name
+
+        return kernel_name(self._model) if self._packed else self._own_attention
+
+    def expected_before_norms(self) -> list[float | None] | None:
+        """The model's own logits with its own norms; None where they say nothing about ours.
+
+        In half precision a norm that rounds otherwise moves a logit further than the check allows between two forward
+        passes with the same norms: there both sides are computed with the replaced norms.
+        """
+        return self._own_logits() if self._check and self._model.dtype.itemsize > 2 else None
+
+    def replicate(self, devices: "list[torch.device]") -> "list[PreTrainedModel]":
+        """The model with fast norms, and a copy of it on each further device; they pool early where they can."""
+        from datatrove_quality.model.forward import pool_in_last_layer
+        from datatrove_quality.model.norms import use_fast_norms
+        from datatrove_quality.model.self_check import can_pool_in_last_layer
+
+        use_fast_norms(self._model)
+        copies = [copy_to(self._model, device) for device in devices[1:]]
+        if self._packed and can_pool_in_last_layer(self._model, self.forward, self._probes):
+            for copied in copies:
+                pool_in_last_layer(copied)
+        return [self._model, *copies]
+
+    def check(self, models: "list[PreTrainedModel]", expected: list[float | None] | None) -> Probes:
+        """What the first replica gives on the probes, compared with the model's own logits and with each copy's."""
+        from datatrove_quality.model.self_check import probe_logits, require_own_logits, require_same_logits
+
+        ours = probe_logits(self._model, self.forward, self._probes)
+        if self._check:
+            require_own_logits(self._model, ours, expected or self._own_logits())
+            for copied in models[1:]:
+                require_same_logits(copied, self.forward, self._probes, ours, COPIED_WRONG)
+        return ours
+
+    def compile(self, model: "PreTrainedModel", expected: Probes) -> None:
+        """Compile a replica's layers and compare it with what it gave before."""
+        from datatrove_quality.model.forward import compile_layers
+        from datatrove_quality.model.self_check import require_same_logits
+
+        try:
+            compile_layers(model)
+            # The compiler makes code of its own for a batch of one.
+            for some in (self._probes, self._probes[:1]):
+                require_same_logits(model, self.forward, some, expected, COMPILED_WRONG)
+        except Exception as error:  # no compiler, one that fails, or code that is wrong
+            raise ValueError(f"compile=True does not work here: {error!s:.500}\nSet compile=False.") from error
+
+    def _own_logits(self) -> list[float | None]:
+        from datatrove_quality.model.self_check import own_logits
+
+        return own_logits(self._model, self._probes, self._own_attention)

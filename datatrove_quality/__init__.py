@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
     from datatrove_quality.rows.to_row import RowAdapter, ScoresAdapter
     from datatrove_quality.rows.types import InvalidConversation
+    from datatrove_quality.runs.cluster import Cluster
+    from datatrove_quality.runs.run import Run
+    from datatrove_quality.runs.stages import Stage
     from datatrove_quality.schema import score_schema
     from datatrove_quality.stats import QualityStats
 
@@ -23,6 +26,7 @@ __version__ = "0.1.0"
 # Public names and their modules, which are imported at the first use of a name: `datatrove-quality --help` should not
 # wait for DataTrove, numpy and their dependencies.
 _MODULES = {
+    "Cluster": "runs.cluster",
     "ConversationAdapter": "rows.to_document",
     "ConversationJsonlReader": "readers.jsonl",
     "ConversationParquetReader": "readers.parquet",
@@ -31,10 +35,12 @@ _MODULES = {
     "QualityFilter": "filter",
     "QualityStats": "stats",
     "RowAdapter": "rows.to_row",
+    "Run": "runs.run",
     "Score": "config",
     "ScoreScale": "config",
     "ScorerConfig": "config",
     "ScoresAdapter": "rows.to_row",
+    "Stage": "runs.stages",
     "TextAdapter": "rows.to_document",
     "evaluate_scores": "evaluation.metrics",
     "load_scorer": "engine.scorer",
@@ -43,6 +49,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "Cluster",
     "ConversationAdapter",
     "ConversationJsonlReader",
     "ConversationParquetReader",
@@ -51,10 +58,12 @@ __all__ = [
     "QualityFilter",
     "QualityStats",
     "RowAdapter",
+    "Run",
     "Score",
     "ScoreScale",
     "ScorerConfig",
     "ScoresAdapter",
+    "Stage",
     "TextAdapter",
     "evaluate_scores",
     "load_scorer",

@@ -10,6 +10,7 @@ import datatrove_quality
 def test_public_names():
     """A name is added or removed on purpose only."""
     assert datatrove_quality.__all__ == [
+        "Cluster",
         "ConversationAdapter",
         "ConversationJsonlReader",
         "ConversationParquetReader",
@@ -18,10 +19,12 @@ def test_public_names():
         "QualityFilter",
         "QualityStats",
         "RowAdapter",
+        "Run",
         "Score",
         "ScoreScale",
         "ScorerConfig",
         "ScoresAdapter",
+        "Stage",
         "TextAdapter",
         "evaluate_scores",
         "load_scorer",

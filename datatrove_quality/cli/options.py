@@ -1,17 +1,15 @@
 """Options that several subcommands share, and the values that they stand for.
 
-Their types are in option_types.py. Options about where tasks run are in runs/executors.py.
+Their types are in option_types.py. The options of where tasks run are in executor_options.py.
 """
 
 import argparse
 from collections.abc import Callable, Iterable
-from typing import Any
 
-from datatrove_quality import ConversationAdapter, ScorerConfig, TextAdapter
 from datatrove_quality.cli.option_types import number, positive, scale, text_file
+from datatrove_quality.config import ScorerConfig
 from datatrove_quality.rows.layouts import SCHEMAS
-from datatrove_quality.runs.executors import EXECUTOR_OPTIONS
-from datatrove_quality.runs.inputs import Inputs
+from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 
 
 CARD_MODEL = "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier"
@@ -19,21 +17,6 @@ CARD_MODEL = "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier"
 # Those of `add_classifier_options`, by the names under which argparse keeps them.
 _HOW_IT_COMPUTES = ("tokens_per_batch", "compile")
 CLASSIFIER_OPTIONS = ("revision", "scale", "chat_template", "dtype", "max_tokens", "device", *_HOW_IT_COMPUTES)
-
-# Options that a rerun may give otherwise; "scale" counts by its values.
-_FREE = EXECUTOR_OPTIONS | {
-    *(
-        "input",
-        "output",
-        "overwrite",
-        "device",
-        "scale",
-        "checkpoints",
-        "no_checkpoints",
-        "progress",
-        *_HOW_IT_COMPUTES,
-    )
-}
 
 
 def add_classifier_options(group: argparse._ArgumentGroup) -> None:
@@ -145,10 +128,3 @@ def refuse_without_effect(
     for name in names:
         if getattr(options, name) != parser.get_default(name):
             raise ValueError(f"{why}: omit --{name.replace('_', '-')}.")
-
-
-def what_decides_the_output(options: argparse.Namespace, inputs: Inputs) -> dict[str, Any]:
-    """What a rerun into the same folder must share with the first run."""
-    asked = {name: value for name, value in vars(options).items() if name not in _FREE}
-    scale = options.scale and [options.scale.offset, options.scale.low, options.scale.high]
-    return asked | {"scale": scale, "input": inputs.folder.path, "files": inputs.sizes}

@@ -17,6 +17,7 @@ from datatrove.utils.word_tokenizers import load_word_tokenizer
 from fsspec.core import strip_protocol
 from huggingface_hub import cached_assets_path
 
+from datatrove_quality.extras import require
 from datatrove_quality.rows.types import MESSAGES
 
 
@@ -85,7 +86,7 @@ def repetition_filter(language: str) -> GopherRepetitionFilter:
 class AnswerFilter(BaseFilter):
     """Lets a text filter of DataTrove's judge all that the assistant says in a conversation, as one text.
 
-    What the user or the system says is not the model's to answer for. The filter sees a document of its own: what it
+    The filter sees a document of its own: what it
     writes into the metadata, where a column of the source may have the same name, is not kept.
 
     Args:
@@ -119,28 +120,30 @@ class AnswerFilter(BaseFilter):
 
 
 def require_word_tokenizer(language: str) -> None:
-    """Find out on this machine whether the words of a language can be told apart; spaCy's own need no download.
+    """Find out on this machine whether there is a word tokenizer for a language; spaCy's own need no download.
 
     Raises:
-        ValueError: they cannot; the message says what is missing.
+        ImportError: the extra for curation is not installed.
+        ValueError: there is none; the message says what is missing.
     """
     try:
         load_word_tokenizer(language).word_tokenize("Uma frase.")
     except Exception as error:  # packages of many languages, each with errors of its own
+        require("curate", "datatrove-quality curate")
         raise ValueError(
-            f"--language {language}: its words cannot be told apart here: {error}. Give a code of DataTrove's, such "
-            "as eng or por, and install what it asks for; spaCy comes with pip install 'datatrove-quality[curate]'."
+            f"language={language!r} (--language): no word tokenizer is installed for this language: {error}. Give a "
+            "code of DataTrove's, such as eng or por, and install what it asks for."
         ) from error
 
 
 def language_model_path() -> str:
-    """Where DataTrove keeps the model that tells languages apart."""
+    """Where DataTrove keeps the model that identifies languages."""
     folder = cached_assets_path(library_name="datatrove", namespace="lid", subfolder=FT176LID.MODEL_SUBFOLDER)
     return os.path.join(folder, strip_protocol(FT176LID.MODEL_URL).replace("/", "_"))
 
 
 def require_language_model() -> None:
-    """Nothing may be fetched while jobs run: the model that tells languages apart has to be there before.
+    """Nothing may be fetched while jobs run: the model that identifies languages has to be there before.
 
     Raises:
         ValueError: it is not, or fastText is not; the message holds the command that fetches them.
@@ -149,7 +152,7 @@ def require_language_model() -> None:
     if missing:
         raise ValueError(
             f"--keep-languages needs {', '.join(missing)}: pip install {' '.join(LANGUAGE_PACKAGES.values())}. "
-            "Without them, leave --keep-languages away."
+            "Without them, omit --keep-languages."
         )
     path = language_model_path()
     # DataTrove downloads unless the latter is there.
@@ -158,5 +161,5 @@ def require_language_model() -> None:
             f"--keep-languages needs a model that is not cached: {path}\n"
             "On a machine with network and the same home folder, once:\n"
             '  python -c "from datatrove.utils.lid import FT176LID; FT176LID().model"\n'
-            "or leave --keep-languages away."
+            "or omit --keep-languages."
         )

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, cast
 
 from datatrove.data import Document, DocumentsPipeline
@@ -10,7 +9,6 @@ from datatrove.pipeline.dedup import ExactDedupConfig, ExactDedupFilter, Minhash
 from datatrove.utils.hashing import HashConfig
 from datatrove.utils.text import TextNormConfig
 
-from datatrove_quality import RowAdapter
 from datatrove_quality.rows.types import MESSAGES
 
 
@@ -78,19 +76,3 @@ class DropExactDuplicates(ExactDedupFilter):
             else:
                 doc.metadata[DUPLICATE_COUNT] = before
             yield doc
-
-
-@dataclass(frozen=True)
-class DroppedRowAdapter:
-    """Gives back the row of a document with a `filter_reason`, for exclusion writers of steps that give none.
-
-    Args:
-        reason: the `filter_reason`.
-    """
-
-    reason: str
-
-    def __call__(self, writer: Any, document: Document) -> dict[str, Any]:
-        """The row; arguments as those of `RowAdapter`."""
-        document.metadata["filter_reason"] = self.reason
-        return RowAdapter()(writer, document)

@@ -23,7 +23,6 @@ LOOP_CHARS = 200
 # A shorter last line may be a name, a title or a greeting that ends without a full stop.
 PROSE_LINE_CHARS = 80
 
-SYSTEM_ROLES = ("system", "developer")
 TOOL_ROLES = ("tool", "function", "ipython", "observation")
 MAY_FOLLOW: dict[str, tuple[str | None, ...]] = {
     "user": (None, "assistant"),

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,10 +16,12 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 from fsspec.core import has_magic, url_to_fs
 from loguru import logger
 
-from datatrove_quality import ConversationJsonlReader, ConversationParquetReader
+from datatrove_quality.readers.jsonl import ConversationJsonlReader
+from datatrove_quality.readers.parquet import ConversationParquetReader
 from datatrove_quality.rows.types import CONVERSATION_ERROR, error_reason
 from datatrove_quality.runs.outputs import WholeJsonlWriter, WholeParquetWriter, whole_files
-from datatrove_quality.runs.run_record import RECORD, UNFINISHED, WRITTEN
+from datatrove_quality.runs.parquet_schemas import common_schema
+from datatrove_quality.runs.run_record import LOGS, RECORD, ROW_FOLDERS, UNFINISHED
 
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ PATHS = "logs/inputs.txt"
 # DataTrove reads it by lines, without the spaces around them.
 _UNLISTABLE = re.compile(r"^\s|[\r\n\ud800-\udfff]")
 # A task costs some files and a copy of the pipeline; more files than this share tasks.
-MOST_TASKS = 1_000
+MAX_TASKS = 1_000
 Codec: TypeAlias = Literal["snappy", "gzip", "brotli", "lz4", "zstd"]
 ENDINGS = (*JSONL_COMPRESSION, PARQUET)
 
@@ -106,8 +108,7 @@ class Inputs:
 
         schemas = [schema for schema, _ in self._footers]
         try:
-            schema = pa.unify_schemas(schemas, promote_options="permissive")
-            _refuse_loss(schemas, schema)
+            schema = common_schema(schemas)
         except pa.ArrowException as error:
             raise ValueError(
                 f"The Parquet files in {self.folder.path} disagree about a column: {error}. Filter those that agree "
@@ -149,12 +150,12 @@ class Inputs:
         """Into how many parts the files are divided.
 
         Args:
-            asked: the number that the command line gives; None: a task per file, up to `MOST_TASKS`.
+            asked: how many the user wants; None: a task per file, up to `MAX_TASKS`.
         """
         files = len(self.sizes)
         if asked and asked > files:
-            logger.warning(f"--tasks {asked}: a task reads whole files, and there are {files}: the rest do nothing.")
-        return asked or min(files, MOST_TASKS)
+            logger.warning(f"tasks={asked}: a task reads whole files, and there are {files}: the rest do nothing.")
+        return asked or min(files, MAX_TASKS)
 
     def _read_footer(self, path: str) -> "tuple[pa.Schema, int]":
         import pyarrow as pa
@@ -178,40 +179,6 @@ class Inputs:
         return cast("Codec | None", {"uncompressed": None, "lz4_raw": "lz4"}.get(codec, codec))
 
 
-def _refuse_loss(schemas: "list[pa.Schema]", merged: "pa.Schema") -> None:
-    """Columns whose common type cannot hold every file's values, or would give them back changed, are an error."""
-    import pyarrow as pa
-
-    for schema in schemas:
-        for field in schema:
-            if not _holds(merged.field(field.name).type, field.type):
-                types = sorted({str(other.field(field.name).type) for other in schemas if field.name in other.names})
-                raise pa.ArrowTypeError(f"Field {field.name} is one of {', '.join(types)}")
-
-
-def _holds(wide: "pa.DataType", narrow: "pa.DataType") -> bool:
-    """Whether every value of a type comes back as it was from a wider one."""
-    from pyarrow import types
-
-    if narrow.equals(wide) or types.is_null(narrow):
-        return True
-    if types.is_struct(narrow) and types.is_struct(wide):
-        fields = (narrow.field(index) for index in range(narrow.num_fields))
-        return all(_holds(wide.field(field.name).type, field.type) for field in fields)
-    is_list = (types.is_list, types.is_large_list)
-    if any(check(narrow) for check in is_list) and any(check(wide) for check in is_list):
-        return _holds(wide.value_type, narrow.value_type)
-    kinds = (
-        (types.is_signed_integer,),
-        (types.is_unsigned_integer,),
-        (types.is_floating,),
-        (types.is_decimal,),
-        (types.is_string, types.is_large_string),
-        (types.is_binary, types.is_large_binary),
-    )
-    return any(any(check(narrow) for check in kind) and any(check(wide) for check in kind) for kind in kinds)
-
-
 def path_in(folder: DataFolder, name: str) -> str:
     """The whole path or address of something in a folder."""
     return str(folder.resolve_paths(name))
@@ -232,30 +199,30 @@ def find_inputs(source: str) -> Inputs:
         paths = sorted(set(paths) - set(left))
     if not paths:
         as_pattern = " (a [ in a folder's name is written [[] in a glob)" if has_magic(source) else ""
-        raise ValueError(f"INPUT {source}: there is no file{as_pattern}.")
+        raise ValueError(f"input {source}: there is no file{as_pattern}.")
     endings = {path: _ending(path) for path in paths}
     known = sorted(path for path, ending in endings.items() if ending)
     others = sorted(path for path, ending in endings.items() if not ending)
     if not known:
         raise ValueError(
-            f"INPUT {source}: no file here ends in {', '.join(ENDINGS)}; {len(others)} others were found."
+            f"input {source}: no file here ends in {', '.join(ENDINGS)}; {len(others)} others were found."
         )
     if folder.isfile(RECORD):  # of a run of ours, whose logs are no rows
         others = [path for path in others if not path.startswith("logs/")]
     if others:
         logger.warning(
             f"{len(others)} files are NOT read, for their names end in none of {', '.join(ENDINGS)}: {others[:5]} "
-            "(a link to a folder is not followed: give its target as INPUT)"
+            "(a link to a folder is not followed: give its target as input)"
         )
     if unlisted := [path for path in known if _UNLISTABLE.search(path)]:
         raise ValueError(
-            f"INPUT {source}: the name {unlisted[0]!r} begins with a space, or holds a line break or bytes that are "
+            f"input {source}: the name {unlisted[0]!r} begins with a space, or holds a line break or bytes that are "
             f"not UTF-8, so that {PATHS} cannot list it: rename it."
         )
     formats = {endings[path] for path in known}
     if PARQUET in formats and len(formats) > 1:
         raise ValueError(
-            f"INPUT {source} holds both JSONL and Parquet files; filter them apart, with a glob for each."
+            f"input {source} holds both JSONL and Parquet files; filter them apart, with a glob for each."
         )
     ending = formats.pop() if len(formats) == 1 else ".jsonl"
     with ThreadPoolExecutor(16) as pool:
@@ -263,24 +230,38 @@ def find_inputs(source: str) -> Inputs:
     return Inputs(folder, sizes, str(ending), searched)
 
 
-def refuse_overlap(inputs: Inputs, output: DataFolder) -> None:
-    """Refuse an output folder that the next run would read, or an input that this run would overwrite."""
+def refuse_overlap(inputs: Inputs, output: DataFolder, folders: Iterable[str] = ROW_FOLDERS) -> None:
+    """Refuse an output folder that the next run would read, or an input that this run would overwrite.
+
+    Args:
+        inputs: the files.
+        output: the run's folder.
+        folders: those in it to which rows are written.
+
+    Raises:
+        ValueError: they overlap.
+    """
     source, target = (_real_path(folder) for folder in (inputs.folder, output))
     if source == target or (inputs.searched and target.startswith(source)):
-        raise ValueError(f"--output {target} is or lies in the input folder {source}: give a folder outside of it.")
-    written = tuple(f"{target}{name}/" for name in WRITTEN)
+        raise ValueError(f"output={target!r} is or lies in the input folder {source}: give a folder outside of it.")
+    written = tuple(f"{target}{name}/" for name in (*LOGS, *folders))
     files = (path_in(inputs.folder, path) for path in inputs.sizes)
     if any((os.path.realpath(file) if inputs.folder.is_local() else file).startswith(written) for file in files):
-        raise ValueError(f"INPUT {source} is the output of a run into {target}: give another --output.")
+        raise ValueError(f"input {source} is the output of a run into {target}: give another output.")
 
 
 def refuse_wrong_schema(inputs: Inputs, adapter: Callable) -> None:
-    """Refuse a corpus in whose first thousand rows no column holds what is to be scored."""
+    """Refuse a corpus in whose first thousand rows no column holds what is to be scored.
+
+    Raises:
+        ValueError: it is one.
+    """
     errors = [doc.metadata.get(CONVERSATION_ERROR) for doc in inputs.sample(adapter, 1_000)]
     if errors and all(error and error_reason(error) == "missing_column" for error in errors):
         raise ValueError(
             f"None of the first {len(errors)} rows can be scored. {errors[0]}\n"
-            "Set --schema or --messages-key to where the conversations are; plain text is scored with --text [COLUMN]."
+            "Set schema= or messages_key= of ConversationAdapter (--schema, --messages-key) to where the "
+            "conversations are; plain text is scored with TextAdapter and messages_key=None (--text [COLUMN])."
         )
 
 
@@ -303,7 +284,7 @@ def _matching(source: str) -> tuple[DataFolder, list[str], bool]:
         folder = get_datafolder(source)
         return folder, folder.list_files(), True
     if not has_magic(source):
-        raise ValueError(f"INPUT {source}: there is no such file or folder.")
+        raise ValueError(f"input {source}: there is no such file or folder.")
     plain = source[: min(source.find(sign) for sign in "*?[" if sign in source)]
     parent, _, _ = plain.rpartition("/")
     folder = get_datafolder(parent or ("/" if source.startswith("/") else "."))

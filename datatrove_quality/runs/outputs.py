@@ -9,7 +9,8 @@ import contextlib
 import glob
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from datatrove.data import Document
@@ -104,6 +105,25 @@ def _move(folder: DataFolder, path: str, target: DataFolder, name: str) -> None:
     place = str(target.resolve_paths(name))
     target.fs.makedirs(place.rpartition("/")[0], exist_ok=True)
     target.fs.mv(folder.resolve_paths(path), place)
+
+
+@dataclass(frozen=True)
+class ReasonAdapter:
+    """Gives rows a `filter_reason`: for the exclusion writers of steps that give none.
+
+    Args:
+        rows: the writer's adapter, which makes the rows.
+        reason: the `filter_reason`.
+    """
+
+    rows: Callable
+    reason: str
+
+    def __call__(self, writer: Any, document: Document) -> dict[str, Any]:
+        """The row; arguments as those of `RowAdapter`."""
+        document.metadata["filter_reason"] = self.reason
+        row: dict[str, Any] = self.rows(writer, document)
+        return row
 
 
 @contextlib.contextmanager

@@ -1,11 +1,11 @@
-"""What the input says about the scores that it holds already, so that scores of different making never mix.
+"""Provenance of existing scores, so that scores of different scorers never mix.
 
 A Parquet file that was scored here names its scorer and scale in its schema's metadata, as `{prefix}_scorer`. For
 JSONL, which cannot, the record of the run that wrote it speaks, as long as the files lie where it left them.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from datatrove.io import get_datafolder
 from loguru import logger
 
-from datatrove_quality import ScorerConfig, score_schema
+from datatrove_quality.config import ScorerConfig
 from datatrove_quality.rows.score_columns import recorded_score
 from datatrove_quality.runs.inputs import Inputs, path_in
 from datatrove_quality.runs.run_record import ROW_FOLDERS, recorded_run
+from datatrove_quality.schema import score_schema
 
 
 if TYPE_CHECKING:
@@ -25,36 +26,45 @@ if TYPE_CHECKING:
     from datatrove_quality.engine.scorer import Scorer
 
 
-def output_schema(inputs: Inputs, prefix: str, scorer: ScorerConfig | None) -> "pa.Schema":
-    """The columns of the scored rows of Parquet files, and which scorer made the scores.
+def output_schema(inputs: Inputs, scorers: Mapping[str, ScorerConfig | None]) -> "pa.Schema":
+    """The columns of the scored rows of Parquet files, and which scorers made the scores.
 
     Args:
         inputs: the files.
-        prefix: what the names of the score columns begin with.
-        scorer: of this run. None: the one that all files name, if they do.
+        scorers: by what the names of its score columns begin with, each scorer of the run. None: the rows have these
+            scores already, and the scorer is the one that all files name, if they do.
     """
-    schema = score_schema(inputs.parquet_schema(), prefix, scorer)
-    key = f"{prefix}_scorer"
-    recorded = inputs.schema_metadata(key)
-    if scorer is None and recorded[0] and len(_scorers(inputs, prefix)) == len(recorded):
-        schema = schema.with_metadata((schema.metadata or {}) | {key: recorded[0]})
+    schema = inputs.parquet_schema()
+    for prefix, scorer in scorers.items():
+        schema = score_schema(schema, prefix, scorer)
+        key = f"{prefix}_scorer"
+        recorded = inputs.schema_metadata(key)
+        if scorer is None and recorded[0] and len(_scorers(inputs, prefix)) == len(recorded):
+            schema = schema.with_metadata((schema.metadata or {}) | {key: recorded[0]})
     return schema
 
 
-def sidecar_schema(prefix: str, scorer: ScorerConfig | None) -> "pa.Schema":
-    """The columns of files that hold the scores alone."""
+def sidecar_schema(scorers: Mapping[str, ScorerConfig | None]) -> "pa.Schema":
+    """The columns of files that hold the scores alone; `scorers` as those of `output_schema`."""
     import pyarrow as pa
 
-    return score_schema(pa.schema([("id", pa.string()), ("file_path", pa.string())]), prefix, scorer)
+    schema = pa.schema([("id", pa.string()), ("file_path", pa.string())])
+    for prefix, scorer in scorers.items():
+        schema = score_schema(schema, prefix, scorer)
+    return schema
 
 
 def refuse_without_scores(inputs: Inputs, adapter: Callable, prefix: str) -> None:
-    """Refuse a corpus in whose first thousand rows there is no score."""
+    """Refuse a corpus in whose first thousand rows there is no score.
+
+    Raises:
+        ValueError: it is one.
+    """
     sample = inputs.sample(adapter, 1_000)
     if sample and all(recorded_score(doc.metadata, prefix) is None for doc in sample):
         raise ValueError(
-            f"--scores-from-columns: the first {len(sample)} rows have no score in a column {prefix + '_score'!r}. "
-            "Set --prefix to what its name begins with, or leave --scores-from-columns away to score them."
+            f"scorer=None (--scores-from-columns): the first {len(sample)} rows have no score in a column "
+            f"{prefix + '_score'!r}. Set prefix (--prefix) to what its name begins with, or give a scorer."
         )
 
 
@@ -68,9 +78,9 @@ def refuse_mixed_scores(inputs: Inputs, prefix: str) -> dict[str, Any] | None:
     files = {(scorer["fingerprint"], str(scorer.get("scale"))): path for path, scorer in described.items()}
     if len(files) > 1:
         raise ValueError(
-            f"INPUT holds scores of {len(files)} scorers or scales, in such files as "
-            f"{', '.join(sorted(files.values()))}: no threshold means the same for both. Filter them apart, with a "
-            "glob for each."
+            f"The input holds scores of {len(files)} scorers or scales, in such files as "
+            f"{', '.join(sorted(files.values()))}: no threshold means the same for both. Filter them separately, with "
+            "a glob for each."
         )
     if len(described) < len(inputs.sizes):
         if described:
@@ -90,10 +100,9 @@ def refuse_other_scores(inputs: Inputs, prefix: str, own: "Scorer") -> None:
         if differences:
             listed = "\n".join(f"  {line}" for line in differences)
             raise ValueError(
-                f"--reuse-scores: the scores in {path} were made otherwise than this run would make them:\n"
+                f"reuse_scores (--reuse-scores): the scores in {path} were made with different settings:\n"
                 f"{listed}\n"
-                "Give the --model, --dtype, --max-tokens and --scale that they were made with, or leave "
-                "--reuse-scores away."
+                "Give the model, dtype, max_tokens and scale that they were made with, or omit reuse_scores."
             )
     if len(described) < len(inputs.sizes):
         logger.warning(_not_said(inputs, len(described), "scores of this model and scale"))
@@ -129,15 +138,16 @@ def _described(text: str | bytes | None) -> dict[str, Any] | None:
 
 @lru_cache
 def _described_by_run(folder: str, prefix: str) -> dict[str, Any] | None:
-    """What the record of the run says that wrote a folder `kept`, `excluded` or `scores`."""
+    """What the record of the run says that wrote a folder of rows."""
     root, _, name = folder.rpartition("/")
-    if name not in ROW_FOLDERS:
-        return None
     try:
         run = recorded_run(get_datafolder(root or "/")) or {}
     except (ValueError, OSError):
         return None
-    return run.get("scorer") if run.get("prefix") == prefix else None
+    if name not in run.get("folders", ROW_FOLDERS):
+        return None
+    filters = [run, *run.get("filters", ())]
+    return next((found["scorer"] for found in filters if found.get("prefix") == prefix and found.get("scorer")), None)
 
 
 def _not_said(inputs: Inputs, known: int, taken_for: str) -> str:

@@ -23,7 +23,7 @@ def ray_executor(
     try:
         import ray
     except ImportError as error:
-        raise ValueError("--executor ray: Ray is not installed: pip install 'datatrove-quality[ray]'.") from error
+        raise ValueError("executor='ray': Ray is not installed: pip install 'datatrove-quality[ray]'.") from error
     options = options | {"mem_per_cpu_gb": options["mem_per_cpu_gb"] * options["tasks_per_job"]}  # which run at once
     if not ray.is_initialized():
         ray.init(runtime_env={"env_vars": environment})
@@ -39,8 +39,8 @@ def ray_executor(
             for node in nodes
         )
         raise ValueError(
-            f"--executor ray: a task asks for {wanted['CPU']} CPUs, {wanted['GPU']} GPUs and "
-            f"{wanted['memory'] / 2**30:.1f} GiB, which no node of this Ray has ({have}), so it would wait for ever. "
-            "Give less of --cpus-per-task, --gpus-per-task or --mem."
+            f"executor='ray': a task asks for {wanted['CPU']} CPUs, {wanted['GPU']} GPUs and "
+            f"{wanted['memory'] / 2**30:.1f} GiB, which no node of this Ray has ({have}), so it would never start. "
+            "Give less of cpus_per_task, gpus_per_task or mem."
         )
     return RayPipelineExecutor(pipeline, **options)

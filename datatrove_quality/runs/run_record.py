@@ -1,74 +1,96 @@
-"""What a run into an output folder was asked to do, kept in its `logs/run.json`, so that two runs never mix there."""
+"""What decides the output of a run, kept in its `logs/run.json`, so that two runs never mix in one folder.
+
+DataTrove skips the tasks that a folder's earlier run has completed before any step runs, whatever has changed since: a
+step cannot notice. So a run records its input and the settings of its steps, and refuses a folder that holds others.
+"""
 
 import json
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from datatrove.io import DataFolder
 
 
 RECORD = "logs/run.json"
-# Of curate_conversations.py, which writes it when all stages are done.
+# Of a run of several stages, which writes it when all of them are done.
 TABLE = "logs/counts/table.txt"
 # Files that are being written, and what killed tasks left of theirs.
 UNFINISHED = "logs/unfinished"
+# Of a run of several stages: what they hand to each other.
+INTERMEDIATE = "logs/intermediate"
 
-# All that a run may write, beside what DataTrove rewrites in `logs`. What marks tasks as done is deleted first: a run
-# that is killed meanwhile must not look finished.
 ROW_FOLDERS = ("kept", "excluded", "scores")
-WRITTEN = (
-    *("logs/completions", "logs/stages", "logs/stats", "logs/logs", UNFINISHED, "logs/intermediate"),
-    *("logs/counts", "logs/statistics", *ROW_FOLDERS),
+# All that a run may write in `logs`, but for what DataTrove rewrites. What marks tasks as done is deleted first: a run
+# that is killed meanwhile must not look finished.
+LOGS = (
+    *("logs/completions", "logs/stages", "logs/stats", "logs/logs", UNFINISHED, INTERMEDIATE),
+    *("logs/counts", "logs/statistics"),
 )
 
+# More differences than these are counted, not listed.
+MAX_DIFFERENCES = 10
 
-def claim_output(output: DataFolder, asked: dict[str, Any], overwrite: bool) -> bool:
+
+def claim_output(output: DataFolder, record: dict[str, Any], overwrite: bool) -> bool:
     """Make an output folder this run's own.
 
     Args:
         output: the run's folder.
-        asked: all that decides what the run writes; JSON values only. Under "scorer" what makes its scores, see
-            `Scorer.describe`; None: it is not known.
-        overwrite: delete what another run of this script wrote there.
+        record: see `require_claimable`.
+        overwrite: delete what another run wrote there.
 
     Returns:
-        Whether an earlier run was asked the same, so that this one goes on where that one stopped.
+        Whether an earlier run had the same settings, so that this one continues it.
 
     Raises:
         ValueError: as `require_claimable`.
     """
-    require_claimable(output, asked, overwrite)
+    require_claimable(output, record, overwrite)
     if output.isfile(RECORD) and not overwrite:
         return True
-    for name in _taken(output):
+    for name in _taken(output, _deletable(output)):
         output.rm(name, recursive=True)
     with output.open(RECORD, "w") as file:
-        json.dump(asked, file, indent=2, ensure_ascii=False)
+        json.dump(record, file, indent=2, ensure_ascii=False)
     return False
 
 
-def require_claimable(output: DataFolder, asked: dict[str, Any], overwrite: bool) -> None:
+def require_claimable(output: DataFolder, record: dict[str, Any], overwrite: bool) -> None:
     """Refuse an output folder that `claim_output` would refuse, and change nothing.
 
     Args:
         output: the run's folder.
-        asked: all that decides what the run writes; JSON values only.
+        record: the run, in JSON values. Under "stages" the settings of its steps, "input" and "files" what it reads,
+            "tasks" into how many parts it is divided, and "folders" the folders of rows that it writes: these must be
+            the same when it is started again. Other entries are for readers of the record.
         overwrite: whether another run's output may be deleted.
 
     Raises:
-        ValueError: the folder holds a run that was asked something else, or files that no run recorded.
+        ValueError: the folder holds a run that was started with different settings, or files that no run recorded.
     """
-    taken, recorded = _taken(output), output.isfile(RECORD)
-    if taken and not recorded:
+    recorded = output.isfile(RECORD)
+    known = _deletable(output) if recorded else ()
+    foreign = [name for name in _taken(output, [*LOGS, *ROW_FOLDERS, *record["folders"]]) if name not in known]
+    if foreign:
         raise ValueError(
-            f"--output {output.path}: {', '.join(taken)} holds files that no run of this script recorded. "
-            "Give another folder, or move them away."
+            f"output={output.path!r}: {', '.join(foreign)} holds files that no run recorded. Give another folder, or "
+            "move them away."
         )
     if recorded and not overwrite:
-        _require_same(output, json.loads(json.dumps(asked)))  # as it was read back
+        _require_same(output, json.loads(json.dumps(record)))  # as it was read back
 
 
-def _taken(output: DataFolder) -> list[str]:
-    return [name for name in WRITTEN if output.isdir(name) and output.list_files(name)]
+def _deletable(output: DataFolder) -> list[str]:
+    """The folders that the recorded run wrote."""
+    try:
+        folders = (recorded_run(output) or {}).get("folders") or ROW_FOLDERS
+    except ValueError:  # damaged
+        folders = ROW_FOLDERS
+    return [*LOGS, *dict.fromkeys([*ROW_FOLDERS, *folders])]
+
+
+def _taken(output: DataFolder, names: Sequence[str]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if output.isdir(name) and output.list_files(name)]
 
 
 def read_json(folder: DataFolder, path: str) -> Any:
@@ -93,7 +115,11 @@ def read_json(folder: DataFolder, path: str) -> Any:
 
 
 def recorded_run(folder: DataFolder) -> dict[str, Any] | None:
-    """What the run that wrote a folder was asked to do, and what made its scores; None: no run recorded it.
+    """The record of the run that wrote a folder; None: no run recorded it.
+
+    Beside what decides the output it has, for readers, "prefix", "scorer" (see `Scorer.describe`), "min_score" and
+    "max_score" of its filter, "filters" (the same of each filter, where there are several), "id_key",
+    "messages_key" and "text" (columns of the input; None: found by the layout, or no plain text).
 
     Raises:
         ValueError: the record is damaged.
@@ -107,31 +133,64 @@ def recorded_run(folder: DataFolder) -> dict[str, Any] | None:
         raise ValueError(f"{folder.path}: its {RECORD} is damaged.") from error
 
 
-def _require_same(output: DataFolder, asked: dict[str, Any]) -> None:
+def _require_same(output: DataFolder, record: dict[str, Any]) -> None:
+    start_again = "Give another folder, or overwrite=True (--overwrite) to delete that run's output and start again."
     try:
         recorded = recorded_run(output) or {}
     except ValueError as error:
-        raise ValueError(f"--output {error} Give another folder, or --overwrite to start anew.") from error
-    was, now = _decisive(recorded), _decisive(asked)
-    differences = [
-        f"  {name}: was {_shown(was.get(name))}, is now {_shown(now.get(name))}"
-        for name in {**was, **now}
-        if was.get(name) != now.get(name)
-    ]
-    if differences:
+        raise ValueError(f"output={output.path!r}: {error} {start_again}") from error
+    if "stages" not in recorded:
         raise ValueError(
-            f"--output {output.path} holds a run that was asked something else:\n" + "\n".join(differences) + "\n"
-            "Give another folder, or --overwrite to delete that run's output and start anew."
+            f"output={output.path!r} holds a run of an earlier version of datatrove-quality, which recorded its "
+            f"settings differently. {start_again}"
+        )
+    was, now = _decisive(recorded), _decisive(record)
+    names = [name for name in {**was, **now} if was.get(name, _NOTHING) != now.get(name, _NOTHING)]
+    if names:
+        lines = [f"  {name}: was {_shown(was, name)}, is now {_shown(now, name)}" for name in names[:MAX_DIFFERENCES]]
+        more = [f"  and {len(names) - MAX_DIFFERENCES} more"] if len(names) > MAX_DIFFERENCES else []
+        raise ValueError(
+            f"output={output.path!r} holds a run that was started with different settings:\n"
+            + "\n".join([*lines, *more, start_again])
         )
 
 
-def _decisive(run: dict[str, Any]) -> dict[str, Any]:
-    """What two runs into a folder must share, by name; not the versions of libraries, nor a model's name alone."""
-    scorer = run.get("scorer") or {}
-    shared = {name: value for name, value in run.items() if name != "scorer"}
-    return shared | scorer.get("parts", {}) | ({"scale": scorer["scale"]} if scorer.get("scale") else {})
+_NOTHING = object()
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+def _decisive(record: dict[str, Any]) -> dict[str, Any]:
+    """What two runs into a folder must share, by name."""
+    shared: dict[str, Any] = {"input": record.get("input"), "tasks": record.get("tasks")}
+    shared |= {f"files: {path}": size for path, size in (record.get("files") or {}).items()}
+    stages = record["stages"]
+    for stage in stages:
+        before = f"{stage['name']}: " if len(stages) > 1 else ""
+        steps = [_step_name(step) for step in stage["steps"]]
+        shared |= {f"{before}tasks": stage["tasks"], f"{before}steps": ", ".join(steps)}
+        for number, (name, step) in enumerate(zip(steps, stage["steps"], strict=True), start=1):
+            place = f"{before}{name}" + (f" (step {number})" if steps.count(name) > 1 else "")
+            shared |= dict(_flat(step, place))
+    return shared
+
+
+def _step_name(step: dict[str, Any]) -> str:
+    """A step's class without its module; of a wrapper's step, that one's."""
+    inner = step.get("step") or step.get("judge")
+    name = str(step.get("class") or step.get("function") or "step").rpartition(".")[2]
+    return f"{name}({_step_name(inner)})" if isinstance(inner, dict) else name
+
+
+def _flat(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """The values in nested objects, each by its place."""
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from _flat(item, f"{place}.{name}")
+    else:
+        yield place, value
+
+
+def _shown(values: dict[str, Any], name: str) -> str:
+    if name not in values:
+        return "nothing"
+    text = json.dumps(values[name], ensure_ascii=False)
     return text if len(text) <= 120 else text[:117] + "..."

@@ -1,11 +1,13 @@
-"""What a run did: DataTrove's statistics of all its tasks, merged and laid out as a short table."""
+"""What a run's filters did: DataTrove's statistics of all its tasks, added up, and as a short table."""
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from datatrove.io import DataFolder
 
-from datatrove_quality.runs.run_record import read_json
+from datatrove_quality.filter import QualityFilter
+from datatrove_quality.runs.run_record import read_json, recorded_run
 
 
 BAR_WIDTH = 20
@@ -13,27 +15,32 @@ BAR_WIDTH = 20
 
 @dataclass(frozen=True)
 class Summary:
-    """The filter's counts over all tasks of a run.
+    """The counts of a `QualityFilter` over all tasks of a run.
 
     Args:
         counts: the totals of the filter's statistics, by name.
+        prefix: of the filter. "": not known.
     """
 
     counts: Counter[str]
+    prefix: str = ""
 
     @classmethod
-    def of_run(cls, output: DataFolder, step: int) -> "Summary":
-        """Add up the statistics that each task left in `logs/stats`.
+    def of_run(cls, output: DataFolder) -> "list[Summary]":
+        """Add up what the tasks left in `logs/stats` about each `QualityFilter`, in the order of the pipeline.
 
         Args:
             output: the run's folder.
-            step: the place of the filter in the pipeline, from 0.
         """
-        counts: Counter[str] = Counter()
+        totals: list[Counter[str]] = []
         for path in output.list_files("logs/stats"):
-            for name, stat in read_json(output, path)[step]["stats"].items():
-                counts[name] += stat["total"] if isinstance(stat, dict) else stat
-        return cls(counts)
+            found = [step["stats"] for step in read_json(output, path) if _is_of_filter(step)]
+            totals += [Counter() for _ in found[len(totals) :]]
+            for counts, stats in zip(totals, found, strict=True):
+                for name, stat in stats.items():
+                    counts[name] += stat["total"] if isinstance(stat, dict) else stat
+        filters = (recorded_run(output) or {}).get("filters") or [{}] * len(totals)
+        return [cls(counts, described.get("prefix", "")) for counts, described in zip(totals, filters, strict=True)]
 
     @property
     def documents(self) -> int:
@@ -51,14 +58,14 @@ class Summary:
         return f"{count:,} of {self.documents:,} documents: {reason}; see their error column for the details."
 
     def table(self, seconds: float | None) -> str:
-        """The counts for a person.
+        """The counts as a table of text.
 
         Args:
             seconds: how long the run took, from its first document to its last. None: not known, or an earlier run
                 had done a part, so that documents per second would say nothing.
         """
         counts, tokens = self.counts, int(self.counts["tokens"])
-        lines = [self._line("documents in", self.documents), *self._doors(), "", *self._histogram(), ""]
+        lines = [self._line("documents in", self.documents), *self._outcomes(), "", *self._histogram(), ""]
         lines.append(f"{'tokens':<34}{tokens:>12,}")
         lines.append(self._line("documents cut at max_tokens", counts["truncated"]))
         lines.append(self._line("with control tokens spelled out", counts["special_tokens"]))
@@ -71,7 +78,7 @@ class Summary:
             lines.append(f"{seconds:.1f} s from start to end, loading included: {speed}")
         return "\n".join(["", *lines, ""])
 
-    def _doors(self) -> list[str]:
+    def _outcomes(self) -> list[str]:
         """Where the documents went, by reason."""
         counts = self.counts
         lines = [self._line("kept", counts["forwarded"])]
@@ -96,3 +103,8 @@ class Summary:
     def _line(self, name: str, count: float) -> str:
         share = f"{count / self.documents:.1%}" if self.documents else ""
         return f"{name:<34}{count:>12,}{share:>9}"
+
+
+def _is_of_filter(step: dict[str, Any]) -> bool:
+    """Whether the statistics are those of a `QualityFilter`; DataTrove keeps a step's type and name with them."""
+    return bool(step.get("name", "").endswith(QualityFilter.name))

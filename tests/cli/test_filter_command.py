@@ -16,7 +16,7 @@ from commands import run_command
 from datatrove.io import get_datafolder
 from tiny_models import DECODER, chatml_tokenizer, save_model
 
-from datatrove_quality.cli import filter as filter_conversations
+from datatrove_quality import QualityFilter
 from datatrove_quality.runs import inputs, summary
 
 
@@ -166,7 +166,7 @@ def test_a_rerun_resumes_and_a_different_one_is_refused(tmp_path, model, capsys)
     with pytest.raises(ValueError, match=r"tasks: was 2, is now 1"):
         run(*arguments, "--tasks", 1)
     write_jsonl(tmp_path / "in/c.jsonl", rows(3, "c"))
-    with pytest.raises(ValueError, match=r"files: was .*c\.jsonl"):
+    with pytest.raises(ValueError, match=r"files: c\.jsonl: was nothing, is now"):
         run(*arguments)
     run(*arguments, "--overwrite")
     assert len(read_rows(tmp_path / "out/kept") + read_rows(tmp_path / "out/excluded")) == 23
@@ -178,7 +178,7 @@ def test_somebody_elses_files_are_never_deleted(tmp_path, model):
     precious = tmp_path / "out/kept/precious.txt"
     precious.parent.mkdir(parents=True)
     precious.write_text("mine")
-    with pytest.raises(ValueError, match="no run of this script recorded"):
+    with pytest.raises(ValueError, match="holds files that no run recorded"):
         run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--overwrite")
     assert precious.read_text() == "mine"
 
@@ -272,7 +272,7 @@ def test_plain_text_is_scored_with_text(tmp_path, model):
     """A corpus of plain text is refused with the way out, and scored when that is taken; its empty rows are kept."""
     items = [{"id": i, "content": text} for i, text in enumerate(["Um texto.", "", "Outro texto."])]
     write_jsonl(tmp_path / "in/a.jsonl", items)
-    with pytest.raises(ValueError, match="plain text is scored with --text"):
+    with pytest.raises(ValueError, match=r"plain text is scored with .*--text \[COLUMN\]"):
         run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
     run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--text", "content", "--min-score", -100)
     assert [row["id"] for row in read_rows(tmp_path / "out/kept")] == [0, 2]
@@ -330,13 +330,15 @@ def test_limit_scale_and_template_reach_the_scorer(tmp_path, model):
 
 def test_statistics_that_two_copies_wrote_are_read(tmp_path):
     """Two copies of a task that end together write one file of statistics, one over the other's longer one."""
-    stats = [{"stats": {}}, {"stats": {"total": 3, "tokens": {"total": 7}}}]
+    stats = [{"name": "reader", "stats": {}}]
+    stats += [{"name": f"filter: {QualityFilter.name}", "stats": {"total": 3, "tokens": {"total": 7}}}]
     (tmp_path / "logs/stats").mkdir(parents=True)
     (tmp_path / "logs/stats/00000.json").write_text(json.dumps(stats) + "8}]")
-    assert summary.Summary.of_run(get_datafolder(str(tmp_path)), step=1).counts == {"total": 3, "tokens": 7}
+    [found] = summary.Summary.of_run(get_datafolder(str(tmp_path)))
+    assert found.counts == {"total": 3, "tokens": 7}
     (tmp_path / "logs/stats/00000.json").write_text(json.dumps(stats)[:-9])
     with pytest.raises(ValueError, match=r"logs/stats/00000.json is damaged"):
-        summary.Summary.of_run(get_datafolder(str(tmp_path)), step=1)
+        summary.Summary.of_run(get_datafolder(str(tmp_path)))
 
 
 def test_summary_adds_up_all_tasks():
@@ -452,7 +454,7 @@ def test_more_tasks_than_files_are_named(tmp_path, log):
     found = inputs.find_inputs(str(tmp_path / "in"))
     assert [found.tasks(None), found.tasks(1)] == [1, 1] and not log
     assert found.tasks(64) == 64
-    assert any("--tasks 64: a task reads whole files, and there are 1" in line for line in log)
+    assert any("tasks=64: a task reads whole files, and there are 1" in line for line in log)
 
 
 def test_whole_and_broken_numbers_in_one_column_are_refused(tmp_path):
@@ -596,6 +598,17 @@ def test_the_first_complete_copy_wins_and_nothing_of_others_stays(tmp_path, kind
     assert not list((tmp_path / "unfinished").iterdir())
 
 
+# As SLURM's copies of a task, which do not know of each other.
+COPY = """
+import contextlib, sys
+from datatrove_quality.cli.main import run as command
+from datatrove_quality.runs import run
+run.refuse_active = lambda output: None
+run.active_run = lambda output: contextlib.nullcontext()
+command(["filter", *sys.argv[1:]])
+"""
+
+
 @pytest.mark.parametrize("ending", [".jsonl.gz", ".parquet"])
 def test_two_copies_of_a_run_at_once_leave_whole_files(tmp_path, model, ending):
     """A requeue whose first copy lives on: both write the same rows, and no file is half of each."""
@@ -605,7 +618,7 @@ def test_two_copies_of_a_run_at_once_leave_whole_files(tmp_path, model, ending):
         pq.write_table(pa.Table.from_pylist(rows(400)), source)
     else:
         write_jsonl(source, rows(400))
-    command = [sys.executable, "-m", "datatrove_quality", "filter", str(source), "--model", model]
+    command = [sys.executable, "-c", COPY, str(source), "--model", model]
     command += ["--output", str(tmp_path / "out"), "--min-score", "0", "--dtype", "float32"]
     copies = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
     failed = [copy.communicate()[1].decode() for copy in copies if copy.wait()]
@@ -729,7 +742,9 @@ def test_scores_from_columns_decides_as_a_fresh_run(tmp_path, model, ending, mon
     run(tmp_path / "in", "--output", tmp_path / "first", "--model", model, "--min-score", -99)
     scores = sorted(row["quality_score"] for row in by_id(tmp_path / "first").values() if "quality_score" in row)
     run(tmp_path / "in", "--output", tmp_path / "fresh", "--model", model, "--min-score", scores[30])
-    monkeypatch.setattr(filter_conversations, "find_scorer", lambda config: pytest.fail("a model was looked for"))
+    monkeypatch.setattr(
+        "datatrove_quality.runs.scoring.find_scorer", lambda config: pytest.fail("a model was looked for")
+    )
     options = ("--scores-from-columns", "--min-score", scores[30])
     run(tmp_path / "first", "--output", tmp_path / "again", *options)
     assert by_id(tmp_path / "again") == by_id(tmp_path / "fresh")
@@ -750,7 +765,8 @@ def test_reuse_scores_scores_what_is_new(tmp_path, model, monkeypatch):
     run(tmp_path / "in", "--output", tmp_path / "second", "--model", model, "--reuse-scores", "--no-progress")
     assert len(read_rows(tmp_path / "second/kept")) == 40
     assert all("quality_score" in row for row in read_rows(tmp_path / "second/kept"))
-    counts = summary.Summary.of_run(get_datafolder(str(tmp_path / "second")), step=1).counts
+    [found] = summary.Summary.of_run(get_datafolder(str(tmp_path / "second")))
+    counts = found.counts
     assert counts["reused"] == 30 and counts["scored"] == 40
 
 
@@ -774,7 +790,7 @@ def test_scores_of_another_scorer_or_scale_are_not_reused(tmp_path, model, endin
     run(tmp_path / "in", "--output", tmp_path / "two", "--model", model, *other)
     options = ("--output", tmp_path / "out", "--model", model, "--reuse-scores")
     for source in (tmp_path / "two", tmp_path / "two/kept", tmp_path / f"two/kept/*{ending}"):
-        with pytest.raises(ValueError, match=rf"--reuse-scores: .*\n.*{difference}"):
+        with pytest.raises(ValueError, match=rf"reuse_scores .*\n.*{difference}"):
             run(source, *options)
     with pytest.raises(ValueError, match="scores of 2 scorers or scales"):
         run(tmp_path / f"*/kept/*{ending}", "--output", tmp_path / "out", "--scores-from-columns")

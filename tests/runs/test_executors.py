@@ -1,6 +1,5 @@
 """Where a pipeline runs: options by stage, and mistakes found early. tests/slurm has a real SLURM."""
 
-import argparse
 import os
 import subprocess
 import sys
@@ -11,57 +10,32 @@ from commands import run_command
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.io import get_datafolder
 
-from datatrove_quality import ScorerConfig
 from datatrove_quality.runs import slurm as slurm_jobs
-from datatrove_quality.runs.executors import (
-    add_executor_options,
-    make_executor,
-    require_complete,
-    run_to_end,
-    value_of,
-)
+from datatrove_quality.runs.cluster import Cluster
+from datatrove_quality.runs.executors import IncompleteRun, make_executor, require_complete, run_to_end
 from datatrove_quality.runs.inputs import Inputs
-from datatrove_quality.runs.preparation import Preparation
-from datatrove_quality.runs.slurm import SlurmExecutor, gibibytes, seconds
+from datatrove_quality.runs.preparation import warn_of_loading
+from datatrove_quality.runs.slurm import SlurmExecutor
+from datatrove_quality.runs.slurm_arguments import environment_command, sbatch_arguments
+from datatrove_quality.runs.slurm_units import gibibytes, seconds
 from datatrove_quality.runs.summary import Summary
 
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def options(*arguments, stages=()):
-    parser = argparse.ArgumentParser()
-    add_executor_options(parser, stages)
-    return parser.parse_args(list(arguments))
-
-
-def make(folder, *arguments, tasks=2, pipeline=(), **more):
+def make(folder, executor="local", *, tasks=2, pipeline=(), workers=None, overwrite=False, depends=None, **cluster):
     return make_executor(
-        options(*arguments), list(pipeline), name="job", tasks=tasks, logging_dir=str(folder), gpu=False, **more
+        list(pipeline),
+        executor=executor,
+        name="job",
+        tasks=tasks,
+        logging_dir=str(folder),
+        workers=workers,
+        cluster=Cluster(**cluster),
+        depends=depends,
+        overwrite=overwrite,
     )
-
-
-def test_an_option_is_given_for_all_stages_or_by_stage():
-    """CPU and GPU stages need different partitions, modules and environments on many clusters."""
-    given = options(
-        *("--partition", "cpu=short,gpu=a100", "--time", "2:00:00,gpu=1-0", "--cpus-per-task", "cpu=2"),
-        *("--env-command", "gpu=module load cuda,python; export A=b", "--mem", "8G"),
-        *("--sbatch", "constraint=intel,gpu=constraint=nvlink", "--sbatch", "comment=a,b"),
-        stages=("cpu", "gpu"),
-    )
-    found = {
-        name: (value_of(given, name, "cpu"), value_of(given, name, "gpu"))
-        for name in ("partition", "time", "cpus_per_task", "env_command", "mem", "sbatch", "account")
-    }
-    assert found == {
-        "partition": ("short", "a100"),
-        "time": ("2:00:00", "1-0"),
-        "cpus_per_task": (2, None),
-        "env_command": (None, "module load cuda,python; export A=b"),
-        "mem": ("8G", "8G"),
-        "sbatch": (["constraint=intel", "comment=a,b"], ["constraint=intel", "comment=a,b", "constraint=nvlink"]),
-        "account": (None, None),
-    }
 
 
 @pytest.mark.parametrize(
@@ -93,45 +67,51 @@ def test_local_is_the_default(tmp_path):
     """Without an option a pipeline runs here, a task at a time; more workers than tasks are not started."""
     executor = make(tmp_path)
     assert isinstance(executor, LocalPipelineExecutor) and executor.workers == 1
-    assert make(tmp_path, "--workers", "8").workers == 2
+    assert make(tmp_path, workers=8).workers == 2
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("executor", "options", "message"),
     [
-        (["--partition", "x"], "--partition does nothing with --executor local"),
-        (["--executor", "ray", "--account", "x"], "--account does nothing with --executor ray"),
-        (["--wait"], "--wait does nothing with --executor local"),
+        (
+            "local",
+            {"partition": "x"},
+            "partition='x' has no effect with executor='local': omit it, or set executor='slurm'",
+        ),
+        ("ray", {"account": "x"}, "account='x' has no effect with executor='ray'"),
+        ("local", {"wait": True}, "wait=True has no effect with executor='local'"),
+        ("local", {"mem": "1G"}, "mem='1G' has no effect .* set executor='slurm' or executor='ray'"),
     ],
 )
-def test_options_without_effect_are_a_mistake(tmp_path, arguments, message):
-    """Who gives a partition and forgets --executor slurm does not want to run on the login node."""
+def test_options_without_effect_are_a_mistake(tmp_path, executor, options, message):
+    """A user who gives a partition and forgets executor="slurm" does not want to run on the login node."""
     with pytest.raises(ValueError, match=message):
-        make(tmp_path, *arguments)
+        make(tmp_path, executor, **options)
 
 
-@pytest.mark.parametrize("option", ["--workers", "--gpus-per-task", "--cpus-per-task", "--tasks-per-job"])
-@pytest.mark.parametrize("value", ["0", "-1", "two"])
-def test_numbers_that_are_none_are_refused_as_the_command_line_is_read(option, value, capsys):
-    """A number of workers or GPUs counts from 1, for every stage."""
-    with pytest.raises(SystemExit, match="2"):
-        options(f"{option}=gpu={value}", stages=("cpu", "gpu"))
-    assert f"argument {option}: '{value}': give a whole number from 1" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("gpus_per_task", 0), ("cpus_per_task", -1), ("tasks_per_job", "two"), ("mem", 32), ("sbatch", "exclusive")],
+)
+def test_values_of_no_meaning_are_refused(name, value):
+    """The field, the value and what to give, as soon as they are given."""
+    with pytest.raises(ValueError, match=f"{name}={value!r}: give a"):
+        Cluster(**{name: value})
 
 
 def test_no_slurm_on_the_machine(tmp_path, monkeypatch):
-    """Without SLURM the message says so, and that there are other ways."""
+    """Without SLURM the message says that no controller is reachable, and that there are other ways."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ValueError, match=r"no SLURM on this machine.*--executor local"):
-        make(tmp_path / "logs", "--executor", "slurm")
+    with pytest.raises(ValueError, match=r"no SLURM controller is reachable .*no sbatch in PATH.*executor='local'"):
+        make(tmp_path / "logs", "slurm")
     assert not (tmp_path / "logs").exists() or not any((tmp_path / "logs").iterdir())
 
 
 @pytest.mark.parametrize("argument", ["nodes=2", "N=2-4", "array=0-3", "mem-per-cpu=1G", "partition=x"])
 def test_sbatch_arguments_that_would_do_harm_are_refused(argument):
     """Two nodes would do the same task twice; what the executor sets itself is not set again."""
-    with pytest.raises(ValueError, match=f"--sbatch {argument}"):
-        slurm_jobs._sbatch_arguments({"time": None, "account": None, "sbatch": [argument]}, keeps_progress=True)
+    with pytest.raises(ValueError, match=f"sbatch='{argument}'"):
+        sbatch_arguments(Cluster(sbatch=(argument,)), keeps_progress=True)
 
 
 @pytest.mark.parametrize(
@@ -140,13 +120,12 @@ def test_sbatch_arguments_that_would_do_harm_are_refused(argument):
 )
 def test_only_a_task_that_keeps_its_progress_requeues_itself(time, keeps_progress, signal):
     """One that starts anew would reach its limit again, for ever; without a limit there is nothing to warn of."""
-    given = {"time": time, "account": None, "sbatch": None}
-    assert slurm_jobs._sbatch_arguments(given, keeps_progress).get("signal") == signal
+    assert sbatch_arguments(Cluster(time=time), keeps_progress).get("signal") == signal
 
 
 def test_the_job_script(tmp_path):
     """Memory by task, no qos, no empty argument, a signal before the limit, and no network."""
-    given = {"time": "0:04:00", "account": "lab", "sbatch": ["--exclusive", "constraint=a100"]}
+    given = Cluster(time="0:04:00", account="lab", sbatch=("--exclusive", "constraint=a100"))
     executor = SlurmExecutor(
         [],
         memory="24G",
@@ -156,7 +135,7 @@ def test_the_job_script(tmp_path):
         partition=None,
         qos=None,
         gpus_per_task=2,
-        sbatch_args=slurm_jobs._sbatch_arguments(given, keeps_progress=True),
+        sbatch_args=sbatch_arguments(given, keeps_progress=True),
         logging_dir=str(tmp_path),
     )
     script = executor.get_launch_file_contents(executor.get_sbatch_args(4), "true")
@@ -229,7 +208,7 @@ def test_given_arguments_of_sbatch_win(tmp_path):
 )
 def test_gpus_that_are_asked_for_in_the_words_of_sbatch_are_asked_for_once(tmp_path, given, expected):
     """SLURM refuses `--gpus=1` beside `--gres=gpu:2`: the user's argument takes the place of ours."""
-    arguments = slurm_jobs._sbatch_arguments({"time": None, "account": None, "sbatch": given}, keeps_progress=False)
+    arguments = sbatch_arguments(Cluster(sbatch=tuple(given)), keeps_progress=False)
     executor = slurm_executor(tmp_path, gpus_per_task=1, sbatch_args=arguments)
     script = executor.get_launch_file_contents(executor.get_sbatch_args(), "true")
     directives = [line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH")]
@@ -253,7 +232,7 @@ def test_the_environment_does_not_beat_the_command_line(tmp_path, monkeypatch, v
     executor = slurm_executor(tmp_path / "logs", partition="lab", time="9")
     monkeypatch.setenv(variable, value)
     if refused:
-        with pytest.raises(ValueError, match=f"{variable}={value} in the environment would beat"):
+        with pytest.raises(ValueError, match=f"{variable}={value} in the environment would override"):
             executor.require_valid()
     else:
         executor.require_valid()
@@ -275,7 +254,9 @@ def test_gpus_of_the_environment_do_not_stand_beside_ours(tmp_path, monkeypatch,
     monkeypatch.setenv(variable, value)
     executor = slurm_executor(tmp_path / "logs", gpus_per_task=gpus)
     if refused:
-        with pytest.raises(ValueError, match=f"{variable}={value} in the environment would beat the job's --gpus=1"):
+        with pytest.raises(
+            ValueError, match=f"{variable}={value} in the environment would override the job's --gpus=1"
+        ):
             executor.require_valid()
     else:
         executor.require_valid()
@@ -284,14 +265,14 @@ def test_gpus_of_the_environment_do_not_stand_beside_ours(tmp_path, monkeypatch,
 def test_the_environment_of_a_job(tmp_path):
     """`module load cuda` is added to this Python's environment, in the place of which a virtual one may be given."""
     own = f"export PATH={Path(sys.executable).parent}:$PATH"
-    assert slurm_jobs._environment(None, None) == own
-    assert slurm_jobs._environment(None, "module load cuda") == f"{own}; module load cuda"
+    assert environment_command(None, None) == own
+    assert environment_command(None, "module load cuda") == f"{own}; module load cuda"
     venv = tmp_path / "a b"
-    with pytest.raises(ValueError, match=r"--venv .*a b: there is no .*activate"):
-        slurm_jobs._environment(str(venv), None)
+    with pytest.raises(ValueError, match=r"venv='.*a b': there is no .*activate"):
+        environment_command(str(venv), None)
     (venv / "bin").mkdir(parents=True)
     (venv / "bin" / "activate").touch()
-    assert slurm_jobs._environment(str(venv), "module load cuda") == f"source '{venv}/bin/activate'; module load cuda"
+    assert environment_command(str(venv), "module load cuda") == f"source '{venv}/bin/activate'; module load cuda"
 
 
 @pytest.mark.parametrize("character", [" ", "(", ";", "%", "$", "'"])
@@ -301,8 +282,8 @@ def test_a_path_that_a_shell_or_slurm_reads_otherwise_is_refused(tmp_path, monke
     program(tmp_path / "bin", "scontrol", "true")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     with pytest.raises(ValueError, match=r"take no path with .* in it, only letters"):
-        make(tmp_path / f"o{character}A", "--executor", "slurm")
-    assert make(tmp_path / "São+1@x=y,z~", "--executor", "slurm").job_name == "job"
+        make(tmp_path / f"o{character}A", "slurm")
+    assert make(tmp_path / "São+1@x=y,z~", "slurm").job_name == "job"
 
 
 def test_waiting_survives_a_squeue_that_fails(tmp_path, monkeypatch):
@@ -363,16 +344,16 @@ def test_loading_for_little_work_is_named_while_there_is_something_to_run(tmp_pa
     """64 loads for a few rows are a mistake worth a line; a command that only prints the table does not repeat it."""
     warnings: list[str] = []
     monkeypatch.setattr("datatrove_quality.runs.preparation.logger.warning", warnings.append)
-    prepared = Preparation(ScorerConfig(model="m"), ScorerConfig(model="m"), weights=8 * 10**9)
+    weights = 8 * 10**9
     rows = Inputs(get_datafolder(str(tmp_path)), {"a.jsonl": 1_000}, ".jsonl", searched=True)
     executor = slurm_executor(tmp_path / "logs", tasks=64)
-    prepared.warn_of_loading(rows, executor)
-    assert len(warnings) == 1 and "loaded 64 times" in warnings[0] and "--tasks-per-job 64" in warnings[0]
+    warn_of_loading(weights, rows, executor)
+    assert len(warnings) == 1 and "loaded 64 times" in warnings[0] and "tasks_per_job=64" in warnings[0]
     (tmp_path / "logs" / "completions").mkdir(parents=True)
     for rank in range(64):
         (tmp_path / "logs" / "completions" / f"{rank:05d}").touch()
-    prepared.warn_of_loading(rows, executor)
-    prepared.warn_of_loading(rows, make(tmp_path / "local", "--workers", "2"))
+    warn_of_loading(weights, rows, executor)
+    warn_of_loading(weights, rows, make(tmp_path / "local", workers=2))
     assert len(warnings) == 1
 
 
@@ -382,14 +363,14 @@ def test_stages_run_in_order_until_one_is_incomplete(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
 
-    def stage(name, *arguments):
-        return make(tmp_path / name, *arguments, pipeline=[["document"]])
+    def stage(name, workers=None):
+        return make(tmp_path / name, workers=workers, pipeline=[["document"]])
 
-    assert run_to_end([stage("first", "--workers", "2"), stage("second")], wait=False)
+    assert run_to_end([stage("first", workers=2), stage("second")], wait=False)
     assert os.environ["OMP_NUM_THREADS"] == "4"
     lost = stage("lost")
     monkeypatch.setattr(lost, "mark_rank_as_completed", lambda rank: None)
-    with pytest.raises(SystemExit, match="2 of 2 tasks have not ended well"):
+    with pytest.raises(IncompleteRun, match="2 of 2 tasks failed"):
         run_to_end([stage("first"), lost, stage("next")], wait=False)
     assert not (tmp_path / "next").exists()
 
@@ -417,7 +398,7 @@ def test_an_incomplete_run_is_an_error(tmp_path):
     executor.run()
     require_complete(executor)
     (tmp_path / "completions" / "00001").unlink()
-    with pytest.raises(SystemExit, match=r"1 of 2 tasks have not ended well.*task_00001\.log"):
+    with pytest.raises(IncompleteRun, match=r"1 of 2 tasks failed.*task_00001\.log"):
         require_complete(executor)
 
 
@@ -436,20 +417,18 @@ except ValueError as error:
     print("refused:", error)
 run(["filter", *command, "--tasks-per-job", "2"])
 
-import argparse
 from datatrove_quality.runs import executors
+from datatrove_quality.runs.cluster import Cluster
 
 def fail(data, rank, world_size):
     raise ValueError("as asked")
 
-parser = argparse.ArgumentParser()
-executors.add_executor_options(parser)
-options = parser.parse_args(["--executor", "ray", "--mem", "1G"])
-first = executors.make_executor(options, [fail], name="first", tasks=1, logging_dir="first", gpu=False)
-last = executors.make_executor(options, [], name="last", tasks=1, logging_dir="last", gpu=False, depends=first)
+ray_of = {{"executor": "ray", "cluster": Cluster(mem="1G"), "tasks": 1}}
+first = executors.make_executor([fail], name="first", logging_dir="first", **ray_of)
+last = executors.make_executor([], name="last", logging_dir="last", depends=first, **ray_of)
 try:
     executors.run_to_end([first, last], wait=False)
-except SystemExit as error:
+except executors.IncompleteRun as error:
     print("stopped:", error)
 """
 
@@ -468,8 +447,8 @@ def test_a_pipeline_on_ray_writes_the_rows_of_a_local_run(tmp_path):
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "refused: --executor ray: a task asks for 1 CPUs, 1 GPUs" in done.stdout
-    assert "stopped: 1 of 1 tasks have not ended well" in done.stdout
+    assert "refused: executor='ray': a task asks for 1 CPUs, 1 GPUs" in done.stdout
+    assert "stopped: 1 of 1 tasks failed" in done.stdout
     command = [source, "--output", str(tmp_path / "local"), "--model", model, "--min-score", "3.5", "--device", "cpu"]
     run_command("filter", *command)
     for door in ("kept", "excluded"):
@@ -478,6 +457,6 @@ def test_a_pipeline_on_ray_writes_the_rows_of_a_local_run(tmp_path):
             found, expected = ((tmp_path / run / name).read_bytes() for run in ("out", "local"))
             assert found == expected
     assert f"documents in{80:>34}" in done.stdout
-    counts = [Summary.of_run(get_datafolder(str(tmp_path / run)), step=1).counts for run in ("out", "local")]
+    counts = [Summary.of_run(get_datafolder(str(tmp_path / run)))[0].counts for run in ("out", "local")]
     assert counts[0].pop("score") == pytest.approx(counts[1].pop("score"))
     assert counts[0] == counts[1]

@@ -77,7 +77,7 @@ class LoadDocuments(PipelineStep):
         if item != count:
             raise RuntimeError(
                 f"{self.folder.resolve_paths(_file(rank))} is damaged after {count} documents. Start the pipeline "
-                "anew with --overwrite."
+                "again with overwrite=True (--overwrite)."
             )
 
 

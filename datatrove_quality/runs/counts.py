@@ -54,7 +54,7 @@ class StepCount:
 
 
 class CountFromZero(PipelineStep):
-    """Stands before the steps whose counts are saved, and resets them for each task.
+    """Comes before the steps whose counts are saved, and resets them for each task.
 
     Args:
         steps: of the pipeline.
@@ -77,7 +77,7 @@ class CountFromZero(PipelineStep):
 
 
 class SaveCounts(PipelineStep):
-    """Stands behind the steps, and leaves their counts in `{rank:05d}.json` when all have done their work.
+    """Comes after the steps, and leaves their counts in `{rank:05d}.json` when all have done their work.
 
     Args:
         steps: of the pipeline.
@@ -163,7 +163,7 @@ def total_counts(folders: Sequence[DataFolder], tasks: int) -> list[StepCount]:
 
 
 def table(counts: Sequence[StepCount]) -> str:
-    """The counts for a person.
+    """The counts as a table of text.
 
     Args:
         counts: of the steps that can drop documents, in their order.

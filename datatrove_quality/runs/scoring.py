@@ -1,0 +1,112 @@
+"""The quality filters of a run before it starts: their models are found, and what they cannot score is refused."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from datatrove.pipeline.readers.base import BaseDiskReader
+
+from datatrove_quality.config import ScorerConfig
+from datatrove_quality.engine.scorer import find_scorer
+from datatrove_quality.filter import QualityFilter
+from datatrove_quality.runs.inputs import Inputs, refuse_wrong_schema
+from datatrove_quality.runs.preparation import Preparation
+from datatrove_quality.runs.provenance import refuse_mixed_scores, refuse_other_scores, refuse_without_scores
+
+
+class Scoring:
+    """The quality filters of a run. Settles each filter's scorer, so that all nodes compute the same.
+
+    Args:
+        filters: in the order in which documents pass through them.
+        inputs: the files.
+        adapter: makes a document of a row. None: the run's own reader is not used.
+        executor: "local", "slurm" or "ray".
+
+    Raises:
+        ValueError: a model cannot be found, the rows are not what the filters need, or scores would mix.
+    """
+
+    def __init__(self, filters: Sequence[QualityFilter], inputs: Inputs, adapter: Any, executor: str):
+        self.filters = list(filters)
+        self.weights: dict[int, int] = {}
+        # Of each prefix, the scorer to look at on this machine; None: the rows have its scores already.
+        self.scorers: dict[str, ScorerConfig | None] = {}
+        self.made_by: dict[str, dict[str, Any] | None] = {}
+        for step in self.filters:
+            if step.scorer is not None:
+                self._settle(step, inputs, executor)
+            elif step.prefix not in self.scorers:
+                self.scorers[step.prefix] = None
+                if adapter is not None:
+                    refuse_without_scores(inputs, adapter, step.prefix)
+                self.made_by[step.prefix] = refuse_mixed_scores(inputs, step.prefix)
+        if adapter is not None and any(step.scorer is not None for step in self.filters):
+            refuse_wrong_schema(inputs, adapter)
+
+    def _settle(self, step: QualityFilter, inputs: Inputs, executor: str) -> None:
+        assert step.scorer is not None
+        prepared = Preparation.of(step.scorer, executor)
+        step.scorer = prepared.scorer
+        self.weights[id(step)] = prepared.weights
+        found = find_scorer(prepared.here)
+        if step.messages_key is not None:
+            found.renderer.require_template()
+        if step.reuse_scores:
+            refuse_other_scores(inputs, step.prefix, found)
+        self.scorers[step.prefix] = prepared.here
+        self.made_by[step.prefix] = found.describe()
+
+    def weights_of(self, filters: Sequence[QualityFilter]) -> int:
+        """Bytes of the models of some filters; 0 where the tasks run on this machine."""
+        return sum(self.weights.get(id(step), 0) for step in filters)
+
+    def settings(self, step: QualityFilter) -> dict[str, Any]:
+        """What of its scorer decides a filter's output."""
+        made_by = self.made_by.get(step.prefix)
+        if made_by is None:
+            return {"scorer": None}
+        kind = "computed" if step.scorer is not None else "from columns"
+        return {"scores": kind, "scorer": made_by["parts"] | {"scale": made_by.get("scale")}}
+
+    def described(self) -> list[dict[str, Any]]:
+        """Each filter for readers of the run's record."""
+        return [
+            {
+                "prefix": step.prefix,
+                "scorer": self.made_by.get(step.prefix),
+                "min_score": step.min_score,
+                "max_score": step.max_score,
+            }
+            for step in self.filters
+        ]
+
+
+def readable_record(filters: Sequence[dict[str, Any]], adapter: Any) -> dict[str, Any]:
+    """What other commands read of a run, see `recorded_run`.
+
+    Args:
+        filters: of `Scoring.described`.
+        adapter: of the run's reader.
+    """
+    columns = {
+        "id_key": getattr(adapter, "id_key", None),
+        "messages_key": getattr(adapter, "messages_key", None),
+        "text": getattr(adapter, "text_key", None),
+    }
+    if not filters:
+        return columns
+    prefix = filters[0]["prefix"]
+    bounds = {"min_score": None, "max_score": None}
+    for found in filters:
+        if found["prefix"] == prefix:
+            bounds |= {name: found[name] for name in bounds if found[name] is not None}
+    return columns | {"prefix": prefix, "scorer": filters[0]["scorer"]} | bounds
+
+
+def tell_documents_per_task(pipeline: Sequence[Any], inputs: Inputs, tasks: int) -> None:
+    """Tell a filter that comes directly after the reader how many documents each task reads, where that is known."""
+    reader, *steps = pipeline
+    if not isinstance(reader, BaseDiskReader) or not steps or not isinstance(steps[0], QualityFilter):
+        return
+    if steps[0].documents_per_task is None:
+        steps[0].documents_per_task = inputs.documents_per_task(tasks, reader.limit)

@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,9 @@ from loguru import logger  # noqa: E402
 from tiny_models import DECODER, chatml_tokenizer, save_model  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
-from datatrove_quality.cli import curate  # noqa: E402, F401  # imported once, before the forks
 from datatrove_quality.cli.main import run as run_command  # noqa: E402
-from datatrove_quality.runs import outputs  # noqa: E402
+from datatrove_quality.curation import stages  # noqa: E402, F401  # imported once, before the forks
+from datatrove_quality.runs import outputs, run  # noqa: E402
 
 
 MOMENTS = 60  # most that an attempt lives through; an undisturbed run has some 200
@@ -46,7 +46,7 @@ DOCUMENTS_PER_MOMENT = 50
 TASKS = 2
 
 
-def attempt(command: list[str], moments: int | None) -> int:
+def attempt(command: list[str], moments: int | None, copies: int = 1) -> int:
     """Fork a process that runs the pipeline until it has come to so many moments, or to its end; gives its number."""
     child = os.fork()
     if child:
@@ -54,6 +54,8 @@ def attempt(command: list[str], moments: int | None) -> int:
     os.setpgrp()
     tqdm.set_lock(threading.RLock())  # that which came with the fork may be held for ever
     logger.remove()
+    if copies > 1:
+        let_copies_run()
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
@@ -65,6 +67,12 @@ def attempt(command: list[str], moments: int | None) -> int:
         status = 0
     finally:
         os._exit(status)
+
+
+def let_copies_run() -> None:
+    """Two copies of a task that a cluster starts do not know of each other; two runs of ours would."""
+    run.refuse_active = lambda output: None  # type: ignore[assignment]
+    run.active_run = lambda output: nullcontext()  # type: ignore[assignment]
 
 
 def die_at(moments: int) -> None:
@@ -141,7 +149,7 @@ def kill_curation(kills: int, copies: int, rows: int, seed: int, folder: Path) -
         runs += 1
         done = False
         while not done:
-            processes = [attempt(into(name), choose.randint(1, MOMENTS)) for _ in range(copies)]
+            processes = [attempt(into(name), choose.randint(1, MOMENTS), copies) for _ in range(copies)]
             how = list(map(ended, processes))
             ends.update(how)
             done = "well" in how

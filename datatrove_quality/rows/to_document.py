@@ -9,20 +9,28 @@ no conversation becomes a document with `metadata["conversation_error"]`, and ev
     columns   the names of the row's columns, in order
     kept      the columns that cannot stand in the metadata under their own name, and are found in `values`
     values    their values
-    messages  the conversation as it was read, where the source's column `messages` has it in another form
+    text      a checksum of the document's text
+    messages  a digest of the conversation, where it is not the source's column `messages` as it is
+    where     the settings of the adapter, where they are not the defaults
+    into      the column of a `TextAdapter`
 
-Where a step has changed `metadata["messages"]` since, the last entry shows it.
+The last four show whether a step has changed the text or `metadata["messages"]` since, and where that is written.
 """
 
+import os
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from datatrove.data import Document
 from datatrove.pipeline.readers import HuggingFaceDatasetReader, IpcReader, ParquetReader
 from datatrove.pipeline.readers.base import BaseDiskReader
+from loguru import logger
 
-from datatrove_quality.rows.json_values import json_text, parse_json, safe_repr, writable
-from datatrove_quality.rows.layouts import check_column, check_schema, parse, text_in, without_nulls
+from datatrove_quality.rows.edits import checksum, digest, text_of
+from datatrove_quality.rows.json_values import json_text, safe_repr, writable
+from datatrove_quality.rows.layouts import Where, check_column, nested_metadata, read, text_in
+from datatrove_quality.rows.layouts.table import NOT_LONG_TEXT
 from datatrove_quality.rows.types import (
     CONVERSATION_ERROR,
     MAX_ERROR_CHARS,
@@ -58,12 +66,18 @@ class _Reading:
     messages: Conversation | None = None
     column: str = ""
     error: str = ""
+    used: frozenset[str] = frozenset()
 
 
 class _Adapter:
     """Makes a document of a row, in which `_read` finds the text and the conversation."""
 
     id_key: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `RowAdapter` must know to write an edited conversation or text back."""
+        raise NotImplementedError
 
     def __call__(self, reader: Any, row: Row, path: str, id_in_file: int | str) -> dict[str, Any]:
         """The arguments of a DataTrove document: text, id and metadata.
@@ -89,15 +103,16 @@ class _Adapter:
             metadata[MESSAGES] = reading.messages
         document = {"text": reading.text, "id": _document_id(row.get(self.id_key), place)}
         # The last entry: what later steps add comes after it, see RowAdapter.
-        metadata[SOURCE] = _bookkeeping(columns, metadata | document, reading)
+        metadata[SOURCE] = _bookkeeping(columns, metadata | document, reading) | self.settings
+        _name_long_texts(row, path, reading)
         return document | {"metadata": metadata}
 
     def _read_or_error(self, row: Row) -> _Reading:
         try:
-            columns = _merged(row)
-            error = str(columns.get(CONVERSATION_ERROR))
+            nested = nested_metadata(row) if "metadata" in row else None
+            error = str(nested.get(CONVERSATION_ERROR)) if nested else ""
             if CONVERSATION_ERROR in row or error_reason(error) not in REASONS:
-                return self._read(columns)
+                return self._read(row)
             # What a DataTrove writer has made of an error document is not to be read as anything else.
         except InvalidConversation as invalid:
             error = f"{invalid.reason}: {invalid}"
@@ -126,22 +141,56 @@ class ConversationAdapter(_Adapter):
         schema: see `parse_conversation`.
         messages_key: see `parse_conversation`.
         id_key: the column of the document's id; where it is missing or null the id is `path/number of the row`.
+        prompt_key: the column of the question, where it has a name of its own.
+        answer_key: the column of the answer, where several hold one, or it has a name of its own.
+        system_key: the column of the system prompt, where it has a name of its own.
+        history_key: the column of the turns before the question, where it has a name of its own.
+        ignored_columns: columns that hold no part of the conversation, though their names say so.
 
     Raises:
-        ValueError: the schema is unknown, or a name is not usable.
+        ValueError: the schema is unknown, or a name is not usable or does not go with another.
     """
 
     schema: str = "auto"
     messages_key: str | None = None
     id_key: str = "id"
+    prompt_key: str | None = None
+    answer_key: str | None = None
+    system_key: str | None = None
+    history_key: str | None = None
+    ignored_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_schema(self.schema, self.messages_key)
+        object.__setattr__(self, "ignored_columns", _as_tuple(self.ignored_columns))
         check_column("id_key", self.id_key)
+        _ = self.where
+
+    @cached_property
+    def where(self) -> Where:
+        """Where the conversation is."""
+        return Where(
+            self.schema,
+            self.messages_key,
+            self.prompt_key,
+            self.answer_key,
+            self.system_key,
+            self.history_key,
+            self.ignored_columns,
+        )
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The entry `where`, unless all is as by default."""
+        settings = self.where.settings()
+        return {"where": settings} if settings else {}
 
     def _read(self, row: Row) -> _Reading:
-        messages, column = parse(row, self.schema, self.messages_key)
-        return _Reading("\n\n".join(message["content"] for message in messages), messages, column)
+        found = read(row, self.where)
+        return _Reading(text_of(found.messages), found.messages, found.column, used=frozenset(found.used))
+
+
+def _as_tuple(names: Any) -> Any:
+    return tuple(names) if isinstance(names, list) else names
 
 
 @dataclass(frozen=True)
@@ -166,8 +215,13 @@ class TextAdapter(_Adapter):
         check_column("text_key", self.text_key)
         check_column("id_key", self.id_key)
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The entry `into`, unless the column is the document's own `text`."""
+        return {} if self.text_key == "text" else {"into": self.text_key}
+
     def _read(self, row: Row) -> _Reading:
-        text = text_in(row, self.text_key)
+        text = text_in(_merged(row), self.text_key)
         if not text.strip():
             raise InvalidConversation("empty_text", f"column {self.text_key!r} holds no text")
         return _Reading(text)
@@ -175,20 +229,8 @@ class TextAdapter(_Adapter):
 
 def _merged(row: Row) -> Row:
     """The row's columns, and what is nested in its column `metadata`."""
-    nested = nested_metadata(row)
+    nested = nested_metadata(row) if "metadata" in row else None
     return row if nested is None else nested | {name: row[name] for name in row if name != "metadata"}
-
-
-def nested_metadata(row: Row) -> Row | None:
-    """The column `metadata`, if it is an object, or the text of one whose values can be written again."""
-    metadata = row.get("metadata")
-    if isinstance(metadata, str) and metadata.lstrip().startswith("{"):
-        try:
-            metadata = parse_json(metadata)
-        except InvalidConversation:
-            return None
-        return metadata if writable(metadata) else None
-    return metadata if isinstance(metadata, dict) else None
 
 
 def _document_id(value: Any, default: str) -> str:
@@ -219,9 +261,32 @@ def _bookkeeping(columns: Row, found: Row, reading: _Reading) -> Row:
     source: Row = {"columns": list(columns)}
     if values:  # Parquet has no empty objects
         source |= {"kept": list(values), "values": values}
-    if reading.column == MESSAGES and MESSAGES in values:
-        source[MESSAGES] = without_nulls(reading.messages)  # a copy: a step may edit the conversation in place
+    if reading.error:
+        return source
+    source["text"] = checksum(reading.text)
+    if reading.messages is not None and (reading.column != MESSAGES or MESSAGES in values):
+        source[MESSAGES] = digest(reading.messages)
     return source
+
+
+_named: set[tuple[str, str]] = set()
+LONG_TEXT = 400
+
+
+def _name_long_texts(row: Row, path: str, reading: _Reading) -> None:
+    """Say once per source which columns hold long texts that are not scored."""
+    if reading.messages is None:
+        return
+    for name, value in row.items():
+        if type(value) is not str or len(value) < LONG_TEXT or name in NOT_LONG_TEXT or name in reading.used:
+            continue
+        source = os.path.dirname(path)
+        if (source, name) not in _named:
+            _named.add((source, name))
+            logger.info(
+                f"Column {name!r} holds long text beside the conversation and is not scored ({path}): if it is a part "
+                "of the conversation, name the columns (prompt_key, answer_key, system_key, history_key)."
+            )
 
 
 def same(value: Any, other: Any) -> bool:

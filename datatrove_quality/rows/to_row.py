@@ -8,9 +8,11 @@ import orjson
 from datatrove.data import Document
 from datatrove.pipeline.writers import JsonlWriter
 
+from datatrove_quality.rows.edits import CannotWriteBack, checksum, digest, write_back
 from datatrove_quality.rows.json_values import json_text
+from datatrove_quality.rows.layouts import Where, nested_metadata
 from datatrove_quality.rows.score_columns import check_prefix, score_types
-from datatrove_quality.rows.to_document import nested_metadata, same
+from datatrove_quality.rows.to_document import same
 from datatrove_quality.rows.types import CONVERSATION_ERROR, MESSAGES, RESERVED, SOURCE, Row
 
 
@@ -25,8 +27,9 @@ class RowAdapter:
     First the source columns in their order, with their values and types (a value that a step has changed under its own
     name is written as changed; a column that a step has removed is left out); then what the steps have added, such as
     scores and `filter_reason`. What the reader derived (`text`, `id`, `messages`, `file_path`) is left out unless the
-    source had it; a conversation that a step has edited is written where the source had it in a column `messages`. A
-    document that no `ConversationAdapter` made gives `text`, `id` and its metadata.
+    source had it. A conversation that a step has edited in `metadata["messages"]`, or a `TextAdapter`'s text, is
+    written back into the columns that it was read from, in their own form. A document that no `ConversationAdapter` made
+    gives `text`, `id` and its metadata.
 
     A JsonlWriter never fails on a row, be it that of a Parquet file: what JSON has not is written as text, bytes in
     base64.
@@ -38,13 +41,14 @@ class RowAdapter:
         Args:
             writer: the writer, to which DataTrove binds its adapter. May be None.
             document: the document. It is not changed.
+
+        Raises:
+            ValueError: the conversation was edited in a way that its columns cannot hold.
         """
         metadata = document.metadata
         source = metadata.get(SOURCE)
         if isinstance(source, dict) and "columns" in source:
             kept = {name: source["values"][name] for name in source.get("kept") or ()}
-            if source.get(MESSAGES) is not None and source[MESSAGES] != metadata.get(MESSAGES):
-                del kept[MESSAGES]  # a step has edited the conversation
             nested = nested_metadata(kept) or {}
             removed = nested.keys() - metadata.keys() - RESERVED
             if removed:  # as a filter removes the score of an earlier run
@@ -52,11 +56,32 @@ class RowAdapter:
                 kept["metadata"] = json_text(left) if isinstance(kept["metadata"], str) else left
             found = metadata | {"text": document.text, "id": document.id} | kept
             row = {name: found[name] for name in source["columns"] if name in found}
+            row = _with_edits(row, document, source)
             row |= _added(metadata, {*source["columns"]}, nested)
         else:
             row = {"text": document.text, "id": document.id, **metadata}
             row.pop(CONVERSATION_ERROR, None)
         return _for_jsonl_writer(row) if isinstance(writer, JsonlWriter) else row
+
+
+def _with_edits(row: Row, document: Document, source: Row) -> Row:
+    """The row with what steps have changed in the conversation or the text."""
+    into = source.get("into")
+    if into in row and source.get("text") is not None and checksum(document.text) != source["text"]:
+        return row | {into: document.text}
+    if source.get(MESSAGES) is None:
+        return row
+    messages = document.metadata.get(MESSAGES)
+    if messages is None:  # a step has removed the conversation
+        return {name: value for name, value in row.items() if name != MESSAGES}
+    if digest(messages) == source[MESSAGES]:
+        return row
+    where = source.get("where") or {}
+    try:
+        return write_back(row, Where(**{name: value for name, value in where.items() if value is not None}), messages)
+    except CannotWriteBack as error:
+        file = document.metadata.get("file_path", "its file is not known")
+        raise ValueError(f"Document {document.id!r} ({file}) cannot be written: {error}.") from error
 
 
 def _added(metadata: Row, columns: set[str], nested: Row) -> Row:

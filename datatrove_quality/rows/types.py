@@ -36,6 +36,7 @@ RESERVED = frozenset(
 
 
 REASONS = {
+    "ambiguous_answer": "two columns hold different answers",
     "damaged_file": "the file is damaged here: rows are missing",
     "empty_conversation": "no message has any content",
     "empty_text": "a text without any content",
@@ -44,24 +45,38 @@ REASONS = {
     "invalid_message": "a message that is not an object",
     "invalid_role": "a role that is not text",
     "invalid_utf8": "a line that is not UTF-8",
+    "invalid_tools": "tool definitions that are no list of objects",
     "lone_surrogate": "half of a UTF-16 pair, which no UTF-8 text can hold",
     "missing_column": "no column that could hold a conversation",
     "missing_content": "a message without content",
     "missing_role": "a message without role",
     "nested_too_deep": "more levels of lists and objects than can be handled",
+    "no_answer": "no turn of the assistant, and no column with an answer",
     "no_messages": "an empty list of messages",
     "not_a_list": "a conversation that is not a list of messages",
     "not_an_object": "a line that is not a JSON object",
     "null_column": "the conversation's column is null",
     "truncated_file": "the compressed file ends early",
     "unknown_role": "a ShareGPT `from` that is none of the known names",
+    "unknown_template_argument": "a `chat_template_kwargs` with a name that no known template takes",
     "unreadable_row": "a row that could not be looked at",
     "unsupported_content": "a content part that is not text, such as an image",
+    "unused_column": "a column that may be a part of the conversation, and is not in it",
     "unwritable_value": "a value that JSON output cannot carry",
+    "argument_not_rendered": "the chat template leaves out an argument that the row gives it",
+    "role_not_rendered": "the chat template leaves out messages of a role",
+    "template_error": "the chat template refuses the conversation",
+    "no_tokens": "the tokenizer makes no token of the text",
+    "unknown_token": "a token that the model does not know",
+    "special_tokens": "a message spells out a control token, and those are rejected",
+    "out_of_memory": "a text that does not fit into the device's memory",
+    "non_finite_score": "the model's output is no number",
+    "missing_messages": "a document without a conversation in its metadata",
+    "missing_score": "a document without a score, where scores are only read",
+    "invalid_score": "a recorded score that is no finite number",
+    "invalid_text": "a document whose text is none",
 }
-
-
-"""Every reason of an `InvalidConversation` and of a `conversation_error`; the scorer has reasons of its own."""
+"""Every reason why a row has no score: those of reading the row, and those of rendering and scoring it."""
 
 
 MAX_DEPTH = 200

@@ -102,7 +102,7 @@ ROWS = [
     ("sharegpt with role/content", {"conversations": TURNS}, TURNS),
     ("sharegpt as a JSON string", {"conversations": json.dumps([{"from": "human", "value": "a"}])}, "a"),
     ("sharegpt with a system column", {"conversations": TURNS, "system": SYSTEM["content"]}, [SYSTEM, *TURNS]),
-    ("its own system turn stays", {"conversations": [SYSTEM, USER], "system": "x"}, [SYSTEM, USER]),
+    ("its own system turn says it", {"conversations": [SYSTEM, USER], "system": "português."}, [SYSTEM, USER]),
     ("an empty system column", {"conversations": TURNS, "system": " "}, TURNS),
     ("WildChat, LMSYS", {"conversation": TURNS}, TURNS),
     ("alpaca", {"instruction": USER["content"], "input": "", "output": ASSISTANT["content"]}, TURNS),
@@ -129,9 +129,8 @@ ROWS = [
     ("a prompt list as JSON string", {"prompt": json.dumps([USER]), "response": ASSISTANT["content"]}, TURNS),
     ("a prompt that is JSON", {"prompt": "[1, 2]", "response": "3"}, "[1, 2]"),
     ("null columns of another schema", {"messages": None, "instruction": "a", "output": "b", "prompt": None}, "a"),
-    ("messages come first", {"messages": TURNS, "conversations": [SYSTEM], "prompt": "a", "response": "b"}, TURNS),
-    ("conversations before alpaca", {"instruction": "a", "output": "b", "conversations": TURNS}, TURNS),
-    ("alpaca before prompt/response", {"prompt": "x", "response": "y", "instruction": "a", "output": "b"}, "a"),
+    ("messages come first", {"messages": TURNS, "conversations": [USER], "prompt": USER["content"]}, TURNS),
+    ("the same twice", {"instruction": USER["content"], "output": "Lisboa", "conversations": TURNS}, TURNS),
 ]
 
 
@@ -170,16 +169,16 @@ def test_sharegpt_aliases(alias: str, role: str) -> None:
 def test_explicit_schemas_and_messages_key() -> None:
     """A schema that is named is the one that is read, and messages_key names its column."""
     sharegpt = [{"from": "human", "value": "a"}]
-    row = {"messages": TURNS, "chat": TURNS, "dialog": sharegpt, "instruction": "a", "output": "b"}
-    row |= {"prompt": "c", "answer": "d", "conversations": sharegpt}
+    row = {"messages": TURNS, "chat": TURNS, "dialog": sharegpt, "conversations": sharegpt}
     assert parse_conversation(row, "messages") == TURNS
     assert parse_conversation(row, "messages", "chat") == TURNS
     assert parse_conversation(row, messages_key="chat") == TURNS
     assert parse_conversation(row, messages_key="dialog") == [{"role": "user", "content": "a"}]
     assert parse_conversation(row, "sharegpt", "dialog") == [{"role": "user", "content": "a"}]
     assert parse_conversation(row, "sharegpt") == [{"role": "user", "content": "a"}]
-    assert parse_conversation(row, "alpaca")[0]["content"] == "a"
-    assert parse_conversation(row, "prompt_response")[0]["content"] == "c"
+    row |= {"instruction": "a", "output": "b", "prompt": "c", "answer": "d"}
+    assert [message["content"] for message in parse_conversation(row, "alpaca")] == ["a", "b"]
+    assert [message["content"] for message in parse_conversation(row, "prompt_response")] == ["c", "d"]
 
 
 def test_large_integers_in_a_json_string_keep_their_digits() -> None:
@@ -515,24 +514,30 @@ def test_scores_and_changes_are_written() -> None:
 OTHER_FORMS = [
     TURNS,
     [USER | {"name": None}, ASSISTANT],
-    json.dumps(TURNS),
+    json.dumps(TURNS, ensure_ascii=False),
     [USER | {"content": [{"type": "text", "text": USER["content"]}]}, ASSISTANT],
+]
+REDACTED = USER | {"content": "[redacted]"}
+EDITED_FORMS = [
+    [REDACTED, ASSISTANT],
+    [REDACTED | {"name": None}, ASSISTANT],
+    json.dumps([REDACTED, ASSISTANT], ensure_ascii=False),
+    [USER | {"content": [{"type": "text", "text": "[redacted]"}]}, ASSISTANT],
 ]
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-@pytest.mark.parametrize("messages", OTHER_FORMS)
-def test_an_edited_conversation_is_written(messages: Any, in_place: bool) -> None:
-    """A step that redacts metadata["messages"] must not see the original written back, after a stage of JSONL too."""
+@pytest.mark.parametrize(("messages", "expected"), zip(OTHER_FORMS, EDITED_FORMS, strict=True))
+def test_an_edited_conversation_is_written(messages: Any, expected: Any, in_place: bool) -> None:
+    """A step that redacts metadata["messages"] sees it written in the column's own form, after a stage of JSONL too."""
     document = adapt({"messages": messages})
     assert RowAdapter()(None, document) == {"messages": messages}
     if in_place:
         document.metadata["messages"][0]["content"] = "[redacted]"
     else:
         document.metadata["messages"] = [USER | {"content": "[redacted]"}, ASSISTANT]
-    edited = {"messages": [USER | {"content": "[redacted]"}, ASSISTANT]}
-    assert RowAdapter()(None, document) == edited
-    assert RowAdapter()(None, Document(**orjson.loads(orjson.dumps(document)))) == edited
+    assert RowAdapter()(None, document) == {"messages": expected}
+    assert RowAdapter()(None, Document(**orjson.loads(orjson.dumps(document)))) == {"messages": expected}
 
 
 def test_a_removed_conversation_is_left_out() -> None:

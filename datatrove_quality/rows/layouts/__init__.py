@@ -1,0 +1,38 @@
+"""Rows in every layout that is read, and how it is recognised: `table.py` is the place to add one."""
+
+from typing import TYPE_CHECKING, Any
+
+from datatrove_quality.rows.layouts.read import Found, nested_metadata, read, text_in
+from datatrove_quality.rows.layouts.table import SCHEMAS
+from datatrove_quality.rows.layouts.where import Where, check_column
+from datatrove_quality.rows.types import Conversation, Row
+
+
+if TYPE_CHECKING:
+    pass
+
+
+__all__ = ["SCHEMAS", "Found", "Where", "check_column", "nested_metadata", "parse_conversation", "read", "text_in"]
+
+
+def parse_conversation(
+    row: Row, schema: str = "auto", messages_key: str | None = None, **columns: Any
+) -> Conversation:
+    """Reads the conversation in a row of data.
+
+    Args:
+        row: a row, as a dictionary. It is not changed.
+        schema: one of `SCHEMAS`.
+        messages_key: the column of the list of messages, where it has another name.
+        columns: `prompt_key`, `answer_key`, `system_key`, `history_key`, `ignored_columns`: see `ConversationAdapter`.
+
+    Returns:
+        A new list of new messages: `role` and `content` are strings, and the other keys are kept, but for those that
+        are null, since Arrow fills them in: the same conversation from JSONL and from Parquet is equal.
+
+    Raises:
+        InvalidConversation: the row holds no conversation, or says something about it that would be left out; its
+            `reason` is one of `REASONS`.
+        ValueError: the schema is unknown, or the names do not go together.
+    """
+    return read(row, Where(schema, messages_key, **columns)).messages

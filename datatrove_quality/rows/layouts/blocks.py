@@ -1,0 +1,124 @@
+"""Contents that are lists of parts: texts, and the calls and results of tools as Anthropic and Gemini have them."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from datatrove_quality.rows.layouts.slots import joined
+from datatrove_quality.rows.roles import TOOL
+from datatrove_quality.rows.types import InvalidConversation, Message, described, keys_found, shown
+
+
+if TYPE_CHECKING:
+    pass
+
+
+Turn = Message
+
+TEXT_PARTS = (None, "text", "input_text", "output_text")
+TEXT_KEYS = ("text", "value", "content")
+
+
+def is_text_part(part: Any) -> bool:
+    """Whether a part has no other kind than text: what is wrong with it, `part_text` says."""
+    return not isinstance(part, dict) or not _block_kind(part)
+
+
+def part_text(part: Any) -> str:
+    """The text of a part."""
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict):
+        raise InvalidConversation("invalid_content", f"has a content part that is {described(part)}, not a text")
+    kind = part.get("type")
+    if kind == "refusal" and isinstance(part.get("refusal"), str):
+        return part["refusal"]
+    if not (kind is None or (isinstance(kind, str) and kind in TEXT_PARTS)):
+        raise InvalidConversation("unsupported_content", f"has a content part whose type is {shown(kind)}, not text")
+    text = next((part[key] for key in TEXT_KEYS if part.get(key) is not None), None)
+    if isinstance(text, str):
+        return text
+    if kind is None and text is None:
+        raise InvalidConversation("unsupported_content", f"has a content part that is no text; {keys_found(part)}")
+    raise InvalidConversation("invalid_content", f"has a text part whose text is {described(text)}")
+
+
+def _block_kind(part: Message) -> str:
+    """What a part is, if it is a thought, a call or a call's result; "": anything else."""
+    kind = part.get("type")
+    if isinstance(kind, str) and kind in ("thinking", "tool_use", "tool_result"):
+        return kind
+    if part.get("thought") is True:
+        return "thinking"
+    for key, name in (("functionCall", "tool_use"), ("functionResponse", "tool_result")):
+        if isinstance(part.get(key) or part.get(_snake_case(key)), dict):
+            return name
+    return ""
+
+
+def _snake_case(key: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in key)
+
+
+def turns_of_blocks(message: Message, parts: list[Any]) -> list[Turn]:
+    """The turns in a message whose content holds thoughts, calls or results of calls.
+
+    Args:
+        message: its role and other keys.
+        parts: of its content.
+
+    Returns:
+        A turn for each result of a call, and one for the texts, thoughts and calls between two of them.
+    """
+    turns: list[Turn] = []
+    texts: list[str] = []
+    thoughts: list[str] = []
+    calls: list[Message] = []
+
+    def end_turn() -> None:
+        if not (texts or thoughts or calls):
+            return
+        made = {**message, "content": joined("", texts) if texts else ""}
+        if thoughts:
+            made["reasoning_content"] = joined("\n\n", thoughts)
+        if calls:
+            made["tool_calls"] = [*made.get("tool_calls", []), *calls]
+        turns.append(made)
+        texts.clear(), thoughts.clear(), calls.clear()
+
+    for part in parts:
+        kind = _block_kind(part) if isinstance(part, dict) else ""
+        if kind == "thinking":
+            thoughts.append(part_text({"text": part.get("thinking", part.get("text"))}))
+        elif kind == "tool_use":
+            calls.append(_call(part))
+        elif kind == "tool_result":
+            end_turn()
+            turns.append(_result(part))
+        else:
+            texts.append(part_text(part))
+    end_turn()
+    if not turns:
+        raise InvalidConversation("missing_content", "has a content without any part")
+    return turns
+
+
+def _call(part: Message) -> Message:
+    made = part.get("functionCall") or part.get("function_call") or part
+    function = {"name": made.get("name"), "arguments": made.get("input", made.get("args", {}))}
+    call = {"type": "function", "function": function}
+    return ({"id": part["id"]} if isinstance(part.get("id"), str) else {}) | call
+
+
+def _result(part: Message) -> Turn:
+    made = part.get("functionResponse") or part.get("function_response") or part
+    content = made.get("content", made.get("response"))
+    if isinstance(content, list):
+        content = joined("", list(map(part_text, content)) or [""])
+    elif not isinstance(content, str):
+        content = "" if content is None else json.dumps(content, ensure_ascii=False)
+    turn: Turn = {"role": TOOL, "content": content}
+    if isinstance(part.get("tool_use_id"), str):
+        turn["tool_call_id"] = part["tool_use_id"]
+    if isinstance(made.get("name"), str):
+        turn["name"] = made["name"]
+    return turn

@@ -1,0 +1,300 @@
+"""Lists of messages in any form: OpenAI's, ShareGPT's, Anthropic's, Gemini's, and pairs of question and answer."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from datatrove_quality.rows.layouts.blocks import Turn, is_text_part, part_text, turns_of_blocks
+from datatrove_quality.rows.layouts.slots import decoded, joined
+from datatrove_quality.rows.layouts.table import SAYS
+from datatrove_quality.rows.roles import ASSISTANT, ROLES, SYSTEM, TOOL, USER, known_role
+from datatrove_quality.rows.types import (
+    MAX_DEPTH,
+    Conversation,
+    InvalidConversation,
+    Message,
+    check_surrogates,
+    described,
+    keys_found,
+    shown,
+)
+
+
+if TYPE_CHECKING:
+    pass
+
+
+CONTENT_KEYS = ("content", "value", "parts", "text", "message")
+"""Keys of a message's content; the first that is not null is read."""
+
+REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+"""Keys of what an assistant thinks before it answers. They go to the template as they are."""
+
+PAIR_KEYS = (
+    *(("human", "assistant"), ("human", "gpt"), ("human", "bot"), ("user", "assistant"), ("user", "bot")),
+    *(("input", "output"), ("question", "answer"), ("prompt", "response"), ("query", "response")),
+    *(("instruction", "output"), ("instruction", "response")),
+)
+"""Keys of an item that holds a question and its answer."""
+
+
+def items_in(value: Any, where: str) -> list[Any]:
+    """The list in a column, which may be a JSON string."""
+    if isinstance(value, str):
+        try:
+            value = decoded(value)
+        except InvalidConversation as error:
+            raise InvalidConversation(error.reason, f"{where} is a text that is not JSON: {error}") from None
+    if not isinstance(value, list):
+        raise InvalidConversation("not_a_list", f"{where} is {described(value)}, not a list of messages")
+    if not value:
+        raise InvalidConversation("no_messages", f"{where} is an empty list")
+    return value
+
+
+def read_messages(items: list[Any], column: str, aliased: bool = False) -> Conversation:
+    """The messages in a list of any form.
+
+    Args:
+        items: the list.
+        column: its column, for errors.
+        aliased: whether known names of roles become the four roles at once, as ShareGPT's do; else the template is
+            asked first whether it knows them.
+    """
+    messages: Conversation = []
+    for number, item in enumerate(items, 1):
+        try:
+            if type(item) is dict and len(item) == 2 and _is_plain(item, aliased):
+                messages.append(item.copy())
+            else:
+                messages += _turns(item, aliased)
+        except InvalidConversation as error:
+            raise InvalidConversation(error.reason, f"message {number} of column {column!r} {error}") from None
+    if not messages:
+        raise InvalidConversation("no_messages", f"column {column!r} has items, and none with a content")
+    has_items = any(type(item) is dict and item.get("type") is not None and item.get("role") is None for item in items)
+    return _merged(messages) if has_items else messages
+
+
+def _merged(messages: Conversation) -> Conversation:
+    """Thoughts, calls and text of one turn, which OpenAI's Responses have as items of their own, in one message."""
+    merged: Conversation = []
+    for message in messages:
+        last = merged[-1] if merged else {}
+        if last.get("role") == message["role"] == ASSISTANT and not last["content"]:
+            calls = last.get("tool_calls", []) + message.get("tool_calls", [])
+            merged[-1] = last | message | ({"tool_calls": calls} if calls else {})
+        else:
+            merged.append(message)
+    return merged
+
+
+def _is_plain(item: Message, aliased: bool) -> bool:
+    """Whether an item of two keys is a message in its final form: most are."""
+    role, content = item.get("role"), item.get("content")
+    if not (isinstance(role, str) and isinstance(content, str)) or role == "":
+        return False
+    check_surrogates(role, "has a role that")
+    check_surrogates(content, "has a content that")
+    return not aliased or ROLES.get(role) == role
+
+
+def _turns(item: Any, aliased: bool) -> list[Message]:
+    if isinstance(item, str) and item.lstrip().startswith("{"):  # a list whose elements are JSON
+        item = decoded(item)
+    if not isinstance(item, dict):
+        raise InvalidConversation("invalid_message", f"is {described(item)}, not an object with role and content")
+    if item.get("role") is None and item.get("from") is None:
+        kind = item.get("type")
+        if isinstance(kind, str) and kind in RESPONSES_ITEMS:
+            return RESPONSES_ITEMS[kind](item)
+        if keys := _pair_keys(item):
+            return _pair(item, *keys)
+    return _message(item, aliased)
+
+
+def _message(item: Message, aliased: bool) -> list[Message]:
+    """A message of one role and content, which may be several turns: calls' results are turns of their own."""
+    content_key = next((key for key in CONTENT_KEYS if item.get(key) is not None), "content")
+    is_sharegpt = item.get("from") is not None and item.get("role") is None
+    left_out = {"role", "content", "from" if is_sharegpt else "role", content_key}
+    message: Message = {"role": _role(item, aliased, is_sharegpt)}
+    for key, value in item.items():
+        if value is not None and key not in left_out:
+            message[key] = without_nulls(value)
+    _settle_calls(message)
+    content = item.get(content_key)
+    if content is None and known_role(message["role"]) == ASSISTANT:
+        content = message.pop("refusal", None)
+    if isinstance(content, list) and not all(map(is_text_part, content)):
+        return _ordered(turns_of_blocks(message, [without_nulls(part) for part in content]))
+    message["content"] = _content(content, message)
+    return [_in_order(message, item)]
+
+
+def _in_order(message: Message, item: Message) -> Message:
+    """The message's keys in the order of the item's: what is written again should look as it did."""
+    names = {"from": "role", "value": "content"}
+    order = [names.get(key, key) for key in item]
+    return {key: message[key] for key in order if key in message} | message
+
+
+def _ordered(turns: list[Turn]) -> list[Message]:
+    for turn in turns:
+        _settle_calls(turn)
+        check_surrogates(turn["content"], "has a content that")
+    return turns
+
+
+def _role(item: Message, aliased: bool, is_sharegpt: bool) -> str:
+    role = item.get("from") if is_sharegpt else item.get("role")
+    if role is None or role == "":
+        raise InvalidConversation("missing_role", f"has no role; {keys_found(item)}")
+    if not isinstance(role, str):
+        raise InvalidConversation("invalid_role", f"has a role that is {described(role)}, not a text")
+    check_surrogates(role, "has a role that")
+    if not (aliased or is_sharegpt):
+        return role
+    known = known_role(role)
+    if known is None and is_sharegpt:
+        raise InvalidConversation("unknown_role", f"is from {shown(role)}, which is no known role of ShareGPT data")
+    return known or role
+
+
+def _content(content: Any, message: Message) -> str:
+    if isinstance(content, list):
+        texts = list(map(part_text, content))
+        content = joined("", texts) if texts else ""
+    if isinstance(content, dict) and isinstance(content.get("parts"), list):  # an export of ChatGPT
+        content = joined("", list(map(part_text, content["parts"])) or [""])
+    if isinstance(content, str):
+        check_surrogates(content, "has a content that")
+        return content
+    if content is not None:
+        raise InvalidConversation("invalid_content", f"has a content that is {described(content)}, not a text")
+    if known_role(message["role"]) == ASSISTANT and (message.get("tool_calls") or reasoning(message)):
+        return ""
+    raise InvalidConversation("missing_content", f"has no content; {keys_found(message)}")
+
+
+def reasoning(message: Message) -> str:
+    """What an assistant's message says it has thought; "": nothing."""
+    texts = (message.get(key) for key in REASONING_KEYS)
+    return next((text for text in texts if isinstance(text, str) and text.strip()), "")
+
+
+# --- calls of tools --------------------------------------------------------------------------------------------------
+
+
+def _settle_calls(message: Message) -> None:
+    """Calls under any known key become `tool_calls`, and an empty list of them goes: templates lose the answer over it."""
+    calls: list[Any] = []
+    for key in ("tool_calls", "function_calls", "function_call"):
+        if key in message:
+            calls += _calls(message.pop(key), key)
+    if calls:
+        message["tool_calls"] = calls
+
+
+def _calls(value: Any, key: str) -> list[Any]:
+    if isinstance(value, str):
+        value = decoded(value) if value.strip() else []
+    listed = value if isinstance(value, list) else [value] if value else []
+    calls = [decoded(call) if isinstance(call, str) else call for call in listed]
+    if not all(isinstance(call, dict) for call in calls):
+        raise InvalidConversation("invalid_message", f"has {key} that are no objects with name and arguments")
+    if key == "tool_calls":
+        return calls
+    return [call if "function" in call else {"type": "function", "function": call} for call in calls]
+
+
+# --- items that are no messages --------------------------------------------------------------------------------------
+
+
+def _pair_keys(item: Message) -> tuple[str, str] | None:
+    return next((keys for keys in PAIR_KEYS if keys[1] in item and isinstance(item.get(keys[0]), str)), None)
+
+
+def _pair(item: Message, question: str, answer: str) -> list[Message]:
+    """The turns of an item that holds a question and its answer, and perhaps a system prompt."""
+    texts = {SYSTEM: item.get(SYSTEM), USER: item[question], ASSISTANT: item[answer]}
+    others = (SAYS | {"human", "user", "assistant", "bot", "gpt"}) - {question, answer, SYSTEM}
+    if unread := [key for key in others & item.keys() if item[key]]:
+        raise InvalidConversation("invalid_message", f"has {shown(unread[0])} beside {question} and {answer}")
+    turns = [turn(role, text) for role, text in texts.items() if text is not None and (text or role != SYSTEM)]
+    for made in turns:
+        if not isinstance(made["content"], str):
+            raise InvalidConversation("invalid_content", f"has a text that is {described(made['content'])}")
+        check_surrogates(made["content"], "has a content that")
+    return turns
+
+
+def _called(item: Message) -> list[Message]:
+    """OpenAI's Responses: a call."""
+    arguments = item.get("arguments")
+    if isinstance(arguments, str) and arguments.lstrip().startswith("{"):
+        arguments = decoded(arguments)
+    call = {"type": "function", "function": {"name": item.get("name"), "arguments": arguments}}
+    return [turn(ASSISTANT, "") | {"tool_calls": [call]}]
+
+
+def _call_output(item: Message) -> list[Message]:
+    """OpenAI's Responses: what a call gave."""
+    output = item.get("output")
+    if isinstance(output, list):
+        output = _content(output, {"role": TOOL})
+    text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
+    return [turn(TOOL, text)]
+
+
+def _thought(item: Message) -> list[Message]:
+    """OpenAI's Responses: reasoning, of which often only an encrypted form is there."""
+    parts = (item.get("summary") or []) + (item.get("content") or [])
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    text = "\n\n".join(text for text in texts if isinstance(text, str) and text.strip())
+    return [turn(ASSISTANT, "") | {"reasoning_content": text}] if text else []
+
+
+RESPONSES_ITEMS = {"function_call": _called, "function_call_output": _call_output, "reasoning": _thought}
+
+
+def pairs_as_messages(items: list[Any], column: str) -> Conversation:
+    """A history: pairs of question and answer, or messages."""
+    if not all(isinstance(item, (list, tuple)) for item in items):
+        return read_messages(items, column, aliased=True)
+    messages: Conversation = []
+    for item in items:
+        if len(item) != 2 or not isinstance(item[0], str) or not isinstance(item[1], str | None):
+            raise InvalidConversation("invalid_message", f"column {column!r} has an item that is no pair of texts")
+        roles = zip((USER, ASSISTANT), item, strict=True)
+        messages += [turn(role, text) for role, text in roles if text is not None]
+    for message in messages:
+        check_surrogates(message["content"], f"column {column!r}")
+    return messages
+
+
+def texts_as_messages(items: list[Any], column: str) -> Conversation:
+    """A list of texts that take turns, the user's first."""
+    if not all(isinstance(item, str) for item in items):
+        return read_messages(items, column, aliased=True)
+    for text in items:
+        check_surrogates(text, f"column {column!r}")
+    return [turn((USER, ASSISTANT)[number % 2], text) for number, text in enumerate(items)]
+
+
+def without_nulls(value: Any, depth: int = 0) -> Any:
+    """A copy of the value in which no object has a key that is null: Arrow adds them to fill its structs."""
+    if isinstance(value, str):
+        check_surrogates(value, "has a value that")
+        return value
+    if depth > MAX_DEPTH:
+        raise InvalidConversation("nested_too_deep", f"is nested more than {MAX_DEPTH} levels deep")
+    if isinstance(value, dict):
+        return {key: without_nulls(item, depth + 1) for key, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return type(value)([without_nulls(item, depth + 1) for item in value])
+    return value
+
+
+def turn(role: str, content: Any) -> Message:
+    """A message."""
+    return {"role": role, "content": content}

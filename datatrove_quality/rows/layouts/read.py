@@ -1,0 +1,422 @@
+"""A row becomes a conversation: the layout is recognised, its parts are put together, and nothing may be left over.
+
+    system prompt ── history ── question, with its context ── answer
+
+Each part may stand in a column of its own: `table.py` has their names.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from datatrove_quality.rows.json_values import parse_json, writable
+from datatrove_quality.rows.layouts.answers import (
+    contents,
+    find_answer,
+    is_filled,
+    is_text_of_turns,
+    side,
+    with_answer,
+)
+from datatrove_quality.rows.layouts.arguments import template_arguments_in
+from datatrove_quality.rows.layouts.blocks import part_text
+from datatrove_quality.rows.layouts.messages import items_in, pairs_as_messages, read_messages, texts_as_messages, turn
+from datatrove_quality.rows.layouts.slots import decoded, joined
+from datatrove_quality.rows.layouts.table import (
+    ANSWERS,
+    CHATS,
+    CONTENTS,
+    CONTEXTS,
+    ENVELOPES,
+    HISTORY,
+    LATER_ANSWERS,
+    OTHER_CHATS,
+    PAIRS,
+    SAYS,
+    SYSTEMS,
+    TEMPLATE_ARGUMENTS,
+    TURNS,
+    Pair,
+)
+from datatrove_quality.rows.layouts.where import Where
+from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, USER, known_role
+from datatrove_quality.rows.types import (
+    SOURCE,
+    Conversation,
+    InvalidConversation,
+    Row,
+    check_surrogates,
+    described,
+    keys_found,
+)
+
+
+if TYPE_CHECKING:
+    pass
+
+
+OTHERS_THAN_MESSAGES = SAYS - {CHATS[0]}
+QUESTIONS = frozenset(pair.question for pair in PAIRS)
+ALL_ANSWERS = frozenset(answer for pair in PAIRS for answer in pair.answers) | {*ANSWERS, *LATER_ANSWERS}
+API_ANSWERS = ("response", "choices", "result")
+"""Columns of what an API gave back, beside the request's object or alone."""
+NAME_THEM = "name the columns with prompt_key and answer_key (--prompt-key, --answer-key), or messages_key"
+
+
+class NotHere(InvalidConversation):
+    """The row's own columns hold no conversation; something in them may."""
+
+
+@dataclass(slots=True)
+class Found:
+    """A conversation that was found in a row.
+
+    Args:
+        messages: the conversation.
+        layout: what the layout is called: the schema, or the column.
+        column: the column that holds all of it as a list of messages; "" where it was put together.
+        used: the columns whose contents are in it.
+    """
+
+    messages: Conversation
+    layout: str
+    column: str = ""
+    used: set[str] = field(default_factory=set)
+
+
+def read(row: Row, where: Where) -> Found:
+    """The conversation in a row.
+
+    Raises:
+        InvalidConversation: there is none, or a column that can say something about it is not in it.
+    """
+    if not isinstance(row, dict):
+        raise InvalidConversation("not_an_object", f"the row is {described(row)}, not an object with columns")
+    if where.ignored_columns:
+        row = {name: value for name, value in row.items() if name not in where.ignored_columns}
+    try:
+        found = _read_columns(row, where)
+    except NotHere as error:
+        found = _read_inside(row, where, error)
+    if not any(message["content"] and not message["content"].isspace() for message in found.messages):
+        raise InvalidConversation("empty_conversation", f"none of the {len(found.messages)} messages has any content")
+    return found
+
+
+def _read_columns(row: Row, where: Where) -> Found:
+    column, pair = _detect(row, where)
+    found = _read_pair(row, where, pair) if pair else _read_list(row, where, column)
+    # Most rows have no other column that can say something.
+    if not (column == CHATS[0] and OTHERS_THAN_MESSAGES.isdisjoint(row)) or where.system_key or where.history_key:
+        _add_history(found, row, where)
+        _add_system(found, row, where)
+        if row.get(TEMPLATE_ARGUMENTS) is not None:
+            template_arguments_in(row[TEMPLATE_ARGUMENTS])  # refused here, and read where the conversation is rendered
+            found.used.add(TEMPLATE_ARGUMENTS)
+        _require_all_read(found, row, where)
+    return found
+
+
+def _read_inside(row: Row, where: Where, error: NotHere) -> Found:
+    """The conversation in a request's object, or in the column `metadata` as DataTrove's writers nest it."""
+    for name in ENVELOPES:
+        if isinstance(row.get(name), dict):
+            answers = {"response": row[column] for column in reversed(API_ANSWERS) if row.get(column) is not None}
+            found = _read_columns(row[name] | answers, where)
+            break
+    else:
+        name, nested = "metadata", nested_metadata(row)
+        if nested is None:
+            raise error
+        if SOURCE in nested and CHATS[0] in nested:  # a document of ours, whose conversation has been put together
+            nested = {CHATS[0]: nested[CHATS[0]]}
+        try:
+            found = _read_columns({**nested, **dict.fromkeys((*SYSTEMS, *CONTEXTS, HISTORY))}, where)
+            _require_all_read(found, nested, where)
+        except NotHere:
+            raise error from None
+    found.used = {name} | (found.used & row.keys())
+    found.column = ""
+    _require_all_read(found, row, where)
+    if isinstance(row[name], dict) and is_filled(row[name].get(TEMPLATE_ARGUMENTS)):
+        raise InvalidConversation("unused_column", f"{TEMPLATE_ARGUMENTS!r} is read only as a column of its own")
+    return found
+
+
+def nested_metadata(row: Row) -> Row | None:
+    """The column `metadata`, if it is an object, or the text of one whose values can be written again."""
+    metadata = row.get("metadata")
+    if isinstance(metadata, str) and metadata.lstrip().startswith("{"):
+        try:
+            metadata = decoded(metadata) if type(metadata) is not str else parse_json(metadata)
+        except InvalidConversation:
+            return None
+        return metadata if writable(metadata) else None
+    return metadata if isinstance(metadata, dict) else None
+
+
+# --- which layout it is ----------------------------------------------------------------------------------------------
+
+
+def _detect(row: Row, where: Where) -> tuple[str, Pair | None]:
+    """The column of the list of messages, or the columns of question and answer."""
+    if where.messages_key is not None:
+        return _required(row, where.messages_key), None
+    if where.prompt_key is not None:
+        return _required(row, where.prompt_key), Pair("prompt_response", where.prompt_key)
+    if where.schema == "messages":
+        return _required(row, CHATS[0]), None
+    if where.schema == "sharegpt":
+        return _first_given(row, CHATS[1:]) or _required(row, CHATS[1]), None
+    if where.schema != "auto":
+        pairs = [pair for pair in PAIRS if pair.schema == where.schema]
+        pair = next((pair for pair in pairs if row.get(pair.question) is not None), pairs[0])
+        return _required(row, pair.question), pair
+    if column := _first_given(row, CHATS):
+        return column, None
+    for pair in PAIRS:
+        if row.get(pair.question) is not None and _is_answered(row, pair, where):
+            return pair.question, pair
+    return _detect_list(row), None
+
+
+def _is_answered(row: Row, pair: Pair, where: Where) -> bool:
+    columns = (where.answer_key,) if where.answer_key else (*pair.answers, *LATER_ANSWERS)
+    return _first_given(row, columns) is not None or _is_list_of_messages(row[pair.question])
+
+
+def _is_list_of_messages(value: Any) -> bool:
+    first = value[0] if isinstance(value, list) and value else value
+    return isinstance(first, dict) and not first.keys().isdisjoint(("role", "from", "messages"))
+
+
+def _detect_list(row: Row) -> str:
+    """The column of a conversation that has no column for the question."""
+    for column in (TURNS, CONTENTS):
+        if isinstance(row.get(column), list) and row[column]:
+            return column
+    chosen = row.get("chosen")
+    if _is_list_of_messages(chosen) or (isinstance(chosen, str) and is_text_of_turns(chosen)):
+        return "chosen"
+    if "custom_id" in row and not any(isinstance(row.get(name), dict) for name in ENVELOPES):
+        for column in API_ANSWERS:
+            if isinstance(row.get(column), dict | list) and row[column]:
+                return column
+    return _not_here(row)
+
+
+def _not_here(row: Row) -> str:
+    for column in CHATS:
+        if column in row:
+            raise NotHere("null_column", f"column {column!r} is null, and no other can stand for it: {NAME_THEM}")
+    questions = ", ".join(f"{pair.question!r} with {_either(pair.answers)}" for pair in PAIRS[:5])
+    raise NotHere(
+        "missing_column",
+        f"looked for {', '.join(map(repr, CHATS))}, {questions}, and others; {keys_found(row)}. {NAME_THEM}",
+    )
+
+
+def _either(answers: tuple[str, ...]) -> str:
+    return "an answer" if answers == ANSWERS else " or ".join(map(repr, answers))
+
+
+def _required(row: Row, column: str) -> str:
+    if row.get(column) is not None:
+        return column
+    if column in row:
+        raise NotHere("null_column", f"column {column!r} is null")
+    raise NotHere("missing_column", f"looked for column {column!r}; {keys_found(row)}")
+
+
+def _first_given(row: Row, columns: tuple[str, ...]) -> str | None:
+    return next((column for column in columns if row.get(column) is not None), None)
+
+
+# --- its parts -------------------------------------------------------------------------------------------------------
+
+
+def _read_list(row: Row, where: Where, column: str) -> Found:
+    """A conversation in one column; one that ends before the answer takes it from another."""
+    value = row[column]
+    if column in ("chosen", *API_ANSWERS) and column != where.messages_key:
+        return Found(side(value, column, ASSISTANT), column, "", {column})
+    if isinstance(value, str) and is_text_of_turns(value):
+        messages = side(value, column, USER)
+    else:
+        items = items_in(value, f"column {column!r}")
+        if column == TURNS:
+            messages = texts_as_messages(items, column)
+        else:
+            is_sharegpt = where.schema == "sharegpt" or (where.messages_key is None and column == CHATS[1])
+            messages = read_messages(items, column, aliased=is_sharegpt or _looks_like_sharegpt(items))
+    found = Found(messages, column, column, {column})
+    if known_role(messages[-1]["role"]) not in (ASSISTANT, None):
+        _add_answer(found, row, where, (*ANSWERS, *LATER_ANSWERS))
+    return found
+
+
+def _looks_like_sharegpt(items: list[Any]) -> bool:
+    first = items[0]
+    return isinstance(first, dict) and first.get("role") is None and first.get("from") is not None
+
+
+def _read_pair(row: Row, where: Where, pair: Pair) -> Found:
+    """A conversation of a question, its context and an answer."""
+    question = row[pair.question]
+    found = Found([], pair.schema, "", {pair.question})
+    contexts = [column for column in pair.contexts if row.get(column) not in (None, "") and column != pair.question]
+    prompt = side(question, pair.question, USER)
+    if contexts and isinstance(question, str) and len(prompt) == 1:
+        texts = [text_in(row, column) for column in contexts]
+        if pair.schema != "alpaca":
+            texts = [text for text in texts if text.strip() not in question]
+        pieces = [text for text in (question, *texts) if text.strip()]
+        prompt = [turn(USER, joined("\n\n", pieces) if pieces else "")]
+        found.used.update(contexts)
+    found.messages = prompt
+    is_own = where.schema == pair.schema and any(is_filled(row.get(column)) for column in pair.own)
+    answers = pair.own if is_own else (*pair.answers, *LATER_ANSWERS)
+    if not _add_answer(found, row, where, answers) and where.schema == pair.schema:
+        raise InvalidConversation("missing_column", f"looked for one of {pair.answers}; {keys_found(row)}")
+    return found
+
+
+def _add_answer(found: Found, row: Row, where: Where, columns: tuple[str, ...]) -> bool:
+    """Put the answer behind the prompt; False: there is none."""
+    if where.answer_key is not None:
+        columns = (where.answer_key,)
+    answer = find_answer(row, tuple(column for column in columns if column not in found.used))
+    if answer is None:
+        return False
+    messages, used = answer
+    whole = with_answer(found.messages, messages)
+    texts = contents(whole)
+    if whole is messages and not all(any(said in text for text in texts) for said in contents(found.messages)):
+        raise InvalidConversation(
+            "unused_column",
+            f"column {used[0]!r} is a whole conversation, and what {sorted(found.used)} say is not in it: name the "
+            "column of the whole conversation with messages_key (--messages-key)",
+        )
+    found.messages, found.column = whole, ""
+    found.used.update(used)
+    return True
+
+
+def _add_history(found: Found, row: Row, where: Where) -> None:
+    column = where.history_key or HISTORY
+    if not is_filled(row.get(column)) or column in found.used:
+        return
+    earlier = pairs_as_messages(items_in(row[column], f"column {column!r}"), column)
+    found.used.add(column)
+    messages = found.messages
+    if messages[: len(earlier)] == earlier:
+        return
+    start = int(known_role(messages[0]["role"]) == SYSTEM)
+    found.messages, found.column = [*messages[:start], *earlier, *messages[start:]], ""
+
+
+def _add_system(found: Found, row: Row, where: Where) -> None:
+    """Puts the system prompt of a column of its own first. A conversation's own system turn must hold it."""
+    columns = (where.system_key,) if where.system_key else SYSTEMS
+    if not isinstance(row.get("output"), list):  # else it is the Responses API's name; others call the question so
+        columns = tuple(column for column in columns if column != "instructions" or where.system_key)
+    column = next((column for column in columns if is_filled(row.get(column)) and column not in found.used), None)
+    if column is None:
+        return
+    text = _system_text(row[column], column)
+    if text is None or known_role(found.messages[0]["role"]) == SYSTEM:
+        return
+    check_surrogates(text, f"column {column!r}")
+    found.messages, found.column = [turn(SYSTEM, text), *found.messages], ""
+    found.used.add(column)
+
+
+def _system_text(value: Any, column: str) -> str | None:
+    """The text of a system prompt: a text, a list of texts or of text parts, or a message."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        value = next((value[key] for key in ("parts", "content", "text") if value.get(key) is not None), value)
+        if isinstance(value, str):
+            return value
+    if isinstance(value, list):
+        separator = "\n\n" if all(isinstance(part, str) for part in value) else ""
+        return joined(separator, [part_text(part) for part in value])
+    if isinstance(value, dict):
+        raise InvalidConversation("invalid_content", f"column {column!r} is an object without a text")
+    return None  # a number, such as the version of a system
+
+
+def text_in(row: Row, column: str) -> str:
+    """The text in a column; what is no text is refused."""
+    value = row[_required(row, column)]
+    if not isinstance(value, str):
+        raise InvalidConversation("invalid_content", f"column {column!r} is {described(value)}, not a text")
+    check_surrogates(value, f"column {column!r}")
+    return value
+
+
+# --- nothing may be left over ----------------------------------------------------------------------------------------
+
+
+def _require_all_read(found: Found, row: Row, where: Where) -> None:
+    """Refuse a row in which a column that can say something about the conversation says what is not in it."""
+    unread = [name for name in row if name in SAYS and name not in found.used and is_filled(row[name])]
+    if not unread:
+        return
+    settled = _settled_by_names(where)
+    texts = [message["content"] for message in found.messages]
+    for column in unread:
+        if column in settled or all(any(said in text for text in texts) for said in _said(row[column], column)):
+            continue
+        is_answer = column in ALL_ANSWERS and column not in CONTEXTS
+        raise InvalidConversation(
+            "ambiguous_answer" if is_answer else "unused_column",
+            f"column {column!r} may be a part of the conversation that was read from {sorted(found.used)}, and is not "
+            "in it: name the columns (prompt_key, answer_key, system_key, history_key, messages_key), or name it in "
+            "ignored_columns (--ignore-columns) if it is none",
+        )
+
+
+def _settled_by_names(where: Where) -> frozenset[str]:
+    """Columns that cannot be meant where the user has named others."""
+    settled: frozenset[str] = frozenset()
+    is_list = where.messages_key is not None or where.schema in ("messages", "sharegpt")
+    if is_list or where.prompt_key is not None or where.schema != "auto":
+        settled |= {*CHATS, *OTHER_CHATS, TURNS, CONTENTS} | (QUESTIONS - {*CONTEXTS})
+    if is_list or where.answer_key is not None or where.schema != "auto":
+        settled |= ALL_ANSWERS
+    if where.system_key is not None:
+        settled |= {*SYSTEMS}
+    if where.history_key is not None:
+        settled |= {HISTORY}
+    return settled
+
+
+def _said(value: Any, column: str) -> Iterator[str]:
+    """The texts in a column, as they would be in the conversation."""
+    if not isinstance(value, (str, list, dict)):
+        return
+    try:
+        if column == TEMPLATE_ARGUMENTS:
+            yield "\0"  # settings, which no message holds
+        elif column == HISTORY:
+            yield from contents(pairs_as_messages(items_in(value, column), column))
+        elif column in SYSTEMS:
+            yield (_system_text(value, column) or "").strip()
+        else:
+            yield from contents(side(value, column, USER if isinstance(value, str) else ASSISTANT))
+    except InvalidConversation:
+        yield from (text.strip() for text in _leaves(value))
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, (list, tuple)):
+            waiting += value

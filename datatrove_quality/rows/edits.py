@@ -10,8 +10,9 @@ import orjson
 from datatrove_quality.rows.json_values import json_text, parse_json
 from datatrove_quality.rows.layouts import Where, parse_conversation, read
 from datatrove_quality.rows.layouts.messages import without_nulls
+from datatrove_quality.rows.layouts.read import API_ANSWERS, slots_in
 from datatrove_quality.rows.layouts.slots import JoinedSlot, Path, Slot, replaced, with_slots
-from datatrove_quality.rows.layouts.table import ENVELOPES, SAYS
+from datatrove_quality.rows.layouts.table import ENVELOPES, REJECTED, SAYS
 from datatrove_quality.rows.roles import known_role
 from datatrove_quality.rows.types import MESSAGES, Conversation, InvalidConversation, Message, Row, shown
 
@@ -61,38 +62,57 @@ def write_back(row: Row, where: Where, edited: Any) -> Row:
     try:
         wanted = parse_conversation({MESSAGES: edited})
         named = {where.messages_key, where.prompt_key, where.answer_key, where.system_key, where.history_key}
-        says = SAYS | named | {*ENVELOPES, "metadata"}
-        found = read({name: with_slots(value, (name,)) if name in says else value for name, value in row.items()}, where)
-        written = _with_texts(row, found.messages, wanted)
-        if written is None and found.column in row:
-            written = row | {found.column: _as_list(row[found.column], wanted)}
+        says = SAYS | REJECTED | named | {*ENVELOPES, *API_ANSWERS, "metadata"}
+        slots = {name: with_slots(value, (name,)) if name in says else value for name, value in row.items()}
+        found = read(slots, where)
+        changes = _changes(found.messages, wanted)
+        if changes is not None:
+            changes += _repeated(slots, {path for path, _ in changes}, found.messages, wanted)
+            written = _with_texts(row, changes)
+        else:
+            written = row | {found.column: _as_list(row[found.column], wanted)} if found.column in row else None
         if written is not None and read(written, where).messages == wanted:
             return written
         columns = ", ".join(sorted(map(shown, found.used)))
     except InvalidConversation as error:
-        raise CannotWriteBack(f"the edited conversation is none: {error.reason}: {error}") from None
+        raise CannotWriteBack(f"the row would not hold the edited conversation: {error.reason}: {error}") from None
     raise CannotWriteBack(
         f"the conversation was read from {columns}, and was edited in a way that does not fit there: a step may change "
         "the contents of messages, but add or remove none"
     )
 
 
-def _with_texts(row: Row, original: Conversation, edited: Conversation) -> Row | None:
-    """The row with the changed texts in their places; None: more than texts has changed, or a text has no place."""
+def _changes(original: Conversation, edited: Conversation) -> list[tuple[Path, str]] | None:
+    """The texts that have changed, and their places; None: more than texts has, or a text has no place."""
     if len(original) != len(edited):
         return None
     changes: list[tuple[Path, str]] = []
     for before, after in zip(original, edited, strict=True):
-        if before.keys() != after.keys():
+        placed = _placed(before, after)
+        if placed is None:
             return None
-        for key, value in before.items():
-            placed = _placed(value, after[key])
-            if placed is None:
-                return None
-            changes += placed
+        changes += placed
+    return changes
+
+
+def _with_texts(row: Row, changes: list[tuple[Path, str]]) -> Row:
     for path, text in changes:
         row = row | {path[0]: replaced(row[path[0]], path[1:], text)}  # type: ignore[index]
     return row
+
+
+def _repeated(
+    slots: Row, written: set[Path], original: Conversation, edited: Conversation
+) -> list[tuple[Path, str]]:
+    """The same change wherever else a column says the text that has changed: as `prompt` may repeat the first turn."""
+    new = {before["content"].strip(): after["content"] for before, after in zip(original, edited, strict=True)}
+    changes = []
+    for column, value in slots.items():
+        for text in slots_in(value, column):
+            after = new.get(text.strip())
+            if after is not None and after != text and text.path not in written:
+                changes.append((text.path, after))
+    return changes
 
 
 def _placed(before: Any, after: Any) -> list[tuple[Path, str]] | None:

@@ -67,6 +67,7 @@ class _Reading:
     column: str = ""
     error: str = ""
     used: frozenset[str] = frozenset()
+    is_alone: bool = False
 
 
 class _Adapter:
@@ -186,7 +187,7 @@ class ConversationAdapter(_Adapter):
 
     def _read(self, row: Row) -> _Reading:
         found = read(row, self.where)
-        return _Reading(text_of(found.messages), found.messages, found.column, used=frozenset(found.used))
+        return _Reading(text_of(found.messages), found.messages, found.column, used=frozenset(found.used), is_alone=found.is_alone)
 
 
 def _as_tuple(names: Any) -> Any:
@@ -258,6 +259,8 @@ def _for_json(row: Row, messages: Conversation | None) -> tuple[Row, str]:
 def _bookkeeping(columns: Row, found: Row, reading: _Reading) -> Row:
     """The entry `_source`: how to make the row of what is found in the document."""
     values = {name: value for name, value in columns.items() if not (name in found and same(found[name], value))}
+    if MESSAGES in columns and reading.messages is not None and not reading.is_alone:
+        values[MESSAGES] = columns[MESSAGES]  # as it was: an edit has to be found in the other columns
     source: Row = {"columns": list(columns)}
     if values:  # Parquet has no empty objects
         source |= {"kept": list(values), "values": values}

@@ -24,6 +24,8 @@ def is_filled(value: Any) -> bool:
 def side(value: Any, column: str, role: str) -> Conversation:
     """The messages of one side of a conversation: of a question (role user) or an answer (role assistant)."""
     if isinstance(value, str):
+        if column in LATER_ANSWERS and value.lstrip()[:1] in ("[", "{"):
+            return side(decoded(value), column, role)
         return _of_text(value, column, role)
     if isinstance(value, dict) and role == ASSISTANT:
         return _of_object(value, column)

@@ -119,7 +119,7 @@ def _message(item: Message, aliased: bool) -> list[Message]:
     left_out = {"role", "content", "from" if is_sharegpt else "role", content_key}
     message: Message = {"role": _role(item, aliased, is_sharegpt)}
     for key, value in item.items():
-        if value is not None and key not in left_out:
+        if value is not None and key not in left_out and not (key == "type" and value == "message"):
             message[key] = without_nulls(value)
     _settle_calls(message)
     content = item.get(content_key)

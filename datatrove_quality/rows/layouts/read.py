@@ -5,7 +5,7 @@
 Each part may stand in a column of its own: `table.py` has their names.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from datatrove_quality.rows.layouts.answers import (
 from datatrove_quality.rows.layouts.arguments import template_arguments_in
 from datatrove_quality.rows.layouts.blocks import part_text
 from datatrove_quality.rows.layouts.messages import items_in, pairs_as_messages, read_messages, texts_as_messages, turn
-from datatrove_quality.rows.layouts.slots import decoded, joined
+from datatrove_quality.rows.layouts.slots import Slot, decoded, joined
 from datatrove_quality.rows.layouts.table import (
     ANSWERS,
     CHATS,
@@ -32,6 +32,7 @@ from datatrove_quality.rows.layouts.table import (
     LATER_ANSWERS,
     OTHER_CHATS,
     PAIRS,
+    REJECTED,
     SAYS,
     SYSTEMS,
     TEMPLATE_ARGUMENTS,
@@ -76,12 +77,14 @@ class Found:
         layout: what the layout is called: the schema, or the column.
         column: the column that holds all of it as a list of messages; "" where it was put together.
         used: the columns whose contents are in it.
+        is_alone: whether the row has no other column that can say something.
     """
 
     messages: Conversation
     layout: str
     column: str = ""
     used: set[str] = field(default_factory=set)
+    is_alone: bool = False
 
 
 def read(row: Row, where: Where) -> Found:
@@ -98,6 +101,7 @@ def read(row: Row, where: Where) -> Found:
         found = _read_columns(row, where)
     except NotHere as error:
         found = _read_inside(row, where, error)
+        found.is_alone = False
     if not any(message["content"] and not message["content"].isspace() for message in found.messages):
         raise InvalidConversation("empty_conversation", f"none of the {len(found.messages)} messages has any content")
     return found
@@ -107,7 +111,9 @@ def _read_columns(row: Row, where: Where) -> Found:
     column, pair = _detect(row, where)
     found = _read_pair(row, where, pair) if pair else _read_list(row, where, column)
     # Most rows have no other column that can say something.
-    if not (column == CHATS[0] and OTHERS_THAN_MESSAGES.isdisjoint(row)) or where.system_key or where.history_key:
+    if column == CHATS[0] and OTHERS_THAN_MESSAGES.isdisjoint(row) and not (where.system_key or where.history_key):
+        found.is_alone = REJECTED.isdisjoint(row)
+    else:
         _add_history(found, row, where)
         _add_system(found, row, where)
         if row.get(TEMPLATE_ARGUMENTS) is not None:
@@ -408,6 +414,16 @@ def _said(value: Any, column: str) -> Iterator[str]:
             yield from contents(side(value, column, USER if isinstance(value, str) else ASSISTANT))
     except InvalidConversation:
         yield from (text.strip() for text in _leaves(value))
+
+
+def slots_in(value: Any, column: str) -> Iterator[Slot]:
+    """The texts of a row's column that know their places, those inside JSON text and of a text's turns too."""
+    try:
+        messages = side(value, column, USER if isinstance(value, str) else ASSISTANT)
+        texts: Iterable[str] = [message["content"] for message in messages]
+    except InvalidConversation:
+        texts = _leaves(value)
+    yield from (text for text in texts if isinstance(text, Slot))
 
 
 def _leaves(value: Any) -> Iterator[str]:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """Rows as published data sets and trainers' formats have them: what they say, or why they are refused."""
 
 import json

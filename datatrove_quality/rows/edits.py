@@ -3,6 +3,7 @@
 import hashlib
 import json
 import zlib
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -39,13 +40,27 @@ def checksum(text: str) -> int:
     return len(text) << 32 | zlib.crc32(text.encode("utf-8", "surrogatepass"))
 
 
-def digest(messages: Any) -> str:
-    """A text by which edited messages are noticed: roles, contents and all other keys that are not null."""
+def shape(messages: Conversation) -> str:
+    """A text by which other edits than of contents are noticed: roles, lengths, and a digest of all other keys."""
+    text = " ".join([f"{message['role']}:{len(message['content'])}" for message in messages])
+    if all(len(message) == 2 for message in messages):
+        return text
+    others = [{key: value for key, value in message.items() if key not in ("role", "content")} for message in messages]
+    if not any(others := without_nulls(others)):
+        return text
     try:
-        data = orjson.dumps(without_nulls(messages), option=orjson.OPT_SORT_KEYS, default=str)
-    except (TypeError, RecursionError, InvalidConversation):
-        data = json_text(messages).encode()
-    return hashlib.blake2b(data, digest_size=12).hexdigest()
+        data = orjson.dumps(others, option=orjson.OPT_SORT_KEYS, default=str)
+    except (TypeError, RecursionError):
+        data = json_text(others).encode()
+    return f"{text} {hashlib.blake2b(data, digest_size=12).hexdigest()}"
+
+
+def is_edited(messages: Any, text: int, shaped: str) -> bool:
+    """Whether messages are others than those with this checksum of their text, and this shape."""
+    try:
+        return checksum(text_of(messages)) != text or shape(messages) != shaped
+    except (TypeError, KeyError, InvalidConversation):
+        return True  # a form of its own, which a step has made
 
 
 def write_back(row: Row, where: Where, edited: Any) -> Row:
@@ -66,19 +81,20 @@ def write_back(row: Row, where: Where, edited: Any) -> Row:
         slots = {name: with_slots(value, (name,)) if name in says else value for name, value in row.items()}
         found = read(slots, where)
         changes = _changes(found.messages, wanted)
+        written: Row | None = None
         if changes is not None:
             changes += _repeated(slots, {path for path, _ in changes}, found.messages, wanted)
             written = _with_texts(row, changes)
-        else:
-            written = row | {found.column: _as_list(row[found.column], wanted)} if found.column in row else None
+        elif found.column in row:
+            written = row | {found.column: _as_list(row[found.column], wanted)}
         if written is not None and read(written, where).messages == wanted:
             return written
         columns = ", ".join(sorted(map(shown, found.used)))
     except InvalidConversation as error:
         raise CannotWriteBack(f"the row would not hold the edited conversation: {error.reason}: {error}") from None
     raise CannotWriteBack(
-        f"the conversation was read from {columns}, and was edited in a way that does not fit there: a step may change "
-        "the contents of messages, but add or remove none"
+        f"the conversation was read from {columns}, and was edited in a way that does not fit there: a step may "
+        "change the contents of messages, but add or remove none"
     )
 
 
@@ -97,13 +113,12 @@ def _changes(original: Conversation, edited: Conversation) -> list[tuple[Path, s
 
 def _with_texts(row: Row, changes: list[tuple[Path, str]]) -> Row:
     for path, text in changes:
-        row = row | {path[0]: replaced(row[path[0]], path[1:], text)}  # type: ignore[index]
+        column = str(path[0])
+        row = row | {column: replaced(row[column], path[1:], text)}
     return row
 
 
-def _repeated(
-    slots: Row, written: set[Path], original: Conversation, edited: Conversation
-) -> list[tuple[Path, str]]:
+def _repeated(slots: Row, written: set[Path], original: Conversation, edited: Conversation) -> list[tuple[Path, str]]:
     """The same change wherever else a column says the text that has changed: as `prompt` may repeat the first turn."""
     new = {before["content"].strip(): after["content"] for before, after in zip(original, edited, strict=True)}
     changes = []
@@ -150,7 +165,7 @@ def _by_separators(before: JoinedSlot, after: str) -> list[str] | None:
     if not parts or len(parts) != sum(counts):
         return None
     starts = [sum(counts[:index]) for index in range(len(counts) + 1)]
-    return [before.separator.join(parts[start:end]) for start, end in zip(starts, starts[1:], strict=False)]
+    return [before.separator.join(parts[start:end]) for start, end in pairwise(starts)]
 
 
 def _by_unchanged_ends(before: JoinedSlot, after: str) -> list[str]:
@@ -179,5 +194,3 @@ def _sharegpt(message: Message, names: dict[str | None, str]) -> Message:
     role = message["role"]
     others = {key: value for key, value in message.items() if key not in ("role", "content")}
     return {"from": names.get(role) or ROLE_NAMES.get(role, role), "value": message["content"], **others}
-
-

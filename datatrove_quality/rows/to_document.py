@@ -10,7 +10,7 @@ no conversation becomes a document with `metadata["conversation_error"]`, and ev
     kept      the columns that cannot stand in the metadata under their own name, and are found in `values`
     values    their values
     text      a checksum of the document's text
-    messages  a digest of the conversation, where it is not the source's column `messages` as it is
+    messages  the conversation's shape, where it is not the source's column `messages` as it is
     where     the settings of the adapter, where they are not the defaults
     into      the column of a `TextAdapter`
 
@@ -27,7 +27,7 @@ from datatrove.pipeline.readers import HuggingFaceDatasetReader, IpcReader, Parq
 from datatrove.pipeline.readers.base import BaseDiskReader
 from loguru import logger
 
-from datatrove_quality.rows.edits import checksum, digest, text_of
+from datatrove_quality.rows.edits import checksum, shape, text_of
 from datatrove_quality.rows.json_values import json_text, safe_repr, writable
 from datatrove_quality.rows.layouts import Where, check_column, nested_metadata, read, text_in
 from datatrove_quality.rows.layouts.table import NOT_LONG_TEXT
@@ -187,7 +187,8 @@ class ConversationAdapter(_Adapter):
 
     def _read(self, row: Row) -> _Reading:
         found = read(row, self.where)
-        return _Reading(text_of(found.messages), found.messages, found.column, used=frozenset(found.used), is_alone=found.is_alone)
+        text = text_of(found.messages)
+        return _Reading(text, found.messages, found.column, used=frozenset(found.used), is_alone=found.is_alone)
 
 
 def _as_tuple(names: Any) -> Any:
@@ -268,7 +269,7 @@ def _bookkeeping(columns: Row, found: Row, reading: _Reading) -> Row:
         return source
     source["text"] = checksum(reading.text)
     if reading.messages is not None and (reading.column != MESSAGES or MESSAGES in values):
-        source[MESSAGES] = digest(reading.messages)
+        source[MESSAGES] = shape(reading.messages)
     return source
 
 

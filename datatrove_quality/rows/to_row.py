@@ -8,7 +8,7 @@ import orjson
 from datatrove.data import Document
 from datatrove.pipeline.writers import JsonlWriter
 
-from datatrove_quality.rows.edits import CannotWriteBack, checksum, digest, write_back
+from datatrove_quality.rows.edits import CannotWriteBack, checksum, is_edited, write_back
 from datatrove_quality.rows.json_values import json_text
 from datatrove_quality.rows.layouts import Where, nested_metadata
 from datatrove_quality.rows.score_columns import check_prefix, score_types
@@ -28,8 +28,8 @@ class RowAdapter:
     name is written as changed; a column that a step has removed is left out); then what the steps have added, such as
     scores and `filter_reason`. What the reader derived (`text`, `id`, `messages`, `file_path`) is left out unless the
     source had it. A conversation that a step has edited in `metadata["messages"]`, or a `TextAdapter`'s text, is
-    written back into the columns that it was read from, in their own form. A document that no `ConversationAdapter` made
-    gives `text`, `id` and its metadata.
+    written back into the columns that it was read from, in their own form. A document that no `ConversationAdapter`
+    made gives `text`, `id` and its metadata.
 
     A JsonlWriter never fails on a row, be it that of a Parquet file: what JSON has not is written as text, bytes in
     base64.
@@ -74,7 +74,7 @@ def _with_edits(row: Row, document: Document, source: Row) -> Row:
     messages = document.metadata.get(MESSAGES)
     if messages is None:  # a step has removed the conversation
         return {name: value for name, value in row.items() if name != MESSAGES}
-    if digest(messages) == source[MESSAGES]:
+    if not is_edited(messages, source["text"], source[MESSAGES]):
         return row
     where = source.get("where") or {}
     try:

@@ -527,9 +527,9 @@ EDITED_FORMS = [
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-@pytest.mark.parametrize(("messages", "expected"), zip(OTHER_FORMS, EDITED_FORMS, strict=True))
+@pytest.mark.parametrize(("messages", "expected"), list(zip(OTHER_FORMS, EDITED_FORMS, strict=True)))
 def test_an_edited_conversation_is_written(messages: Any, expected: Any, in_place: bool) -> None:
-    """A step that redacts metadata["messages"] sees it written in the column's own form, after a stage of JSONL too."""
+    """A step that redacts metadata["messages"] sees it written in the column's own form, also after JSONL."""
     document = adapt({"messages": messages})
     assert RowAdapter()(None, document) == {"messages": messages}
     if in_place:

@@ -1,4 +1,4 @@
-"""Every layout of published data sets and trainers: all that a row says is in the conversation, or the row is refused."""
+"""Layouts of published data sets and trainers: all that a row says is in the conversation, or it is refused."""
 
 import json
 from typing import Any
@@ -78,7 +78,11 @@ def test_column_options() -> None:
     assert parse_conversation({"messages": [user(U1)], "gpt4": A1}, answer_key="gpt4") == ONE
     assert parse_conversation({"messages": ONE, "documents": [C]}, ignored_columns=("documents",)) == ONE
     assert parse_conversation({"messages": ONE, "context": C}, ignored_columns=["context"]) == ONE
-    for wrong in ({"prompt_key": ""}, {"prompt_key": "a", "messages_key": "b"}, {"prompt_key": "a", "schema": "alpaca"}):
+    for wrong in (
+        {"prompt_key": ""},
+        {"prompt_key": "a", "messages_key": "b"},
+        {"prompt_key": "a", "schema": "alpaca"},
+    ):
         with pytest.raises(ValueError, match="prompt_key"):
             ConversationAdapter(**wrong)
     with pytest.raises(ValueError, match="ignored_columns"):

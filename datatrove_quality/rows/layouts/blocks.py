@@ -83,7 +83,8 @@ def turns_of_blocks(message: Message, parts: list[Any]) -> list[Turn]:
         if calls:
             made["tool_calls"] = [*made.get("tool_calls", []), *calls]
         turns.append(made)
-        texts.clear(), thoughts.clear(), calls.clear()
+        for collected in (texts, thoughts, calls):
+            collected.clear()
 
     for part in parts:
         kind = _block_kind(part) if isinstance(part, dict) else ""

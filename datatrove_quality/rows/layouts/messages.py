@@ -63,10 +63,8 @@ def read_messages(items: list[Any], column: str, aliased: bool = False) -> Conve
     messages: Conversation = []
     for number, item in enumerate(items, 1):
         try:
-            if type(item) is dict and len(item) == 2 and _is_plain(item, aliased):
-                messages.append(item.copy())
-            else:
-                messages += _turns(item, aliased)
+            plain = _plain(item, aliased) if type(item) is dict and len(item) == 2 else None
+            messages += [plain] if plain is not None else _turns(item, aliased)
         except InvalidConversation as error:
             raise InvalidConversation(error.reason, f"message {number} of column {column!r} {error}") from None
     if not messages:
@@ -88,14 +86,17 @@ def _merged(messages: Conversation) -> Conversation:
     return merged
 
 
-def _is_plain(item: Message, aliased: bool) -> bool:
-    """Whether an item of two keys is a message in its final form: most are."""
+def _plain(item: Message, aliased: bool) -> Message | None:
+    """The message in an item of two keys, as most have: role and content, or from and value; None: it is another."""
     role, content = item.get("role"), item.get("content")
-    if not (isinstance(role, str) and isinstance(content, str)) or role == "":
-        return False
+    if role is None:
+        sender, content = item.get("from"), item.get("value")
+        role = ROLES.get(sender) if isinstance(sender, str) else None
+    if not (isinstance(role, str) and isinstance(content, str) and role) or (aliased and ROLES.get(role) != role):
+        return None
     check_surrogates(role, "has a role that")
     check_surrogates(content, "has a content that")
-    return not aliased or ROLES.get(role) == role
+    return {"role": role, "content": content}
 
 
 def _turns(item: Any, aliased: bool) -> list[Message]:
@@ -186,7 +187,7 @@ def reasoning(message: Message) -> str:
 
 
 def _settle_calls(message: Message) -> None:
-    """Calls under any known key become `tool_calls`, and an empty list of them goes: templates lose the answer over it."""
+    """Calls under any known key become `tool_calls`; an empty list goes, for templates lose the answer over it."""
     calls: list[Any] = []
     for key in ("tool_calls", "function_calls", "function_call"):
         if key in message:

@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     pass
 
 
-OTHERS_THAN_MESSAGES = SAYS - {CHATS[0]}
+OTHERS_THAN = {column: SAYS - {column} for column in CHATS}
+SYSTEM_COLUMNS = frozenset(SYSTEMS)
 QUESTIONS = frozenset(pair.question for pair in PAIRS)
 ALL_ANSWERS = frozenset(answer for pair in PAIRS for answer in pair.answers) | {*ANSWERS, *LATER_ANSWERS}
 API_ANSWERS = ("response", "choices", "result")
@@ -111,11 +112,14 @@ def _read_columns(row: Row, where: Where) -> Found:
     column, pair = _detect(row, where)
     found = _read_pair(row, where, pair) if pair else _read_list(row, where, column)
     # Most rows have no other column that can say something.
-    if column == CHATS[0] and OTHERS_THAN_MESSAGES.isdisjoint(row) and not (where.system_key or where.history_key):
+    others = OTHERS_THAN.get(column)
+    if others is not None and others.isdisjoint(row) and not (where.system_key or where.history_key):
         found.is_alone = REJECTED.isdisjoint(row)
     else:
-        _add_history(found, row, where)
-        _add_system(found, row, where)
+        if where.history_key or HISTORY in row:
+            _add_history(found, row, where)
+        if where.system_key or not SYSTEM_COLUMNS.isdisjoint(row):
+            _add_system(found, row, where)
         if row.get(TEMPLATE_ARGUMENTS) is not None:
             template_arguments_in(row[TEMPLATE_ARGUMENTS])  # refused here, and read where the conversation is rendered
             found.used.add(TEMPLATE_ARGUMENTS)
@@ -127,8 +131,8 @@ def _read_inside(row: Row, where: Where, error: NotHere) -> Found:
     """The conversation in a request's object, or in the column `metadata` as DataTrove's writers nest it."""
     for name in ENVELOPES:
         if isinstance(row.get(name), dict):
-            answers = {"response": row[column] for column in reversed(API_ANSWERS) if row.get(column) is not None}
-            found = _read_columns(row[name] | answers, where)
+            column = _first_given(row, API_ANSWERS)
+            found = _read_columns(row[name] | ({"response": row[column]} if column else {}), where)
             break
     else:
         name, nested = "metadata", nested_metadata(row)
@@ -323,7 +327,7 @@ def _add_history(found: Found, row: Row, where: Where) -> None:
 
 def _add_system(found: Found, row: Row, where: Where) -> None:
     """Puts the system prompt of a column of its own first. A conversation's own system turn must hold it."""
-    columns = (where.system_key,) if where.system_key else SYSTEMS
+    columns: tuple[str, ...] = (where.system_key,) if where.system_key else SYSTEMS
     if not isinstance(row.get("output"), list):  # else it is the Responses API's name; others call the question so
         columns = tuple(column for column in columns if column != "instructions" or where.system_key)
     column = next((column for column in columns if is_filled(row.get(column)) and column not in found.used), None)

@@ -1,8 +1,8 @@
 """Texts that know where in a row they come from, so that an edited conversation can be written back.
 
-The parser takes any `str`. To find out where each content comes from, a row's texts are replaced by `Slot`s and the row
-is parsed again: a content that is a `Slot` says which text of the row it is, a `JoinedSlot` of which texts it was put
-together. Nothing of this runs unless a conversation was edited.
+The parser takes any `str`. To find out where each content comes from, a row's texts are replaced by `Slot`s and the
+row is parsed again: a content that is a `Slot` says which text of the row it is, a `JoinedSlot` of which texts it was
+put together. Nothing of this runs unless a conversation was edited.
 """
 
 import json
@@ -100,8 +100,7 @@ def turns_of_text(text: str) -> list[tuple[str, str]]:
     turns = []
     for number, (name, words) in enumerate(zip(parts[1::2], parts[2::2], strict=True)):
         stripped = words.strip()
-        is_slot = isinstance(text, Slot)
-        turns.append((name, Slot(stripped, (*text.path, TurnOfText(number))) if is_slot else stripped))
+        turns.append((name, Slot(stripped, (*text.path, TurnOfText(number))) if isinstance(text, Slot) else stripped))
     return turns
 
 
@@ -125,7 +124,7 @@ def replaced(value: Any, path: Path, text: str) -> Any:
         return json.dumps(replaced(parse_json(value), rest, text), ensure_ascii=False)
     if isinstance(step, TurnOfText):
         return _replaced_turn(value, step.number, text)
-    copied = dict(value) if isinstance(value, dict) else list(value)
+    copied: Any = dict(value) if isinstance(value, dict) else list(value)
     copied[step] = replaced(value[step], rest, text)
     return copied
 

@@ -1,9 +1,9 @@
 """Every layout that is read: which columns may hold a part of a conversation, and what each of them is.
 
-This is the one place to add a layout. A row with a list of messages is read by the names in `CHATS`; a row with a column
-for the question and one for the answer by an entry of `PAIRS`. `SAYS` is the closed list of all columns that can say
-something about the conversation: before a row is scored, each of them that is filled is in the conversation, or the
-row is refused. Other columns are data that is carried along. docs/layouts.md has the table for users.
+This is the one place to add a layout. A row with a list of messages is read by the names in `CHATS`; a row with a
+column for the question and one for the answer by an entry of `PAIRS`. `SAYS` is the closed list of all columns that
+can say something about the conversation: before a row is scored, each of them that is filled is in it, or
+the row is refused. Other columns are data that is carried along. docs/layouts.md has the table for users.
 """
 
 from dataclasses import dataclass
@@ -71,15 +71,23 @@ class Pair:
 
 
 PAIRS = (
-    Pair("alpaca", "instruction", own=("chosen", "output")),  # Alpaca, Dolly, LLaMA-Factory, Evol-Instruct
-    Pair("prompt_response", "prompt", own=("chosen", "response", "completion", "answer")),  # TRL, UltraFeedback, Anthropic's completions
-    Pair("question_answer", "question"),  # OpenOrca, GSM8K
-    Pair("query_response", "query"),  # MetaMathQA, CodeFeedback
-    Pair("inputs_targets", "inputs", ("targets",)),  # Aya, xP3, FLAN
-    Pair("problem_solution", "problem", ("chosen", "solution")),  # NuminaMath, Magicoder
-    Pair("input_output", "input", (*ANSWERS, "preferred_output"), ("context",)),  # distilabel, OpenAI's Responses
-    Pair("input_output", "text_input", ("output",), ()),  # Gemini's tuning
-    Pair("input_output", "input_text", ("output_text",), ()),  # PaLM's tuning
+    # Alpaca, Dolly, LLaMA-Factory, Evol-Instruct
+    Pair("alpaca", "instruction", own=("chosen", "output")),
+    # TRL, UltraFeedback, Anthropic's completions
+    Pair("prompt_response", "prompt", own=("chosen", "response", "completion", "answer")),
+    # OpenOrca, GSM8K
+    Pair("question_answer", "question"),
+    # MetaMathQA, CodeFeedback
+    Pair("query_response", "query"),
+    # Aya, xP3, FLAN
+    Pair("inputs_targets", "inputs", ("targets",)),
+    # NuminaMath, Magicoder
+    Pair("problem_solution", "problem", ("chosen", "solution")),
+    # distilabel, OpenAI's Responses and preferences
+    Pair("input_output", "input", (*ANSWERS, "preferred_output"), ("context",)),
+    # Gemini's tuning, PaLM's tuning
+    Pair("input_output", "text_input", ("output",), ()),
+    Pair("input_output", "input_text", ("output_text",), ()),
 )
 
 OTHER_CHATS = ("dialog", "dialogue", "dialogs", "turns", "chat")

@@ -47,8 +47,8 @@ class Where:
             check_column("ignored_columns", column)
         if self.messages_key is not None and self.schema not in ("auto", "messages", "sharegpt"):
             raise ValueError(
-                f"messages_key={self.messages_key!r} does not go with schema={self.schema!r}, whose columns have fixed "
-                "names: omit messages_key, or use schema='messages' or 'sharegpt'"
+                f"messages_key={self.messages_key!r} does not go with schema={self.schema!r}, whose columns have "
+                "fixed names: omit messages_key, or use schema='messages' or 'sharegpt'"
             )
         if self.prompt_key is not None and (self.messages_key is not None or self.schema != "auto"):
             other = "messages_key" if self.messages_key is not None else "schema"

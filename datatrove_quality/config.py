@@ -121,6 +121,9 @@ class ScorerConfig:
         compile: compile the model's layers with torch.compile. It takes up to some minutes, the next time seconds.
         trust_remote_code: whether code that comes with the model may run.
         self_check: compare our forward pass with the model's own on a few probe texts at load.
+        allow_unexpected: names, or patterns such as "model.mtp.*", of stored tensors that the model may leave unused
+            although they belong to it.
+        allow_constant_scores: take a model that gives the probe texts one and the same score.
 
     Raises:
         ValueError: a value is not one of those above; names the field, the value and the fix.
@@ -138,6 +141,8 @@ class ScorerConfig:
     compile: bool = False
     trust_remote_code: bool = False
     self_check: bool = True
+    allow_unexpected: tuple[str, ...] = ()
+    allow_constant_scores: bool = False
 
     def __new__(cls, **values: object) -> "ScorerConfig":
         """Refuse an unknown field as a user's mistake like any other: with a ValueError that says what there is."""
@@ -156,9 +161,16 @@ class ScorerConfig:
                 raise ValueError(f"{name}={value!r}: give a whole number of tokens from 1, or None.")
         if self.scale is not None and not isinstance(self.scale, ScoreScale):
             raise ValueError(f"scale={self.scale!r}: give a ScoreScale(offset, low, high), or None.")
-        for name in ("add_special_tokens", "compile", "trust_remote_code", "self_check"):
+        self._check_globs()
+        for name in ("add_special_tokens", "compile", "trust_remote_code", "self_check", "allow_constant_scores"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r}: give True or False.")
+
+    def _check_globs(self) -> None:
+        globs = self.allow_unexpected
+        if not isinstance(globs, tuple | list) or not all(isinstance(glob, str) and glob for glob in globs):
+            raise ValueError(f"allow_unexpected={globs!r}: give a tuple of names or patterns of tensors.")
+        object.__setattr__(self, "allow_unexpected", tuple(globs))
 
     def _check_names(self) -> None:
         if not isinstance(self.model, str) or not self.model.strip():

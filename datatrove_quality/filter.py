@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import fields
 from itertools import chain
 from os import PathLike
-from typing import Generic, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
 
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.filters.base_filter import BaseFilter
@@ -21,6 +21,7 @@ from loguru import logger
 from datatrove_quality.config import Score, ScorerConfig, ScoreScale, Unscorable
 from datatrove_quality.engine.scorer import Input, Scorer, StoredScore, find_scorer
 from datatrove_quality.engine.store import ScoreStore, resolve_folder
+from datatrove_quality.model.files import pinned
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.progress import Progress
 from datatrove_quality.rows.normal_form import conversation_of
@@ -35,6 +36,8 @@ SCORE_FIELDS = tuple(field.name for field in fields(Score))
 
 # A corpus whose first documents are all unscorable is a corpus read wrongly.
 DOCUMENTS_BEFORE_GIVING_UP = 1_000
+# Of fewer scores it is not said that they are all the same.
+FEW_SCORES = 50
 
 
 class _Entry(NamedTuple):
@@ -134,7 +137,19 @@ class QualityFilter(BaseFilter):
         self.reuse_scores = reuse_scores
         self.progress = progress
         self.documents_per_task = documents_per_task
+        # The `Scorer.describe()` of the run that the step belongs to; set by what starts the run.
+        self.expected_scorer: dict[str, Any] | None = None
         self._check_arguments()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What executors pickle or copy: all tasks load the commit that the model's name stands for now.
+
+        Raises:
+            ValueError: the hub does not know the model, or cannot be asked.
+        """
+        if self.scorer is not None:
+            self.scorer = pinned(self.scorer)
+        return dict(self.__dict__)
 
     def _check_arguments(self) -> None:
         if self.scorer is None:
@@ -252,6 +267,8 @@ class QualityFilter(BaseFilter):
                     raise ValueError(
                         f"None of the task's first {scored.count} documents could be scored: {_advice(counts)}"
                     )
+                if not isinstance(result, Unscorable) and counts["scored"] == DOCUMENTS_BEFORE_GIVING_UP:
+                    self._warn_of_constant_scores()
                 # What upstream took is upstream's in DataTrove's table, also where it went on meanwhile.
                 spent = max(booked, scored.seconds - documents.seconds)
                 self.stats.time_stats.update(spent - booked)
@@ -261,6 +278,8 @@ class QualityFilter(BaseFilter):
             results.close()
             for name, number in counts.items():
                 self.stats[name] += MetricStats(total=number, n=number, mean=1, min=1, max=1)
+        if FEW_SCORES <= counts["scored"] < DOCUMENTS_BEFORE_GIVING_UP:
+            self._warn_of_constant_scores()
         if counts["unscorable"] and not counts["scored"]:
             message = f"None of the task's {counts['unscorable']} documents could be scored: {_advice(counts)}"
             logger.error(message)
@@ -272,6 +291,7 @@ class QualityFilter(BaseFilter):
                 yield entry, cast(RecordedScore | Unscorable, item)
                 continue
             scorer = find_scorer(self.scorer)
+            self._require_the_runs(scorer)
             if self.messages_key is not None:
                 scorer.renderer.require_template()
             if self.scorer.scale is None:
@@ -280,6 +300,24 @@ class QualityFilter(BaseFilter):
                 yield from scorer.stream_pairs(
                     self._with_control_tokens(chain([(entry, item)], pairs), scorer.renderer), store
                 )
+
+    def _require_the_runs(self, scorer: Scorer) -> None:
+        """A task scores with what the run's record names, or not at all."""
+        expected = self.expected_scorer
+        if expected and expected["fingerprint"] != scorer.fingerprint.digest:
+            raise ValueError(
+                f"model={scorer.config.model!r} is no longer the one that this run started with: "
+                f"{'; '.join(scorer.fingerprint.differences(expected['parts']))}. Start the run again: with the "
+                "earlier model to go on with it, or into another folder."
+            )
+
+    def _warn_of_constant_scores(self) -> None:
+        scores = self.stats["score"]
+        if scores.min == scores.max:
+            logger.warning(
+                f"All of the task's first {scores.n:,} scores are {scores.min}: look whether model, chat template and "
+                "messages_key are right before you use them."
+            )
 
     def _store(self, scorer: Scorer, rank: int) -> contextlib.AbstractContextManager[ScoreStore | None]:
         if self.checkpoints_dir is None:

@@ -40,6 +40,7 @@ from datatrove_quality import filter as filter_module
 from datatrove_quality.config import Unscorable
 from datatrove_quality.engine import scorer as scorer_module
 from datatrove_quality.engine import streaming
+from datatrove_quality.engine.scorer import find_scorer
 from datatrove_quality.rows import normal_form, to_document
 from datatrove_quality.rows.score_columns import recorded_score
 from datatrove_quality.rows.types import REASONS
@@ -494,6 +495,54 @@ def test_a_step_travels(config, tmp_path, through):
     loaded = dict(scorer_module._found)
     assert [doc.metadata["quality_score"] for doc in through(step).run(documents())] == expected
     assert scorer_module._found == loaded
+
+
+# --- one model for all tasks -----------------------------------------------------------------------------------------
+
+
+def test_a_step_is_pinned_to_a_commit_when_it_is_copied(config, tmp_path, monkeypatch):
+    """`main` moves while workers start: all of them load the commit of the first pickle, which loads nothing."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    root = tmp_path / "models--org--classifier"
+    (root / "refs").mkdir(parents=True)
+    for commit in ("a" * 40, "b" * 40):
+        (root / "snapshots" / commit).mkdir(parents=True)
+        (root / "snapshots" / commit / "config.json").write_text("{}")
+    (root / "refs" / "main").write_text("a" * 40)
+    step = QualityFilter("org/classifier")
+    assert step.scorer.revision is None
+    first = pickle.loads(pickle.dumps(step))
+    (root / "refs" / "main").write_text("b" * 40)
+    others = [dill.loads(dill.dumps(step)), copy.deepcopy(step), step, pickle.loads(pickle.dumps(first))]
+    assert {one.scorer.revision for one in [first, *others]} == {"a" * 40}
+    with pytest.raises(ValueError, match="org/missing"):
+        pickle.dumps(QualityFilter("org/missing"))
+    assert pickle.loads(pickle.dumps(QualityFilter(config))).scorer == config
+
+
+def test_a_task_with_another_model_than_its_runs_refuses(config, model_folder):
+    """The run's record names the model: what lies there since is not scored with."""
+    expected = find_scorer(config).describe()
+    step = QualityFilter(config)
+    step.expected_scorer = expected
+    assert len(list(pickle.loads(pickle.dumps(step)).run(documents()))) == 12
+    step.expected_scorer = expected | {"fingerprint": "0" * 16, "parts": expected["parts"] | {"weights": "others"}}
+    with pytest.raises(ValueError, match="no longer the one that this run started with: weights was others, is now"):
+        list(pickle.loads(pickle.dumps(step)).run(documents()))
+
+
+@pytest.mark.parametrize(
+    ("number", "constant"), [(49, True), (50, True), (1_000, True), (1_500, True), (1_500, False)]
+)
+def test_constant_scores_are_said(fake, log, number, constant):
+    """A model that does not look at the texts: one warning, within the first 1,000 documents of a task."""
+    numbers = [2.5] * (number - 1) + [2.5 if constant else 2.75]
+    list(fake_filter().run(fake(numbers if constant else reversed(numbers))))
+    said = [line for line in log if "scores are 2.5" in line]
+    assert len(said) == (number >= 50 and constant)
+    assert all("WARNING" in line and f"first {min(number, 1_000):,} " in line for line in said)
 
 
 # --- executors -------------------------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ class _Setup:
         from datatrove_quality.model.self_check import probes
 
         self._check = config.self_check
+        self._refuse_constant = not config.allow_constant_scores
         self._packed = found.packable
         self._model = model
         self._own_attention: str = model.config._attn_implementation
@@ -102,13 +103,15 @@ class _Setup:
 
     def check(self, models: "list[PreTrainedModel]", expected: list[float | None] | None) -> Probes:
         """What the first replica gives on the probes, compared with the model's own logits and with each copy's."""
-        from datatrove_quality.model.self_check import probe_logits, require_own_logits, require_same_logits
+        from datatrove_quality.model import self_check
 
-        ours = probe_logits(self._model, self.forward, self._probes)
+        ours = self_check.probe_logits(self._model, self.forward, self._probes)
+        if self._refuse_constant:
+            self_check.require_varied_logits(self._model, ours)
         if self._check:
-            require_own_logits(self._model, ours, expected or self._own_logits())
+            self_check.require_own_logits(self._model, ours, expected or self._own_logits())
             for copied in models[1:]:
-                require_same_logits(copied, self.forward, self._probes, ours, COPIED_WRONG)
+                self_check.require_same_logits(copied, self.forward, self._probes, ours, COPIED_WRONG)
         return ours
 
     def compile(self, model: "PreTrainedModel", expected: Probes) -> None:

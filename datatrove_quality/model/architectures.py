@@ -29,6 +29,12 @@ def why_not_scorable(model: PreTrainedModel, max_tokens: int) -> str | None:
             f"{kind} has layers that carry state along the row ({', '.join(sorted(layers)) or 'recurrent'}), which "
             "would leak from one conversation into the next; it is not supported."
         )
+    if getattr(config, "attention_type", None) == "block_sparse":
+        return (
+            f"{kind} with attention_type='block_sparse' turns that off for good at the first short text, so that "
+            "scores of long ones would depend on the texts before; if it was trained with full attention, set "
+            "attention_type='original_full' in its config.json."
+        )
     limit = _rope_regime(config)
     if limit is not None and max_tokens > limit:
         return (

@@ -1,7 +1,8 @@
 """A classifier without its weights: found, and checked to fit together, before any work starts."""
 
-import json
 import math
+import os
+import re
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,10 @@ from loguru import logger
 
 from datatrove_quality.config import ScorerConfig, ScoreScale
 from datatrove_quality.model.devices import native_dtype
+from datatrove_quality.model.digests import blob_digests, wrong_files
 from datatrove_quality.model.hub import explained, fetch, fetch_command, resolve_commit, source
 from datatrove_quality.model.rendering import Renderer
+from datatrove_quality.model.weights import ADAPTER_CONFIG, missing_weights, model_files
 
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 # Where neither tokenizer nor model has a limit; tokenizers count in 64 bits and transformers would hand them 1e30.
 NO_TOKEN_LIMIT = 2**31 - 1
+# Of a scale in a config.json: beyond it, it is a mistake.
+MAX_SCALE = 1_000
 SAMPLE_TEXT = "Qual é a capital de Portugal?"
 
 
@@ -36,6 +41,7 @@ class FoundModel:
         scale: how its logit becomes a score.
         packable: whether its forward pass takes sequences end to end, without padding.
         commit: of the hub's repository; None: it is a local folder.
+        adapter: whether an adapter's files are beside the model's, which peft then applies to it.
     """
 
     config: "PreTrainedConfig"
@@ -43,6 +49,7 @@ class FoundModel:
     scale: ScoreScale
     packable: bool
     commit: str | None = None
+    adapter: bool = False
 
 
 def find_model(config: ScorerConfig) -> FoundModel:
@@ -67,7 +74,9 @@ def find_model(config: ScorerConfig) -> FoundModel:
     known_tokens = embeddings if max(tokenizer.get_vocab().values()) >= embeddings else None
     renderer = Renderer(tokenizer, max_tokens, config.chat_template, config.add_special_tokens, known_tokens)
     renderer.require_known_tokens([SAMPLE_TEXT])
-    return FoundModel(model_config, renderer, _scale(config, model_config), is_packable(skeleton), commit)
+    adapter = _has_adapter(config, commit)
+    _require_right_files(config, commit)
+    return FoundModel(model_config, renderer, _scale(config, model_config), is_packable(skeleton), commit, adapter)
 
 
 def computing_dtype(config: ScorerConfig, found: FoundModel, device: "torch.device") -> str | None:
@@ -85,11 +94,34 @@ def computing_dtype(config: ScorerConfig, found: FoundModel, device: "torch.devi
 
 def model_folder(config: ScorerConfig, found: FoundModel) -> Path:
     """Where a classifier's files lie on this machine: its own folder, or that of its commit in the hub's cache."""
-    from transformers.utils.hub import cached_file
-
     if found.commit is None:
         return Path(config.model).absolute()
-    return Path(str(cached_file(config.model, "config.json", revision=found.commit))).parent
+    return _snapshot(config, found.commit)
+
+
+def _snapshot(config: ScorerConfig, commit: str) -> Path:
+    from transformers.utils.hub import cached_file
+
+    with explained(config):
+        return Path(str(cached_file(config.model, "config.json", revision=commit))).parent
+
+
+def pinned(config: ScorerConfig) -> ScorerConfig:
+    """The config with its hub model's commit as revision, so that every process loads the same; loads nothing.
+
+    Args:
+        config: which classifier, and how.
+
+    Returns:
+        The config itself where its model is a folder, or a path that may be one elsewhere.
+
+    Raises:
+        ValueError: the hub does not know the model, or cannot be asked and the model is not in its cache.
+    """
+    is_path = config.model.startswith((".", "/", "~")) or config.model.count("/") > 1
+    if is_path or os.path.isdir(config.model) or re.fullmatch(r"[0-9a-f]{40}", config.revision or ""):
+        return config
+    return replace(config, revision=resolve_commit(config))
 
 
 def prepare_for_nodes(config: ScorerConfig) -> ScorerConfig:
@@ -225,6 +257,30 @@ def _positions(skeleton: "PreTrainedModel") -> float:
     return min((limit for limit in limits if limit > 0), default=math.inf)
 
 
+def _has_adapter(config: ScorerConfig, commit: str | None) -> bool:
+    """Whether PEFT's files are beside the model's: with peft transformers applies them, without it says nothing."""
+    from transformers.utils.hub import cached_file
+
+    if commit is None:
+        return Path(config.model, ADAPTER_CONFIG).is_file()
+    with explained(config):
+        missing_is_none = {"_raise_exceptions_for_missing_entries": False}
+        return cached_file(config.model, ADAPTER_CONFIG, revision=commit, **missing_is_none) is not None
+
+
+def _require_right_files(config: ScorerConfig, commit: str | None) -> None:
+    """What was read from the hub's cache, beside the weights, is what the hub says."""
+    if commit is None:
+        return
+    folder = _snapshot(config, commit)
+    files = (path for path in model_files(folder) if path.suffix != ".safetensors")
+    if wrong := wrong_files({path: blob_digests(path) for path in files}):
+        raise ValueError(
+            f"model={config.model!r}: {', '.join(str(path.resolve()) for path in wrong)}: the bytes are not those "
+            f"that the hub names ({', '.join(path.name for path in wrong)}). Delete them and fetch the model again."
+        )
+
+
 def _scale(config: ScorerConfig, model_config: "PreTrainedConfig") -> ScoreScale:
     """The scale asked for, else the one in the model's config.json, else the model card's."""
     if config.scale is not None:
@@ -234,35 +290,14 @@ def _scale(config: ScorerConfig, model_config: "PreTrainedConfig") -> ScoreScale
         logger.info(f"{config.model} names no score_scale: using the model card's, {ScoreScale()}.")
         return ScoreScale()
     try:
-        return ScoreScale(**stored)
-    except (TypeError, ValueError) as error:
+        if missing := [name for name in ("offset", "low", "high") if name not in stored]:
+            raise ValueError(f"it has no {' and no '.join(missing)}")
+        scale = ScoreScale(**stored)
+        if scale.high - scale.low > MAX_SCALE or not -MAX_SCALE <= scale.offset - scale.low <= MAX_SCALE:
+            raise ValueError(f"offset, low and high are more than {MAX_SCALE:,} apart")
+        return scale
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"model={config.model!r}: score_scale={stored!r} in its config.json is no ScoreScale: {error}"
+            f"model={config.model!r}: score_scale={stored!r} in its config.json is no ScoreScale: {error}. Correct "
+            'it, such as {"offset": 1, "low": 1, "high": 5}, or set scale=.'
         ) from error
-
-
-def weights_size(folder: Path) -> int:
-    """Bytes of the weights in a model's folder."""
-    return sum(path.stat().st_size for path in weight_files(folder))
-
-
-def missing_weights(folder: Path) -> str | None:
-    """The name of a file of weights that a model's folder should hold and does not."""
-    index = folder / "model.safetensors.index.json"
-    if any((folder / name).is_file() for name in ("model.safetensors", "adapter_model.safetensors")):
-        return None
-    if not index.is_file():
-        return "model.safetensors"
-    names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-    return next((name for name in names if not (folder / name).is_file()), None)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files that transformers reads weights from: one, or an index and what it names; and an adapter's."""
-    index = folder / "model.safetensors.index.json"
-    adapter = [folder / "adapter_config.json", folder / "adapter_model.safetensors"]
-    files = [folder / "model.safetensors"]
-    if not files[0].is_file() and index.is_file():
-        names = set(json.loads(index.read_bytes())["weight_map"].values())
-        files = [index, *(folder / name for name in sorted(names))]
-    return [path for path in files + adapter if path.is_file()]

@@ -1,19 +1,15 @@
 """What decides a logit, and nothing else: under its digest scores are kept, and by it they are told apart."""
 
-import hashlib
 import json
-import os
-import re
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datatrove_quality.atomic_write import write_atomic
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.model.files import weight_files
+from datatrove_quality.model.digests import THREADS, cached_digest, json_digest
+from datatrove_quality.model.weights import weight_files
 
 
 if TYPE_CHECKING:
@@ -39,9 +35,6 @@ IRRELEVANT_KEYS = (
 )
 
 
-CHUNK = 2**22
-
-
 @dataclass(frozen=True)
 class Fingerprint:
     """All that decides a classifier's logits: not the scale, the batch, the device or where the model lies.
@@ -55,7 +48,7 @@ class Fingerprint:
     @property
     def digest(self) -> str:
         """Sixteen hexadecimal digits that stand for all the parts."""
-        return _json_digest(self.parts, size=8)
+        return json_digest(self.parts, size=8)
 
     def describe(self) -> dict[str, Any]:
         """What is written beside scores, so that it can be known later where they came from; JSON values."""
@@ -84,8 +77,9 @@ def fingerprint(config: ScorerConfig, found: "FoundModel", dtype: str) -> Finger
     parts = {"commit": found.commit} if found.commit else _local_parts(Path(config.model), config, found)
     return Fingerprint(
         parts
+        | ({"adapter": "applied"} if found.adapter else {})
         | {
-            "chat_template": _json_digest(template),
+            "chat_template": json_digest(template),
             "dtype": dtype,
             "max_tokens": renderer.max_tokens,
             "add_special_tokens": renderer.add_special_tokens,
@@ -102,12 +96,12 @@ def _local_parts(folder: Path, config: ScorerConfig, found: "FoundModel") -> dic
     values = json.loads((folder / "config.json").read_bytes())
     decisive = {key: value for key, value in values.items() if key not in IRRELEVANT_KEYS}
     files = weight_files(folder) + (sorted(folder.glob("*.py")) if config.trust_remote_code else [])
-    with ThreadPoolExecutor(8) as pool:
-        digests = dict(zip((path.name for path in files), pool.map(_cached_digest, files), strict=True))
+    with ThreadPoolExecutor(THREADS) as pool:
+        digests = dict(zip((path.name for path in files), pool.map(_hex_digest, files), strict=True))
     return {
-        "config": _json_digest(decisive),
+        "config": json_digest(decisive),
         "tokenizer": _tokenizer_digest(folder, found.renderer.tokenizer),
-        "weights": _json_digest(digests),
+        "weights": json_digest(digests),
     }
 
 
@@ -120,31 +114,9 @@ def _tokenizer_digest(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> str
     else:
         paths = (folder / name for name in sorted(tokenizer.vocab_files_names.values()))
         state |= {"vocabulary": tokenizer.get_vocab()}
-        state |= {path.name: _cached_digest(path) for path in paths if path.is_file()}
-    return _json_digest(state)
+        state |= {path.name: _hex_digest(path) for path in paths if path.is_file()}
+    return json_digest(state)
 
 
-def _cached_digest(path: Path) -> str:
-    """A file's digest; that of a large file is read from the user's cache where the file has not changed since."""
-    stat = path.stat()
-    key = _json_digest([str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino])
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    # Who has no home has no cache: beneath this nothing can be written.
-    cached = Path(os.devnull if root.startswith("~") else root, "datatrove-quality", "digests", key)
-    with suppress(OSError):
-        known = cached.read_text()
-        if re.fullmatch(r"[0-9a-f]{32}", known):
-            return known
-    hashed = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            hashed.update(chunk)
-    # A cache that cannot be written to costs the time of the next reading.
-    with suppress(OSError):
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(cached, hashed.hexdigest())
-    return hashed.hexdigest()
-
-
-def _json_digest(value: Any, size: int = 16) -> str:
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=size).hexdigest()
+def _hex_digest(path: Path) -> str:
+    return cached_digest(path).partition(":")[2]

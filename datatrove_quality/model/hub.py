@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.model.staging import MODEL_FILES
+from datatrove_quality.model.weights import MODEL_FILES
 
 
 if TYPE_CHECKING:

@@ -1,14 +1,19 @@
 """A classifier's weights, in the dtype that is computed in, on a device."""
 
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from loguru import logger
 
 from datatrove_quality.config import ScorerConfig
+from datatrove_quality.model.checkpoint import refuse_integers, refuse_other_base, refuse_unexpected
 from datatrove_quality.model.devices import native_dtype
+from datatrove_quality.model.digests import blob_digests, cached_digest, forget, stamps, wrong_files
 from datatrove_quality.model.files import FoundModel, model_folder
-from datatrove_quality.model.hub import explained, source
-from datatrove_quality.model.staging import stage_folder, staged
+from datatrove_quality.model.hub import explained, fetch, source
+from datatrove_quality.model.staging import copied_digests, staged
+from datatrove_quality.model.weights import missing_weights, weight_files
 
 
 if TYPE_CHECKING:
@@ -19,38 +24,128 @@ if TYPE_CHECKING:
 def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device") -> "PreTrainedModel":
     """The classifier with all its weights, in the dtype asked for, on the device, for inference only.
 
+    Before they are loaded the weights are read once and hashed, by which they come into the page cache; from there
+    transformers loads them.
+
     Args:
         config: which classifier, and how.
         found: what `find_model` gave for the config.
         device: where it computes.
 
     Raises:
-        ValueError: weights are missing, are no safetensors, or do not fit.
+        ValueError: weights are missing, are no safetensors, do not fit, are not those that the fingerprint names, or
+            are more than the model uses.
     """
-    import torch
-    from transformers import AutoModelForSequenceClassification
-
     from datatrove_quality.model.forward import keep_head_in_float32
+
+    original = model_folder(config, found)
+    if found.adapter:
+        _require_mergeable(config, found, original)
+    folder = staged(original)
+    model = _verified(config, found, original, folder)
+    refuse_integers(config, model, weight_files(folder))
+    if config.dtype == "auto" and not native_dtype(device, model.dtype):
+        logger.warning(
+            f"{device} does not compute in {model.dtype} natively: using float32. Set dtype to choose yourself."
+        )
+        model = model.float()
+    model.config.use_cache = False
+    keep_head_in_float32(model)
+    return cast("Any", model).to(device).eval().requires_grad_(False)
+
+
+def _verified(config: ScorerConfig, found: FoundModel, original: Path, folder: Path) -> "PreTrainedModel":
+    """The model from files that are what they should be, and that did not change while they were read."""
+    by_hub_id = folder == original and found.commit is not None and not found.adapter
+    if missing_weights(original) is None:
+        files = weight_files(folder)
+        before = stamps(files)
+        _require_right(config, found, original, folder)
+        model = _load(config, found, None if by_hub_id else folder)
+    else:
+        # The hub's are fetched while they are loaded.
+        model = _load(config, found, None if by_hub_id else folder)
+        files = weight_files(folder)
+        before = stamps(files)
+        _require_right(config, found, original, folder)
+    if stamps(files) != before:
+        raise ValueError(f"model={config.model!r}: its weights in {folder} changed during loading: start again.")
+    if found.adapter:
+        refuse_other_base(config, model, files)
+    return model
+
+
+def _require_right(config: ScorerConfig, found: FoundModel, original: Path, folder: Path) -> None:
+    """The weights are those of the commit or, of a local folder, those that were hashed for the fingerprint.
+
+    Raises:
+        ValueError: names the files that are not.
+    """
+    known = blob_digests if found.commit else _local_digests
+    expected = {path: known(path) for path in weight_files(original)}
+    if folder == original:
+        wrong = wrong_files(expected)
+    else:
+        # `staged` has just compared the copy with what it has copied.
+        copied = copied_digests(folder)
+        wrong = [
+            path
+            for path, digests in expected.items()
+            if digests and copied.get(str(path.relative_to(original))) not in digests
+        ]
+    if not wrong:
+        return
+    if not found.commit:
+        for path in wrong:
+            forget(path)
+    raise ValueError(
+        f"model={config.model!r}: {', '.join(str(path.resolve()) for path in wrong)}: the bytes are not those that "
+        f"{'the hub names' if found.commit else 'were there before'}. "
+        f"{'Delete them and fetch the model' if found.commit else 'Copy them'} again; the disk may be failing."
+    )
+
+
+def _local_digests(path: Path) -> list[str]:
+    return [cached_digest(path)]
+
+
+def _load(config: ScorerConfig, found: FoundModel, folder: Path | None) -> "PreTrainedModel":
+    from transformers import AutoModelForSequenceClassification
 
     with explained(config):
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            str(staged(model_folder(config, found))) if stage_folder() else config.model,
+            str(folder or config.model),
             config=found.config,
             dtype=config.dtype,
             use_safetensors=True,
             output_loading_info=True,
             **source(config, found.commit),
         )
+    _require_all(config, report)
+    refuse_unexpected(config, model, report["unexpected_keys"])
+    return model
+
+
+def _require_all(config: ScorerConfig, report: dict[str, Any]) -> None:
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
             f"model={config.model!r} lacks the weights {', '.join(missing[:5])}: it has no trained score head, or is "
             "another kind of model. Give the folder or hub id of the trained classifier."
         )
-    if config.dtype == "auto" and not native_dtype(device, model.dtype):
-        logger.warning(
-            f"{device} does not compute in {model.dtype} natively: using float32. Set dtype to choose yourself."
+
+
+def _require_mergeable(config: ScorerConfig, found: FoundModel, folder: Path) -> None:
+    """peft is there, and so is the model that the adapter belongs to."""
+    if find_spec("peft") is None:
+        raise ValueError(
+            f"model={config.model!r} has an adapter (adapter_config.json), which transformers ignores without peft: "
+            "`pip install peft`, or merge the adapter into the model, or delete its files."
         )
-        model = model.to(torch.float32)
-    model.config.use_cache = False
-    keep_head_in_float32(model)
-    return model.to(device).eval().requires_grad_(False)
+    if found.commit:
+        # By its hub id transformers would load the base model that the adapter's config names, at no known commit.
+        fetch(config, found.commit)
+    if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+        raise ValueError(
+            f"model={config.model!r} is an adapter without the model that it belongs to: merge it into that model "
+            "(merge_and_unload) and save the result."
+        )

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 AFFORDABLE_FLOPS = {"cpu": 2e11, "mps": 4e12, "cuda": 2e14}
 LONGEST_PROBE = 8_192
 TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 0.1, "bfloat16": 0.1}
+# Of different texts: what a model gives that does not look at them; a trained one is far from it in any dtype.
+SAME = 1e-6
 TEXTS = (
     "Qual é a capital de Portugal?",
     "A resposta curta nem sempre é a melhor: quem pergunta quer saber também por quê.",
@@ -123,6 +125,26 @@ def require_own_logits(model: "PreTrainedModel", ours: list[tuple[int, float]], 
             )
 
 
+def require_varied_logits(model: "PreTrainedModel", ours: list[tuple[int, float]]) -> None:
+    """Refuse a model that gives every probe the same logit, as one whose head or body is zeros or was cut does.
+
+    Args:
+        model: the loaded classifier.
+        ours: what `probe_logits` gave.
+
+    Raises:
+        ValueError: all logits are the same.
+    """
+    values = [logit for _, logit in ours]
+    is_finite = all(map(math.isfinite, values))
+    if is_finite and len(values) > 1 and max(values) - min(values) <= SAME * max(1.0, abs(values[0])):
+        raise ValueError(
+            f"model={model.name_or_path!r} gives {len(values)} different texts one and the same logit, "
+            f"{values[0]:.6f}: its weights are damaged or were never trained. Fetch or save it again; "
+            "allow_constant_scores=True (--allow-constant-scores) scores anyway."
+        )
+
+
 def require_same_logits(
     model: "PreTrainedModel", logits: "Logits", inputs: list[Any], expected: list[tuple[int, float]], otherwise: str
 ) -> None:
@@ -178,12 +200,31 @@ def _scorable(model: "PreTrainedModel") -> Iterator[None]:
     import torch
 
     is_cuda = model.device.type == "cuda"
+    before = _settings(model)
     try:
         # Some kernels go to the current device, whatever their tensors are on.
         with torch.cuda.device(model.device) if is_cuda else nullcontext():
             yield
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"model={model.name_or_path!r} cannot be scored with: {error}") from error
+    after = _settings(model)
+    if changed := sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)):
+        raise ValueError(
+            f"model={model.name_or_path!r} cannot be scored with: scoring a text changes its own settings "
+            f"({changed[0]} was {before.get(changed[0])!r}, is now {after.get(changed[0])!r}), so that scores would "
+            "depend on the texts before."
+        )
+
+
+def _settings(model: "PreTrainedModel") -> dict[str, Any]:
+    """All plain values that the modules and the configuration hold, by name; a forward pass must leave them alone."""
+    found = {
+        f"{name}.{key}".lstrip("."): value
+        for name, module in model.named_modules()
+        for key, value in vars(module).items()
+        if not key.startswith("_") and isinstance(value, str | int | float | None)
+    }
+    return found | {f"config.{key}": repr(value) for key, value in model.config.to_dict().items()}
 
 
 def _near(one: float, other: float, dtype: "torch.dtype") -> bool:

@@ -8,7 +8,8 @@ from datatrove.executor.base import PipelineExecutor
 from loguru import logger
 
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.model.files import find_model, model_folder, prepare_for_nodes, weights_size
+from datatrove_quality.model.files import find_model, model_folder, prepare_for_nodes
+from datatrove_quality.model.weights import weights_size
 from datatrove_quality.runs.inputs import Inputs
 
 

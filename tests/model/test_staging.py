@@ -35,7 +35,7 @@ def test_many_processes_copy_once(model, tmp_path, monkeypatch):
     answers = [process.communicate() for process in processes]
     [copy] = {answer.strip() for answer, _ in answers}
     assert sum("Copied" in log for _, log in answers) == 1
-    assert sorted(os.listdir(copy)) == ["config.json", "model.safetensors"]
+    assert sorted(os.listdir(copy)) == [".digests", "config.json", "model.safetensors"]
     with open(f"{copy}/model.safetensors", "rb") as file:
         assert file.read() == (model / "model.safetensors").read_bytes()
 

@@ -1,0 +1,139 @@
+"""What a checkpoint stores beside or in the place of what its model expects: refused where it would change a score."""
+
+import json
+import struct
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from datatrove_quality.config import ScorerConfig
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+# What older versions of transformers stored and newer ones compute.
+_COMPUTED = ("position_ids", "inv_freq", "token_type_ids", "num_batches_tracked")
+# Parts of PEFT's names; nothing else is called so.
+_ADAPTERS = ("lora_", "ia3_l", "adapter_", "modules_to_save", "base_layer", "prompt_encoder", "trainable_tokens")
+# Names that wrappers put before a model's own.
+_WRAPPERS = ("base_model.model.", "_orig_mod.", "module.")
+_SHOWN = 5
+
+
+def refuse_unexpected(config: ScorerConfig, model: "PreTrainedModel", names: Iterable[str]) -> None:
+    """Refuse stored tensors that the model does not use although they belong to it; list those that may be ignored.
+
+    Heads for other tasks, such as `lm_head.weight`, and what transformers computes itself pass.
+
+    Args:
+        config: which classifier; its `allow_unexpected` lets further names pass.
+        model: with its weights.
+        names: of the tensors that transformers did not expect.
+
+    Raises:
+        ValueError: names the tensors.
+    """
+    unused = sorted(names)
+    allowed = [name for name in unused if any(fnmatchcase(name, glob) for glob in config.allow_unexpected)]
+    refused = [name for name in unused if name not in allowed and _changes_scores(model, name)]
+    if refused:
+        raise ValueError(
+            f"model={config.model!r} stores tensors that {type(model).__name__} does not use: {_shown(refused)}. Its "
+            "scores would not be those that it was trained to give: the config.json belongs to another model, or an "
+            "adapter was not merged. Correct the folder; if you know that they do not matter, name them in "
+            f"allow_unexpected=({refused[0]!r},) (--allow-unexpected {refused[0]!r})."
+        )
+    if unused:
+        logger.warning(f"{config.model}: {type(model).__name__} does not use these of its tensors: {_shown(unused)}")
+
+
+def _changes_scores(model: "PreTrainedModel", name: str) -> bool:
+    """Whether a tensor that is not used is a part of what computes the score: of a loaded module, or an adapter."""
+    parts = name.split(".")
+    if any(part.startswith(_ADAPTERS) for part in parts):
+        return True
+    if parts[-1] in _COMPUTED:
+        return False
+    for wrapper in _WRAPPERS:
+        name = name.removeprefix(wrapper)
+    base = model.base_model_prefix
+    modules = {module for module, _ in model.named_modules()} - {"", base}
+    # Stored by the base model alone, names lack its prefix.
+    for full in (name, f"{base}.{name}"):
+        ancestors = full.split(".")[:-1]
+        if any(".".join(ancestors[:count]) in modules for count in range(1, len(ancestors) + 1)):
+            return True
+    inside = name.removeprefix(f"{base}.")
+    # A module that the base model has not at all: a pooler is a head, anything else is a part of its computation.
+    return inside != name and not inside.startswith("pooler.")
+
+
+def refuse_integers(config: ScorerConfig, model: "PreTrainedModel", files: Iterable[Path]) -> None:
+    """Refuse weights stored as whole numbers, which are nothing without the scales of a quantization.
+
+    Args:
+        config: which classifier.
+        model: with its weights.
+        files: of weights.
+
+    Raises:
+        ValueError: names the tensors.
+    """
+    if getattr(model.config, "quantization_config", None) is not None:
+        return
+    buffers = {name.rpartition(".")[2] for name, _ in model.named_buffers()} | set(_COMPUTED)
+    whole = [
+        f"{name}: {tensor['dtype']}"
+        for name, tensor in stored_tensors(files).items()
+        if tensor["dtype"].startswith(("I", "U", "BOOL")) and name.rpartition(".")[2] not in buffers
+    ]
+    if whole:
+        raise ValueError(
+            f"model={config.model!r} stores weights as whole numbers ({_shown(whole)}) and its config.json has no "
+            "quantization_config: save it again in float32 or bfloat16."
+        )
+
+
+def stored_tensors(files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Name, dtype and shape of the tensors in safetensors files, from their headers."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in files:
+        if path.suffix == ".safetensors":
+            with path.open("rb") as file:
+                (size,) = struct.unpack("<Q", file.read(8))
+                found |= json.loads(file.read(size))
+    found.pop("__metadata__", None)
+    return found
+
+
+def refuse_other_base(config: ScorerConfig, model: "PreTrainedModel", files: Iterable[Path]) -> None:
+    """Under an adapter, transformers tells only of the adapter's tensors: check that the base model's are all there.
+
+    Args:
+        config: which classifier.
+        model: with its weights and an adapter.
+        files: of weights.
+
+    Raises:
+        ValueError: names what is missing or not used.
+    """
+    stored = set(stored_tensors(path for path in files if path.name != "adapter_model.safetensors"))
+    own = (name for name in model.state_dict() if ".modules_to_save." not in name and ".lora_" not in name)
+    expected = {name.replace(".base_layer.", ".").replace(".original_module.", ".") for name in own}
+    expected -= (getattr(model, "all_tied_weights_keys", None) or {}).keys()
+    if missing := sorted(expected - stored):
+        raise ValueError(
+            f"model={config.model!r} has an adapter, and beside it there is no {_shown(missing)}: merge the adapter "
+            "into the model that it was trained on (merge_and_unload) and save that."
+        )
+    refuse_unexpected(config, model, stored - expected)
+
+
+def _shown(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

@@ -15,7 +15,7 @@ from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 CARD_MODEL = "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier"
 
 # Those of `add_classifier_options`, by the names under which argparse keeps them.
-_HOW_IT_COMPUTES = ("tokens_per_batch", "compile")
+_HOW_IT_COMPUTES = ("tokens_per_batch", "compile", "allow_unexpected", "allow_constant_scores")
 CLASSIFIER_OPTIONS = ("revision", "scale", "chat_template", "dtype", "max_tokens", "device", *_HOW_IT_COMPUTES)
 
 
@@ -30,6 +30,13 @@ def add_classifier_options(group: argparse._ArgumentGroup) -> None:
     add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (default: auto)")
     add("--tokens-per-batch", type=positive, metavar="N", help="at once (default: by the device's memory)")
     add("--compile", action="store_true", help="torch.compile the model: docs/throughput.md")
+    add(
+        "--allow-unexpected",
+        action="append",
+        metavar="GLOB",
+        help="stored tensors that the model may leave unused although they belong to it; may be given again",
+    )
+    add("--allow-constant-scores", action="store_true", help="take a model that gives all texts the same score")
 
 
 def add_score_options(group: argparse._ArgumentGroup) -> None:
@@ -90,6 +97,8 @@ def scorer_config(options: argparse.Namespace) -> ScorerConfig:
         device=options.device,
         tokens_per_batch=options.tokens_per_batch,
         compile=options.compile,
+        allow_unexpected=tuple(options.allow_unexpected or ()),
+        allow_constant_scores=options.allow_constant_scores,
     )
 
 

@@ -114,14 +114,17 @@ class JsonlRows:
 
     def _rows_or_damage(self) -> Iterator[Row | str]:
         """All rows, a row with an error for each line that is none, and a text where lines may be missing."""
-        for document in self.file.inputs.reader(_as_it_is).read_file(self.file.path):
-            error = document.metadata.get(CONVERSATION_ERROR)
-            if not error:
-                yield document.metadata["row"]
-            elif error_reason(error) in ("damaged_file", "truncated_file"):
-                yield error
-            else:
-                yield {NO_ROW: True, self.columns.error: error, "text": document.text}
+        try:
+            for document in self.file.inputs.reader(_as_it_is).read_file(self.file.path):
+                error = document.metadata.get(CONVERSATION_ERROR)
+                if not error:
+                    yield document.metadata["row"]
+                elif error_reason(error) in ("damaged_file", "truncated_file"):
+                    yield error
+                else:
+                    yield {NO_ROW: True, self.columns.error: error, "text": document.text}
+        except OSError as error:
+            yield f"{error}"
 
 
 def _as_it_is(reader: Any, row: Row, path: str, id_in_file: int | str) -> Row:

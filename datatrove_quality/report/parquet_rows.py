@@ -59,8 +59,8 @@ class ParquetRows:
         import pyarrow.parquet as pq
 
         row = 0
-        with self.file.open() as opened:
-            try:
+        try:
+            with self.file.open() as opened:
                 parquet = pq.ParquetFile(opened)
                 paths = self._note_schema(parquet.schema_arrow, with_ids)
                 last = math.ceil(parquet.metadata.num_rows * self.share)
@@ -71,11 +71,11 @@ class ParquetRows:
                     found = [path and _column(batch, path) for path in paths]
                     yield _score_batch(found, batch.num_rows, start + row, self.columns)
                     row += batch.num_rows
-            except WrongColumn as error:
-                raise ValueError(f"{self.file.full_path}: {error}") from error
-            except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-                note = f"{self.file.name} could not be read from row {row:,} on, and the rest is left out: {error}"
-                self.found.notes.append(note)
+        except WrongColumn as error:
+            raise ValueError(f"{self.file.full_path}: {error}") from error
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+            note = f"{self.file.name} could not be read from row {row:,} on, and the rest is left out: {error}"
+            self.found.notes.append(note)
 
     def whole(self, places: list[int]) -> Iterator[tuple[int, Row]]:
         """Rows by their places in the file, which are in order: each place and its row."""

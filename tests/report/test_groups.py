@@ -3,7 +3,7 @@ import math
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from scored_rows_samples import make, write
+from scored_rows_samples import make, scored, write
 
 
 def test_groups_beyond_fifty_are_shown_together(tmp_path, monkeypatch):
@@ -36,3 +36,16 @@ def test_columns_of_any_single_values_are_grouped_by(tmp_path, column):
     groups = make(tmp_path, tmp_path / "a.parquet", "--group-by", "kind")[0]["groups"]["values"]
     assert sum(group["documents"] for group in groups) == 3
     assert "(no value)" in [group["value"] for group in groups]
+
+
+def test_the_histogram_of_each_value_is_that_of_its_own_rows(tmp_path):
+    """Bar by bar, the documents of a value are those whose scores lie in the bar."""
+    rows = [row for row in scored(900) if row["quality_score"] is not None and 0.5 < row["quality_score"] < 5.5]
+    figures, _ = make(tmp_path, write(tmp_path / "a.parquet", rows), "--group-by", "source")
+    edges = [*figures["histogram"]["from"], figures["histogram"]["from"][-1] + figures["histogram"]["width"]]
+    for group in figures["groups"]["values"]:
+        scores = [row["quality_score"] for row in rows if row["source"] == group["value"]]
+        inside = sum(edges[0] <= score < edges[-1] for score in scores)
+        assert group["histogram"]["outside"] == len(scores) - inside
+        for start, end, documents in list(zip(edges, edges[1:], group["histogram"]["documents"], strict=False))[1:-1]:
+            assert documents == sum(start <= score < end for score in scores)

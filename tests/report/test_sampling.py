@@ -44,3 +44,12 @@ def test_examples_are_sorted_by_closeness_to_the_threshold(tmp_path):
         assert distances == sorted(distances)
     below = [example["score"] for example in examples if example["section"] == "Just below the threshold"]
     assert len(below) == 10 and below == sorted(below, reverse=True) and below[-1] < below[0] < 3.1
+
+
+def test_a_score_equal_to_the_threshold_is_above_it():
+    """The sides are those of the filter, which keeps a score equal to `min_score`; each is 0.25 points wide."""
+    scores = np.array([2.74, 2.75, np.nextafter(3, 0), 3.0, np.nextafter(3.25, 0), 3.25])
+    samples = ScoreSamples(threshold=3.0, size=10, seed=0)
+    samples.add_scored(scores, np.arange(6), samples.draw(6))
+    below, above = samples.of_scores()[:2]
+    assert (below.rows, above.rows) == ([1, 2], [3, 4])

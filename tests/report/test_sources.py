@@ -1,3 +1,4 @@
+import pytest
 from scored_rows_samples import make, refused, scored, write
 
 from datatrove_quality.report.sources import Sources, shown_path
@@ -63,3 +64,25 @@ def test_no_local_folder_is_in_the_report(tmp_path):
     assert any("stats/histogram/quality_score/00001.json is no file" in note for note in figures["notes"])
     for text in (page, str(figures)):
         assert str(tmp_path) not in text and "a.parquet" in text and str(tmp_path.parent) not in text
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_a_file_that_goes_away_is_left_out_and_named_without_its_folder(tmp_path, monkeypatch, ending):
+    """Of this run and of the other: the rest is reported, and the error names no local folder."""
+    for name in ("one", "two"):
+        write(tmp_path / name / f"a.{ending}", scored(60))
+        write(tmp_path / name / f"gone.{ending}", scored(60))
+    find = Sources.find
+
+    def found(sources):
+        files = find(sources)
+        (tmp_path / sources[0] / f"gone.{ending}").unlink()
+        return files
+
+    monkeypatch.setattr(Sources, "find", found)
+    figures, page = make(tmp_path, tmp_path / "one", "--against", tmp_path / "two", "--threshold", "3")
+    assert figures["documents"] == figures["comparison"]["documents_in_both"] == 60
+    for name in ("one", "two"):
+        (note,) = [note for note in figures["notes"] if f"{name}/gone.{ending}" in note]
+        assert "No such file" in note and "left out" in note
+    assert str(tmp_path) not in page + str(figures)

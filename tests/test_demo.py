@@ -197,7 +197,7 @@ def test_the_folder_is_the_trainers_and_says_that_it_is_a_toy():
     record = json.loads((CLASSIFIER / "training.json").read_text())
     card = (CLASSIFIER / "README.md").read_text()
     assert "**Do not\njudge real data with it.**" in card
-    assert f"| macro F1 | {record['evaluation']['macro_f1']:.4f} |" in card
+    assert f"| macro F1 | {record['evaluation']['macro_f1']:.1%} |" in card
     assert "| freeze | none |" in card
 
 

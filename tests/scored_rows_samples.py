@@ -1,19 +1,15 @@
 """Scored rows for the tests of the report, and reports made of them by the command."""
 
-import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import zstandard
 from commands import run_command
 from datatrove.data import Document
 from datatrove.pipeline.stats import StatsMerger
+from samples import write_rows
 
 from datatrove_quality import QualityStats
 
@@ -42,15 +38,8 @@ def scored(count: int, seed: int = 0, shift: float = 0.0) -> list[dict[str, Any]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Write rows to a file in the format that its name says, and give its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=70)
-        return path
-    data = b"".join(orjson.dumps(row) + b"\n" for row in rows)
-    data = {".gz": gzip.compress, ".zst": zstandard.compress}.get(path.suffix, bytes)(data)
-    path.write_bytes(data)
-    return path
+    """Write rows to a file, of Parquet in several row groups, and give its path."""
+    return write_rows(path, rows, **({"row_group_size": 70} if path.suffix == ".parquet" else {}))
 
 
 def count(folder: Path, rows: list[dict[str, Any]], tasks: int = 3, merge: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import gzip
 import json
 import os
 import pickle
@@ -15,7 +14,6 @@ from itertools import count, islice
 from types import SimpleNamespace
 
 import dill
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,6 +21,7 @@ from datatrove.data import Document
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.readers import ParquetReader
 from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
+from samples import documents, read_rows, write_rows
 from tiny_models import conversations
 
 from datatrove_quality import (
@@ -48,13 +47,6 @@ from datatrove_quality.rows.types import REASONS
 
 TURNS = [{"role": "user", "content": "Qual é a capital?"}, {"role": "assistant", "content": "Lisboa."}]
 SUFFIXES = ("score", "int_score", "tokens", "truncated")
-
-
-def documents(number=12, seed=0):
-    return [
-        Document(text="texto", id=f"doc-{index}", metadata={"messages": messages, "source": "s"})
-        for index, messages in enumerate(conversations(number, seed, longest=20))
-    ]
 
 
 def document(messages, **metadata):
@@ -107,7 +99,7 @@ def fake_filter(**options):
 
 def test_metadata_is_the_cards_score_in_plain_types(config, card):
     """Every document gets four keys of plain Python types, with the card's own values, and keeps what it had."""
-    made = documents()
+    made = documents(12, source="s")
     before = [copy.deepcopy(doc.metadata) for doc in made]
     out = list(QualityFilter(config).run(made))
     assert [doc.id for doc in out] == [f"doc-{index}" for index in range(12)]
@@ -159,7 +151,7 @@ def test_another_messages_key(config):
 def test_two_filters_in_one_pipeline(config, model_folder):
     """Two classifiers write under two prefixes, and neither touches the other's keys."""
     other = ScorerConfig(model=str(model_folder("llama")), dtype="float32", device="cpu")
-    made = documents(5)
+    made = documents(5, source="s")
     expected = [list(QualityFilter(one).run(copy.deepcopy(made))) for one in (config, other)]
     steps = QualityFilter(config, prefix="instruct"), QualityFilter(other, prefix="edu")
     out = list(steps[1].run(steps[0].run(made)))
@@ -192,7 +184,7 @@ def parses(monkeypatch):
 def test_a_conversation_is_parsed_once(config, tmp_path, parses):
     """From the row to the score, with a search for control tokens, the adapter alone parses."""
     rows = [{"id": str(index), "messages": turns} for index, turns in enumerate(conversations(100, longest=10))]
-    write_jsonl(tmp_path / "rows.jsonl", rows)
+    write_rows(tmp_path / "rows.jsonl", rows)
     reader = ConversationJsonlReader(str(tmp_path), adapter=ConversationAdapter())
     out = list(QualityFilter(config, special_tokens="reject").run(reader.run()))
     assert len(out) == 100 and all("quality_score" in doc.metadata for doc in out)
@@ -216,7 +208,7 @@ def test_what_another_reader_left_is_parsed_once(config, parses):
 
 def test_what_a_step_edited_is_scored_as_edited(config, card, tmp_path):
     """A step between reader and filter may change messages in place: its result is scored, or is unscorable."""
-    write_jsonl(tmp_path / "rows.jsonl", [{"id": str(index), "messages": TURNS} for index in range(4)])
+    write_rows(tmp_path / "rows.jsonl", [{"id": str(index), "messages": TURNS} for index in range(4)])
     made = list(ConversationJsonlReader(str(tmp_path), adapter=ConversationAdapter()).run())
     made[1].metadata["messages"][1]["content"] = "Não sei."
     made[2].metadata["messages"][1]["content"] = None
@@ -245,7 +237,7 @@ def test_unscorable_raise_names_id_and_file(config):
     """Who wants to know at once is told which document, in which file, and why."""
     step = QualityFilter(config, unscorable="raise")
     with pytest.raises(ValueError, match=r"'bad-1' \(in/part-7\.jsonl\).*no_messages"):
-        list(step.run([*documents(3), document([])]))
+        list(step.run([*documents(3, source="s"), document([])]))
 
 
 def test_a_document_without_the_key(config):
@@ -314,7 +306,7 @@ def test_a_small_file_of_bad_rows_does_not_raise(config, log):
 
 def test_statistics_add_up(config):
     """Every document is counted once on its way in and once on its way out, with tokens and scores."""
-    made = [*documents(20), document([]), document(None), document(TURNS)]
+    made = [*documents(20, source="s"), document([]), document(None), document(TURNS)]
     step = QualityFilter(config, min_score=1, max_score=4)
     out = list(step.run(made))
     found = statistics(step)
@@ -336,8 +328,8 @@ def test_statistics_add_up(config):
 def test_one_step_that_runs_twice_counts_twice(config):
     """One step object that runs several ranks in a row starts each from zero."""
     step = QualityFilter(config)
-    list(step.run(documents(7), rank=0, world_size=2))
-    list(step.run(documents(4), rank=1, world_size=2))
+    list(step.run(documents(7, source="s"), rank=0, world_size=2))
+    list(step.run(documents(4, source="s"), rank=1, world_size=2))
     assert statistics(step)["total"] == statistics(step)["scored"] == 4
 
 
@@ -371,17 +363,9 @@ def test_time_is_not_downstreams(monkeypatch):
 # --- doors -----------------------------------------------------------------------------------------------------------
 
 
-def read_rows(folder):
-    return [
-        orjson.loads(line)
-        for path in sorted(folder.rglob("*.jsonl*"))
-        for line in (gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
-    ]
-
-
 def test_the_exclusion_writer_gets_reason_and_error(config, tmp_path):
     """What is dropped is written with why, and nothing is written twice."""
-    made = [*documents(10), document([])]
+    made = [*documents(10, source="s"), document([])]
     writer = JsonlWriter(str(tmp_path / "excluded"), compression=None, adapter=RowAdapter())
     step = QualityFilter(config, min_score=2.5, exclusion_writer=writer)
     kept = [doc.id for doc in step.run(made)]
@@ -398,7 +382,7 @@ def test_a_consumer_that_stops_early(config, tmp_path):
     """A `LimitSamples` behind the filter ends it cleanly: the exclusion file is closed and readable."""
     writer = JsonlWriter(str(tmp_path / "excluded"))
     step = QualityFilter(config, max_score=2.5, exclusion_writer=writer)
-    stream = step.run(iter(documents(40)))
+    stream = step.run(iter(documents(40, source="s")))
     assert len(list(islice(stream, 3))) == 3
     stream.close()
     assert len(read_rows(tmp_path / "excluded")) == statistics(step).get("dropped", 0)
@@ -491,9 +475,9 @@ def test_a_bound_outside_the_scale_is_said(log, fake):
 def test_a_step_travels(config, tmp_path, through):
     """Executors copy and pickle steps: the copy scores the same, and the model is not loaded again."""
     step = QualityFilter(config, min_score=2, exclusion_writer=JsonlWriter(str(tmp_path / "x")))
-    expected = [doc.metadata["quality_score"] for doc in step.run(documents())]
+    expected = [doc.metadata["quality_score"] for doc in step.run(documents(12, source="s"))]
     loaded = dict(scorer_module._found)
-    assert [doc.metadata["quality_score"] for doc in through(step).run(documents())] == expected
+    assert [doc.metadata["quality_score"] for doc in through(step).run(documents(12, source="s"))] == expected
     assert scorer_module._found == loaded
 
 
@@ -527,10 +511,10 @@ def test_a_task_with_another_model_than_its_runs_refuses(config, model_folder):
     expected = find_scorer(config).describe()
     step = QualityFilter(config)
     step.expected_scorer = expected
-    assert len(list(pickle.loads(pickle.dumps(step)).run(documents()))) == 12
+    assert len(list(pickle.loads(pickle.dumps(step)).run(documents(12, source="s")))) == 12
     step.expected_scorer = expected | {"fingerprint": "0" * 16, "parts": expected["parts"] | {"weights": "others"}}
     with pytest.raises(ValueError, match="no longer the one that this run started with: weights was others, is now"):
-        list(pickle.loads(pickle.dumps(step)).run(documents()))
+        list(pickle.loads(pickle.dumps(step)).run(documents(12, source="s")))
 
 
 @pytest.mark.parametrize(
@@ -546,11 +530,6 @@ def test_constant_scores_are_said(fake, log, number, constant):
 
 
 # --- executors -------------------------------------------------------------------------------------------------------
-
-
-def write_jsonl(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
 
 
 def pipeline(source, output, config, **options):
@@ -579,7 +558,7 @@ def test_one_worker_and_two_give_the_same_rows(model_folder, tmp_path, monkeypat
             {"id": f"{index}-{number}", "messages": messages}
             for number, messages in enumerate(conversations(6, seed=index, longest=15))
         ]
-        write_jsonl(tmp_path / "in" / f"{index}.jsonl", [*rows, {"id": f"{index}-bad", "messages": []}])
+        write_rows(tmp_path / "in" / f"{index}.jsonl", [*rows, {"id": f"{index}-bad", "messages": []}])
     found = {}
     for workers in (1, 2):
         # A config of this test's own, so that no other test has loaded it.
@@ -692,7 +671,7 @@ def test_parquet_scores_as_jsonl_does(config, tmp_path):
     rows = [{"id": str(number), "messages": messages, "n": number} for number, messages in enumerate(conversations(8))]
     rows[3]["messages"][0]["name"] = "Ana"
     rows.append({"id": "bad", "messages": [], "n": 99})
-    write_jsonl(tmp_path / "jsonl" / "rows.jsonl", rows)
+    write_rows(tmp_path / "jsonl" / "rows.jsonl", rows)
     (tmp_path / "parquet").mkdir()
     table = pa.Table.from_pylist(rows)
     pq.write_table(table, tmp_path / "parquet" / "rows.parquet")
@@ -721,7 +700,7 @@ def test_parquet_scores_as_jsonl_does(config, tmp_path):
 
 def test_a_wrong_model_stops_the_task_with_advice(tmp_path):
     """A wrong path is an error that says so when the first document arrives, and nothing is marked complete."""
-    write_jsonl(tmp_path / "in" / "a.jsonl", [{"id": "a", "messages": TURNS}])
+    write_rows(tmp_path / "in" / "a.jsonl", [{"id": "a", "messages": TURNS}])
     steps = pipeline(tmp_path / "in", tmp_path, ScorerConfig(model="/nowhere/model", device="cpu"))
     with pytest.raises(ValueError, match="There is no folder /nowhere/model"):
         LocalPipelineExecutor(steps, tasks=1, workers=1, logging_dir=str(tmp_path / "logs")).run()
@@ -851,13 +830,13 @@ def test_statistics_of_recorded_scores():
 
 def test_reuse_scores_computes_only_what_is_missing(config, monkeypatch):
     """A document with a score is not scored again, one without is, and all stay in their order."""
-    expected = [doc.metadata for doc in QualityFilter(config).run(documents(12))]
+    expected = [doc.metadata for doc in QualityFilter(config).run(documents(12, source="s"))]
     seen = []
     submit = streaming.LogitStream._submit
     monkeypatch.setattr(
         streaming.LogitStream, "_submit", lambda self, texts: seen.extend(texts) or submit(self, texts)
     )
-    made = documents(12)
+    made = documents(12, source="s")
     for index in (0, 1, 4, 11):
         made[index].metadata |= {"quality_score": 100.0 + index, "quality_error": None}
     made[5].metadata["quality_score"] = float("nan")
@@ -908,15 +887,15 @@ def test_arguments_that_do_not_go_together(options, match):
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
 def test_a_new_threshold_decides_as_a_fresh_run(config, tmp_path, form):
     """Through files, and with bad rows, rethresholding gives row by row what scoring with that threshold gives."""
-    rows = [{"id": doc.id, "messages": doc.metadata["messages"], "source": "s"} for doc in documents(40)]
+    rows = [{"id": doc.id, "messages": doc.metadata["messages"], "source": "s"} for doc in documents(40, source="s")]
     rows.insert(7, {"id": "bad", "messages": [], "source": "t"})
     rows.insert(20, {"id": "null", "messages": None, "source": "t"})
 
     def run(name, source, scorer, **options):
         list(two_doors(tmp_path / name, form, source, scorer, **options))
-        return {door: door_rows(tmp_path / name / door, form) for door in ("kept", "excluded")}
+        return {door: door_rows(tmp_path / name / door) for door in ("kept", "excluded")}
 
-    write_rows(tmp_path / "in", form, rows)
+    write_rows(tmp_path / "in" / f"a.{form}", rows)
     first = run("first", tmp_path / "in", config, min_score=2)
     scores = sorted(row["quality_score"] for row in first["kept"] + first["excluded"] if "quality_score" in row)
     low, high = scores[10], scores[30]
@@ -946,15 +925,7 @@ def two_doors(output, form, source, scorer, **options):
     yield from writers[0].run(step.run(reader.run()))
 
 
-def write_rows(folder, form, rows):
-    folder.mkdir()
-    if form == "jsonl":
-        write_jsonl(folder / "a.jsonl", rows)
-    else:
-        pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
-
-
-def door_rows(folder, form):
-    """The rows behind a door by their ids, without what is null, as a column is in Parquet."""
-    rows = pq.read_table(folder).to_pylist() if form == "parquet" else read_rows(folder)
+def door_rows(folder):
+    """The rows in an output folder by their ids, without what is null, as a column is in Parquet."""
+    rows = read_rows(folder)
     return sorted(({k: v for k, v in row.items() if v is not None} for row in rows), key=lambda row: row["id"])

@@ -1,4 +1,3 @@
-import gzip
 import json
 import os
 import shutil
@@ -7,13 +6,12 @@ import sys
 import time
 from pathlib import Path
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
 from commands import run_command
 from datatrove.io import get_datafolder
+from samples import read_rows, write_rows
 from tiny_models import DECODER, chatml_tokenizer, save_model
 
 from datatrove_quality import QualityFilter
@@ -39,31 +37,6 @@ def turns(question, answer):
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-def write_jsonl(path, items):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = b"".join(orjson.dumps(item) + b"\n" for item in items)
-    if path.suffix == ".gz":
-        data = gzip.compress(data)
-    if path.suffix == ".zst":
-        data = zstandard.compress(data)
-    path.write_bytes(data)
-
-
-def read_rows(folder):
-    found = []
-    for path in sorted(folder.glob("*")):
-        if path.suffix == ".parquet":
-            found += pq.read_table(path).to_pylist()
-            continue
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-        if path.suffix == ".zst":
-            data = zstandard.ZstdDecompressor().decompressobj().decompress(data)
-        found += [json.loads(line) for line in data.splitlines()]
-    return found
-
-
 def run(*arguments):
     run_command("filter", *arguments)
 
@@ -82,7 +55,7 @@ def test_kept_and_excluded_are_the_input_in_its_own_format(tmp_path, model, endi
         if ending == ".parquet":
             pq.write_table(pa.Table.from_pylist(rows(30, name)), path, compression="zstd")
         else:
-            write_jsonl(path, rows(30, name))
+            write_rows(path, rows(30, name))
     (source / "README.md").write_text("somebody else's file")
     run(source, "--output", tmp_path / "out", "--model", model, "--min-score", -1)
     kept, excluded = read_rows(tmp_path / "out/kept"), read_rows(tmp_path / "out/excluded")
@@ -133,7 +106,7 @@ def test_parquet_files_that_disagree_are_refused(tmp_path, model):
 def test_scores_only_writes_one_row_per_input_row_in_order(tmp_path, model):
     """A sidecar can be joined to its corpus row by row, broken rows included."""
     items = [*rows(5), {"id": "bad", "messages": None}, *rows(5, "b")]
-    write_jsonl(tmp_path / "in/a.jsonl", items)
+    write_rows(tmp_path / "in/a.jsonl", items)
     run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--scores-only", "--prefix", "instruct")
     scores = read_rows(tmp_path / "out/scores")
     assert [row["id"] for row in scores] == [item["id"] for item in items]
@@ -149,8 +122,8 @@ def test_scores_only_writes_one_row_per_input_row_in_order(tmp_path, model):
 
 def test_a_rerun_resumes_and_a_different_one_is_refused(tmp_path, model, capsys):
     """Completed tasks are not done again; what would mix two runs is an error that names the difference."""
-    write_jsonl(tmp_path / "in/a.jsonl", rows(10))
-    write_jsonl(tmp_path / "in/b.jsonl", rows(10, "b"))
+    write_rows(tmp_path / "in/a.jsonl", rows(10))
+    write_rows(tmp_path / "in/b.jsonl", rows(10, "b"))
     arguments = (tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--min-score", -1)
     run(*arguments)
     first = capsys.readouterr().out
@@ -165,7 +138,7 @@ def test_a_rerun_resumes_and_a_different_one_is_refused(tmp_path, model, capsys)
         run(*arguments[:-1], 2)
     with pytest.raises(ValueError, match=r"tasks: was 2, is now 1"):
         run(*arguments, "--tasks", 1)
-    write_jsonl(tmp_path / "in/c.jsonl", rows(3, "c"))
+    write_rows(tmp_path / "in/c.jsonl", rows(3, "c"))
     with pytest.raises(ValueError, match=r"files: c\.jsonl: was nothing, is now"):
         run(*arguments)
     run(*arguments, "--overwrite")
@@ -174,7 +147,7 @@ def test_a_rerun_resumes_and_a_different_one_is_refused(tmp_path, model, capsys)
 
 def test_somebody_elses_files_are_never_deleted(tmp_path, model):
     """An output folder whose files no run of the script recorded is refused, even with --overwrite."""
-    write_jsonl(tmp_path / "in/a.jsonl", rows(3))
+    write_rows(tmp_path / "in/a.jsonl", rows(3))
     precious = tmp_path / "out/kept/precious.txt"
     precious.parent.mkdir(parents=True)
     precious.write_text("mine")
@@ -186,7 +159,7 @@ def test_somebody_elses_files_are_never_deleted(tmp_path, model):
 @pytest.mark.parametrize("output", ["in", "in/deeper"])
 def test_output_must_lie_outside_of_the_input(tmp_path, model, output):
     """A run that would read its own output the next time is refused."""
-    write_jsonl(tmp_path / "in/a.jsonl", rows(3))
+    write_rows(tmp_path / "in/a.jsonl", rows(3))
     with pytest.raises(ValueError, match="is or lies in the input folder"):
         run(tmp_path / "in", "--output", tmp_path / output, "--model", model)
     assert [path.name for path in (tmp_path / "in").iterdir()] == ["a.jsonl"]
@@ -205,7 +178,7 @@ def test_output_must_lie_outside_of_the_input(tmp_path, model, output):
 )
 def test_mistakes_end_in_an_error_before_anything_is_written(tmp_path, model, arguments, message):
     """A wrong setting costs seconds, not a night, and leaves no folder behind."""
-    write_jsonl(tmp_path / "in/a.jsonl", rows(3))
+    write_rows(tmp_path / "in/a.jsonl", rows(3))
     model_argument = () if "--model" in arguments else ("--model", model)
     with pytest.raises(ValueError, match=message):
         run(tmp_path / "in", "--output", tmp_path / "out", *model_argument, *arguments)
@@ -252,7 +225,7 @@ def test_missing_and_foreign_input_is_named(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(ValueError, match=r"no file here ends in \.jsonl.*1 others"):
         inputs.find_inputs(str(tmp_path))
-    write_jsonl(tmp_path / "b.jsonl", rows(1))
+    write_rows(tmp_path / "b.jsonl", rows(1))
     pq.write_table(pa.Table.from_pylist(rows(1)), tmp_path / "c.parquet")
     with pytest.raises(ValueError, match="both JSONL and Parquet"):
         inputs.find_inputs(str(tmp_path))
@@ -271,7 +244,7 @@ def test_a_broken_parquet_file_is_named_before_anything_runs(tmp_path, model):
 def test_plain_text_is_scored_with_text(tmp_path, model):
     """A corpus of plain text is refused with the way out, and scored when that is taken; its empty rows are kept."""
     items = [{"id": i, "content": text} for i, text in enumerate(["Um texto.", "", "Outro texto."])]
-    write_jsonl(tmp_path / "in/a.jsonl", items)
+    write_rows(tmp_path / "in/a.jsonl", items)
     with pytest.raises(ValueError, match=r"plain text is scored with .*--text \[COLUMN\]"):
         run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
     run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--text", "content", "--min-score", -100)
@@ -282,7 +255,7 @@ def test_plain_text_is_scored_with_text(tmp_path, model):
 def test_two_workers_write_the_same_rows_as_one(tmp_path, model):
     """The executor's pool changes nothing about the rows, as a user starts it: from the command line."""
     for name in "abc":
-        write_jsonl(tmp_path / f"in/{name}.jsonl", rows(10, name))
+        write_rows(tmp_path / f"in/{name}.jsonl", rows(10, name))
     options = [str(tmp_path / "in"), "--model", model, "--min-score", "-1", "--output"]
     run(*options, tmp_path / "one")
     script = [sys.executable, "-m", "datatrove_quality", "filter"]
@@ -295,7 +268,7 @@ def test_two_workers_write_the_same_rows_as_one(tmp_path, model):
 
 def test_a_run_without_a_score_does_not_look_finished(tmp_path, model, capsys):
     """Rows that are all broken are written to excluded, and the exit status says that nothing was scored."""
-    write_jsonl(tmp_path / "in/a.jsonl", [{"id": "x", "messages": []}, {"id": "y", "messages": 3}])
+    write_rows(tmp_path / "in/a.jsonl", [{"id": "x", "messages": []}, {"id": "y", "messages": 3}])
     with pytest.raises(SystemExit, match="No document could be scored"):
         run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--min-score", 1)
     assert len(read_rows(tmp_path / "out/excluded")) == 2
@@ -303,14 +276,14 @@ def test_a_run_without_a_score_does_not_look_finished(tmp_path, model, capsys):
 
 def test_raise_stops_with_the_documents_id_and_file(tmp_path, model):
     """With --unscorable raise the first bad row stops the run and is named."""
-    write_jsonl(tmp_path / "in/a.jsonl", [*rows(2), {"id": "culprit", "messages": []}])
+    write_rows(tmp_path / "in/a.jsonl", [*rows(2), {"id": "culprit", "messages": []}])
     with pytest.raises(ValueError, match=r"'culprit' \(.*a\.jsonl\) cannot be scored: no_messages"):
         run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--unscorable", "raise")
 
 
 def test_limit_scale_and_template_reach_the_scorer(tmp_path, model):
     """What the command line says about the score is what the score is made of."""
-    write_jsonl(tmp_path / "in/a.jsonl", rows(10))
+    write_rows(tmp_path / "in/a.jsonl", rows(10))
     template = tmp_path / "template.jinja"
     template.write_text("{{ messages[-1].content }}")
     run(tmp_path / "in", "--output", tmp_path / "plain", "--model", model, "--limit", 4)
@@ -355,7 +328,7 @@ def test_summary_adds_up_all_tasks():
 
 def test_a_second_pass_never_deletes_its_own_input(tmp_path, model):
     """Filtering DIR/kept again into DIR is refused, with --overwrite too, and so is a way around by a link."""
-    write_jsonl(tmp_path / "in/a.jsonl", rows(5))
+    write_rows(tmp_path / "in/a.jsonl", rows(5))
     run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--min-score", -100)
     before = read_rows(tmp_path / "out/kept")
     with pytest.raises(ValueError, match="is the output of a run into"):
@@ -368,7 +341,7 @@ def test_a_second_pass_never_deletes_its_own_input(tmp_path, model):
 
 def test_overwrite_leaves_nothing_of_the_other_mode(tmp_path, model):
     """After --overwrite the folder holds the new run's output and no other."""
-    write_jsonl(tmp_path / "in/a.jsonl", rows(3))
+    write_rows(tmp_path / "in/a.jsonl", rows(3))
     run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
     run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--scores-only", "--overwrite")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"scores", "logs"}
@@ -377,7 +350,7 @@ def test_overwrite_leaves_nothing_of_the_other_mode(tmp_path, model):
 @pytest.mark.parametrize("lost", ["kept", "logs/inputs.txt"])
 def test_killed_while_starting_the_next_run_is_whole(tmp_path, model, lost):
     """Killed between the steps of claiming the folder, a run can be started again and ends with all rows."""
-    write_jsonl(tmp_path / "in/a.jsonl", rows(5))
+    write_rows(tmp_path / "in/a.jsonl", rows(5))
     arguments = (tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--min-score", -100)
     run(*arguments)
     shutil.rmtree(tmp_path / "out/logs/completions")  # what --overwrite deletes first
@@ -390,7 +363,7 @@ def test_killed_while_starting_the_next_run_is_whole(tmp_path, model, lost):
 def test_files_that_are_not_read_are_named(tmp_path, log):
     """Endings count in any case; other files and links to folders are left out aloud."""
     for name in ("a.jsonl", "b.JSONL", "sub/c.jsonl"):
-        write_jsonl(tmp_path / "in" / name, rows(1))
+        write_rows(tmp_path / "in" / name, rows(1))
     (tmp_path / "in/d.json").write_text("{}")
     (tmp_path / "in/link").symlink_to(tmp_path / "in/sub")
     assert list(inputs.find_inputs(str(tmp_path / "in")).sizes) == ["a.jsonl", "b.JSONL", "sub/c.jsonl"]
@@ -401,7 +374,7 @@ def test_a_rewritten_list_of_files_is_never_seen_in_part(tmp_path):
     """A task that starts while the same command is given again would lose the rows of the files it does not see."""
     (tmp_path / "in").mkdir()
     for number in range(3):
-        write_jsonl(tmp_path / "in" / f"{number}.jsonl", rows(1))
+        write_rows(tmp_path / "in" / f"{number}.jsonl", rows(1))
     found, output = inputs.find_inputs(str(tmp_path / "in")), get_datafolder(str(tmp_path / "out"))
     found.write_paths(output)
     with (tmp_path / "out/logs/inputs.txt").open() as before:
@@ -413,7 +386,7 @@ def test_a_rewritten_list_of_files_is_never_seen_in_part(tmp_path):
 
 def test_a_folder_whose_name_looks_like_a_glob(tmp_path):
     """What exists is taken as it stands; only what does not is read as a pattern."""
-    write_jsonl(tmp_path / "data [v1]/a.jsonl", rows(1))
+    write_rows(tmp_path / "data [v1]/a.jsonl", rows(1))
     assert list(inputs.find_inputs(str(tmp_path / "data [v1]")).sizes) == ["a.jsonl"]
     assert list(inputs.find_inputs(str(tmp_path / "data [v1]/a.jsonl")).sizes) == ["a.jsonl"]
 
@@ -421,7 +394,7 @@ def test_a_folder_whose_name_looks_like_a_glob(tmp_path):
 @pytest.mark.parametrize("name", [b" a.jsonl", b"a\nb.jsonl", b"sub/a\rb.jsonl", b"\xff.jsonl"])
 def test_a_name_that_the_list_of_files_cannot_hold_is_refused(tmp_path, name):
     """DataTrove reads the list by lines and strips them: of " a.jsonl" and "a.jsonl" it would read one twice."""
-    write_jsonl(tmp_path / "in/a.jsonl", rows(1))
+    write_rows(tmp_path / "in/a.jsonl", rows(1))
     (tmp_path / "in/sub").mkdir()
     with open(os.fsencode(tmp_path / "in") + b"/" + name, "wb") as file:
         file.write(b"{}\n")
@@ -431,16 +404,16 @@ def test_a_name_that_the_list_of_files_cannot_hold_is_refused(tmp_path, name):
 
 def test_what_a_killed_task_left_is_no_input(tmp_path):
     """A run's folder has its finished rows, and not those that will come again, wherever it lies in the input."""
-    write_jsonl(tmp_path / "runs/a/kept/00000.jsonl", rows(1))
-    write_jsonl(tmp_path / "runs/a/logs/unfinished/kept/0123abcd.00001.jsonl", rows(1, "b"))
+    write_rows(tmp_path / "runs/a/kept/00000.jsonl", rows(1))
+    write_rows(tmp_path / "runs/a/logs/unfinished/kept/0123abcd.00001.jsonl", rows(1, "b"))
     assert list(inputs.find_inputs(str(tmp_path / "runs")).sizes) == ["a/kept/00000.jsonl"]
     assert list(inputs.find_inputs(str(tmp_path / "runs/a")).sizes) == ["kept/00000.jsonl"]
 
 
 def test_a_mistake_is_named_where_the_first_file_is_empty(tmp_path, model):
     """The rows that are looked at before anything is written are those of the first file that has any."""
-    write_jsonl(tmp_path / "in/a.jsonl", [])
-    write_jsonl(tmp_path / "in/b.jsonl", [{"id": 1, "content": "Um texto."}])
+    write_rows(tmp_path / "in/a.jsonl", [])
+    write_rows(tmp_path / "in/b.jsonl", [{"id": 1, "content": "Um texto."}])
     with pytest.raises(ValueError, match=r"None of the first 1 rows can be scored.*\n.*--text"):
         run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
     with pytest.raises(ValueError, match="the first 1 rows have no score"):
@@ -450,7 +423,7 @@ def test_a_mistake_is_named_where_the_first_file_is_empty(tmp_path, model):
 
 def test_more_tasks_than_files_are_named(tmp_path, log):
     """Each of the rest would wait for a GPU to do nothing with it."""
-    write_jsonl(tmp_path / "in/a.jsonl", rows(1))
+    write_rows(tmp_path / "in/a.jsonl", rows(1))
     found = inputs.find_inputs(str(tmp_path / "in"))
     assert [found.tasks(None), found.tasks(1)] == [1, 1] and not log
     assert found.tasks(64) == 64
@@ -467,7 +440,7 @@ def test_whole_and_broken_numbers_in_one_column_are_refused(tmp_path):
 
 def test_text_takes_its_ids_from_the_column_that_is_named(tmp_path, model):
     """A sidecar of plain text can be joined by its own ids; options that say nothing about text are refused."""
-    write_jsonl(tmp_path / "in/a.jsonl", [{"doc": f"d{i}", "body": f"Texto {i}."} for i in range(3)])
+    write_rows(tmp_path / "in/a.jsonl", [{"doc": f"d{i}", "body": f"Texto {i}."} for i in range(3)])
     options = ("--text", "body", "--id-key", "doc", "--scores-only")
     run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, *options)
     assert [row["id"] for row in read_rows(tmp_path / "out/scores")] == ["d0", "d1", "d2"]
@@ -477,7 +450,7 @@ def test_text_takes_its_ids_from_the_column_that_is_named(tmp_path, model):
 
 def test_a_template_file_that_is_none_is_refused_before_any_work(tmp_path, model):
     """A README given as --chat-template would score every conversation alike."""
-    write_jsonl(tmp_path / "in/a.jsonl", rows(3))
+    write_rows(tmp_path / "in/a.jsonl", rows(3))
     template = tmp_path / "README.md"
     template.write_text("{ not a template }")
     with pytest.raises(ValueError, match="renders all messages alike"):
@@ -493,7 +466,7 @@ def test_the_commonest_reason_is_the_commonest():
 
 def test_an_input_that_links_into_the_output_is_refused(tmp_path, model):
     """A link to a file of DIR/kept is that file: --overwrite does not delete it."""
-    write_jsonl(tmp_path / "in/a.jsonl", rows(3))
+    write_rows(tmp_path / "in/a.jsonl", rows(3))
     run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
     (tmp_path / "in2").mkdir()
     (tmp_path / "in2/a.jsonl").symlink_to(tmp_path / "out/kept/00000.jsonl")
@@ -536,7 +509,7 @@ def test_files_share_a_column_only_where_nothing_is_lost(tmp_path, first, second
 
 def test_a_damaged_record_says_so(tmp_path, model):
     """A run.json cut off by a kill is named, with the way out."""
-    write_jsonl(tmp_path / "in/a.jsonl", rows(3))
+    write_rows(tmp_path / "in/a.jsonl", rows(3))
     run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
     (tmp_path / "out/logs/run.json").write_text("{")
     with pytest.raises(ValueError, match=r"run\.json is damaged"):
@@ -617,7 +590,7 @@ def test_two_copies_of_a_run_at_once_leave_whole_files(tmp_path, model, ending):
         source.parent.mkdir()
         pq.write_table(pa.Table.from_pylist(rows(400)), source)
     else:
-        write_jsonl(source, rows(400))
+        write_rows(source, rows(400))
     command = [sys.executable, "-c", COPY, str(source), "--model", model]
     command += ["--output", str(tmp_path / "out"), "--min-score", "0", "--dtype", "float32"]
     copies = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
@@ -668,7 +641,7 @@ def test_weights_that_changed_since_are_another_run(tmp_path, model, monkeypatch
     """A rerun into the same folder with a model that was trained on meanwhile is refused: its scores would mix."""
     folder = tmp_path / "model"
     shutil.copytree(model, folder)
-    write_jsonl(tmp_path / "in" / "a.jsonl", rows(3))
+    write_rows(tmp_path / "in" / "a.jsonl", rows(3))
     arguments = [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--model", str(folder)]
     run(*arguments)
     data = bytearray((folder / "model.safetensors").read_bytes())
@@ -681,7 +654,7 @@ def test_weights_that_changed_since_are_another_run(tmp_path, model, monkeypatch
 
 def test_a_new_threshold_computes_nothing(tmp_path, model, monkeypatch):
     """--overwrite with another bound takes every score from the checkpoints, and loads no weights."""
-    write_jsonl(tmp_path / "in" / "a.jsonl", rows(50))
+    write_rows(tmp_path / "in" / "a.jsonl", rows(50))
     arguments = [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--model", model, "--overwrite"]
     run(*arguments, "--min-score", 1)
     first = {
@@ -699,7 +672,7 @@ def test_a_new_threshold_computes_nothing(tmp_path, model, monkeypatch):
 def test_sigterm_ends_the_workers_and_the_next_run_goes_on(tmp_path, model, capsys):
     """As SLURM and people stop a run: no worker lives on, and what was scored is not scored again."""
     for name in ("a", "b"):
-        write_jsonl(tmp_path / "in" / f"{name}.jsonl", rows(3_000, name))
+        write_rows(tmp_path / "in" / f"{name}.jsonl", rows(3_000, name))
     options = [str(tmp_path / "in"), "--model", model, "--output", str(tmp_path / "out"), "--min-score", "1"]
     command = [sys.executable, "-m", "datatrove_quality", "filter", *options, "--workers", "2"]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -735,7 +708,7 @@ def test_scores_from_columns_decides_as_a_fresh_run(tmp_path, model, ending, mon
         path = tmp_path / "in" / f"{name}{ending}"
         items = [*rows(40, name), bad | {"id": f"bad-{name}"}]
         if ending == ".jsonl":
-            write_jsonl(path, items)
+            write_rows(path, items)
         else:
             path.parent.mkdir(exist_ok=True)
             pq.write_table(pa.Table.from_pylist(items), path)
@@ -757,25 +730,17 @@ def test_scores_from_columns_decides_as_a_fresh_run(tmp_path, model, ending, mon
 
 def test_reuse_scores_scores_what_is_new(tmp_path, model, monkeypatch):
     """Rows that joined a scored corpus later are scored, and no other."""
-    write_jsonl(tmp_path / "in/a.jsonl", rows(30, "a"))
+    write_rows(tmp_path / "in/a.jsonl", rows(30, "a"))
     run(tmp_path / "in", "--output", tmp_path / "first", "--model", model)
     (scored,) = (tmp_path / "first/kept").iterdir()
     shutil.copy(scored, tmp_path / "in/a.jsonl")
-    write_jsonl(tmp_path / "in/b.jsonl", rows(10, "b"))
+    write_rows(tmp_path / "in/b.jsonl", rows(10, "b"))
     run(tmp_path / "in", "--output", tmp_path / "second", "--model", model, "--reuse-scores", "--no-progress")
     assert len(read_rows(tmp_path / "second/kept")) == 40
     assert all("quality_score" in row for row in read_rows(tmp_path / "second/kept"))
     [found] = summary.Summary.of_run(get_datafolder(str(tmp_path / "second")))
     counts = found.counts
     assert counts["reused"] == 30 and counts["scored"] == 40
-
-
-def write_rows(path, items):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(items), path)
-    else:
-        write_jsonl(path, items)
 
 
 @pytest.mark.parametrize("ending", [".jsonl.gz", ".parquet"])
@@ -814,7 +779,7 @@ def test_what_made_scores_is_known_of_what_was_filtered_by_them(tmp_path, model,
 
 def test_scores_from_columns_needs_scores(tmp_path, model):
     """Rows without the column end in an error that names it, before anything is written."""
-    write_jsonl(tmp_path / "in/a.jsonl", [row | {"quality_score": 3} for row in rows(3)])
+    write_rows(tmp_path / "in/a.jsonl", [row | {"quality_score": 3} for row in rows(3)])
     options = ("--output", tmp_path / "out", "--scores-from-columns")
     with pytest.raises(ValueError, match=r"first 3 rows have no score in a column 'instruct_score'.*--prefix"):
         run(tmp_path / "in", *options, "--prefix", "instruct")
@@ -838,5 +803,5 @@ def test_parquet_tells_how_many_documents_a_task_reads(tmp_path):
     found = inputs.find_inputs(str(tmp_path))
     assert found.documents_per_task(2, -1) == [10, 5]
     assert found.documents_per_task(2, 6) == [6, 5]
-    write_jsonl(tmp_path / "jsonl/a.jsonl", rows(3))
+    write_rows(tmp_path / "jsonl/a.jsonl", rows(3))
     assert inputs.find_inputs(str(tmp_path / "jsonl")).documents_per_task(2, -1) is None

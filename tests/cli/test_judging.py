@@ -4,26 +4,15 @@ import json
 from pathlib import Path
 
 import numpy as np
-import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from commands import run_command, start_command
+from samples import write_rows
 
 from datatrove_quality import evaluate_scores
 from datatrove_quality.cli.main import make_parser
 
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def write(path, rows):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".parquet":
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    else:
-        path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
-    return path
 
 
 def scored_rows(count=200):
@@ -62,7 +51,7 @@ def choose(*arguments):
 def test_scores_that_are_columns_are_evaluated(tmp_path, name, capsys):
     """The figures are those of evaluate_scores, in JSON, Markdown, on the screen, and drawn."""
     rows = scored_rows()
-    source = write(tmp_path / name, rows)
+    source = write_rows(tmp_path / name, rows)
     options = ("--labels", "quality", "--scores", "quality_score", "--tokens", "quality_tokens")
     evaluate(source, *options, "--output", tmp_path / "out")
     expected = evaluate_scores(*([row[key] for row in rows] for key in ("quality", "quality_score")),
@@ -81,7 +70,7 @@ def test_rows_that_do_not_count_are_counted(tmp_path, capsys):
     bad = [{"quality": value, "quality_score": 3.0} for value in (None, 4.5, "four", 9, True)]
     bad += [{"quality": 3, "quality_score": value} for value in (None, "3", True)]
     good = [{"quality": " 4 ", "quality_score": 4}, {"metadata": {"quality": 4.0, "quality_score": 4.2}}]
-    source = write(tmp_path / "a.jsonl", bad + good)
+    source = write_rows(tmp_path / "a.jsonl", bad + good)
     with source.open("ab") as file:
         file.write(b"{broken\n")
     evaluate(source, "--labels", "quality", "--scores", "quality_score", "--output", tmp_path / "out")
@@ -97,7 +86,7 @@ def test_a_model_is_evaluated_as_it_scores(tmp_path, model_folder):
     """What --model gives is what filter_conversations scores and --scores then evaluates, errors included."""
     model = model_folder("qwen3")
     rows = [*conversations(), {"quality": 2, "messages": []}, {"quality": "?", "messages": []}]
-    source = write(tmp_path / "in/a.jsonl", rows)
+    source = write_rows(tmp_path / "in/a.jsonl", rows)
     evaluate(source, "--labels", "quality", "--model", model, "--dtype", "float32", "--output", tmp_path / "one")
     run_command("filter", source, "--output", tmp_path / "scored", "--model", model)
     options = ("--labels", "quality", "--scores", "quality_score", "--tokens", "quality_tokens")
@@ -111,7 +100,7 @@ def test_a_model_is_evaluated_as_it_scores(tmp_path, model_folder):
 
 def test_a_missing_column_is_named(tmp_path, model_folder):
     """A wrong column name is an error that says what there is, not an empty evaluation."""
-    source = write(tmp_path / "a.jsonl", scored_rows(5))
+    source = write_rows(tmp_path / "a.jsonl", scored_rows(5))
     with pytest.raises(
         ValueError, match=r"label in level and a score in s: missing_label 5; .* columns file_path, quality,"
     ):
@@ -125,7 +114,7 @@ def test_a_missing_column_is_named(tmp_path, model_folder):
         choose(source, "--keep-share", 0.5, "--prefix", "x")
     with pytest.raises(ValueError, match=r"--labels level: none of 5 rows has a label \(missing_label 5\)"):
         choose(source, "--labels", "level", "--level", 4, "--min-precision", 0.9)
-    write(source, [])
+    write_rows(source, [])
     with pytest.raises(ValueError, match=r"a\.jsonl: there is no row"):
         choose(source, "--keep-share", 0.5)
     assert not (tmp_path / "out").exists()
@@ -135,7 +124,7 @@ def test_a_missing_column_is_named(tmp_path, model_folder):
 def test_a_threshold_for_a_precision(tmp_path, name, capsys):
     """The printed threshold keeps what is printed, and the printed command takes it."""
     rows = scored_rows()
-    source = write(tmp_path / name, rows)
+    source = write_rows(tmp_path / name, rows)
     choose(source, "--labels", "quality", "--level", 4, "--min-precision", 0.9)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "200 rows, 200 with a score"
@@ -153,8 +142,8 @@ def test_both_halves_of_a_run_are_read(tmp_path, capsys):
     rows = scored_rows()
     kept = [row for row in rows if row["quality_score"] >= 3]
     excluded = [row for row in rows if row["quality_score"] < 3] + [{"quality": 5, "quality_error": "no_messages: …"}]
-    write(tmp_path / "run/kept/0.jsonl", kept)
-    write(tmp_path / "run/excluded/0.jsonl", excluded)
+    write_rows(tmp_path / "run/kept/0.jsonl", kept)
+    write_rows(tmp_path / "run/excluded/0.jsonl", excluded)
     (tmp_path / "run/logs").mkdir()
     choose(tmp_path / "run", "--keep-share", 0.9)
     both = capsys.readouterr()
@@ -169,10 +158,10 @@ def test_both_halves_of_a_run_are_read(tmp_path, capsys):
 def test_a_share_of_tokens(tmp_path, capsys):
     """--by tokens counts tokens, and needs them."""
     rows = [{"x_score": float(score), "x_tokens": 100 if score == 5 else 10} for score in range(1, 6)]
-    source = write(tmp_path / "a.jsonl", rows)
+    source = write_rows(tmp_path / "a.jsonl", rows)
     choose(source, "--keep-share", 0.7, "--by", "tokens", "--prefix", "x")
     assert capsys.readouterr().out.rstrip().endswith("--min-score 5.0 --prefix x")
-    write(source, [{"x_score": 1.0}])
+    write_rows(source, [{"x_score": 1.0}])
     with pytest.raises(ValueError, match="--by tokens: rows with a score lack x_tokens"):
         choose(source, "--keep-share", 0.7, "--by", "tokens", "--prefix", "x")
 
@@ -180,7 +169,7 @@ def test_a_share_of_tokens(tmp_path, capsys):
 def test_a_perfect_sample_proves_no_perfection(tmp_path, capsys):
     """Where the bootstrap sees no counterexample, the bound that the number of labels allows is printed."""
     rows = [{"quality": label, "quality_score": float(label)} for label in (1, 5, 5, 5, 5, 5, 5)]
-    choose(write(tmp_path / "a.jsonl", rows), "--labels", "quality", "--level", 4, "--min-precision", 1)
+    choose(write_rows(tmp_path / "a.jsonl", rows), "--labels", "quality", "--level", 4, "--min-precision", 1)
     assert "None of the 6 labelled rows kept has a lower label: so many cannot exclude a precision of 50.0%" in (
         capsys.readouterr().out
     )
@@ -191,7 +180,7 @@ def test_scores_that_are_there_are_not_computed(tmp_path, option):
     """An option of the model or its rows, where no model runs, is a mistake and not silence."""
     options = ("--labels", "quality", "--scores", "quality_score", "--output", tmp_path / "out")
     with pytest.raises(ValueError, match=f"omit {option[0]}"):
-        evaluate(write(tmp_path / "a.jsonl", scored_rows()), *options, *option)
+        evaluate(write_rows(tmp_path / "a.jsonl", scored_rows()), *options, *option)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +203,7 @@ def test_options_that_contradict_each_other(tmp_path, arguments, message):
 
 def test_from_the_command_line_an_error_is_one_line(tmp_path):
     """A user's mistake ends in a sentence, not in a traceback."""
-    source = write(tmp_path / "a.jsonl", scored_rows(50))
+    source = write_rows(tmp_path / "a.jsonl", scored_rows(50))
     command = ("choose-threshold", source, "--keep-share", 0.5)
     done = start_command(*command, "--prefix", "x")
     assert done.returncode == 2

@@ -10,7 +10,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -29,6 +28,7 @@ from tiny_models import DECODER, chatml_tokenizer, save_model
 pytest.importorskip("spacy", reason="the extra curate is not installed: pip install 'datatrove-quality[curate]'")
 
 import plant_garbage
+from samples import read_rows, write_rows
 
 from datatrove_quality.curation import rules as conversation_rules
 from datatrove_quality.curation.answer_filters import AnswerFilter, length_filter, repetition_filter, symbol_filter
@@ -84,22 +84,10 @@ def words(seed, count=40):
     return " ".join("".join(choose.choices(letters, k=choose.randint(3, 8))) for _ in range(count)) + "."
 
 
-def write_jsonl(path, items):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"".join(item if isinstance(item, bytes) else orjson.dumps(item) + b"\n" for item in items))
-
-
-def read_rows(output):
-    """The rows of each door, by the door's name."""
-    doors = {"kept": output / "kept"} | {folder.name: folder for folder in (output / "excluded").glob("*")}
-    found = {}
-    for door, folder in doors.items():
-        found[door] = []
-        for path in sorted(folder.glob("*")):
-            is_parquet = path.suffix == ".parquet"
-            lines = [] if is_parquet else path.read_text(encoding="utf-8").splitlines()
-            found[door] += pq.read_table(path).to_pylist() if is_parquet else map(json.loads, lines)
-    return found
+def rows_by_outcome(output):
+    """The rows in each folder of a run: "kept", and what was excluded by its reason."""
+    folders = {"kept": output / "kept"} | {folder.name: folder for folder in (output / "excluded").glob("*")}
+    return {name: read_rows(folder) for name, folder in folders.items()}
 
 
 def outcome(output):
@@ -109,7 +97,7 @@ def outcome(output):
     names = {**copies, **{original: original for original in copies.values()}}
     doors: dict[str, list] = {name: [] for name in names.values()}
     single = Counter()
-    for door, rows in read_rows(output).items():
+    for door, rows in rows_by_outcome(output).items():
         for row in rows:
             found = re.sub(r".*\.jsonl/\d+", "a line that is no row", row.get("id", "no id"))
             if found in names:
@@ -120,7 +108,7 @@ def outcome(output):
 
 
 def scores(output):
-    doors = read_rows(output)
+    doors = rows_by_outcome(output)
     return {row["id"]: row["quality_score"] for row in doors["kept"] + doors["score"]}
 
 
@@ -130,7 +118,7 @@ def scores(output):
 def test_everything_planted_is_found_and_every_row_leaves_by_one_door(curated, planted):
     """The counts are those planted, beside the demo's own garbage; rows in = rows out, none twice."""
     plant_garbage.check(curated)
-    doors = read_rows(curated)
+    doors = rows_by_outcome(curated)
     rows = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in planted.iterdir())
     assert sum(map(len, doors.values())) == rows == 741
     ids = [row["id"] for found in doors.values() for row in found if "id" in row]
@@ -155,7 +143,7 @@ def test_rows_that_were_not_planted_come_back_as_they_were(curated, planted):
             row = json.loads(line) if line.endswith("}") else {}
             source[row.get("id")] = row
     added = {"filter_reason", *(f"quality_{name}" for name in ("score", "int_score", "tokens", "truncated", "error"))}
-    for door, rows in read_rows(curated).items():
+    for door, rows in rows_by_outcome(curated).items():
         for row in rows:
             if "id" in row and row["id"] in source:
                 assert {key: value for key, value in row.items() if key not in added} == source[row["id"]], door
@@ -167,12 +155,12 @@ def test_the_table_adds_up(curated, capsys):
     """Documents in = all that was dropped, by step and by reason, + kept; and these are the rows in the folders."""
     lines = [line.split() for line in (curated / "logs/counts/table.txt").read_text().splitlines() if line]
     steps = {" ".join(line[1:-2]).replace(" ", "_"): int(line[-2]) for line in lines if line[0] == "dropped:"}
-    doors = {door: len(rows) for door, rows in read_rows(curated).items()}
+    doors = {door: len(rows) for door, rows in rows_by_outcome(curated).items()}
     assert lines[0][:2] == ["documents", "in"] and int(lines[0][2]) == 741
     assert sum(steps.values()) + int(lines[-1][1]) == 741
     assert {name: count for name, count in steps.items() if count} == {k: v for k, v in doors.items() if k != "kept"}
     assert doors["kept"] == int(lines[-1][1])
-    reasons = Counter(row.get("filter_reason") for rows in read_rows(curated).values() for row in rows)
+    reasons = Counter(row.get("filter_reason") for rows in rows_by_outcome(curated).values() for row in rows)
     del reasons[None]
     assert {line[0]: int(line[1]) for line in lines if len(line) == 3 and line[0] in reasons} == reasons
 
@@ -182,7 +170,7 @@ def test_any_number_of_tasks_and_any_order_give_the_same_rows(curated, planted, 
     lines = [line for path in sorted(planted.iterdir()) for line in path.read_bytes().splitlines(keepends=True)]
     random.Random(1).shuffle(lines)
     for number in range(6):
-        write_jsonl(tmp_path / f"in/{number}.jsonl", lines[number::6])
+        write_rows(tmp_path / f"in/{number}.jsonl", lines[number::6])
     output = tmp_path / "out"
     curate(tmp_path / "in", "--output", output, "--model", model, "--min-score", 1, "--tasks", 4)
     assert outcome(output) == outcome(curated)
@@ -215,7 +203,7 @@ def test_parquet_rows_come_back_with_their_types_and_nulls(tmp_path, model):
     (tmp_path / "in").mkdir()
     pq.write_table(source, tmp_path / "in/a.parquet")
     curate(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
-    doors = read_rows(tmp_path / "out")
+    doors = rows_by_outcome(tmp_path / "out")
     assert {door: len(found) for door, found in doors.items()} == {"kept": 6, "exact_duplicate": 1, "rules": 1}
     assert doors["exact_duplicate"][0]["filter_reason"] == "exact_duplicate"
     assert doors["rules"][0]["filter_reason"] == "unscorable_no_messages"
@@ -243,9 +231,9 @@ def test_jsonl_rows_keep_what_is_missing_missing(tmp_path, model):
         {"id": "c", "prompt": words(7), "response": words(8), "deep": {"x": [None, {"y": None}]}},
         {"id": "d", "messages": [{"role": "user", "content": words(9), "name": None}, *turns("", words(10))[1:]]},
     ]
-    write_jsonl(tmp_path / "in/a.jsonl", items)
+    write_rows(tmp_path / "in/a.jsonl", items)
     curate(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
-    doors = read_rows(tmp_path / "out")
+    doors = rows_by_outcome(tmp_path / "out")
     assert set(doors) == {"kept"}
     assert [{key: row[key] for key in row if not key.startswith("quality_")} for row in doors["kept"]] == items
 
@@ -262,9 +250,9 @@ def test_conversations_that_differ_in_more_than_text_are_no_exact_duplicates(tmp
     items += [{"id": f"sum-{index}", "messages": messages} for index, messages in enumerate(sums)]
     items += [{"id": "again", "messages": turns(words(1), words(-1), system="Be brief.")}]
     items += [{"id": "tool", "messages": [*items[0]["messages"][:2], {**items[0]["messages"][2], "tool_calls": [1]}]}]
-    write_jsonl(tmp_path / "in/a.jsonl", items)
+    write_rows(tmp_path / "in/a.jsonl", items)
     curate(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
-    doors = read_rows(tmp_path / "out")
+    doors = rows_by_outcome(tmp_path / "out")
     assert [row["id"] for row in doors.get("near_duplicate", [])] == ["again", "tool"]
     assert len(doors["kept"]) == len(items) - 2 and "exact_duplicate" not in doors
 
@@ -350,21 +338,21 @@ def test_a_threshold_that_is_no_probability_is_refused(tmp_path, threshold, caps
 
 def test_rows_that_are_all_garbage_end_in_an_error_and_the_table(tmp_path, model, capsys):
     """An emptied corpus does not look like a finished job."""
-    write_jsonl(tmp_path / "in/a.jsonl", [{"messages": turns("Oi", "")} for _ in range(3)] + [b"no row\n"])
+    write_rows(tmp_path / "in/a.jsonl", [{"messages": turns("Oi", "")} for _ in range(3)] + [b"no row\n"])
     with pytest.raises(SystemExit, match="no document was left to score"):
         curate(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
     printed = capsys.readouterr().out
     assert re.search(r"empty_answer +3 ", printed) and re.search(r"unscorable_invalid_json +1 ", printed)
-    assert {door: len(rows) for door, rows in read_rows(tmp_path / "out").items()} == {"rules": 4, "kept": 0}
+    assert {door: len(rows) for door, rows in rows_by_outcome(tmp_path / "out").items()} == {"rules": 4, "kept": 0}
 
 
 def test_files_without_a_row_and_tasks_without_a_file(tmp_path, model):
     """A task with nothing to do writes empty files between the stages, and disturbs no other."""
-    write_jsonl(tmp_path / "in/a.jsonl", [])
-    write_jsonl(tmp_path / "in/b.jsonl", [{"id": "b", "messages": turns(words(1), words(2))}])
+    write_rows(tmp_path / "in/a.jsonl", [])
+    write_rows(tmp_path / "in/b.jsonl", [{"id": "b", "messages": turns(words(1), words(2))}])
     curate(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--tasks", 4)
-    assert [row["id"] for row in read_rows(tmp_path / "out")["kept"]] == ["b"]
-    write_jsonl(tmp_path / "empty/a.jsonl", [])
+    assert [row["id"] for row in rows_by_outcome(tmp_path / "out")["kept"]] == ["b"]
+    write_rows(tmp_path / "empty/a.jsonl", [])
     with pytest.raises(SystemExit, match="no document"):
         curate(tmp_path / "empty", "--output", tmp_path / "none", "--model", model)
 

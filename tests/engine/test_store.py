@@ -15,8 +15,7 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
-from datatrove.data import Document
-from tiny_models import conversations
+from samples import documents
 
 from datatrove_quality import QualityFilter, ScorerConfig
 from datatrove_quality.engine import store as store_module
@@ -476,11 +475,6 @@ def computed(monkeypatch):
 
     monkeypatch.setattr(LogitStream, "_submit", submit)
     return texts
-
-
-def documents(number, seed=0):
-    made = conversations(number, seed, longest=20)
-    return [Document(text="t", id=str(index), metadata={"messages": turns}) for index, turns in enumerate(made)]
 
 
 def scores(step, docs):

@@ -20,6 +20,7 @@ from datatrove.pipeline.readers import JsonlReader, ParquetReader
 from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from samples import read_rows, write_rows
 
 from datatrove_quality.readers.jsonl import ConversationJsonlReader
 from datatrove_quality.rows.layouts import parse_conversation
@@ -47,25 +48,14 @@ def adapt(row: Any, adapter: Any = None, reader: Any = None) -> Document:
     return Document(**(adapter or ConversationAdapter())(reader, row, "file.jsonl", 7))
 
 
-def write_jsonl(folder: Path, rows: list[Any], name: str = "in.jsonl") -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
-    return folder
-
-
-def read_jsonl(folder: Path) -> list[Any]:
-    paths = sorted(folder.rglob("*.jsonl"))
-    return [orjson.loads(line) for path in paths for line in path.read_bytes().splitlines()]
-
-
 def through_jsonl(
     tmp_path: Path, rows: list[Any], reader: type = ConversationJsonlReader, **options: Any
 ) -> list[Any]:
-    source = write_jsonl(tmp_path / "in", rows)
+    source = write_rows(tmp_path / "in" / "in.jsonl", rows)
     writer = JsonlWriter(str(tmp_path / "out"), adapter=RowAdapter(), compression=None)
     documents = reader(str(source), adapter=ConversationAdapter(**options)).run()
     assert len(list(writer.run(documents))) == len(rows)
-    return read_jsonl(tmp_path / "out")
+    return read_rows(tmp_path / "out")
 
 
 def reasons(documents: list[Document]) -> list[str | None]:
@@ -405,11 +395,11 @@ def test_adapters_are_values_that_pickle() -> None:
 
 def test_steps_with_adapters_pickle(tmp_path: Path) -> None:
     """A reader and a writer that hold an adapter pass through dill, as in every executor."""
-    source = write_jsonl(tmp_path / "in", [GOOD])
+    source = write_rows(tmp_path / "in" / "in.jsonl", [GOOD])
     reader = dill.loads(dill.dumps(ConversationJsonlReader(str(source))))
     writer = dill.loads(dill.dumps(JsonlWriter(str(tmp_path / "out"), adapter=RowAdapter(), compression=None)))
     list(writer.run(copy.deepcopy(reader).run()))
-    assert read_jsonl(tmp_path / "out") == [GOOD]
+    assert read_rows(tmp_path / "out") == [GOOD]
 
 
 # --- round trips -----------------------------------------------------------------------------------------------------
@@ -459,7 +449,7 @@ def test_intermediate_stage_with_datatroves_defaults(tmp_path: Path, expand: boo
     """Adapters stand at the two ends of a longer pipeline, whose stages in between know nothing of them."""
     # DataTrove's default steps take a column `media` for their own, and `metadata` when it is expanded
     rows = [row for row in TROUBLE if "media" not in row and not isinstance(row.get("metadata"), str)]
-    source = write_jsonl(tmp_path / "in", rows)
+    source = write_rows(tmp_path / "in" / "in.jsonl", rows)
     first = JsonlWriter(str(tmp_path / "mid"), expand_metadata=expand)
     list(first.run(ConversationJsonlReader(str(source)).run()))
     documents = list(JsonlReader(str(tmp_path / "mid")).run())
@@ -467,7 +457,7 @@ def test_intermediate_stage_with_datatroves_defaults(tmp_path: Path, expand: boo
         document.metadata |= {"quality_score": 4.5, "filter_reason": "below_min_score"}
     list(JsonlWriter(str(tmp_path / "out"), adapter=RowAdapter(), compression=None).run(documents))
     scores = {"quality_score": 4.5, "filter_reason": "below_min_score"}
-    assert read_jsonl(tmp_path / "out") == [row | scores for row in rows]
+    assert read_rows(tmp_path / "out") == [row | scores for row in rows]
 
 
 @pytest.mark.parametrize("expand", [False, True])
@@ -476,7 +466,7 @@ def test_what_a_datatrove_writer_wrote_is_a_row(tmp_path: Path, expand: bool) ->
     document = Document(text="t", id="i", metadata={"messages": TURNS, "url": "u", "token_count": 3})
     writer = JsonlWriter(str(tmp_path / "old"), expand_metadata=expand, compression=None)
     list(writer.run([document]))
-    rows = read_jsonl(tmp_path / "old")
+    rows = read_rows(tmp_path / "old")
     (read,) = ConversationJsonlReader(str(tmp_path / "old")).run()
     assert read.metadata["messages"] == TURNS
     assert read.metadata["url"] == "u"
@@ -485,7 +475,7 @@ def test_what_a_datatrove_writer_wrote_is_a_row(tmp_path: Path, expand: bool) ->
 
 def test_an_error_document_stays_one_through_a_stage(tmp_path: Path) -> None:
     """The reason of an error is not lost when a DataTrove writer's output is read with ConversationAdapter."""
-    source = write_jsonl(tmp_path / "in", [{"messages": []}])
+    source = write_rows(tmp_path / "in" / "in.jsonl", [{"messages": []}])
     list(JsonlWriter(str(tmp_path / "mid")).run(ConversationJsonlReader(str(source)).run()))
     assert reasons(list(ConversationJsonlReader(str(tmp_path / "mid")).run())) == ["no_messages"]
 
@@ -696,7 +686,7 @@ def test_the_same_conversation_from_jsonl_and_parquet(tmp_path: Path) -> None:
     ]
     (tmp_path / "p").mkdir()
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p" / "a.parquet")
-    source = write_jsonl(tmp_path / "j", rows)
+    source = write_rows(tmp_path / "j" / "in.jsonl", rows)
     from_parquet = list(ParquetReader(str(tmp_path / "p"), adapter=ConversationAdapter()).run())
     from_jsonl = list(ConversationJsonlReader(str(source)).run())
     assert [d.metadata["messages"] for d in from_parquet] == [d.metadata["messages"] for d in from_jsonl]
@@ -720,7 +710,7 @@ def test_parquet_to_jsonl_writes_what_json_has_not_as_text(tmp_path: Path) -> No
     pq.write_table(table, tmp_path / "p" / "a.parquet")
     documents = ParquetReader(str(tmp_path / "p"), adapter=ConversationAdapter()).run()
     list(JsonlWriter(str(tmp_path / "out"), adapter=RowAdapter(), compression=None).run(documents))
-    (row,) = read_jsonl(tmp_path / "out")
+    (row,) = read_rows(tmp_path / "out")
     assert row["messages"] == TURNS
     assert (row["price"], row["raw"], row["when"]) == ("1.50", "AP8=", "2026-01-02T00:00:00")
     assert (row["map"], row["media"]) == ([["k", "2.5"]], ["AQ=="])
@@ -733,7 +723,7 @@ def test_jsonl_writer_never_fails_on_what_a_step_added(tmp_path: Path) -> None:
     document = adapt(GOOD)
     document.metadata |= {"np": np.float32(0.5), "big": 10**29, "half": "\ud800", "deep": nested(300)}
     list(JsonlWriter(str(tmp_path / "out"), adapter=RowAdapter(), compression=None).run([document]))
-    (row,) = read_jsonl(tmp_path / "out")
+    (row,) = read_rows(tmp_path / "out")
     assert row == GOOD | {"np": 0.5, "big": str(10**29), "half": '"\\ud800"', "deep": row["deep"]}
     assert row["deep"].startswith("[[[[")
 
@@ -801,7 +791,7 @@ def test_scores_adapter_finds_the_prefixes_by_itself() -> None:
 def test_text_adapter(tmp_path: Path) -> None:
     """A corpus of plain text loses no row and no column either."""
     rows = [{"text": "a", "id": 1, "metadata": {"url": "u"}}, {"text": "", "id": 2}, {"id": 3}, {"text": 4}]
-    source = write_jsonl(tmp_path / "in", rows)
+    source = write_rows(tmp_path / "in" / "in.jsonl", rows)
     documents = list(ConversationJsonlReader(str(source), adapter=TextAdapter()).run())
     assert documents[0].text == "a"
     assert documents[0].metadata["url"] == "u"

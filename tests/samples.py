@@ -1,0 +1,64 @@
+"""Files of rows, written and read in the format that their names say, and documents with conversations."""
+
+import gzip
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+from datatrove.data import Document
+from tiny_models import conversations
+
+
+ENDINGS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+
+
+def write_rows(path: Path, rows: Iterable[Any], **options: Any) -> Path:
+    """Write rows as JSONL, compressed or not, or as Parquet; makes the folder.
+
+    Args:
+        path: of the file; its ending is the format.
+        rows: of JSONL, bytes are written as they are, to be a broken line.
+        options: of `pyarrow.parquet.write_table`.
+
+    Returns:
+        The path.
+    """
+    assert path.name.endswith(ENDINGS), path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(list(rows)), path, **options)
+        return path
+    data = b"".join(row if isinstance(row, bytes) else orjson.dumps(row) + b"\n" for row in rows)
+    compress = {".gz": gzip.compress, ".zst": zstandard.compress}.get(path.suffix, bytes)
+    path.write_bytes(compress(data))
+    return path
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file, or of all files in a folder and its folders, sorted by path; a missing folder has none."""
+    paths = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.name.endswith(ENDINGS))
+    return [row for one in paths for row in _rows_of(one)]
+
+
+def _rows_of(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    data = path.read_bytes()
+    if path.suffix == ".gz":
+        data = gzip.decompress(data)
+    elif path.suffix == ".zst":
+        data = zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    return [orjson.loads(line) for line in data.splitlines()]
+
+
+def documents(count: int, seed: int = 0, **metadata: Any) -> list[Document]:
+    """Documents with short random conversations, as an adapter gives them; `metadata` is added to each."""
+    made = conversations(count, seed, longest=20)
+    return [
+        Document(text="texto", id=f"doc-{index}", metadata={"messages": messages} | metadata)
+        for index, messages in enumerate(made)
+    ]

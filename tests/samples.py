@@ -27,7 +27,7 @@ def write_rows(path: Path, rows: Iterable[Any], **options: Any) -> Path:
     Returns:
         The path.
     """
-    assert path.name.endswith(ENDINGS), path
+    assert path.name.lower().endswith(ENDINGS), path
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(list(rows)), path, **options)
@@ -40,7 +40,7 @@ def write_rows(path: Path, rows: Iterable[Any], **options: Any) -> Path:
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a file, or of all files in a folder and its folders, sorted by path; a missing folder has none."""
-    paths = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.name.endswith(ENDINGS))
+    paths = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.name.lower().endswith(ENDINGS))
     return [row for one in paths for row in _rows_of(one)]
 
 

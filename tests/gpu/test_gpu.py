@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_models import DECODERS, conversations, save_model
+from tiny_models import DECODERS, WIDE_HEADS, conversations, save_model
 
 from datatrove_quality.config import ScorerConfig
 from datatrove_quality.engine.scorer import Scorer
@@ -11,8 +11,7 @@ from datatrove_quality.model import attention, forward
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
-# Flash kernels take heads of 64; the soft cap needs the flash-attn package.
-HEADS = {"hidden_size": 256, "head_dim": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+# The soft cap needs the flash-attn package.
 FAMILIES = ("qwen3", "mistral", "gemma2")
 
 
@@ -25,7 +24,7 @@ def folder(tmp_path_factory):
         if family not in made:
             model_type, make_tokenizer, values = DECODERS[family]
             path = tmp_path_factory.mktemp("gpu") / family
-            made[family] = str(save_model(path, model_type, make_tokenizer(), **(values | HEADS)))
+            made[family] = str(save_model(path, model_type, make_tokenizer(), **(values | WIDE_HEADS)))
         return made[family]
 
     return of

@@ -1,0 +1,217 @@
+"""The CUDA path on fake GPUs: devices, dtypes, shapes and strides are right, and nothing waits for the device.
+
+What fake tensors cannot tell is in tests/gpu: values, speed, and whether a kernel runs. The self-check and the loading
+of weights are left out here, since they read values.
+"""
+
+import queue
+from concurrent.futures import Future
+from functools import partial
+
+import pytest
+import torch
+from fake_cuda import FakeCuda, Mistake
+from tiny_models import FAMILIES, WIDE_HEADS
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from datatrove_quality.engine.batching import packed_batches
+from datatrove_quality.engine.replicas import END, Batch, Replica, copy_to
+from datatrove_quality.model import attention, budget, forward
+
+
+# Each of these has a flash kernel in torch: no soft cap, no sinks.
+FLASH_FAMILIES = ("qwen3", "llama", "mistral", "gemma3", "qwen3_moe")
+ENCODER_FAMILIES = ("bert", "roberta", "modernbert")
+FLASH_KERNELS = ("torch_varlen_attention", "torch_flash_attention")
+SEQUENCES = [[5, 6, 7], [8], list(range(10, 60))]
+OTHER_SEQUENCES = [[9, 10], list(range(20, 45))]
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    attention._flash_kernel.cache_clear()
+    yield FakeCuda(monkeypatch)
+    attention._flash_kernel.cache_clear()
+
+
+def classifier(gpu, family, dtype=torch.bfloat16, pooled=False):
+    """A classifier on the first fake GPU, prepared as the scorer prepares it."""
+    model_type, make_tokenizer, values = FAMILIES[family]
+    tokenizer = make_tokenizer()
+    is_decoder = "num_key_value_heads" in values
+    values = values | (WIDE_HEADS if is_decoder else {})
+    values |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, "num_labels": 1}
+    with gpu.tensors():
+        with torch.device("cuda"):
+            config = AutoConfig.for_model(model_type, **values)
+            model = AutoModelForSequenceClassification.from_config(config, dtype=dtype)
+        model.eval().requires_grad_(False)
+        forward.keep_head_in_float32(model)
+        if is_decoder:
+            model.set_attn_implementation(attention.PACKED)
+        if pooled:
+            forward.pool_in_last_layer(model)
+        if is_decoder:
+            forward.packed_logits(model, SEQUENCES)  # as the probes do: each kernel is tried once, which waits
+    return model
+
+
+@pytest.fixture
+def attended(monkeypatch):
+    """What each flash kernel gets, checked to be what it can take: its name, the number of queries and that of keys."""
+    seen = []
+
+    def watch(kernel, query, key, value, spans, terms):
+        for states in (query, key, value):
+            assert states.device == query.device and states.dtype == query.dtype and states.stride(-1) == 1
+        for boundaries in (spans.queries, spans.keys):
+            assert boundaries.dtype == torch.int32 and boundaries.is_contiguous()
+            assert boundaries.device == query.device
+        assert type(spans.longest_query) is int and type(spans.longest_key) is int
+        assert len(spans.queries) == len(spans.keys) and len(key) == len(value)
+        output = kernel(query, key, value, spans, terms)
+        assert output.shape == (*query.shape[:-1], value.shape[-1])
+        assert output.device == query.device and output.dtype == query.dtype
+        seen.append((kernel.__name__, len(query), len(key)))
+        return output
+
+    chosen = attention.kernel_for
+    monkeypatch.setattr(attention, "kernel_for", lambda *terms: partial(watch, chosen(*terms)))
+    return seen
+
+
+@pytest.mark.parametrize("pooled", [False, True], ids=["all", "pooled"])
+@pytest.mark.parametrize(
+    ("family", "dtype"),
+    # torch 2.13's fake product of experts takes bfloat16 alone.
+    [*((one, torch.bfloat16) for one in FLASH_FAMILIES), *((one, torch.float16) for one in FLASH_FAMILIES[:-1])],
+)
+def test_a_decoder_never_waits(gpu, attended, family, dtype, pooled):
+    """Packing, layers, a flash kernel, pooling and head: three copies to the device, and no other meeting with it."""
+    model = classifier(gpu, family, dtype, pooled)
+    attended.clear()
+    with gpu.asynchronous() as calls:
+        logits = forward.packed_logits(model, SEQUENCES)
+    assert logits.shape == (len(SEQUENCES),) and logits.dtype == torch.float32
+    assert logits.device == torch.device("cuda:0")
+    assert calls == ["copy to cuda:0"] * 3
+    tokens = sum(map(len, SEQUENCES))
+    assert [queries for _, queries, _ in attended] == [tokens, tokens, len(SEQUENCES) if pooled else tokens]
+    assert {keys for *_, keys in attended} == {tokens}
+
+
+@pytest.mark.parametrize("kernel", FLASH_KERNELS)
+def test_each_of_torchs_kernels_takes_our_tensors(gpu, attended, monkeypatch, kernel):
+    """The public function and the operator under it accept what packed attention hands to them."""
+    only = getattr(attention, kernel)
+    monkeypatch.setattr(attention, "_offers", lambda tried, terms: tried is only)
+    model = classifier(gpu, "mistral", pooled=True)
+    with gpu.asynchronous():
+        forward.packed_logits(model, SEQUENCES)
+    assert {name for name, *_ in attended} == {kernel}
+
+
+@pytest.mark.parametrize("family", ENCODER_FAMILIES)
+def test_an_encoder_never_waits(gpu, family):
+    """Padding, layers and head: two copies to the device."""
+    model = classifier(gpu, family)
+    with gpu.asynchronous() as calls:
+        logits = forward.padded_logits(model, SEQUENCES)
+    assert logits.shape == (len(SEQUENCES),) and logits.dtype == torch.float32
+    assert logits.device == torch.device("cuda:0")
+    assert calls == ["copy to cuda:0"] * 2
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gpt_oss", "deberta"])
+def test_what_waits_is_known(gpu, family):
+    """torch has no kernel with soft caps or sinks, so that sequences are cut apart; DeBERTa's own code copies."""
+    model = classifier(gpu, family)
+    logits = forward.padded_logits if family == "deberta" else forward.packed_logits
+    with pytest.raises(Mistake), gpu.asynchronous():
+        logits(model, SEQUENCES)
+
+
+def batch(sequences):
+    return Batch(sequences, lambda values: values, Future())
+
+
+def test_a_device_gets_its_next_batch_before_the_last_one_is_read(gpu):
+    """Each batch's copy to the host is queued behind it, and waited for when the next batch is on its way."""
+    model = classifier(gpu, "qwen3", pooled=True)
+    replica = Replica(model, forward.packed_logits, packed_batches, 1_000)
+    batches = [batch(SEQUENCES), batch(OTHER_SEQUENCES)]
+    waiting = queue.SimpleQueue()
+    for one in [*batches, END]:
+        waiting.put(one)
+    with gpu.asynchronous() as calls:
+        replica.work(waiting)
+    launch = ["set_device cuda:0", *["copy to cuda:0"] * 3, "copy to cpu", "record event"]
+    assert calls == [*launch, *launch, "synchronize event", "synchronize event"]
+    assert [len(one.result.result()) for one in batches] == [len(SEQUENCES), len(OTHER_SEQUENCES)]
+
+
+def test_a_replica_computes_on_its_own_device(gpu):
+    """A copy of a model on a second GPU has no tensor on the first, in its weights or on the way."""
+    model = classifier(gpu, "qwen3")
+    with gpu.tensors():
+        copied = copy_to(model, torch.device("cuda:1"))
+        for one in (model, copied):
+            forward.pool_in_last_layer(one)
+        forward.packed_logits(copied, SEQUENCES)
+    one = batch(SEQUENCES)
+    waiting = queue.SimpleQueue()
+    for item in (one, END):
+        waiting.put(item)
+    with gpu.asynchronous() as calls:
+        assert forward.packed_logits(copied, SEQUENCES).device == torch.device("cuda:1")
+        Replica(copied, forward.packed_logits, packed_batches, 1_000).work(waiting)
+    assert len(one.result.result()) == len(SEQUENCES)
+    assert "copy to cuda:0" not in calls and "set_device cuda:1" in calls
+
+
+def test_the_budget_of_a_large_gpu_is_the_most(gpu, monkeypatch):
+    """100 GB of free memory admit the most tokens that are ever taken at once; a nearly full device fewer."""
+    monkeypatch.setattr(budget, "processes_sharing", lambda device: 1)
+    model = classifier(gpu, "qwen3")
+    most = budget.tokens_per_batch(model)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10_000_000, 140 * 10**9))
+    assert budget.tokens_per_batch(model) < most == 32_768
+
+
+MISTAKES = {
+    "item": lambda hidden: hidden * hidden.max().item(),
+    "tolist": lambda hidden: hidden[: len(hidden.flatten().tolist())],
+    "bool": lambda hidden: hidden if hidden.isfinite().all() else -hidden,
+    "int": lambda hidden: hidden[: int(hidden.argmax())],
+    "cpu": lambda hidden: hidden.cpu().to("cuda", non_blocking=True),
+    "nonzero": lambda hidden: hidden.nonzero(),
+    "boolean mask": lambda hidden: hidden[hidden > 0],
+    "a new tensor": lambda hidden: hidden + torch.tensor([1.0], device="cuda", dtype=hidden.dtype),
+    "not pinned": lambda hidden: hidden + torch.ones(1, dtype=hidden.dtype).to("cuda", non_blocking=True),
+    "index on the host": lambda hidden: hidden[torch.tensor([0])],
+    "tensor on the host": lambda hidden: hidden + torch.ones(hidden.shape[-1]),
+    "another GPU": lambda hidden: hidden + torch.ones(hidden.shape[-1], device="cuda:1"),
+    "dtype": lambda hidden: hidden @ torch.ones(hidden.shape[-1], hidden.shape[-1], device="cuda"),
+    "shape": lambda hidden: hidden + torch.ones(3, device="cuda"),
+    "stride": lambda hidden: hidden.transpose(-1, -2).view(-1),
+    "synchronize": lambda hidden: [hidden, torch.cuda.synchronize()][0],
+}
+# Ours, and those of torch.
+ERRORS = (Mistake, RuntimeError, ValueError)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_the_hot_path_is_seen(gpu, mistake):
+    """Each of these, put behind a layer, fails here as it would slow down or end a run on a GPU."""
+    model = classifier(gpu, "qwen3")
+    layer = model.model.layers[1]
+    plain = layer.forward
+    layer.forward = lambda *arguments, **options: MISTAKES[mistake](plain(*arguments, **options))
+    with pytest.raises(ERRORS), gpu.asynchronous():
+        forward.packed_logits(model, SEQUENCES)
+
+
+def test_reading_a_copy_too_soon_is_seen(gpu):
+    """Logits on the way to the host are not there before their event was waited for."""
+    with gpu.asynchronous(), pytest.raises(Mistake):
+        torch.ones(3, device="cuda").to("cpu", non_blocking=True).tolist()

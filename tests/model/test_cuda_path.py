@@ -52,13 +52,13 @@ def classifier(gpu, family, dtype=torch.bfloat16, pooled=False):
         if pooled:
             forward.pool_in_last_layer(model)
         if is_decoder:
-            forward.packed_logits(model, SEQUENCES)  # as the probes do: each kernel is tried once, which waits
+            attention.kernel_name(model)  # as at load: each kernel is tried once, which waits
     return model
 
 
 @pytest.fixture
 def attended(monkeypatch):
-    """What each flash kernel gets, checked to be what it can take: its name, the number of queries and that of keys."""
+    """What each flash kernel gets, checked to be what it can take: its name, and how many queries and keys."""
     seen = []
 
     def watch(kernel, query, key, value, spans, terms):
@@ -157,7 +157,7 @@ def test_a_replica_computes_on_its_own_device(gpu):
         copied = copy_to(model, torch.device("cuda:1"))
         for one in (model, copied):
             forward.pool_in_last_layer(one)
-        forward.packed_logits(copied, SEQUENCES)
+        attention.kernel_name(copied)
     one = batch(SEQUENCES)
     waiting = queue.SimpleQueue()
     for item in (one, END):

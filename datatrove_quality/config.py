@@ -119,6 +119,8 @@ class ScorerConfig:
             even where a template's BOS then stands twice.
         device: "auto" is CUDA, else MPS, else CPU; or "cuda", "cuda:1", "mps", "cpu".
         compile: compile the model's layers with torch.compile. It takes up to some minutes, the next time seconds.
+        fused: compute norms, rotary embeddings and gated activations in one kernel each, where the device has such
+            kernels (CUDA; bfloat16 on a CPU) and they agree with the model's own code. Not used with `compile`.
         trust_remote_code: whether code that comes with the model may run.
         self_check: compare our forward pass with the model's own on a few probe texts at load.
         allow_unexpected: names, or patterns such as "model.mtp.*", of stored tensors that the model may leave unused
@@ -139,6 +141,7 @@ class ScorerConfig:
     add_special_tokens: bool = True
     device: str = "auto"
     compile: bool = False
+    fused: bool = True
     trust_remote_code: bool = False
     self_check: bool = True
     allow_unexpected: tuple[str, ...] = ()
@@ -162,7 +165,8 @@ class ScorerConfig:
         if self.scale is not None and not isinstance(self.scale, ScoreScale):
             raise ValueError(f"scale={self.scale!r}: give a ScoreScale(offset, low, high), or None.")
         self._check_globs()
-        for name in ("add_special_tokens", "compile", "trust_remote_code", "self_check", "allow_constant_scores"):
+        flags = ("add_special_tokens", "compile", "fused", "trust_remote_code", "self_check", "allow_constant_scores")
+        for name in flags:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r}: give True or False.")
 

@@ -1,0 +1,275 @@
+"""Fused norm, rotary embedding and gate: the same as what they replace, replaced where that is so, else left alone."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_models import DECODERS, conversations
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+
+from datatrove_quality.config import ScorerConfig
+from datatrove_quality.engine.scorer import Scorer
+from datatrove_quality.model import attention, forward, fused
+
+
+SEQUENCES = [[5, 6, 7], [8], list(range(10, 60))]
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="needs triton, which torch's CUDA builds for Linux bring")
+
+
+def eager_norm(rows, weight, epsilon, offset):
+    values = rows.float()
+    scale = torch.rsqrt(values.square().mean(-1, keepdim=True) + epsilon)
+    return (values * scale * (weight.float() + offset)).to(rows.dtype)
+
+
+def eager_rotate(query, key, cos, sin):
+    def rotated(states):
+        first, second = states.float().chunk(2, dim=-1)
+        angles = (one[:, None].float() for one in (cos, sin))
+        (first_cos, second_cos), (first_sin, second_sin) = (one.chunk(2, dim=-1) for one in angles)
+        halves = (first * first_cos - second * first_sin, second * second_cos + first * second_sin)
+        return torch.cat(halves, -1).to(states.dtype)
+
+    return rotated(query), rotated(key)
+
+
+def eager_gated(gate, up, activation):
+    active = F.silu(gate.float()) if activation == "silu" else F.gelu(gate.float(), approximate="tanh")
+    return (active * up.float()).to(gate.dtype)
+
+
+def eager(**others):
+    """Fused functions that need no compiler, some of them replaced."""
+    return SimpleNamespace(**{"norm": eager_norm, "rotate": eager_rotate, "gated": eager_gated} | others)
+
+
+def packed_model(folder, dtype=torch.float32):
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype).eval().requires_grad_(False)
+    forward.keep_head_in_float32(model)
+    model.set_attn_implementation(attention.PACKED)
+    for seed, weight in enumerate(parameter for parameter in model.parameters() if parameter.ndim == 1):
+        weight.data.normal_(generator=torch.Generator().manual_seed(seed))
+    return model
+
+
+@needs_triton
+def test_the_kernels_compute_the_same_in_tritons_interpreter():
+    """All dtypes, widths, layouts and edges: the file's own tests, in a process of the interpreter's."""
+    file = Path(__file__).with_name("triton_interpreter.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=500, check=False)
+    assert done.returncode == 0, done.stdout[-3_000:]
+    assert " passed" in done.stdout and "skipped" not in done.stdout
+
+
+@needs_triton
+@pytest.mark.parametrize("capability", [80, 90, 100])
+def test_the_kernels_compile_for_gpus(capability, tmp_path, monkeypatch):
+    """For these GPUs each kernel has wide loads and stores, and keeps all values in registers; none is needed here."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from datatrove_quality.model import triton_kernels as kernels
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    state = {"rows": "*bf16", "weight": "*bf16", "output": "*bf16"}
+    strides = ("batch_stride", "head_stride", "token_stride", "angle_batch_stride", "angle_token_stride")
+    cases = [
+        (
+            kernels.norm_kernel,
+            state | {"count": "i32", "epsilon": "fp32", "offset": "fp32"},
+            {"width": 2560, "padded_width": 4096, "together": 1},
+        ),
+        (
+            kernels.rotary_kernel,
+            dict.fromkeys(("states", "cos", "sin", "output"), "*bf16") | dict.fromkeys(("tokens", *strides), "i32"),
+            {"heads": 32, "half": 64, "padded_heads": 32, "padded_half": 64},
+        ),
+        (
+            kernels.gate_kernel,
+            dict.fromkeys(("gate", "up", "output"), "*bf16") | {"count": "i32"},
+            {"gelu": False, "block": kernels.VALUES_PER_PROGRAM},
+        ),
+    ]
+    for kernel, types, constants in cases:
+        signature = types | dict.fromkeys(constants, "constexpr")
+        names = list(signature)
+        # As at a launch: pointers, and numbers that are not exempt, are divisible by 16.
+        divisible = [name for name, kind in types.items() if "*" in kind or name == "count" and kernel is cases[2][0]]
+        divisible += [name for name in strides if name in types]
+        source = ASTSource(
+            fn=kernel,
+            signature=signature,
+            constexprs={(names.index(name),): value for name, value in constants.items()},
+            attrs={(names.index(name),): [["tt.divisibility", 16]] for name in divisible},
+        )
+        compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 4})
+        code = compiled.asm["ptx"]
+        assert "ld.global.v4.b32" in code or "ld.global.v2.b64" in code, f"{kernel}: narrow loads"
+        assert "st.global.v4.b32" in code or "st.global.v2.b64" in code, f"{kernel}: narrow stores"
+        assert ".local" not in code, f"{kernel}: values in memory"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("count", [1, 6])
+def test_the_compiled_functions_compute_the_same(dtype, count):
+    """On a CPU torch.compile gives what the formulas give, for one row and for several."""
+    from datatrove_quality.model import compiled_functions as functions
+
+    generator = torch.Generator().manual_seed(0)
+    query, key, cos, sin = (
+        torch.randn(1, count, *sizes, generator=generator).to(dtype) for sizes in ((4, 16), (2, 16), (16,), (16,))
+    )
+    query, key = query.transpose(1, 2), key.transpose(1, 2)
+    weight = torch.randn(16, generator=generator).to(dtype)
+    tolerance = {"atol": 1e-2, "rtol": 1e-2} if dtype == torch.bfloat16 else {"atol": 1e-5, "rtol": 1e-5}
+    pairs = [
+        (functions.norm(cos, weight, 1e-6, 1.0), eager_norm(cos, weight, 1e-6, 1.0)),
+        *zip(functions.rotate(query, key, cos, sin), eager_rotate(query, key, cos, sin), strict=True),
+        *((functions.gated(cos, sin, name), eager_gated(cos, sin, name)) for name in ("silu", "gelu")),
+    ]
+    for mine, other in pairs:
+        torch.testing.assert_close(mine, other, **tolerance)
+
+
+# Norms, gates and attention layers that are replaced, of three layers: GPT-OSS has experts and angles of its own.
+PARTS = {
+    "qwen3": {"norms": 13, "gates": 3, "rotary embeddings": 3},
+    "llama": {"norms": 7, "gates": 3, "rotary embeddings": 3},
+    "mistral": {"norms": 7, "gates": 3, "rotary embeddings": 3},
+    "gemma2": {"norms": 13, "gates": 3, "rotary embeddings": 3},
+    "gemma3": {"norms": 19, "gates": 3, "rotary embeddings": 3},
+    "gpt_oss": {"norms": 7},
+    "qwen3_moe": {"norms": 13, "rotary embeddings": 3},
+}
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_parts_are_replaced_and_put_back(model_folder, family):
+    """Each family's parts are found by what they compute; logits stay, weights are shared, and undoing leaves nothing."""
+    model = packed_model(model_folder(family))
+    weights = dict(model.named_parameters())
+    before = forward.packed_logits(model, SEQUENCES)
+    replaced = fused.Replaced()
+    calls = []
+    counting = eager(
+        norm=lambda *given: calls.append("norm") or eager_norm(*given),
+        rotate=lambda *given: calls.append("rotate") or eager_rotate(*given),
+        gated=lambda *given: calls.append("gated") or eager_gated(*given),
+    )
+    fused.replace_parts(model, counting, replaced)
+    assert replaced.counts == PARTS[family]
+    assert all(weights[name] is weight for name, weight in model.named_parameters())
+    calls.clear()
+    torch.testing.assert_close(forward.packed_logits(model, SEQUENCES), before, atol=1e-4, rtol=1e-4)
+    expected = {"norm": "norms", "rotate": "rotary embeddings", "gated": "gates"}
+    assert {name: calls.count(name) for name in set(calls)} == {
+        name: PARTS[family][kind] for name, kind in expected.items() if kind in PARTS[family]
+    }
+    replaced.put_back()
+    calls.clear()
+    assert torch.equal(forward.packed_logits(model, SEQUENCES), before) and not calls
+
+
+def test_a_copy_computes_with_its_own_weights(model_folder):
+    """What is replaced goes with a copy, and is bound to the copy's weights."""
+    model = packed_model(model_folder("qwen3"))
+    fused.replace_parts(model, eager(), fused.Replaced())
+    before = forward.packed_logits(model, SEQUENCES)
+    copied = deepcopy(model)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(0.5)
+    assert torch.equal(forward.packed_logits(copied, SEQUENCES), before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        ("norms", {"norm": lambda rows, weight, epsilon, offset: eager_norm(rows, weight, 10 * epsilon, offset)}),
+        ("norms", {"norm": lambda rows, weight, epsilon, offset: 1.02 * eager_norm(rows, weight, epsilon, offset)}),
+        ("gates", {"gated": lambda gate, up, name: eager_gated(gate, up, "gelu")}),
+        ("gates", {"gated": lambda gate, up, name: eager_gated(up, gate, name)}),
+        ("rotary embeddings", {"rotate": lambda query, key, cos, sin: eager_rotate(query, key, cos, -sin)}),
+        ("rotary embeddings", {"rotate": lambda query, key, cos, sin: (query, eager_rotate(query, key, cos, sin)[1])}),
+        ("rotary embeddings", {"rotate": lambda query, key, cos, sin: eager_rotate(query * torch.nan, key, cos, sin)}),
+    ],
+)
+def test_a_function_that_computes_something_else_is_not_used(model_folder, kind, wrong, dtype):
+    """A formula that differs a little is told apart in any dtype, before it meets a text."""
+    replaced = fused.Replaced()
+    fused.replace_parts(packed_model(model_folder("qwen3"), dtype), eager(**wrong), replaced)
+    assert replaced.counts == {name: count for name, count in PARTS["qwen3"].items() if name != kind}
+
+
+def test_a_module_with_a_hook_stays(model_folder):
+    """What a user has attached to a module goes on being called."""
+    model = packed_model(model_folder("llama"))
+    layer = model.model.layers[0]
+    for module in (layer.mlp, layer.input_layernorm):
+        module.register_forward_hook(lambda module, given, output: None)
+    replaced = fused.Replaced()
+    fused.replace_parts(model, eager(), replaced)
+    assert replaced.counts == {"norms": 6, "gates": 2, "rotary embeddings": 3}
+    assert isinstance(layer.mlp.gate_proj, nn.Linear) and type(layer.mlp) is not fused.FusedGate
+
+
+def scores(folder, **options):
+    scorer = Scorer(ScorerConfig(model=str(folder), device="cpu", **options))
+    scorer.load()
+    return scorer, [score.score for score in scorer.score(conversations(20))]
+
+
+def test_a_scorer_uses_them_and_says_so(model_folder, monkeypatch, log):
+    """Where the device has fused functions they are the default; `fused=False` is the switch."""
+    monkeypatch.setattr(fused, "functions_for", lambda device, dtype: eager())
+    scorer, with_them = scores(model_folder("qwen3"))
+    assert isinstance(scorer.model.model.layers[0].mlp, fused.FusedGate)
+    (said,) = (line for line in log if "uses fused functions" in line)
+    assert all(f"{count} {kind}" in said for kind, count in PARTS["qwen3"].items())
+    plain, without = scores(model_folder("qwen3"), fused=False)
+    assert not isinstance(plain.model.model.layers[0].mlp, fused.FusedGate)
+    assert with_them == pytest.approx(without, abs=1e-4)
+
+
+def broken(*given):
+    raise RuntimeError("no such instruction")
+
+
+@pytest.mark.parametrize("trouble", ["import", "launch", "wrong logits"])
+def test_trouble_costs_speed_and_not_the_run(model_folder, monkeypatch, log, trouble):
+    """A missing compiler, a kernel that does not start, logits that change: the model's own code, with a warning."""
+    expected = scores(model_folder("qwen3"), fused=False)[1]
+    if trouble == "import":
+
+        def missing(device, dtype):
+            raise ImportError("No module named 'triton'")
+
+        monkeypatch.setattr(fused, "functions_for", missing)
+    elif trouble == "launch":
+        monkeypatch.setattr(fused, "functions_for", lambda device, dtype: eager(gated=broken))
+    else:
+        # It agrees on the few rows of the comparison, and not on a text.
+        def late(rows, weight, epsilon, offset):
+            return eager_norm(rows, weight, epsilon, offset) * (1.5 if rows.numel() > 2_000 else 1.0)
+
+        monkeypatch.setattr(fused, "functions_for", lambda device, dtype: eager(norm=late))
+    assert scores(model_folder("qwen3"))[1] == expected
+    assert any(line.startswith("WARNING") and "without fused functions" in line for line in log), log
+
+
+def test_float32_on_a_cpu_has_none():
+    """There the products take nearly all the time."""
+    assert fused.functions_for(torch.device("cpu"), torch.float32) is None

@@ -119,8 +119,8 @@ class ScorerConfig:
             even where a template's BOS then stands twice.
         device: "auto" is CUDA, else MPS, else CPU; or "cuda", "cuda:1", "mps", "cpu".
         compile: compile the model's layers with torch.compile. It takes up to some minutes, the next time seconds.
-        fused: compute norms, rotary embeddings and gated activations in one kernel each, where the device has such
-            kernels (CUDA; bfloat16 on a CPU) and they agree with the model's own code. Not used with `compile`.
+        fused: compute norms, rotary embeddings and gated activations in one kernel each, on CUDA and where they agree
+            with the model's own code. Not used with `compile`.
         trust_remote_code: whether code that comes with the model may run.
         self_check: compare our forward pass with the model's own on a few probe texts at load.
         allow_unexpected: names, or patterns such as "model.mtp.*", of stored tensors that the model may leave unused

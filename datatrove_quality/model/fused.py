@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 ROTARY = "apply_rotary_pos_emb"
 # In roundings of a row's largest value: fused functions round once, the models' own several times.
 ALLOWED = {torch.float32: 1e-5, torch.float16: 2**-10, torch.bfloat16: 2**-7}
-# Of the rows that are compared. The compiler has code of its own for one.
+# Numbers of rows that are compared.
 COUNTS = (1, 5)
 
 
 class Functions(Protocol):
-    """The fused functions of a kind of device: `triton_kernels` or `compiled_functions`."""
+    """The fused functions of a kind of device, such as the module `triton_kernels`."""
 
     @staticmethod
     def norm(rows: Tensor, weight: Tensor, epsilon: float, offset: float) -> Tensor: ...
@@ -112,7 +112,7 @@ def use_fused_functions(model: PreTrainedModel, logits: "Logits", inputs: Sequen
 
     name = type(model).__name__
     try:
-        functions = functions_for(model.device, model.dtype)
+        functions = functions_for(model.device)
     except Exception as error:  # no Triton, or no compiler behind it
         logger.warning(f"{name} runs without fused functions, so slower: {error!s:.200}")
         return False
@@ -140,23 +140,19 @@ def use_fused_functions(model: PreTrainedModel, logits: "Logits", inputs: Sequen
     return False
 
 
-def functions_for(device: torch.device, dtype: torch.dtype) -> Functions | None:
+def functions_for(device: torch.device) -> Functions | None:
     """The fused functions for a device, or None where the models' own are as fast.
 
-    In float32 on a CPU the matrix products take so much longer than all else that fusing saves nothing.
+    On a CPU, loops that torch.compile fuses take as long as transformers' code (benchmarks/EXPERIMENTS.md).
 
     Raises:
-        ImportError: the package that compiles them is missing.
+        ImportError: Triton is missing, which torch's CUDA builds for Linux bring.
     """
-    if device.type == "cuda":
-        from datatrove_quality.model import triton_kernels
+    if device.type != "cuda":
+        return None
+    from datatrove_quality.model import triton_kernels
 
-        return cast(Functions, triton_kernels)
-    if device.type == "cpu" and dtype == torch.bfloat16:
-        from datatrove_quality.model import compiled_functions
-
-        return cast(Functions, compiled_functions)
-    return None
+    return cast(Functions, triton_kernels)
 
 
 def replace_parts(model: nn.Module, functions: Functions, replaced: Replaced) -> None:

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from datatrove_quality.engine.batching import packed_batches
 from datatrove_quality.engine.replicas import END, Batch, Replica, copy_to
-from datatrove_quality.model import attention, budget, forward
+from datatrove_quality.model import attention, budget, forward, fused
 
 
 # Each of these has a flash kernel in torch: no soft cap, no sinks.
@@ -129,6 +129,49 @@ def test_what_waits_is_known(gpu, family):
     logits = forward.padded_logits if family == "deberta" else forward.packed_logits
     with pytest.raises(Mistake), gpu.asynchronous():
         logits(model, SEQUENCES)
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """What the Triton kernels get instead of being started, checked to be what they can take: a list of their names."""
+    kernels = pytest.importorskip("datatrove_quality.model.triton_kernels", exc_type=ImportError)
+    seen = []
+
+    def launch(kernel, programs, *arguments, **options):
+        states = [one for one in arguments if isinstance(one, torch.Tensor)]
+        assert programs > 0 and {one.device for one in states} == {states[0].device}
+        assert all(one.stride(-1) == 1 for one in states)
+        assert all(isinstance(one, int | float) for one in arguments if not isinstance(one, torch.Tensor))
+        seen.append(kernel.__name__)
+
+    monkeypatch.setattr(kernels, "launch", launch)
+    # What they compute is compared elsewhere, with values: test_fused.py, and at load on the device.
+    monkeypatch.setattr(fused, "_near", lambda mine, other, dtype, roundings=1: _alike(mine, other))
+    return seen
+
+
+def _alike(mine, other):
+    assert mine.shape == other.shape and mine.dtype == other.dtype and mine.device == other.device
+    return True
+
+
+@pytest.mark.parametrize("family", ["qwen3", "llama", "gemma3"])
+def test_fused_functions_never_wait(gpu, attended, launched, family):
+    """With Triton kernels in the place of norms, rotary embeddings and gates, all stays on the device."""
+    model = classifier(gpu, family, pooled=True)
+    replaced = fused.Replaced()
+    with gpu.tensors():
+        fused.replace_parts(model, fused.functions_for(model.device), replaced)
+    launched.clear()
+    with gpu.asynchronous() as calls:
+        logits = forward.packed_logits(model, SEQUENCES)
+    assert logits.device == torch.device("cuda:0") and logits.shape == (len(SEQUENCES),)
+    assert calls == ["copy to cuda:0"] * 3
+    layers = 3
+    # The last layer runs twice: on all tokens up to its keys, then on the pooled ones.
+    assert launched.count("gate_kernel") == layers == replaced.counts["gates"]
+    assert launched.count("rotary_kernel") == 2 * (layers + 1)
+    assert launched.count("norm_kernel") > replaced.counts["norms"]
 
 
 def batch(sequences):

@@ -36,7 +36,7 @@ def assert_near(mine, other):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(1, 7, 64), (1, 3, 4, 128), (1, 5, 2560), (1, 1, 96), (33, 16), (2, 8192)])
+@pytest.mark.parametrize("shape", [(1, 3, 4, 128), (1, 5, 2560), (1, 1, 96), (33, 16)])
 @pytest.mark.parametrize("kind", [Qwen3RMSNorm, Gemma2RMSNorm])
 def test_norm(kind, shape, dtype):
     """Widths that are and are not powers of two, one row and numbers that do not fill the last program."""
@@ -54,8 +54,8 @@ def test_norm_of_rows_that_are_not_contiguous():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("heads", "key_heads", "dim"), [(4, 2, 16), (32, 8, 128), (5, 1, 64), (6, 3, 96)])
-@pytest.mark.parametrize(("batch", "tokens"), [(1, 1), (1, 11), (3, 4)])
+@pytest.mark.parametrize(("heads", "key_heads", "dim"), [(4, 2, 16), (32, 8, 128), (5, 1, 96)])
+@pytest.mark.parametrize(("batch", "tokens"), [(1, 1), (1, 5), (3, 2)])
 def test_rotate(heads, key_heads, dim, batch, tokens, dtype):
     """Heads that are and are not powers of two, laid out as models do and otherwise; angles per batch row or for all."""
     query, key = (random(batch, tokens, count, dim, dtype=dtype).transpose(1, 2) for count in (heads, key_heads))

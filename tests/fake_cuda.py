@@ -167,6 +167,8 @@ class FakeCuda:
         }
         for name, stand_in in stand_ins.items():
             monkeypatch.setattr(torch.cuda, name, stand_in)
+        # A copied tensor would bring a copied mode, whose tensors do not mix with others.
+        monkeypatch.setattr(FakeTensorMode, "__deepcopy__", lambda mode, memo: mode, raising=False)
         self._mode = FakeTensorMode()
 
     @contextmanager

@@ -65,6 +65,7 @@ class _Setup:
 
         self._check = config.self_check
         self._refuse_constant = not config.allow_constant_scores
+        self._fused = config.fused and not config.compile
         self._packed = found.packable
         self._model = model
         self._own_attention: str = model.config._attn_implementation
@@ -89,12 +90,15 @@ class _Setup:
         return self._own_logits() if self._check and self._model.dtype.itemsize > 2 else None
 
     def replicate(self, devices: "list[torch.device]") -> "list[PreTrainedModel]":
-        """The model with fast norms, and a copy of it on each further device; they pool early where they can."""
+        """The model with fused parts, and a copy of it on each further device; they pool early where they can."""
         from datatrove_quality.model.forward import pool_in_last_layer
+        from datatrove_quality.model.fused import use_fused_functions
         from datatrove_quality.model.norms import use_fast_norms
         from datatrove_quality.model.self_check import can_pool_in_last_layer
 
         use_fast_norms(self._model)
+        if self._fused:
+            use_fused_functions(self._model, self.forward, self._probes)
         copies = [copy_to(self._model, device) for device in devices[1:]]
         if self._packed and can_pool_in_last_layer(self._model, self.forward, self._probes):
             for copied in copies:

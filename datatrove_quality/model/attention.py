@@ -172,7 +172,9 @@ def _flash_kernel(
     boundaries = torch.tensor([0, 1, 3], dtype=torch.int32, device=device)
     spans = Spans(boundaries, boundaries, 2, 2)
     terms = AttentionTerms(scale=1.0, window=1, softcap=softcap)
-    for kernel in (torch_varlen_attention, torch_flash_attention, flash_attn_attention):
+    # The operator before the public function over it: from torch 2.15 on that one prefers cuDNN on some GPUs. Which of
+    # the two computes can then depend on the longest sequence of a batch, and with it a score.
+    for kernel in (torch_flash_attention, torch_varlen_attention, flash_attn_attention):
         if not _offers(kernel, terms):
             continue
         try:

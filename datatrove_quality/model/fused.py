@@ -62,7 +62,7 @@ class FusedNorm(nn.Module):
 class FusedGate(nn.Module):
     """A gated feed-forward layer with the linear layers of another one."""
 
-    def __init__(self, functions: Functions, own: nn.Module, activation: str):
+    def __init__(self, functions: Functions, own: Any, activation: str):
         super().__init__()
         self.gate_proj, self.up_proj, self.down_proj = own.gate_proj, own.up_proj, own.down_proj
         self.activation = activation
@@ -244,7 +244,7 @@ def _activation(own: Any) -> str | None:
 
 
 @torch.inference_mode()
-def _gate_computes_same(fused: FusedGate, own: nn.Module, weight: Tensor) -> bool:
+def _gate_computes_same(fused: FusedGate, own: Any, weight: Tensor) -> bool:
     """Whether the activation agrees in float32 on small and large values, and the whole layer in its own dtype."""
     for count in COUNTS:
         gate, up = (_random(count, width, like=weight).float() * 8 for width in (64, 64))

@@ -18,7 +18,7 @@ MAX_WIDTH = 16_384  # of a row that one program holds
 
 
 @triton.jit(do_not_specialize=["count"])
-def norm_kernel(
+def norm_kernel(  # type: ignore[no-untyped-def]
     rows, weight, output, count, epsilon, offset,
     width: tl.constexpr, padded_width: tl.constexpr, together: tl.constexpr,
 ):  # fmt: skip
@@ -33,7 +33,7 @@ def norm_kernel(
 
 
 @triton.jit(do_not_specialize=["tokens"])
-def rotary_kernel(
+def rotary_kernel(  # type: ignore[no-untyped-def]
     states, cos, sin, output, tokens,
     batch_stride, head_stride, token_stride, angle_batch_stride, angle_token_stride,
     heads: tl.constexpr, half: tl.constexpr, padded_heads: tl.constexpr, padded_half: tl.constexpr,
@@ -58,7 +58,7 @@ def rotary_kernel(
 
 
 @triton.jit
-def gate_kernel(gate, up, output, count, gelu: tl.constexpr, block: tl.constexpr):
+def gate_kernel(gate, up, output, count, gelu: tl.constexpr, block: tl.constexpr):  # type: ignore[no-untyped-def]
     """The activation of one factor, SiLU or gelu by tanh, times the other. A count divisible by 16 loads wider."""
     place = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     inside = place < count

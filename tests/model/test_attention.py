@@ -227,13 +227,14 @@ def chosen(softcap=None, dtype=torch.bfloat16):
 
 
 def test_the_first_that_runs_is_chosen(install):
-    """PyTorch's public function comes first, then the operator under it, then flash-attn."""
+    """PyTorch's flash operator comes first, then the public function over it, then flash-attn."""
     aten = AtenFlash(*NEW_NAMES)
     for substitutes, kernel in (
-        ((varlen_new, aten, flash_attn_varlen_func), torch_varlen_attention),
-        ((varlen_without_gqa, aten, flash_attn_varlen_func), torch_varlen_attention),
-        ((varlen_oldest, aten, flash_attn_varlen_func), torch_flash_attention),
+        ((varlen_new, aten, flash_attn_varlen_func), torch_flash_attention),
         ((None, aten, flash_attn_varlen_func), torch_flash_attention),
+        ((varlen_new, None, flash_attn_varlen_func), torch_varlen_attention),
+        ((varlen_without_gqa, AtenFlash("query", "scale"), flash_attn_varlen_func), torch_varlen_attention),
+        ((varlen_oldest, None, flash_attn_varlen_func), flash_attn_attention),
         ((varlen_oldest, AtenFlash("query", "scale"), flash_attn_varlen_func), flash_attn_attention),
         ((None, None, flash_attn_varlen_func), flash_attn_attention),
     ):

@@ -6,7 +6,7 @@ of weights are left out here, since they read values.
 
 import queue
 from concurrent.futures import Future
-from functools import partial
+from functools import partial, wraps
 
 import pytest
 import torch
@@ -76,7 +76,12 @@ def attended(monkeypatch):
         return output
 
     chosen = attention.kernel_for
-    monkeypatch.setattr(attention, "kernel_for", lambda *terms: partial(watch, chosen(*terms)))
+
+    def watched(*terms):
+        kernel = chosen(*terms)
+        return wraps(kernel)(partial(watch, kernel))
+
+    monkeypatch.setattr(attention, "kernel_for", watched)
     return seen
 
 
@@ -96,6 +101,7 @@ def test_a_decoder_never_waits(gpu, attended, family, dtype, pooled):
     assert logits.device == torch.device("cuda:0")
     assert calls == ["copy to cuda:0"] * 3
     tokens = sum(map(len, SEQUENCES))
+    assert {name for name, *_ in attended} == {"torch_flash_attention"}
     assert [queries for _, queries, _ in attended] == [tokens, tokens, len(SEQUENCES) if pooled else tokens]
     assert {keys for *_, keys in attended} == {tokens}
 
@@ -133,7 +139,7 @@ def test_what_waits_is_known(gpu, family):
 
 @pytest.fixture
 def launched(monkeypatch):
-    """What the Triton kernels get instead of being started, checked to be what they can take: a list of their names."""
+    """What the Triton kernels get instead of being started, checked to be what they can take: their names."""
     kernels = pytest.importorskip("datatrove_quality.model.triton_kernels", exc_type=ImportError)
     seen = []
 

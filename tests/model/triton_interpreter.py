@@ -8,11 +8,10 @@ import torch.nn.functional as F
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm, apply_rotary_pos_emb
 
-
-assert os.environ.get("TRITON_INTERPRET") == "1"
-
 from datatrove_quality.model import triton_kernels as kernels
 
+
+assert os.environ.get("TRITON_INTERPRET") == "1", "set it before triton is imported"
 
 # Of a row's largest value. The models' own code rounds once or twice more.
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2**-9, torch.bfloat16: 2**-6}
@@ -57,7 +56,7 @@ def test_norm_of_rows_that_are_not_contiguous():
 @pytest.mark.parametrize(("heads", "key_heads", "dim"), [(4, 2, 16), (32, 8, 128), (5, 1, 96)])
 @pytest.mark.parametrize(("batch", "tokens"), [(1, 1), (1, 5), (3, 2)])
 def test_rotate(heads, key_heads, dim, batch, tokens, dtype):
-    """Heads that are and are not powers of two, laid out as models do and otherwise; angles per batch row or for all."""
+    """Heads that are and are not powers of two, laid out as models do and otherwise."""
     query, key = (random(batch, tokens, count, dim, dtype=dtype).transpose(1, 2) for count in (heads, key_heads))
     for rows in {1, batch}:
         cos, sin = (random(rows, tokens, dim, dtype=dtype, seed=seed) for seed in (1, 2))

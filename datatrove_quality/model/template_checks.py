@@ -1,0 +1,236 @@
+"""What a chat template leaves out: asked, not trusted, by rendering messages with marked contents.
+
+A template may raise on what it does not know, which is seen. It may also leave a message out without a word: of a role
+that it has no branch for, of an answer beside a tool call, of a second system turn. So each kind of message that occurs
+is rendered once with a marker in its place, and the marker must be in the text. Templates may move, trim and wrap what
+they are given. What they leave out of a single message is found by comparing it with the rendered text.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from datatrove_quality.config import Unscorable
+from datatrove_quality.rows.layouts.messages import reasoning
+from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, TOOL, USER, known_role
+from datatrove_quality.rows.types import Conversation, Message
+
+
+if TYPE_CHECKING:
+    pass
+
+
+Apply = Callable[[Conversation, dict[str, Any]], str]
+
+FOUR_ROLES = frozenset((USER, ASSISTANT, SYSTEM, TOOL))
+MARKER = "qzx7marker"
+NAME_MARKER = "qzx7name"
+THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+"""The block of thoughts before an answer, which templates leave out of earlier turns on purpose."""
+
+TEXT_ARGUMENTS = ("custom_instructions", "model_identity", "documents")
+TOOL_ARGUMENTS = ("tools", "python_tools", "xml_tools")
+
+
+class Kind(NamedTuple):
+    """What decides whether a template renders a message.
+
+    Args:
+        role: of the message.
+        is_first: whether it is the first of the conversation.
+        has_content: whether its content is not blank.
+        has_calls: whether it calls tools.
+        only_thinks: whether it has nothing but a reasoning.
+    """
+
+    role: str
+    is_first: bool
+    has_content: bool
+    has_calls: bool = False
+    only_thinks: bool = False
+
+
+class TemplateChecks:
+    """What one template does with each kind of message, each found out once.
+
+    Args:
+        apply: renders a conversation with arguments for the template, or raises `Unscorable`.
+    """
+
+    def __init__(self, apply: Apply):
+        self._apply = apply
+        self._roles: dict[str, str] = {role: role for role in FOUR_ROLES}
+        self._left_out: dict[Kind, str] = {}
+        self._leaves_out_tools: dict[str, bool] = {}
+
+    def prepared(self, conversation: Conversation) -> Conversation:
+        """The conversation with roles that the template renders.
+
+        Raises:
+            Unscorable: it leaves out messages of a role.
+        """
+        names = [self._roles.get(message["role"]) or self._role(message["role"]) for message in conversation]
+        for number, message in enumerate(conversation):
+            kind = _kind(names[number], number == 0, message)
+            reason = self._left_out.get(kind)
+            if reason is None:
+                reason = self._left_out[kind] = self._why_left_out(kind)
+            if reason:
+                raise Unscorable("role_not_rendered", f"message {number + 1}: {reason}")
+        if all(message["role"] == name for message, name in zip(conversation, names, strict=True)):
+            return conversation
+        return [message | {"role": name} for message, name in zip(conversation, names, strict=True)]
+
+    def require_arguments(self, arguments: dict[str, Any], text: str) -> None:
+        """Refuse a text in which what a row gives to the template beside its messages is not found.
+
+        Raises:
+            Unscorable: the template leaves an argument out.
+        """
+        for name, value in arguments.items():
+            if name in TEXT_ARGUMENTS:
+                is_missing = any(part.strip() not in text for part in _texts_in(value))
+            else:
+                is_missing = name in TOOL_ARGUMENTS and bool(value) and self._tools_left_out(name)
+            if is_missing:
+                raise Unscorable("argument_not_rendered", f"the chat template leaves out {name!r}, which the row gives")
+
+    def _role(self, name: str) -> str:
+        """The role by which the template knows a message: its own name if that is rendered, else what it stands for."""
+        known = known_role(name)
+        role = name
+        if known is not None and not self._renders(Kind(name, False, True), known):
+            role = known
+        self._roles[name] = role
+        return role
+
+    def _why_left_out(self, kind: Kind) -> str:
+        known = known_role(kind.role) or kind.role
+        if not (kind.has_content or kind.has_calls or kind.only_thinks) or self._renders(kind, known) is not False:
+            return ""
+        what = " with a tool call" if kind.has_calls else " that only think" if kind.only_thinks else ""
+        where = " at the beginning" if kind.is_first else " after the first message"
+        return f"the chat template leaves out messages of role {kind.role!r}{what}{where}, or a part of them"
+
+    def _renders(self, kind: Kind, known: str) -> bool | None:
+        """Whether a marked message is rendered, in the first surroundings that the template accepts; None: in none."""
+        message: Message = {"role": kind.role, "content": MARKER if kind.has_content else ""}
+        markers = [MARKER] if kind.has_content else []
+        if kind.has_calls:
+            function = {"name": NAME_MARKER, "arguments": {"x": "1"}}
+            message["tool_calls"] = [{"id": "call00001", "type": "function", "function": function}]
+            markers.append(NAME_MARKER)
+        if kind.only_thinks:
+            message["reasoning_content"] = MARKER
+            markers.append(MARKER)
+        for conversation in _surroundings(message, known, kind.is_first):
+            try:
+                text = self._apply(conversation, {}).casefold()
+            except Unscorable:
+                continue
+            return all(marker in text for marker in markers)
+        return None
+
+    def _tools_left_out(self, name: str) -> bool:
+        if name not in self._leaves_out_tools:
+            function = {"name": NAME_MARKER, "description": "", "parameters": {"type": "object", "properties": {}}}
+            value = [{"type": "function", "function": function}] if name == "tools" else [NAME_MARKER]
+            texts = []
+            for conversation in _surroundings({"role": USER, "content": "?"}, USER, True):
+                try:
+                    texts.append(self._apply(conversation, {name: value}).casefold())
+                except Unscorable:
+                    continue
+            self._leaves_out_tools[name] = bool(texts) and not any(NAME_MARKER in text for text in texts)
+        return self._leaves_out_tools[name]
+
+
+def _kind(role: str, is_first: bool, message: Message) -> Kind:
+    content = message["content"]
+    has_content = bool(content) and not content.isspace()
+    if len(message) == 2:
+        return Kind(role, is_first, has_content)
+    has_calls = bool(message.get("tool_calls"))
+    return Kind(role, is_first, has_content, has_calls, not has_content and not has_calls and bool(reasoning(message)))
+
+
+def _surroundings(message: Message, known: str, is_first: bool) -> Iterator[Conversation]:
+    """Conversations with a message in a place that suits its role: the most usual one first."""
+    system, user, answer = ({"role": role, "content": "?"} for role in (SYSTEM, USER, ASSISTANT))
+    function = {"name": "f", "arguments": {"x": "1"}}
+    call = answer | {"content": "", "tool_calls": [{"id": "call00001", "type": "function", "function": function}]}
+    if known == TOOL:
+        result = message | {"tool_call_id": "call00001", "name": "f"}
+        yield from ([user, call, result, answer], [user, call, result], [user, answer, message, answer])
+    elif is_first:
+        yield from ([message, user, answer], [message, answer], [message, user], [message])
+        return
+    elif known == USER:
+        yield from ([user, answer, message, answer], [user, answer, message], [system, message, answer])
+    elif known == ASSISTANT:
+        yield from ([user, message], [user, message, user, answer], [system, user, message])
+        result = {"role": TOOL, "content": "?", "tool_call_id": "call00001", "name": "f"}
+        yield from ([user, message, result, answer], [system, user, message, result, answer])
+    yield from ([user, message, answer], [user, answer, message, user, answer], [user, answer, message], [user, message])
+
+
+def leaves_out(conversation: Conversation, text: str) -> bool:
+    """Whether a rendered text lacks a part of a message, but for thoughts of earlier turns."""
+    for message in conversation:
+        content = message["content"].strip()
+        if content not in text and not _is_found(content, text):
+            return True
+    last = conversation[-1]
+    thought = reasoning(last).strip() if len(last) > 2 else ""
+    return bool(thought) and thought not in text
+
+
+def _is_found(content: str, text: str) -> bool:
+    """Whether a content is in the text in another form: without its thoughts, or as JSON has it."""
+    answer = THOUGHT.sub("", content, count=1).strip() if THOUGHT.match(content) else content
+    return answer in text or json.dumps(content, ensure_ascii=False)[1:-1] in text
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
+
+
+def require_all_rendered(apply: Apply) -> list[str]:
+    """Find out before any work starts whether a template renders each message of a conversation.
+
+    Args:
+        apply: renders a conversation with arguments for the template.
+
+    Returns:
+        Rendered texts; none where the template accepts no conversation that was tried: documents will show.
+
+    Raises:
+        ValueError: it leaves out a message.
+    """
+    for roles in ((USER, ASSISTANT, USER, ASSISTANT), (USER, ASSISTANT), (SYSTEM, USER, ASSISTANT)):
+        markers = [f"{MARKER}{number}" for number in range(len(roles))]
+        messages = [{"role": role, "content": marker} for role, marker in zip(roles, markers, strict=True)]
+        try:
+            text = apply(messages, {})
+        except Unscorable as error:
+            refused = error
+            continue
+        missing = [number for number, marker in enumerate(markers) if marker not in text.casefold()]
+        if missing:
+            found = f"it renders {'all messages alike' if len(missing) == len(roles) else 'not all messages'}"
+            raise ValueError(
+                f"chat_template: {found}: of a conversation of {', '.join(roles)}, message {missing[0] + 1} (the "
+                f"{roles[missing[0]]}'s) is not in the text {text!r:.80}; give the template that the classifier was "
+                "trained with."
+            )
+        return [text]
+    raise refused

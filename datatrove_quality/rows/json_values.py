@@ -1,6 +1,7 @@
 """JSON without silent changes: what is parsed keeps its digits, and what JSON cannot carry becomes text."""
 
 import json
+import math
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ ORJSON_SAYS = {"surrogate": "lone_surrogate", "depth": "nested_too_deep", "infin
 def parse_json(text: bytes | str) -> Any:
     """Parses JSON; integers of more than 64 bits, which orjson turns into floats, keep their digits.
 
+    `NaN` and `Infinity`, which Python and pandas write though JSON has not got them, are read.
+
     Raises:
         InvalidConversation: it is not JSON, or holds what no Python value or no JSON writer can hold.
     """
@@ -35,6 +38,12 @@ def parse_json(text: bytes | str) -> Any:
         raise InvalidConversation("nested_too_deep", "the JSON has too many levels") from None
     except orjson.JSONDecodeError as error:
         said = str(error)
+    raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+    if b"NaN" in raw or b"Infinity" in raw:
+        try:
+            return json.loads(raw.decode())
+        except (ValueError, RecursionError):
+            pass
     reason = next((reason for word, reason in ORJSON_SAYS.items() if word in said), "invalid_json")
     if isinstance(text, bytes) and "not valid UTF-8" in said:
         reason = "invalid_utf8"
@@ -49,6 +58,15 @@ def writable(value: Any) -> bool:
     except (TypeError, RecursionError):  # orjson.JSONEncodeError is a TypeError
         return False
     return True
+
+
+def with_constants(value: Any) -> Any:
+    """A copy for orjson, which would write `NaN` and `Infinity` as null: they are written as Python writes them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return orjson.Fragment(json.dumps(value))
+    if isinstance(value, dict):
+        return {key: with_constants(item) for key, item in value.items()}
+    return [with_constants(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def json_text(value: Any) -> str:

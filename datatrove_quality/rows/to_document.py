@@ -13,8 +13,9 @@ no conversation becomes a document with `metadata["conversation_error"]`, and ev
     messages  the conversation's shape, where it is not the source's column `messages` as it is
     where     the settings of the adapter, where they are not the defaults
     into      the column of a `TextAdapter`
+    constants whether the row's text has `NaN` or `Infinity`
 
-The last four show whether a step has changed the text or `metadata["messages"]` since, and where that is written.
+`text` to `into` show whether a step has changed the text or `metadata["messages"]` since, and where that is written.
 """
 
 import os

@@ -9,7 +9,7 @@ from datatrove.data import Document
 from datatrove.pipeline.writers import JsonlWriter
 
 from datatrove_quality.rows.edits import CannotWriteBack, checksum, is_edited, write_back
-from datatrove_quality.rows.json_values import json_text
+from datatrove_quality.rows.json_values import json_text, with_constants
 from datatrove_quality.rows.layouts import Where, nested_metadata
 from datatrove_quality.rows.score_columns import check_prefix, score_types
 from datatrove_quality.rows.to_document import same
@@ -61,7 +61,10 @@ class RowAdapter:
         else:
             row = {"text": document.text, "id": document.id, **metadata}
             row.pop(CONVERSATION_ERROR, None)
-        return _for_jsonl_writer(row) if isinstance(writer, JsonlWriter) else row
+        if not isinstance(writer, JsonlWriter):
+            return row
+        has_constants = isinstance(source, dict) and source.get("constants")
+        return _for_jsonl_writer(with_constants(row) if has_constants else row)
 
 
 def _with_edits(row: Row, document: Document, source: Row) -> Row:

@@ -14,7 +14,8 @@ import zstandard
 from datatrove.data import Document
 from datatrove.pipeline.writers import JsonlWriter
 
-from datatrove_quality.readers.jsonl import BLOCK_BYTES, ConversationJsonlReader
+from datatrove_quality.readers.compression import BLOCK_BYTES
+from datatrove_quality.readers.jsonl import ConversationJsonlReader
 from datatrove_quality.rows.to_row import RowAdapter
 from datatrove_quality.rows.types import CONVERSATION_ERROR, REASONS, InvalidConversation, error_reason
 
@@ -49,10 +50,10 @@ def reasons(documents: list[Document]) -> list[str | None]:
     [
         ("invalid_json", b'{"messages": ['),
         ("invalid_json", b"not json"),
-        ("invalid_json", b'{"a": NaN, "messages": []}'),
+        ("invalid_json", b'{"a": NaN, "messages": [}'),
+        ("invalid_json", b'{"a": nan, "messages": []}'),
         ("unwritable_value", b'{"a": 1e999}'),
         ("unwritable_value", b'{"a": 1' + b"0" * 400 + b"}"),
-        ("invalid_json", b'{"n": 12345678901234567890123, "a": Infinity}'),
         ("not_an_object", b"[1, 2]"),
         ("not_an_object", b"null"),
         ("not_an_object", b'"text"'),
@@ -107,12 +108,12 @@ def test_line_ends(tmp_path: Path) -> None:
 
 
 def test_long_lines(tmp_path: Path) -> None:
-    """A line of any length is read in linear time, and the text of a bad one is cut between characters."""
+    """A line of any length is read in linear time, and that of a bad one is kept whole: it is kept nowhere else."""
     long = orjson.dumps({"id": "a", "messages": [{"role": "user", "content": "é" * 5_000_000}]})
     documents = read_raw(tmp_path, long + b"\n" + b"x" + "é".encode() * 100_000 + b"\n" + LINE)
     assert reasons(documents) == [None, "invalid_json", None]
     assert len(documents[0].text) == 5_000_000
-    assert documents[1].text == "x" + "é" * 32_767
+    assert documents[1].text == "x" + "é" * 100_000
 
 
 def test_limit_and_skip(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""Tables with separators in, documents out, no row lost."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from datatrove.data import Document
+from datatrove.pipeline.readers.csv import CsvReader
+from datatrove.utils.logging import logger
+
+from datatrove_quality.readers.compression import decompressed_blocks
+from datatrove_quality.rows.to_document import ConversationAdapter, unread_document
+from datatrove_quality.rows.types import InvalidConversation, Row, shown
+
+
+class ConversationCsvReader(CsvReader):
+    """Reads CSV and TSV files as DataTrove's `CsvReader` does, and loses no row.
+
+    The first row has the names of the columns; all values are text. A row with more or fewer fields, or with bytes that
+    are no UTF-8, becomes a document with `metadata["conversation_error"]` and its fields as a JSON list for its text.
+
+    Args:
+        data_folder: this and all other arguments are those of `CsvReader`. Without `adapter`, rows go through
+            `ConversationAdapter(id_key=id_key)`. A file whose name has `.tsv` is divided at tabs.
+    """
+
+    name = "🔢 Csv, every row"
+
+    def _default_adapter(self, data: Row, path: str, id_in_file: int | str) -> dict[str, Any]:
+        return ConversationAdapter(id_key=self.id_key)(self, data, path, id_in_file)
+
+    def read_file(self, filepath: str) -> Generator[Document, None, None]:  # type: ignore[override]
+        """The documents of one file, in the order of its rows."""
+        csv.field_size_limit(sys.maxsize)
+        blocks = _Blocks(decompressed_blocks(self, filepath))
+        text = io.TextIOWrapper(io.BufferedReader(blocks), "utf-8-sig", errors="surrogateescape", newline="")
+        rows = csv.reader(text, delimiter="\t" if ".tsv" in filepath.lower() else ",")
+        columns = next(rows, [])
+        number = 0
+        for fields in rows:
+            if not fields:
+                continue
+            with self.track_time():
+                document = self._document(columns, fields, filepath, number)
+            number += 1
+            if document:
+                yield document
+        if blocks.damage:
+            logger.warning(f"`{filepath}` is damaged: {blocks.damage}")
+            yield unread_document(self, "", filepath, number, blocks.damage)
+
+    def _document(self, columns: list[str], fields: list[str], filepath: str, number: int) -> Document | None:
+        try:
+            return self.get_document_from_dict(_row(columns, fields), filepath, number)
+        except InvalidConversation as error:
+            readable = [field.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for field in fields]
+            return unread_document(self, json.dumps(readable, ensure_ascii=False), filepath, number, error)
+
+
+def _row(columns: list[str], fields: list[str]) -> Row:
+    twice = next((column for column in columns if columns.count(column) > 1), None)
+    if twice is not None:
+        raise InvalidConversation("invalid_csv", f"two columns are called {shown(twice)}: rename one")
+    if len(fields) != len(columns):
+        raise InvalidConversation("invalid_csv", f"the row has {len(fields)} fields, and the header {len(columns)}")
+    try:
+        "".join(fields).encode()
+    except UnicodeEncodeError:
+        raise InvalidConversation("invalid_utf8", "the row has bytes that are not UTF-8") from None
+    return dict(zip(columns, fields, strict=True))
+
+
+class _Blocks(io.RawIOBase):
+    """Blocks of bytes as a file; the first damage ends it.
+
+    Attributes:
+        damage: what was damaged.
+    """
+
+    def __init__(self, blocks: Iterator[bytes | InvalidConversation]):
+        self._blocks = blocks
+        self._left = b""
+        self.damage: InvalidConversation | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left:
+            block = next(self._blocks, b"")
+            if isinstance(block, InvalidConversation):
+                self.damage = block
+                return 0
+            if not block:
+                return 0
+            self._left = block
+        size = min(len(buffer), len(self._left))
+        buffer[:size], self._left = self._left[:size], self._left[size:]
+        return size

@@ -1,0 +1,193 @@
+"""Files as they are distributed: arrays, compressions under any name, constants of Python, tables with separators."""
+
+import bz2
+import gzip
+import json
+import lzma
+import math
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+from datatrove.data import Document
+from datatrove.pipeline.writers import JsonlWriter
+
+from datatrove_quality.readers.csv import ConversationCsvReader
+from datatrove_quality.readers.jsonl import ConversationJsonlReader
+from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
+from datatrove_quality.rows.to_row import RowAdapter
+from datatrove_quality.rows.types import CONVERSATION_ERROR, error_reason
+
+
+ROWS = [{"instruction": f"Pergunta {n}, [com] {{sinais}} e \"aspas\" \\", "input": "", "output": f"R {n}"} for n in range(5)]
+COMPRESSIONS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstandard.compress}
+
+
+def read(tmp_path: Path, raw: bytes, name: str, reader: Any = ConversationJsonlReader, **options: Any) -> list[Document]:
+    folder = tmp_path / "raw"
+    folder.mkdir(exist_ok=True)
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / name).write_bytes(raw)
+    return list(reader(str(folder), **options).run())
+
+
+def rows_of(documents: list[Document]) -> list[dict[str, Any]]:
+    return [RowAdapter()(None, document) for document in documents]
+
+
+def errors(documents: list[Document]) -> list[str | None]:
+    found = [document.metadata.get(CONVERSATION_ERROR) for document in documents]
+    return [error and error_reason(error) for error in found]
+
+
+LAYOUTS = {
+    "one line": json.dumps(ROWS),
+    "indented": json.dumps(ROWS, indent=2),
+    "one per line": "[\n" + ",\n".join(map(json.dumps, ROWS)) + "\n]\n",
+    "with a byte order mark": "\ufeff" + json.dumps(ROWS),
+    "with a trailing comma": "[" + ",".join(map(json.dumps, ROWS)) + ",]",
+    "blank lines first": "\n \n" + json.dumps(ROWS),
+}
+
+
+@pytest.mark.parametrize("name", ["in.json", "in.jsonl", "in.ndjson"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_arrays(tmp_path: Path, layout: str, name: str) -> None:
+    """An array of rows is read row by row, on any number of lines, under any name."""
+    documents = read(tmp_path, LAYOUTS[layout].encode(), name)
+    assert rows_of(documents) == ROWS
+    assert errors(documents) == [None] * 5
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 100])
+def test_arrays_in_pieces(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a block of the file ends, the rows are the same."""
+    monkeypatch.setattr("datatrove_quality.readers.compression.BLOCK_BYTES", size)
+    for layout in LAYOUTS.values():
+        assert rows_of(read(tmp_path, layout.encode(), "in.json")) == ROWS
+
+
+def test_objects_that_are_not_one_per_line(tmp_path: Path) -> None:
+    """A .json file may hold lines, or indented objects one after the other."""
+    lines = "\n".join(map(json.dumps, ROWS))
+    indented = "\n".join(json.dumps(row, indent=1) for row in ROWS)
+    assert rows_of(read(tmp_path, lines.encode(), "in.json")) == ROWS
+    assert rows_of(read(tmp_path, indented.encode(), "in.json")) == ROWS
+    assert errors(read(tmp_path, lines.encode() + b"\n{bad\n" + lines.encode(), "in.json"))[5] == "invalid_json"
+
+
+def test_bad_elements_of_an_array(tmp_path: Path) -> None:
+    """An element that is no row is one bad row; an array without an end is said; lists on lines are no rows."""
+    raw = b'[{"instruction": "a", "output": "b"}, 5, {"a" 1}, {"instruction": "c", "output": "d"}'
+    documents = read(tmp_path, raw, "in.json")
+    assert errors(documents) == [None, "not_an_object", "invalid_json", "truncated_file"]
+    assert documents[3].text.strip() == '{"instruction": "c", "output": "d"}'
+    lines = b'[1, 2]\n[]\n{"instruction": "a", "output": "b"}\n'
+    assert errors(read(tmp_path, lines, "in.jsonl")) == ["not_an_object", "not_an_object", None]
+    both = json.dumps(ROWS[:2]).encode() + b"\n" + json.dumps(ROWS[2]).encode()
+    assert rows_of(read(tmp_path, both, "in.jsonl")) == ROWS[:3]
+
+
+@pytest.mark.parametrize("kind", COMPRESSIONS)
+@pytest.mark.parametrize("name", ["in.jsonl", "in.json", "in.json.{}", "in.jsonl.{}", "in.jsonl.gz"])
+def test_compressions(tmp_path: Path, kind: str, name: str) -> None:
+    """The first bytes say how a file is compressed, and not its name."""
+    for raw in (json.dumps(ROWS).encode(), b"\n".join(json.dumps(row).encode() for row in ROWS)):
+        assert rows_of(read(tmp_path, COMPRESSIONS[kind](raw), name.format(kind))) == ROWS
+
+
+def test_plain_text_under_a_compressed_name(tmp_path: Path) -> None:
+    """A name that promises a compression keeps no plain file from being read."""
+    assert rows_of(read(tmp_path, json.dumps(ROWS).encode(), "in.json.gz")) == ROWS
+
+
+def test_a_damaged_array_goes_on(tmp_path: Path) -> None:
+    """Behind damage in a compressed array, the next rows are read."""
+    rows = [{"instruction": "a" * 1000 + str(n), "output": "b"} for n in range(3000)]
+    raw = json.dumps(rows).encode()
+    half = len(raw) // 2
+    packed = bytearray(gzip.compress(raw[:half])) + gzip.compress(raw[half:])
+    packed[len(packed) // 4] ^= 255
+    documents = read(tmp_path, bytes(packed), "in.json.gz")
+    found = errors(documents)
+    assert found.count("damaged_file") == 1
+    good = [document for document, error in zip(documents, found, strict=True) if error is None]
+    assert len(good) >= 1400
+    assert rows_of(good)[-1] == rows[-1]
+
+
+def test_an_array_is_read_in_bounded_memory(tmp_path: Path) -> None:
+    """An array of any size is held one row at a time; a row of any size is scanned in linear time."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    with (folder / "in.json").open("w") as file:
+        file.write("[")
+        for number in range(20_000):
+            file.write(("," if number else "") + json.dumps({"instruction": "x" * 1000, "output": str(number)}))
+        file.write(',{"instruction": "' + "y" * 8_000_000 + '", "output": "last"}]')
+    tracemalloc.start()
+    count = 0
+    for document in ConversationJsonlReader(str(folder)).run():
+        if count == 19_000:
+            assert tracemalloc.get_traced_memory()[1] < 3_000_000
+        count += 1
+    tracemalloc.stop()
+    assert count == 20_001
+    assert document.metadata["output"] == "last"
+
+
+def test_constants_come_back(tmp_path: Path) -> None:
+    """NaN and Infinity are read, and written as they were."""
+    line = b'{"instruction": "a", "output": "b", "loss": NaN, "more": [Infinity, {"x": -Infinity}], "t": "NaN"}'
+    documents = read(tmp_path, line, "in.jsonl")
+    assert errors(documents) == [None]
+    assert math.isnan(documents[0].metadata["loss"])
+    list(JsonlWriter(str(tmp_path / "out"), adapter=RowAdapter(), compression=None).run(documents))
+    assert (tmp_path / "out" / "00000.jsonl").read_bytes() == line.replace(b": ", b":").replace(b", ", b",") + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ('{"instruction": "a", "output": "b"}'.encode("utf-16"), "UTF-16"),
+        ('{"instruction": "ação", "output": "b"}'.encode("latin-1"), "Latin-1"),
+        (b'{"instruction": "a", "output": "b"}\r{"instruction": "c", "output": "d"}', "carriage returns"),
+        (b'{"instruction": "a", "output": "b",}', "trailing comma"),
+        (b'{"instruction": "a", "output": "b"},', "trailing comma"),
+    ],
+)
+def test_the_error_says_what_is_wrong(tmp_path: Path, raw: bytes, said: str) -> None:
+    """The usual mistakes are named in the error."""
+    documents = read(tmp_path, raw, "in.jsonl")
+    assert said in documents[0].metadata[CONVERSATION_ERROR]
+    assert documents[0].metadata[CONVERSATION_ERROR].startswith("invalid_")
+
+
+def test_tables(tmp_path: Path) -> None:
+    """CSV and TSV with quotes, line breaks in fields, and any line ends."""
+    adapter = ConversationAdapter(prompt_key="pergunta", answer_key="resposta")
+    raw = 'id,pergunta,resposta\r\n1,"a, ""b""\nc",d\r\n2,e,f\r\n'.encode("utf-8-sig")
+    documents = read(tmp_path, raw, "in.csv", ConversationCsvReader, adapter=adapter)
+    assert [document.metadata["messages"][0]["content"] for document in documents] == ['a, "b"\nc', "e"]
+    assert rows_of(documents)[1] == {"id": "2", "pergunta": "e", "resposta": "f"}
+    (document,) = read(tmp_path, b"texto\tn\nA\tB\n", "in.tsv", ConversationCsvReader, adapter=TextAdapter("texto"))
+    assert (document.text, document.metadata["n"]) == ("A", "B")
+    packed = gzip.compress(b"texto,n\nA,B\n")
+    (document,) = read(tmp_path, packed, "in.csv.gz", ConversationCsvReader, adapter=TextAdapter("texto"))
+    assert document.text == "A"
+    long = b"texto\n" + b"x" * 500_000 + b"\n"
+    assert len(read(tmp_path, long, "in.csv", ConversationCsvReader, adapter=TextAdapter("texto"))[0].text) == 500_000
+
+
+def test_bad_rows_of_tables(tmp_path: Path) -> None:
+    """Too many or too few fields, and bytes that are no UTF-8, are bad rows and stop nothing."""
+    raw = b"texto,n\nA,B\nA\nA,B,C\n\xff,B\n\nA,B\n"
+    documents = read(tmp_path, raw, "in.csv", ConversationCsvReader, adapter=TextAdapter("texto"))
+    assert errors(documents) == [None, "invalid_csv", "invalid_csv", "invalid_utf8", None]
+    assert json.loads(documents[2].text) == ["A", "B", "C"]
+    twice = read(tmp_path, b"a,a\n1,2\n", "in.csv", ConversationCsvReader, adapter=TextAdapter("a"))
+    assert errors(twice) == ["invalid_csv"]
+    assert "'a'" in twice[0].metadata[CONVERSATION_ERROR]

@@ -1,9 +1,9 @@
 """What a chat template leaves out: asked, not trusted, by rendering messages with marked contents.
 
 A template may raise on what it does not know, which is seen. It may also leave a message out without a word: of a role
-that it has no branch for, of an answer beside a tool call, of a second system turn. So each kind of message that occurs
-is rendered once with a marker in its place, and the marker must be in the text. Templates may move, trim and wrap what
-they are given. What they leave out of a single message is found by comparing it with the rendered text.
+that it has no branch for, of an answer beside a tool call, of a second system turn. Each kind of message that occurs
+is therefore rendered once with a marker in its place, and the marker must be in the text. Templates may move, trim and
+wrap what they are given. What they leave out of a single message is found by comparing it with the rendered text.
 """
 
 import json
@@ -94,10 +94,10 @@ class TemplateChecks:
             else:
                 is_missing = name in TOOL_ARGUMENTS and bool(value) and self._tools_left_out(name)
             if is_missing:
-                raise Unscorable("argument_not_rendered", f"the chat template leaves out {name!r}, which the row gives")
+                raise Unscorable("argument_not_rendered", f"the chat template leaves out {name!r}, which the row has")
 
     def _role(self, name: str) -> str:
-        """The role by which the template knows a message: its own name if that is rendered, else what it stands for."""
+        """The role by which the template knows a message: its own name if rendered, else what it stands for."""
         known = known_role(name)
         role = name
         if known is not None and not self._renders(Kind(name, False, True), known):
@@ -157,7 +157,7 @@ def _kind(role: str, is_first: bool, message: Message) -> Kind:
 
 def _surroundings(message: Message, known: str, is_first: bool) -> Iterator[Conversation]:
     """Conversations with a message in a place that suits its role: the most usual one first."""
-    system, user, answer = ({"role": role, "content": "?"} for role in (SYSTEM, USER, ASSISTANT))
+    system, user, answer = (_said_by(role) for role in (SYSTEM, USER, ASSISTANT))
     function = {"name": "f", "arguments": {"x": "1"}}
     call = answer | {"content": "", "tool_calls": [{"id": "call00001", "type": "function", "function": function}]}
     if known == TOOL:
@@ -170,9 +170,18 @@ def _surroundings(message: Message, known: str, is_first: bool) -> Iterator[Conv
         yield from ([user, answer, message, answer], [user, answer, message], [system, message, answer])
     elif known == ASSISTANT:
         yield from ([user, message], [user, message, user, answer], [system, user, message])
-        result = {"role": TOOL, "content": "?", "tool_call_id": "call00001", "name": "f"}
+        result = _said_by(TOOL) | {"tool_call_id": "call00001", "name": "f"}
         yield from ([user, message, result, answer], [system, user, message, result, answer])
-    yield from ([user, message, answer], [user, answer, message, user, answer], [user, answer, message], [user, message])
+    yield from (
+        [user, message, answer],
+        [user, answer, message, user, answer],
+        [user, answer, message],
+        [user, message],
+    )
+
+
+def _said_by(role: str) -> Message:
+    return {"role": role, "content": "?"}
 
 
 def leaves_out(conversation: Conversation, text: str) -> bool:

@@ -12,6 +12,7 @@ from datatrove.pipeline.readers.csv import CsvReader
 from datatrove.utils.logging import logger
 
 from datatrove_quality.readers.compression import decompressed_blocks
+from datatrove_quality.readers.files import partition_columns, with_partitions
 from datatrove_quality.rows.to_document import ConversationAdapter, unread_document
 from datatrove_quality.rows.types import InvalidConversation, Row, shown
 
@@ -19,8 +20,8 @@ from datatrove_quality.rows.types import InvalidConversation, Row, shown
 class ConversationCsvReader(CsvReader):
     """Reads CSV and TSV files as DataTrove's `CsvReader` does, and loses no row.
 
-    The first row has the names of the columns; all values are text. A row with more or fewer fields, or with bytes that
-    are no UTF-8, becomes a document with `metadata["conversation_error"]` and its fields as a JSON list for its text.
+    The first row has the names of the columns; all values are text. A row with more or fewer fields, or with bytes
+    that are no UTF-8, becomes a document with `metadata["conversation_error"]`; its fields are a JSON list in `text`.
 
     Args:
         data_folder: this and all other arguments are those of `CsvReader`. Without `adapter`, rows go through
@@ -54,7 +55,9 @@ class ConversationCsvReader(CsvReader):
 
     def _document(self, columns: list[str], fields: list[str], filepath: str, number: int) -> Document | None:
         try:
-            return self.get_document_from_dict(_row(columns, fields), filepath, number)
+            return self.get_document_from_dict(
+                with_partitions(_row(columns, fields), partition_columns(filepath)), filepath, number
+            )
         except InvalidConversation as error:
             readable = [field.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for field in fields]
             return unread_document(self, json.dumps(readable, ensure_ascii=False), filepath, number, error)

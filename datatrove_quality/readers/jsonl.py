@@ -7,7 +7,6 @@ and does not notice a truncated zstd file. Here an `InvalidConversation` takes t
 becomes a document with `metadata["conversation_error"]`, between the others, where it stands in the file.
 """
 
-import codecs
 from collections.abc import Generator
 from typing import Any
 
@@ -16,6 +15,7 @@ from datatrove.pipeline.readers import JsonlReader
 from datatrove.utils.logging import logger
 
 from datatrove_quality.readers.compression import decompressed_blocks
+from datatrove_quality.readers.files import partition_columns, with_partitions
 from datatrove_quality.readers.json_text import raw_rows, why_invalid
 from datatrove_quality.rows.json_values import parse_json
 from datatrove_quality.rows.to_document import ConversationAdapter, unread_document
@@ -27,14 +27,14 @@ class ConversationJsonlReader(JsonlReader):
 
     A line that is no JSON object (malformed, another JSON value, not UTF-8, with half of a surrogate pair, ...) and
     the place where a compressed file is damaged or ends early become documents: their `text` is the raw line, and
-    `metadata["conversation_error"]` is `"<reason>: <message>"`, see `REASONS`. What follows is read wherever the format
-    allows it: the next lines, and after damage the next gzip member or zstd frame. Blank lines are no rows. Integers
-    keep all their digits, and `NaN` and `Infinity`, as Python and pandas write them, come back as they were. Errors of
-    the file system are raised.
+    `metadata["conversation_error"]` is `"<reason>: <message>"`, see `REASONS`. What follows is read wherever the
+    format allows it: the next lines, and after damage the next gzip member or zstd frame. Blank lines are no rows.
+    Integers keep all their digits, and `NaN` and `Infinity`, as Python and pandas write them, come back as they were.
+    Errors of the file system are raised.
 
-    A file that begins with `[` and then `{` is an array of rows, on any number of lines; it is read element by element.
-    A `.json` file of objects that are not one per line is read object by object. How a file is compressed is seen by
-    its first bytes.
+    A file that begins with `[` and then `{` is an array of rows, on any number of lines; it is read element by
+    element. A `.json` file of objects that are not one per line is read object by object. How a file is compressed is
+    seen by its first bytes.
 
     Args:
         data_folder: this and all other arguments are those of `JsonlReader`, with two differences. Without `adapter`,
@@ -50,12 +50,15 @@ class ConversationJsonlReader(JsonlReader):
     def read_file(self, filepath: str) -> Generator[Document, None, None]:  # type: ignore[override]
         """The documents of one file, in the order of its rows."""
         bad = 0
+        partitions = partition_columns(filepath)
         for number, (raw, damage) in enumerate(raw_rows(decompressed_blocks(self, filepath), filepath)):
             if not damage and not raw.strip():
                 continue
             with self.track_time():
                 try:
-                    document = self.get_document_from_dict(_row(raw, damage), filepath, number)
+                    document = self.get_document_from_dict(
+                        with_partitions(_row(raw, damage), partitions), filepath, number
+                    )
                     if document and (b"NaN" in raw or b"Infinity" in raw):
                         document.metadata.get(SOURCE, {})["constants"] = True
                 except InvalidConversation as error:

@@ -16,8 +16,21 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 from fsspec.core import has_magic, url_to_fs
 from loguru import logger
 
+from datatrove_quality.readers.csv import ConversationCsvReader
+from datatrove_quality.readers.files import (
+    JSON,
+    PARQUET,
+    TABLES,
+    Format,
+    file_format,
+    is_plain_json,
+    partition_columns,
+    same_data_twice,
+    select_files,
+)
 from datatrove_quality.readers.jsonl import ConversationJsonlReader
 from datatrove_quality.readers.parquet import ConversationParquetReader
+from datatrove_quality.rows.to_document import ConversationAdapter
 from datatrove_quality.rows.types import CONVERSATION_ERROR, error_reason
 from datatrove_quality.runs.outputs import WholeJsonlWriter, WholeParquetWriter, whole_files
 from datatrove_quality.runs.parquet_schemas import common_schema
@@ -28,9 +41,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-# The ending of a file's name, and the compression that DataTrove's writer knows it by.
-JSONL_COMPRESSION = {".jsonl": None, ".jsonl.gz": "gzip", ".jsonl.zst": "zstd"}
-PARQUET = ".parquet"
 # In a run's folder, the list of the files that all its tasks read, one path per line.
 PATHS = "logs/inputs.txt"
 # DataTrove reads it by lines, without the spaces around them.
@@ -38,7 +48,10 @@ _UNLISTABLE = re.compile(r"^\s|[\r\n\ud800-\udfff]")
 # A task costs some files and a copy of the pipeline; more files than this share tasks.
 MAX_TASKS = 1_000
 Codec: TypeAlias = Literal["snappy", "gzip", "brotli", "lz4", "zstd"]
-ENDINGS = (*JSONL_COMPRESSION, PARQUET)
+ENDINGS = (*JSON, *TABLES, PARQUET)
+
+
+READERS = {"json": ConversationJsonlReader, "csv": ConversationCsvReader, "parquet": ConversationParquetReader}
 
 
 @dataclass(frozen=True)
@@ -48,19 +61,21 @@ class Inputs:
     Args:
         folder: where they lie.
         sizes: bytes of each file by its path in the folder, sorted by path.
-        ending: the format, one of `ENDINGS`; plain ".jsonl" where compressions are mixed.
+        kind: the format.
+        compression: of the JSONL files that are written for them; None where compressions are mixed.
         searched: whether the folder was searched to any depth, so that a later search finds what is added anywhere.
     """
 
     folder: DataFolder
     sizes: dict[str, int]
-    ending: str
+    kind: Format
+    compression: str | None
     searched: bool
 
     @property
     def is_parquet(self) -> bool:
-        """Whether the files are Parquet; else they are JSONL."""
-        return self.ending == PARQUET
+        """Whether the files are Parquet; else JSONL is written."""
+        return self.kind == "parquet"
 
     def reader(self, adapter: Callable, paths_file: str | None = None, limit: int = -1) -> BaseDiskReader:
         """A DataTrove reader of these files that loses no row.
@@ -69,9 +84,13 @@ class Inputs:
             adapter: makes a document of a row.
             paths_file: a file with one path per line; tells every task the same list.
             limit: the most documents per task; -1: all.
+
+        Raises:
+            ValueError: tables in CSV are to be read, and no column of theirs is named.
         """
-        kind = ConversationParquetReader if self.is_parquet else ConversationJsonlReader
-        return kind(self.folder, paths_file=paths_file, adapter=adapter, limit=limit)
+        if self.kind == "csv":
+            refuse_unnamed_columns(adapter, next(iter(self.sizes)))
+        return READERS[self.kind](self.folder, paths_file=paths_file, adapter=adapter, limit=limit)
 
     def write_paths(self, output: DataFolder) -> None:
         """Write `PATHS`, at once: a task that starts in that moment must not take half a list for the whole.
@@ -96,7 +115,7 @@ class Inputs:
         if self.is_parquet:
             compression = self._parquet_compression()
             return WholeParquetWriter(*folders, adapter=adapter, schema=schema, compression=compression)
-        return WholeJsonlWriter(*folders, adapter=adapter, compression=JSONL_COMPRESSION[self.ending])
+        return WholeJsonlWriter(*folders, adapter=adapter, compression=self.compression)
 
     def parquet_schema(self) -> "pa.Schema":
         """The columns of all files together, read from their footers.
@@ -114,6 +133,8 @@ class Inputs:
                 f"The Parquet files in {self.folder.path} disagree about a column: {error}. Filter those that agree "
                 "together, by a glob, or rewrite the others."
             ) from error
+        for name in dict.fromkeys(name for path in self.sizes for name in partition_columns(path)):
+            schema = schema if name in schema.names else schema.append(pa.field(name, pa.string()))
         return schema.with_metadata(schemas[0].metadata)
 
     def schema_metadata(self, key: str) -> list[str | None]:
@@ -194,40 +215,72 @@ def find_inputs(source: str) -> Inputs:
         ValueError: there is no such file, the files are of two formats, or one has a name that no list can hold.
     """
     folder, paths, searched = _matching(source)
+    is_file = not searched and len(paths) == 1 and source.endswith(paths[0])
     if left := [path for path in paths if f"/{UNFINISHED}/" in f"/{path}"]:
         logger.warning(f"{len(left)} files in {UNFINISHED} are NOT read: killed tasks left them, and begin them anew.")
         paths = sorted(set(paths) - set(left))
     if not paths:
         as_pattern = " (a [ in a folder's name is written [[] in a glob)" if has_magic(source) else ""
         raise ValueError(f"input {source}: there is no file{as_pattern}.")
-    endings = {path: _ending(path) for path in paths}
-    known = sorted(path for path, ending in endings.items() if ending)
-    others = sorted(path for path, ending in endings.items() if not ending)
+    if folder.isfile(RECORD):  # of a run of ours, whose logs are no rows
+        paths = [path for path in paths if not path.startswith("logs/")]
+    if not is_file:
+        selected = select_files(paths, str(folder.path) if folder.is_local() else None)
+        paths = selected.files
+        if skipped := str(selected):
+            logger.warning(f"Not read: {skipped}. Files that are given by their own path are read.")
+    formats = {path: file_format(path) for path in paths}
+    known = sorted(path for path, found in formats.items() if found)
+    others = sorted(path for path, found in formats.items() if not found)
+    if any(not is_plain_json(path) for path in known):  # else they are the data; beside data they describe it
+        others += [path for path in known if is_plain_json(path)]
+        known = [path for path in known if not is_plain_json(path)]
     if not known:
         raise ValueError(
-            f"input {source}: no file here ends in {', '.join(ENDINGS)}; {len(others)} others were found."
+            f"input {source}: no file here ends in {', '.join(ENDINGS)} (the first ones may be compressed: .gz, .zst, "
+            f".bz2, .xz); {len(others)} others were found."
         )
-    if folder.isfile(RECORD):  # of a run of ours, whose logs are no rows
-        others = [path for path in others if not path.startswith("logs/")]
     if others:
         logger.warning(
-            f"{len(others)} files are NOT read, for their names end in none of {', '.join(ENDINGS)}: {others[:5]} "
-            "(a link to a folder is not followed: give its target as input)"
+            f"{len(others)} files are NOT read, for their names end in none of {', '.join(ENDINGS)}, or they are "
+            f".json files beside files of another ending: {others[:5]} (a glob says otherwise; a link to a folder is "
+            "not followed: give its target as input)"
+        )
+    if twice := same_data_twice(known):
+        raise ValueError(
+            f"input {source} holds {twice[0]} and {twice[1]}, which seem to be the same rows: give a glob that "
+            "matches one of them, or remove one."
         )
     if unlisted := [path for path in known if _UNLISTABLE.search(path)]:
         raise ValueError(
             f"input {source}: the name {unlisted[0]!r} begins with a space, or holds a line break or bytes that are "
             f"not UTF-8, so that {PATHS} cannot list it: rename it."
         )
-    formats = {endings[path] for path in known}
-    if PARQUET in formats and len(formats) > 1:
+    found = [found for path in known if (found := formats[path])]
+    kinds = {one.kind for one in found}
+    if len(kinds) > 1:
         raise ValueError(
-            f"input {source} holds both JSONL and Parquet files; filter them apart, with a glob for each."
+            f"input {source} holds files of several formats ({', '.join(sorted(kinds))}); filter them apart, with a "
+            "glob for each."
         )
-    ending = formats.pop() if len(formats) == 1 else ".jsonl"
+    compressions = {one.compression for one in found}
     with ThreadPoolExecutor(16) as pool:
         sizes = dict(zip(known, pool.map(folder.size, known), strict=True))
-    return Inputs(folder, sizes, str(ending), searched)
+    compression = compressions.pop() if len(compressions) == 1 else None
+    return Inputs(folder, sizes, kinds.pop(), compression, searched)
+
+
+def refuse_unnamed_columns(adapter: Callable, path: str) -> None:
+    """Refuse a table of texts of which no column is named: in CSV, a list of messages is a text as any other.
+
+    Raises:
+        ValueError: the adapter goes by the names of columns.
+    """
+    if isinstance(adapter, ConversationAdapter) and not (adapter.prompt_key or adapter.messages_key):
+        raise ValueError(
+            f"input {path} is a table of texts: name its columns with prompt_key= and answer_key= of "
+            "ConversationAdapter (--prompt-key, --answer-key); plain text is scored with TextAdapter (--text COLUMN)."
+        )
 
 
 def refuse_overlap(inputs: Inputs, output: DataFolder, folders: Iterable[str] = ROW_FOLDERS) -> None:
@@ -269,10 +322,6 @@ def _real_path(folder: DataFolder) -> str:
     """A folder's path or address with a slash at its end, and without symbolic links."""
     path = path_in(folder, "")
     return (os.path.realpath(path) if folder.is_local() else path).rstrip("/") + "/"
-
-
-def _ending(path: str) -> str | None:
-    return next((ending for ending in ENDINGS if path.lower().endswith(ending)), None)
 
 
 def _matching(source: str) -> tuple[DataFolder, list[str], bool]:

@@ -68,7 +68,11 @@ def warn_of_loading(weights: int, inputs: Inputs, executor: PipelineExecutor) ->
     tasks, on_slurm = executor.tasks, isinstance(executor, SlurmPipelineExecutor)
     loads = math.ceil(tasks / executor.tasks_per_job) if on_slurm else tasks
     load = LOAD_SECONDS + weights / LOAD_BYTES_PER_SECOND
-    tokens = sum(inputs.sizes.values()) / BYTES_PER_TOKEN * (1 if inputs.ending == ".jsonl" else COMPRESSION)
+    tokens = (
+        sum(inputs.sizes.values())
+        / BYTES_PER_TOKEN
+        * (1 if inputs.compression is None and not inputs.is_parquet else COMPRESSION)
+    )
     parameters = max(1, weights / 2)
     work = tokens / min(MAX_TOKENS_PER_SECOND, FLOPS / (2 * parameters)) / loads
     if loads == 1 or work >= WORK_TO_LOAD * load or not executor.get_incomplete_ranks():

@@ -227,7 +227,7 @@ def test_missing_and_foreign_input_is_named(tmp_path):
         inputs.find_inputs(str(tmp_path))
     write_rows(tmp_path / "b.jsonl", rows(1))
     pq.write_table(pa.Table.from_pylist(rows(1)), tmp_path / "c.parquet")
-    with pytest.raises(ValueError, match="both JSONL and Parquet"):
+    with pytest.raises(ValueError, match=r"several formats \(json, parquet\)"):
         inputs.find_inputs(str(tmp_path))
     assert list(inputs.find_inputs(str(tmp_path / "*.parquet")).sizes) == ["c.parquet"]
     assert list(inputs.find_inputs(str(tmp_path / "b.jsonl")).sizes) == ["b.jsonl"]

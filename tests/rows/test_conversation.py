@@ -193,7 +193,7 @@ BAD_ROWS: list[tuple[str, dict[str, Any]]] = [
     ("not_a_list", {"messages": '{"role": "user"}'}),
     ("invalid_json", {"messages": "[{"}),
     ("invalid_json", {"messages": ""}),
-    ("invalid_json", {"conversations": '[{"from": NaN}]'}),
+    ("invalid_role", {"conversations": '[{"from": NaN}]'}),
     ("lone_surrogate", {"messages": '[{"role": "user", "content": "\\ud800"}]'}),
     ("lone_surrogate", {"messages": SURROGATE}),
     ("nested_too_deep", {"messages": "[" * 5000 + "]" * 5000}),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from loguru import logger
 
 from datatrove_quality.config import Unscorable
+from datatrove_quality.model.devices import is_out_of_memory
 
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Replica:
         try:
             logits = self.forward(self.model, sequences)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         else:
             return _on_the_way_to_the_host(logits)
@@ -287,14 +288,6 @@ def _on_the_way_to_the_host(logits: "Tensor") -> "tuple[Tensor, torch.cuda.Event
     done = torch.cuda.Event(blocking=True)  # else waiting for it takes a core
     done.record()
     return host, done
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device had too little memory: CUDA has a type for it, the others and cuBLAS have words."""
-    import torch
-
-    words = ("out of memory", "can't allocate memory", "alloc_failed")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error).lower() for word in words)
 
 
 def _give_back_memory(device: "torch.device") -> None:

@@ -3,17 +3,19 @@
 import math
 import os
 import re
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from loguru import logger
 
 from datatrove_quality.config import ScorerConfig, ScoreScale
 from datatrove_quality.model.devices import native_dtype
 from datatrove_quality.model.digests import blob_digests, wrong_files
-from datatrove_quality.model.hub import explained, fetch, fetch_command, resolve_commit, source
+from datatrove_quality.model.hub import explained, fetch, fetch_command, is_path, resolve_commit, source
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.model.weights import ADAPTER_CONFIG, missing_weights, model_files
 
@@ -118,8 +120,7 @@ def pinned(config: ScorerConfig) -> ScorerConfig:
     Raises:
         ValueError: the hub does not know the model, or cannot be asked and the model is not in its cache.
     """
-    is_path = config.model.startswith((".", "/", "~")) or config.model.count("/") > 1
-    if is_path or os.path.isdir(config.model) or re.fullmatch(r"[0-9a-f]{40}", config.revision or ""):
+    if is_path(config.model) or os.path.isdir(config.model) or re.fullmatch(r"[0-9a-f]{40}", config.revision or ""):
         return config
     return replace(config, revision=resolve_commit(config))
 
@@ -166,7 +167,7 @@ def prepare_for_nodes(config: ScorerConfig) -> ScorerConfig:
 def _load_model_config(config: ScorerConfig, commit: str | None) -> "PreTrainedConfig":
     from transformers import AutoConfig
 
-    with explained(config):
+    with explained(config, partial(_advice_on_code, config, commit)):
         model_config = AutoConfig.from_pretrained(config.model, **source(config, commit))
     names = model_config.architectures or []
     if names and not any(name.endswith("ForSequenceClassification") for name in names):
@@ -182,12 +183,26 @@ def _load_model_config(config: ScorerConfig, commit: str | None) -> "PreTrainedC
     return model_config
 
 
+def _advice_on_code(config: ScorerConfig, commit: str | None, error: BaseException) -> str | None:
+    """What to do where a model comes with code of its own and transformers has none for it."""
+    from transformers import CONFIG_MAPPING, PreTrainedConfig
+
+    if config.trust_remote_code or not isinstance(error, ValueError):
+        return None
+    values: dict[str, Any] = {}
+    with suppress(OSError, ValueError):  # what cannot be read names no code
+        values, _ = PreTrainedConfig.get_config_dict(config.model, revision=commit or config.revision)
+    if "auto_map" not in values or values.get("model_type") in CONFIG_MAPPING:
+        return None
+    return "It comes with code of its own, which is not run unless you set trust_remote_code=True."
+
+
 def _skeleton(config: ScorerConfig, model_config: "PreTrainedConfig") -> "PreTrainedModel":
     """The model without memory for its weights: its class, modules and shapes."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    with explained(config), torch.device("meta"):
+    with explained(config, partial(_advice_on_code, config, None)), torch.device("meta"):
         return AutoModelForSequenceClassification.from_config(
             deepcopy(model_config), trust_remote_code=config.trust_remote_code
         )

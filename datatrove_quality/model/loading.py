@@ -1,5 +1,6 @@
 """A classifier's weights, in the dtype that is computed in, on a device."""
 
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -11,7 +12,7 @@ from datatrove_quality.model.checkpoint import refuse_integers, refuse_other_bas
 from datatrove_quality.model.devices import native_dtype
 from datatrove_quality.model.digests import blob_digests, cached_digest, forget, stamps, wrong_files
 from datatrove_quality.model.files import FoundModel, model_folder
-from datatrove_quality.model.hub import explained, fetch, source
+from datatrove_quality.model.hub import explained, fetch, fetch_command, source
 from datatrove_quality.model.staging import copied_digests, staged
 from datatrove_quality.model.weights import missing_weights, weight_files
 
@@ -112,13 +113,14 @@ def _local_digests(path: Path) -> list[str]:
 def _load(config: ScorerConfig, found: FoundModel, folder: Path | None) -> "PreTrainedModel":
     from transformers import AutoModelForSequenceClassification
 
-    with explained(config):
+    with explained(config, partial(_advice_on_weights, config, found)):
         model, report = AutoModelForSequenceClassification.from_pretrained(
             str(folder or config.model),
             config=found.config,
             dtype=config.dtype,
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in the report
             **source(config, found.commit),
         )
     _require_all(config, report)
@@ -127,11 +129,33 @@ def _load(config: ScorerConfig, found: FoundModel, folder: Path | None) -> "PreT
 
 
 def _require_all(config: ScorerConfig, report: dict[str, Any]) -> None:
+    """Refuse a model of which some weights are random: transformers makes up what it does not find or cannot use."""
+    if mismatched := sorted(report["mismatched_keys"]):
+        name, stored, expected = mismatched[0]
+        raise ValueError(
+            f"model={config.model!r} cannot be loaded. Its weights have other shapes than its config.json says: "
+            f"{name} has {tuple(stored)} in place of {tuple(expected)}. Fetch both from the same place."
+        )
     if missing := sorted(report["missing_keys"]):
         raise ValueError(
             f"model={config.model!r} lacks the weights {', '.join(missing[:5])}: it has no trained score head, or is "
             "another kind of model. Give the folder or hub id of the trained classifier."
         )
+
+
+def _advice_on_weights(config: ScorerConfig, found: FoundModel, error: BaseException) -> str | None:
+    """What to do where weights cannot be read, by what is in the model's folder."""
+    from huggingface_hub import is_offline_mode
+    from safetensors import SafetensorError
+
+    if isinstance(error, SafetensorError):
+        return "A file of its weights is damaged, or is no safetensors file: fetch it again."
+    missing = missing_weights(model_folder(config, found))
+    if missing is None:
+        return None
+    if found.commit is not None and is_offline_mode():
+        return f"Its weights are not in this machine's cache. {fetch_command(config, found.commit)}"
+    return f"It has no safetensors weights ({missing}), the only kind that is read: convert it with save_pretrained()."
 
 
 def _require_mergeable(config: ScorerConfig, found: FoundModel, folder: Path) -> None:

@@ -1,91 +1,25 @@
 """The streaming engine: scores as one text at a time gives them, in order, from any number of devices; clean ends."""
 
-import ctypes
 import gc
-import random
-import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-import types
-from contextlib import suppress
 from itertools import islice
 
 import pytest
-import torch
 from datatrove.data import Document
+from scorers import assert_same, config_of, simple
 from tiny_models import conversations
 
-from datatrove_quality import QualityFilter, ScorerConfig
+from datatrove_quality import QualityFilter
 from datatrove_quality.config import Unscorable
-from datatrove_quality.engine import replicas, streaming
-from datatrove_quality.engine.ahead import Ahead
+from datatrove_quality.engine import streaming
 from datatrove_quality.engine.lazy_model import LazyModel, LoadedModel
-from datatrove_quality.engine.replicas import Replica
 from datatrove_quality.engine.scorer import Score, Scorer
 from datatrove_quality.engine.store import ScoreStore
-from datatrove_quality.model import architectures, budget, forward
-
-
-OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-
-def config_of(folder, **options):
-    return ScorerConfig(model=str(folder), dtype="float32", device="cpu", **options)
-
-
-@pytest.fixture(scope="module")
-def folder(model_folder):
-    return model_folder("qwen3")
-
-
-@pytest.fixture
-def on_devices(monkeypatch):
-    """A scorer on several devices, all of them the CPU: `on_devices(folder, 2)`."""
-
-    def scorer(folder, count, **options):
-        monkeypatch.setattr(
-            "datatrove_quality.engine.scorer.choose_devices", lambda asked: [torch.device("cpu")] * count
-        )
-        one = Scorer(config_of(folder, **options))
-        one.load()
-        return one
-
-    return scorer
-
-
-@pytest.fixture(autouse=True)
-def no_thread_stays():
-    """Whatever a test does to a stream, its threads end."""
-    yield
-    gc.collect()
-    ours = ("reading ahead", "tokenizing ahead", "scoring on", "loading")
-    for thread in threading.enumerate():
-        if thread.name.startswith(ours):
-            thread.join(10)
-            assert not thread.is_alive(), thread.name
-
-
-def simple(one, inputs):
-    """Each input alone, without a thread, a batch or a store."""
-    results = []
-    logits_of = forward.packed_logits if architectures.is_packable(one.model) else forward.padded_logits
-    for item in inputs:
-        (text,) = one.renderer.encode([item])
-        results.append(text if isinstance(text, Unscorable) else logits_of(one.model, [text.ids]).item() + 1)
-    return results
-
-
-def assert_same(results, expected):
-    assert len(results) == len(expected)
-    for result, value in zip(results, expected, strict=True):
-        if isinstance(value, Unscorable):
-            assert isinstance(result, Unscorable) and result.reason == value.reason
-        else:
-            assert result.score == pytest.approx(value, abs=5e-5)
 
 
 def mixed_inputs():
@@ -122,51 +56,6 @@ def test_extreme_lengths(on_devices, folder, inputs):
         assert {round(result.score - expected.score, 4) for result in results} == {0.0}
 
 
-def test_replicas_divide_the_work(on_devices, folder, monkeypatch):
-    """Every replica computes, and a slow one holds up nothing but its own batches."""
-    one = on_devices(folder, 2, tokens_per_batch=200)
-    computed = [0, 0]
-    for place, replica in enumerate(one.replicas):
-
-        def counted(model, sequences, place=place, forward=replica.forward):
-            computed[place] += 1
-            time.sleep(0.05 if place == 0 else 0.002)
-            return forward(model, sequences)
-
-        monkeypatch.setattr(replica, "forward", counted)
-    inputs = conversations(100, seed=5)
-    assert_same(list(one.stream(inputs)), simple(on_devices(folder, 1), inputs))
-    assert 0 < computed[0] < computed[1]
-
-
-def test_copies_share_nothing_but_their_weights(on_devices, folder):
-    """A copy is a model of its own, also where its last layer was changed; on one device it takes no memory."""
-    first, second = (replica.model for replica in on_devices(folder, 2).replicas)
-    names = dict(first.named_parameters())
-    assert all(names[name].data_ptr() == weight.data_ptr() for name, weight in second.named_parameters())
-    assert not {id(module) for module in first.modules()} & {id(module) for module in second.modules()}
-    layers = [forward._layers(model)[-1] for model in (first, second)]
-    assert all(forward.pools_in_last_layer(model) for model in (first, second))
-    seen = []
-    layers[0].register_forward_pre_hook(lambda *_: seen.append(1))
-    forward.packed_logits(second, [[5, 6, 7]])
-    assert not seen
-
-
-def test_a_copy_that_computes_something_else_is_found(on_devices, folder, monkeypatch):
-    """A device that gives other logits than the first is not trusted with documents."""
-    real = replicas.copy_to
-
-    def broken(model, device):
-        copied = real(model, device)
-        copied.score.weight = torch.nn.Parameter(copied.score.weight * 1.5, requires_grad=False)
-        return copied
-
-    monkeypatch.setattr("datatrove_quality.engine.model_setup.copy_to", broken)
-    with pytest.raises(ValueError, match="that device computes wrongly"):
-        on_devices(folder, 2)
-
-
 # --- the device never waits ------------------------------------------------------------------------------------------
 
 
@@ -192,172 +81,7 @@ def test_reading_goes_on_while_the_device_computes(on_devices, folder, monkeypat
     assert len(list(stream)) == 39
 
 
-def test_the_next_batch_is_queued_before_the_last_is_read():
-    """A device that computes asynchronously gets its next batch before anybody waits for the last one."""
-    events = []
-
-    class Asynchronous(Replica):
-        def _passes(self, sequences):
-            events.append(("queued", sequences[0][0]))
-            return super()._passes(sequences)
-
-        def _read(self, count, passes):
-            result = super()._read(count, passes)
-            events.append(("read", int(result[0])))
-            return result
-
-    model = torch.nn.Linear(1, 1)
-    model.device = torch.device("cpu")
-    first_ids = lambda model, sequences: torch.tensor([float(ids[0]) for ids in sequences])  # noqa: E731
-    replica = Asynchronous(model, first_ids, lambda lengths, budget: [list(range(len(lengths)))], 100)
-    queue = replicas.queue.SimpleQueue()
-    batches = [replicas.Batch([[number]], list, replicas.Future()) for number in range(4)]
-    for batch in [*batches, replicas.END]:
-        queue.put(batch)
-    replica.work(queue)
-    assert [batch.result.result() for batch in batches] == [[0.0], [1.0], [2.0], [3.0]]
-    assert events[:4] == [("queued", 0), ("queued", 1), ("read", 0), ("queued", 2)]
-
-
-# --- out of memory ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_memory(monkeypatch):
-    """Let a replica's forward pass fail as a device does whose memory takes `most` tokens."""
-
-    def shrink(replica, most, error=OUT_OF_MEMORY):
-        passes = []
-        forward = replica.forward
-
-        def limited(model, sequences):
-            tokens = sum(map(len, sequences))
-            passes.append(tokens)
-            if tokens > (most() if callable(most) else most):
-                raise error
-            return forward(model, sequences)
-
-        monkeypatch.setattr(replica, "forward", limited)
-        return passes
-
-    return shrink
-
-
-@pytest.mark.parametrize("most", [20, 90, 400])
-@pytest.mark.parametrize(
-    "error",
-    [
-        OUT_OF_MEMORY,
-        RuntimeError("MPS backend out of memory"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
-    ],
-    ids=["cuda", "mps", "cpu", "cublas"],
-)
-def test_out_of_memory_halves_the_batch(on_devices, folder, small_memory, most, error):
-    """No document is lost or computed into another's place; those that do not fit alone are named."""
-    inputs = conversations(80, seed=6, longest=60)
-    one = on_devices(folder, 1, tokens_per_batch=1_000)
-    expected = simple(one, inputs)
-    passes = small_memory(one.replicas[0], most, error)
-    results = list(one.stream(inputs))
-    lengths = [len(text.ids) for text in one.renderer.encode(inputs)]
-    for result, value, length in zip(results, expected, lengths, strict=True):
-        if length <= most:
-            assert result.score == pytest.approx(value, abs=5e-5)
-        else:
-            assert isinstance(result, Unscorable) and result.reason == "out_of_memory"
-    assert max(passes) > most
-
-
-def test_memory_that_comes_back_is_used_again(on_devices, folder, small_memory, monkeypatch, log):
-    """After many batches that fit, batches grow again; it is logged once, and not each time."""
-    monkeypatch.setattr(replicas, "BATCHES_BEFORE_REGROWING", 2)
-    one = on_devices(folder, 1, tokens_per_batch=800)
-    free = iter([100] * 3 + [10_000] * 30 + [100] * 3)
-    passes = small_memory(one.replicas[0], lambda: next(free, 10_000))
-    assert len(list(one.stream(conversations(400, seed=7)))) == 400
-    assert max(passes[3:30]) > 400
-    assert sum("out of memory" in line for line in log) == 1
-
-
-def test_the_limit_after_out_of_memory_is_no_smaller_than_need_be(on_devices, folder, small_memory):
-    """What waits behind a batch that failed is planned anew, and does not halve the limit again in its turn."""
-    one = on_devices(folder, 1, tokens_per_batch=2_048)
-    passes = small_memory(one.replicas[0], 300)
-    assert len(one.score(["um texto"] * 2_000)) == 2_000
-    assert 150 < one.replicas[0]._limit <= 300
-    assert sum(tokens > 300 for tokens in passes) <= 4
-
-
-def test_another_error_is_no_lack_of_memory(on_devices, folder, small_memory):
-    """A broken device stops the run with its own error and traceback."""
-    one = on_devices(folder, 1)
-    small_memory(one.replicas[0], 0, RuntimeError("CUDA error: an illegal memory access was encountered"))
-    with pytest.raises(RuntimeError, match="illegal memory access") as caught:
-        one.score(["um texto"])
-    assert any(entry.name == "limited" for entry in caught.traceback)
-
-
-def test_a_document_that_does_not_fit_goes_its_own_way(folder, small_memory, tmp_path):
-    """In a pipeline it is dropped with its reason, is not kept in the store, and the others are scored."""
-    step = QualityFilter(config_of(folder, tokens_per_batch=500), min_score=-100, checkpoints_dir=tmp_path)
-    from datatrove_quality import load_scorer
-
-    small_memory(load_scorer(step.scorer).replicas[0], 60)
-    docs = [Document(text="", id=str(i), metadata={"messages": m}) for i, m in enumerate(conversations(30, 8, 60))]
-    kept = list(step.run(docs))
-    dropped = step.stats["dropped_unscorable_out_of_memory"].total
-    assert dropped and len(kept) + dropped == 30
-    again = QualityFilter(step.scorer, min_score=-100, checkpoints_dir=tmp_path)
-    assert [doc.id for doc in again.run(docs)] == [doc.id for doc in kept]
-    assert again.stats["from_store"].total == len(kept)
-
-
-# --- budget and compiler ---------------------------------------------------------------------------------------------
-
-
-def test_the_budget_follows_the_models_width_and_the_devices_memory(folder, monkeypatch):
-    """A wide model gets fewer tokens at once, memory that others use counts, and a configured budget is kept."""
-    model = Scorer(config_of(folder)).model
-    assert Scorer(config_of(folder, tokens_per_batch=77)).replicas[0].tokens_per_batch == 77
-    outputs = 64 + 2 * 32 + 64 + 2 * 96 + 64  # queries, keys and values, their output, the feed-forward layer's
-    monkeypatch.setattr(budget, "CPU_CACHE_BYTES", 1_000 * budget.bytes_per_token(model))
-    assert budget.bytes_per_token(model) == 2 * 4 * outputs
-    assert budget.tokens_per_batch(model) == 1_000
-    monkeypatch.setattr(budget, "CPU_CACHE_BYTES", 10**12)
-    assert budget.tokens_per_batch(model) == budget.MOST_TOKENS["cpu"]
-
-    gpu = types.SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.bfloat16)
-    monkeypatch.setattr(budget, "bytes_per_token", lambda model: 100_000)
-    for free, processes, expected in ((70e9, 1, 32_768), (4e9, 1, 20_000), (4e9, 4, 5_000), (1e6, 1, 512)):
-        monkeypatch.setattr(budget, "_free_memory", lambda device, free=free: int(free))
-        monkeypatch.setattr(budget, "processes_sharing", lambda device, processes=processes: processes)
-        assert budget.tokens_per_batch(gpu) == expected
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on the CPU")
-def test_a_compiled_model_scores_the_same(folder, tmp_path, monkeypatch):
-    """Compiled once for all lengths: the same scores, in every batch, and the code is kept for the next process."""
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    inputs = conversations(40, seed=9, longest=60)
-    compiled = Scorer(config_of(folder, compile=True, tokens_per_batch=300))
-    compiled.load()
-    torch._dynamo.utils.counters.clear()
-    assert_same(list(compiled.stream(inputs)), simple(Scorer(config_of(folder)), inputs))
-    assert not torch._dynamo.utils.counters["frames"], "a length was compiled anew"
-    assert any(tmp_path.rglob("*.so"))
-
-
-def test_no_compiler(folder, monkeypatch):
-    """Where torch.compile does not work, that is said at load, with what to set."""
-
-    def broken(self, **options):
-        raise RuntimeError("no C++ compiler")
-
-    monkeypatch.setattr(torch.nn.Module, "compile", broken)
-    with pytest.raises(ValueError, match=r"compile=True.*no C\+\+ compiler\nSet compile=False"):
-        Scorer(config_of(folder, compile=True)).load()
+# --- windows ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_first_scores_do_not_wait_for_a_whole_window(on_devices, folder):
@@ -496,14 +220,6 @@ def test_a_consumer_that_raises(on_devices, folder, monkeypatch):
             1 // (index - 20)
 
 
-def test_a_device_that_cannot_be_used_stops_the_run(on_devices, folder, monkeypatch):
-    """A device that fails before it computes anything is an error for whoever waits, not silence."""
-    one = on_devices(folder, 1)
-    monkeypatch.setattr(replicas, "_use", lambda device: 1 // 0)
-    with pytest.raises(ZeroDivisionError):
-        one.score(["um texto"])
-
-
 def test_a_stream_that_is_left_while_the_model_loads(on_devices, folder, log):
     """A caller that gives up during a long load waits for nothing; the model is there for the next stream."""
     one = on_devices(folder, 1)
@@ -575,68 +291,3 @@ def test_a_process_ends(folder):
     """
     run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=300)
     assert list(map(int, run.stdout.split())) == list(ENDS.values()), run.stderr
-
-
-def test_ahead_is_a_queue_of_bounded_length():
-    """No more items wait than asked for, whoever is slow, and they come in order."""
-    made = []
-    ahead = Ahead((made.append(index) or index for index in range(100)), limit=lambda: 3, name="reading ahead")
-    ahead.start()
-    deadline = time.monotonic() + 20
-    while len(made) < 4 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.1)
-    assert len(made) == 4
-    assert list(ahead) == list(range(100))
-    assert ahead.close(timeout=10)
-
-
-def test_ahead_survives_any_interleaving():
-    """Closed at any moment, with a producer that is fast, slow, ending or raising, its thread ends."""
-    rng = random.Random(0)
-
-    def items(count, error):
-        for index in range(count):
-            if rng.random() < 0.2:
-                time.sleep(0.0005)
-            yield index
-        if error:
-            raise ValueError("cut")
-
-    for _ in range(300):
-        made = items(rng.randrange(12), rng.random() < 0.3)
-        ahead = Ahead(made, limit=lambda: rng.randrange(1, 4), name="reading ahead")
-        ahead.start()
-        with suppress(ValueError):
-            for _ in islice(ahead, rng.randrange(4)):
-                time.sleep(rng.choice([0, 0, 0.0005]))
-        assert ahead.close(timeout=10)
-
-
-FAULTS = """
-    import resource, sys, threading
-    import torch
-    from datatrove_quality import ScorerConfig, load_scorer
-
-    def work():
-        for _ in range(20):
-            [torch.ones(2**21) for _ in range(4)]
-
-    def faults():
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        thread = threading.Thread(target=work)
-        thread.start()
-        thread.join()
-        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-    load_scorer(ScorerConfig(model=sys.argv[1], device="cpu")).score(["um texto"])
-    print(faults())
-"""
-
-
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
-def test_a_cpu_keeps_the_memory_of_a_layer_for_the_next(folder):
-    """Memory that goes back to the system comes again page by page: 32 MB, 20 times, are 160,000 of them."""
-    command = [sys.executable, "-c", textwrap.dedent(FAULTS), str(folder)]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-    assert int(run.stdout) < 40_000

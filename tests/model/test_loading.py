@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from scorers import assert_like_the_card, config_of, edited, loaded, refused
+from tiny_models import conversations
 
 from datatrove_quality import ScorerConfig
 from datatrove_quality.engine.scorer import Scorer
-from datatrove_quality.model import digests
+from datatrove_quality.model import digests, files, loading
 from datatrove_quality.model.files import find_model, pinned
 from datatrove_quality.model.staging import STAGE_VARIABLE
 
@@ -418,3 +420,75 @@ def test_a_config_is_pinned_to_the_commit(folder, tmp_path, monkeypatch):
         assert pinned(unchanged) is unchanged
     with pytest.raises(ValueError, match="org/missing"):
         pinned(ScorerConfig(model="org/missing"))
+
+
+def test_a_bfloat16_checkpoint_in_float32(model_folder, card):
+    """`dtype="float32"` computes in float32 whatever the checkpoint holds."""
+    options = {"dtype": torch.bfloat16}
+    inputs = conversations(20, seed=2)
+    scores = loaded(config_of(model_folder("qwen3", **options))).score(inputs)
+    assert_like_the_card(scores, card("qwen3", **options), inputs)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_auto_dtype(model_folder, monkeypatch, log, native):
+    """The checkpoint's dtype is kept where the device has it, else float32 is used and said."""
+    for module in (files, loading):
+        monkeypatch.setattr(module, "native_dtype", lambda device, dtype: native)
+    one = loaded(config_of(model_folder("qwen3", dtype=torch.bfloat16), dtype="auto"))
+    assert one.model.dtype == (torch.bfloat16 if native else torch.float32)
+    assert any(line.startswith("WARNING") and "float32" in line for line in log) is not native
+
+
+def test_a_base_model_without_head(model_folder, tmp_path):
+    """Weights without a score head would be scored with a random one: refused, whatever config.json says."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m", architectures=None)
+    weights = load_file(folder / "model.safetensors")
+    del weights["score.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    refused(config_of(folder), r"score\.weight.*no trained score head", load=loaded)
+
+
+def test_only_pickled_weights(model_folder, tmp_path):
+    """Pickled weights can run code and are not read; the error says how to convert them."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    refused(config_of(folder), "no safetensors.*convert", load=loaded)
+
+
+def test_no_weights_at_all(model_folder, tmp_path):
+    """A folder whose weights were not copied says so."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    refused(config_of(folder), "safetensors", load=loaded)
+
+
+def test_corrupt_weights(model_folder, tmp_path):
+    """A download that broke off is refused with the model's name."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m")
+    whole = (folder / "model.safetensors").read_bytes()
+    for broken in (whole[: len(whole) // 2], b"version https://git-lfs.github.com/spec/v1\n", b""):
+        (folder / "model.safetensors").write_bytes(broken)
+        refused(config_of(folder), "cannot be loaded", load=loaded)
+
+
+def test_weights_of_another_shape(model_folder, tmp_path):
+    """Weights that do not fit config.json are refused."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m", intermediate_size=64)
+    refused(config_of(folder), "other shapes", load=loaded)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "bert"])
+def test_a_config_that_names_no_dtype_computes_in_that_of_its_weights(model_folder, tmp_path, family):
+    """Older models' config.json says nothing of a dtype: then the weights do, in the fingerprint too."""
+    shutil.copytree(model_folder(family), tmp_path / "m")
+    path = tmp_path / "m" / "config.json"
+    values = {name: value for name, value in json.loads(path.read_text()).items() if "dtype" not in name}
+    path.write_text(json.dumps(values))
+    for asks_first in (False, True):
+        one = Scorer(config_of(tmp_path / "m", dtype="auto"))
+        if asks_first:
+            assert one.fingerprint.parts["dtype"] == "float32"
+        assert len(one.score(["Um texto."])) == 1
+        assert one.fingerprint.parts["dtype"] == "float32"

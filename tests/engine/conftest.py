@@ -1,0 +1,43 @@
+"""Scorers on several devices, and threads that must end."""
+
+import gc
+import threading
+
+import pytest
+import torch
+from scorers import config_of
+
+from datatrove_quality.engine.scorer import Scorer
+
+
+@pytest.fixture(scope="module")
+def folder(model_folder):
+    """The folder of a small decoder."""
+    return model_folder("qwen3")
+
+
+@pytest.fixture
+def on_devices(monkeypatch):
+    """A scorer on several devices, all of them the CPU: `on_devices(folder, 2)`."""
+
+    def scorer(folder, count, **options):
+        monkeypatch.setattr(
+            "datatrove_quality.engine.scorer.choose_devices", lambda asked: [torch.device("cpu")] * count
+        )
+        one = Scorer(config_of(folder, **options))
+        one.load()
+        return one
+
+    return scorer
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays():
+    """Whatever a test does to a stream, its threads end."""
+    yield
+    gc.collect()
+    ours = ("reading ahead", "tokenizing ahead", "scoring on", "loading")
+    for thread in threading.enumerate():
+        if thread.name.startswith(ours):
+            thread.join(10)
+            assert not thread.is_alive(), thread.name

@@ -1,0 +1,29 @@
+"""How many tokens a device takes at once."""
+
+import types
+
+import torch
+from scorers import config_of
+
+from datatrove_quality.engine.scorer import Scorer
+from datatrove_quality.model import budget
+
+
+def test_the_budget_follows_the_models_width_and_the_devices_memory(model_folder, monkeypatch):
+    """A wide model gets fewer tokens at once, memory that others use counts, and a configured budget is kept."""
+    folder = model_folder("qwen3")
+    model = Scorer(config_of(folder)).model
+    assert Scorer(config_of(folder, tokens_per_batch=77)).replicas[0].tokens_per_batch == 77
+    outputs = 64 + 2 * 32 + 64 + 2 * 96 + 64  # queries, keys and values, their output, the feed-forward layer's
+    monkeypatch.setattr(budget, "CPU_CACHE_BYTES", 1_000 * budget.bytes_per_token(model))
+    assert budget.bytes_per_token(model) == 2 * 4 * outputs
+    assert budget.tokens_per_batch(model) == 1_000
+    monkeypatch.setattr(budget, "CPU_CACHE_BYTES", 10**12)
+    assert budget.tokens_per_batch(model) == budget.MOST_TOKENS["cpu"]
+
+    gpu = types.SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.bfloat16)
+    monkeypatch.setattr(budget, "bytes_per_token", lambda model: 100_000)
+    for free, processes, expected in ((70e9, 1, 32_768), (4e9, 1, 20_000), (4e9, 4, 5_000), (1e6, 1, 512)):
+        monkeypatch.setattr(budget, "_free_memory", lambda device, free=free: int(free))
+        monkeypatch.setattr(budget, "processes_sharing", lambda device, processes=processes: processes)
+        assert budget.tokens_per_batch(gpu) == expected

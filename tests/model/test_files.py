@@ -1,0 +1,150 @@
+"""A classifier without its weights: found and checked to fit together, or an error that says what to do."""
+
+import pytest
+from scorers import TURNS, assert_like_the_card, config_of, edited, loaded, refused
+from tiny_models import (
+    DECODER,
+    DECODERS,
+    ENCODERS,
+    Card,
+    chatml_tokenizer,
+    save_model,
+)
+from tokenizers.processors import TemplateProcessing
+
+from datatrove_quality.config import ScoreScale
+from datatrove_quality.model.files import find_model
+
+
+def test_scale_from_the_models_own_config(model_folder, tmp_path, card):
+    """A model that names its scale is scored on it, without a word; a scale that is set goes before it."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m", score_scale={"offset": 0, "low": 0, "high": 5})
+    logit = card("qwen3")(TURNS).score - 1
+    (own,) = loaded(config_of(folder)).score([TURNS])
+    assert own.score == pytest.approx(logit, abs=1e-4)
+    assert own.int_score == round(max(0, min(logit, 5)))
+    (set_one,) = loaded(config_of(folder, scale=ScoreScale(offset=10, low=10, high=12))).score([TURNS])
+    assert set_one.score == pytest.approx(logit + 10, abs=1e-4)
+    assert 10 <= set_one.int_score <= 12
+
+
+def test_the_default_scale_is_said(model_folder, log):
+    """A model without a scale gets the card's, and the log says so once."""
+    loaded(config_of(model_folder("qwen3")))
+    assert sum("score_scale" in line and "ScoreScale(offset=1.0, low=1, high=5)" in line for line in log) == 1
+
+
+@pytest.mark.parametrize("scale", [{"offset": "a"}, {"lowest": 1}, [1, 1, 5], {"low": 9}])
+def test_a_bad_scale_in_the_models_config(model_folder, tmp_path, scale):
+    """A scale that is none is refused before any work, not taken for the default."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m", score_scale=scale)
+    with pytest.raises(ValueError, match=r"model=.*score_scale=.*config\.json"):
+        find_model(config_of(folder))
+
+
+def test_two_outputs(tmp_path):
+    """A classifier of classes has no score."""
+    folder = save_model(tmp_path / "m", "qwen3", chatml_tokenizer(), **(DECODERS["qwen3"][2] | {"num_labels": 2}))
+    refused(config_of(folder), "2 outputs.*num_labels=1")
+
+
+def test_another_kind_of_model(model_folder, tmp_path):
+    """A language model without a score head is refused by what it calls itself, before its weights are read."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m", architectures=["Qwen3ForCausalLM"])
+    refused(config_of(folder), "Qwen3ForCausalLM.*sequence classifier")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"model_type": "no_such_model"}', '{"hidden_size": 3}'])
+def test_broken_model_config(model_folder, tmp_path, text):
+    """A config.json that is none is refused with the model's name."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m")
+    (folder / "config.json").write_text(text)
+    refused(config_of(folder), "cannot be loaded")
+
+
+def test_empty_folder(tmp_path):
+    """A folder without a model says what it should hold."""
+    refused(config_of(tmp_path), r"config\.json, model\.safetensors")
+
+
+def test_missing_tokenizer_files(model_folder, tmp_path):
+    """A folder without tokenizer files would be scored on made-up tokens: refused."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m")
+    for path in folder.glob("*token*"):
+        path.unlink()
+    refused(config_of(folder), "tokenizer")
+
+
+def test_tokenizer_of_another_model(model_folder, tmp_path):
+    """A tokenizer whose vocabulary is larger than the model's embeddings belongs to another model."""
+    folder = save_model(tmp_path / "m", "qwen3", chatml_tokenizer(), vocab_size=300, **DECODER)
+    refused(config_of(folder), "do not belong together")
+
+
+@pytest.mark.parametrize("template", [None, "<turn>{{ messages[0].content }}"])
+def test_tokens_in_every_text_must_be_known(model_folder, tmp_path, template):
+    """A BOS or a template's token without an embedding is refused before any work, not found in every document."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m")
+    tokenizer = chatml_tokenizer()
+    tokenizer.add_tokens(["<turn>"])
+    if template is None:
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single="<turn> $A", special_tokens=[("<turn>", tokenizer.convert_tokens_to_ids("<turn>"))]
+        )
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"<turn>.*do not belong together"):
+        find_model(config_of(folder, chat_template=template)).renderer.require_template()
+
+
+def test_added_tokens_without_embeddings(model_folder, tmp_path):
+    """Tokens that were only added to a tokenizer (Gemma 3's for images) cost the texts that have them, no more."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m")
+    tokenizer = chatml_tokenizer()
+    tokenizer.add_tokens(["<image>"])
+    tokenizer.save_pretrained(folder)
+    with_image, without = list(loaded(config_of(folder)).stream(["Veja <image> aqui.", "Veja aqui."]))
+    assert with_image.reason == "unknown_token" and "<image>" in str(with_image)
+    assert without == loaded(config_of(model_folder("qwen3"))).score(["Veja aqui."])[0]
+
+
+@pytest.mark.parametrize(("family", "positions"), [("qwen3", 512), ("bert", 256), ("roberta", 254), ("deberta", 256)])
+def test_more_tokens_than_positions(model_folder, family, positions):
+    """A limit above the model's positions is refused with the most that they admit."""
+    folder = model_folder(family)
+    refused(config_of(folder, max_tokens=positions + 1), f"positions for {positions} tokens")
+    find_model(config_of(folder, max_tokens=positions))
+
+
+@pytest.mark.parametrize("family", ENCODERS)
+def test_the_longest_text_that_positions_admit(tmp_path, family):
+    """Without a limit from anywhere, a text fills all positions that can be used, and not one more."""
+    model_type, make_tokenizer, values = ENCODERS[family]
+    folder = save_model(tmp_path / "m", model_type, make_tokenizer(), max_tokens=None, **values)
+    one = loaded(config_of(folder))
+    (score,) = one.score(["Qual é a capital? " * 200])
+    assert score.tokens == one.renderer.max_tokens == (254 if family == "roberta" else 256)
+    assert score.truncated
+
+
+def test_no_limit_of_tokens_at_all(tmp_path):
+    """A model with relative positions and a tokenizer without a limit scores a text whole."""
+    values = {"hidden_size": 64, "n_layer": 2, "n_head": 4}
+    folder = save_model(tmp_path / "m", "bloom", chatml_tokenizer(), max_tokens=None, **values)
+    inputs = ["Qual é a capital? " * 100, "Lisboa."]
+    scores = loaded(config_of(folder)).score(inputs)
+    assert_like_the_card(scores, Card(folder), inputs)
+    assert scores[0].tokens > 500
+
+
+def test_positions_of_the_limit_itself(model_folder):
+    """`max_tokens` beyond the tokenizer's own limit is granted up to the positions."""
+    one = loaded(config_of(model_folder("qwen3"), max_tokens=400))
+    (score,) = one.score(["Qual é a capital? " * 200])
+    assert score.tokens == 400
+
+
+def test_code_that_comes_with_a_model_is_not_run(model_folder, tmp_path):
+    """A model with code of its own needs a yes, and the error says which."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m", model_type="own", auto_map={"AutoConfig": "own.OwnConfig"})
+    (folder / "own.py").write_text("raise SystemExit('this ran')")
+    refused(config_of(folder), "trust_remote_code=True")

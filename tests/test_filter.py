@@ -176,7 +176,7 @@ def parses(monkeypatch):
 
         return parsing
 
-    monkeypatch.setattr(to_document, "parse", counted("adapter", to_document.parse))
+    monkeypatch.setattr(to_document, "read", counted("adapter", to_document.read))
     monkeypatch.setattr(normal_form, "parse_conversation", counted("others", normal_form.parse_conversation))
     return counts
 

@@ -9,7 +9,11 @@ from typing import Any, TypeGuard
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.rows.layouts import parse_conversation
-from datatrove_quality.rows.types import MAX_DEPTH, MESSAGES, Conversation
+from datatrove_quality.rows.types import MAX_DEPTH, MESSAGES, Conversation, Message
+
+
+# The parser makes `tool_calls` of these.
+CALL_KEYS = frozenset({"function_call", "function_calls"})
 
 
 def conversation_of(value: object) -> Conversation:
@@ -55,10 +59,20 @@ def in_normal_form(value: object) -> TypeGuard[Conversation]:
         role, content = message.get("role"), message.get("content")
         if not isinstance(role, str) or not isinstance(content, str) or not role:
             return False
-        if len(message) > 2 and not all(map(_without_nulls, message.values())):
+        if len(message) > 2 and not _others_are_normal(message):
             return False
         has_content = has_content or bool(content and not content.isspace())
     return has_content
+
+
+def _others_are_normal(message: Message) -> bool:
+    """Whether further keys are as the parser leaves them: no nulls, and calls of tools as a list of objects."""
+    if message.get("type") == "message" or not CALL_KEYS.isdisjoint(message):
+        return False
+    calls = message.get("tool_calls", [{}])
+    if not calls or not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        return False
+    return all(map(_without_nulls, message.values()))
 
 
 def _without_nulls(value: Any, depth: int = 0) -> bool:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datatrove_quality.config import Unscorable
@@ -32,12 +32,22 @@ VALUES = st.recursive(
     ),
     max_leaves=12,
 )
+CALLS = st.sampled_from([[], "[]", "", [{"name": "f"}], ({"name": "f"},), [{"name": None}], ['{"name": "f"}'], "x"])
 MESSAGES = st.fixed_dictionaries(
     {"role": st.sampled_from(["user", "gpt", "", None]), "content": st.sampled_from(["", " ", "a"]) | VALUES},
-    optional={"name": VALUES, "from": VALUES, "tool_calls": VALUES},
+    optional={
+        "name": VALUES,
+        "from": VALUES,
+        "value": VALUES,
+        "type": st.sampled_from(["message", "function_call", None, 1]),
+        "tool_calls": VALUES | CALLS,
+        "function_call": VALUES | CALLS,
+        "reasoning_content": VALUES,
+    },
 )
 
 
+@settings(max_examples=500)
 @given(st.lists(MESSAGES, max_size=4) | VALUES)
 def test_a_value_in_normal_form_is_what_parsing_gives(value: Any) -> None:
     """Whatever passes the check is equal to its own parse; and what parsing gives passes, so that it is done once."""
@@ -67,8 +77,11 @@ def test_the_same_object_comes_back(value: Any, monkeypatch: pytest.MonkeyPatch)
         [{"from": "human", "value": "Qual é a capital?"}, {"from": "gpt", "value": "Lisboa."}],
         [message | {"name": None} for message in TURNS],
         [TURNS[0], {"role": "assistant", "content": [{"type": "text", "text": "Lisboa."}]}],
+        [message | {"type": "message"} for message in TURNS],
+        [message | {"tool_calls": []} for message in TURNS],
+        [message | {"function_call": ""} for message in TURNS],
     ],
-    ids=["JSON", "from and value", "nulls", "parts"],
+    ids=["JSON", "from and value", "nulls", "parts", "items", "no calls", "an empty call"],
 )
 def test_other_forms_are_parsed(value: Any) -> None:
     """Forms that other readers leave become the normal one; the value itself is not changed."""

@@ -45,8 +45,10 @@ def run(options: argparse.Namespace) -> None:
     print(sample, end="\n\n")
     choice = choose(sample, options)
     print(describe_choice(choice, options.level), end="\n\n")
-    prefix = "" if options.prefix == "quality" else f" --prefix {options.prefix}"
-    print(f"Use it: datatrove-quality filter INPUT --output DIR --min-score {choice.threshold.value}{prefix}")
+    value = choice.threshold.value
+    more = "" if options.prefix == "quality" else f" --prefix {options.prefix}"
+    more += "" if options.scale.low <= value <= options.scale.high else " --allow-outside-scale"
+    print(f"Use it: datatrove-quality filter INPUT --output DIR --min-score {value}{more}")
 
 
 def choose(sample: "ScoredSample", options: argparse.Namespace) -> "ThresholdChoice":

@@ -13,11 +13,11 @@ Stopped and started again with the same arguments, it continues where it stopped
 """
 
 import argparse
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from datatrove_quality.cli.executor_options import add_executor_options, cluster_of, execute
+from datatrove_quality.cli.executor_options import add_executor_options, cluster_of
+from datatrove_quality.cli.fields import filled
 from datatrove_quality.cli.option_types import positive, share
 from datatrove_quality.cli.options import (
     CARD_MODEL,
@@ -26,9 +26,11 @@ from datatrove_quality.cli.options import (
     add_run_options,
     add_score_options,
     row_adapter,
-    scorer_config,
 )
+from datatrove_quality.cli.running import check_files, check_scale, execute, make_run, print_result
+from datatrove_quality.config import ScorerConfig
 from datatrove_quality.curation.rules import RULES
+from datatrove_quality.extras import require
 
 
 if TYPE_CHECKING:
@@ -38,68 +40,41 @@ RESUMES = True
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run the pipeline that the command line asks for.
+    """Run the stages that the command line describes.
 
     Args:
         options: the command line.
     """
-    from loguru import logger
-
-    from datatrove_quality import Run
+    check(options)
+    check_files(options)
+    require("curate", "datatrove-quality curate")
     from datatrove_quality.curation.answer_filters import require_language_model, require_word_tokenizer
     from datatrove_quality.curation.stages import curation_stages
+    from datatrove_quality.runs.inputs import refuse_wrong_schema
     from datatrove_quality.runs.run_record import INTERMEDIATE
 
-    check(options)
-    require_word_tokenizer(options.language)
+    adapter = row_adapter(options)
+    started = make_run(options, "curate", "gpu")
+    refuse_wrong_schema(started.inputs, adapter)
+    require_word_tokenizer(options.language)  # imports spaCy, which imports torch
     if options.keep_languages:
         require_language_model()
-    else:
-        logger.info("No filter by language: --keep-languages adds one.")
-    gpu = cluster_of(options, "gpu")
-    started = Run(
-        options.input,
-        options.output,
-        executor=options.executor,
-        tasks=options.tasks,
-        workers=options.workers,
-        limit=options.limit,
-        overwrite=options.overwrite,
-        cluster=gpu,
-        name="curate",
-    )
+    check_scale(options, started, adapter)
     cpu = replace(cluster_of(options, "cpu"), gpus_per_task=None)
-    result = execute(started, *curation_stages(started, row_adapter(options), wanted(options), cpu, gpu))
+    stages = curation_stages(started, adapter, curation(options), cpu, cluster_of(options, "gpu"))
+    result = execute(started, *stages)
     if result is None:
         return
-    print(result.table())
-    print("Written to", ", ".join(result.folders))
     if started.output.isdir(INTERMEDIATE):
         print("No longer needed:", started.path(INTERMEDIATE))
-    if problem := result.problem():
-        sys.exit(problem)
+    print_result(options, started, result)
 
 
-def wanted(options: argparse.Namespace) -> "Curation":
+def curation(options: argparse.Namespace) -> "Curation":
     """What the command line says is kept."""
     from datatrove_quality.curation.stages import Curation
 
-    return Curation(
-        scorer=scorer_config(options),
-        min_score=options.min_score,
-        max_score=options.max_score,
-        prefix=options.prefix,
-        special_tokens=options.special_tokens,
-        without_rules=tuple(options.without_rules),
-        min_words=options.min_words,
-        max_words=options.max_words,
-        language=options.language,
-        keep_languages=tuple(options.keep_languages or ()),
-        language_threshold=options.language_threshold,
-        group_by=tuple(options.group_by),
-        checkpoints=options.checkpoints,
-        progress=options.progress,
-    )
+    return filled(Curation, argparse.Namespace(**vars(options) | {"scorer": filled(ScorerConfig, options)}))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 import datatrove_quality
+from datatrove_quality.cli.options import add_verbose_option
 
 
 RESUMES = True
@@ -22,6 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--output", default="demo-output", metavar="DIR", help="default: demo-output")
     add("--overwrite", action="store_true", help="delete an earlier run's output in DIR")
+    add_verbose_option(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -35,7 +37,8 @@ def run(options: argparse.Namespace) -> None:
     folder = demo_folder()
     arguments = [str(folder / "conversations.jsonl"), "--model", str(folder / "demo-classifier")]
     arguments += ["--output", options.output, "--min-score", "3.5"]
-    run_command(["filter", *arguments, *(["--overwrite"] if options.overwrite else [])])
+    arguments += [f"--{name}" for name in ("overwrite", "verbose") if getattr(options, name)]
+    run_command(["filter", *arguments])
     for name in ("kept", "excluded"):
         print_examples(Path(options.output), name)
 

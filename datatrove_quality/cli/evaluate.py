@@ -12,15 +12,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from datatrove_quality.cli.checks import check_model_path, check_output
+from datatrove_quality.cli.fields import filled
 from datatrove_quality.cli.options import (
     CLASSIFIER_OPTIONS,
     add_classifier_options,
     add_row_options,
+    add_verbose_option,
     refuse_without_effect,
     row_adapter,
-    scorer_config,
 )
-from datatrove_quality.config import ScoreScale
+from datatrove_quality.config import ScorerConfig, ScoreScale
 
 
 if TYPE_CHECKING:
@@ -34,11 +36,12 @@ def run(options: argparse.Namespace) -> None:
         options: the command line.
     """
     check(options)
+    check_output(options.output)
+    if options.model is not None:
+        check_model_path(options.model)
     from datatrove_quality.evaluation.output import draw_evaluation, write_evaluation
 
     output = Path(options.output)
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"--output {output} is a file: give a folder.")
     rows = labelled_scores(options)
     evaluation = rows.evaluation()
     settings = {name: getattr(options, name) for name in ("input", "labels", "model", "scores", "tokens")}
@@ -63,7 +66,7 @@ def labelled_scores(options: argparse.Namespace) -> "LabelledScores":
         return read_labelled_scores(inputs, options.labels, options.scores, options.tokens, scale)
     adapter = row_adapter(options)
     require_labels(inputs, adapter, options.labels)
-    return compute_labelled_scores(inputs, adapter, options.labels, load_scorer(scorer_config(options)))
+    return compute_labelled_scores(inputs, adapter, options.labels, load_scorer(filled(ScorerConfig, options)))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +82,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("with --model (--scale: with --scores too)")
     add_classifier_options(model)
     add_row_options(model, ids=False)
+    add_verbose_option(parser)
 
 
 def check(options: argparse.Namespace) -> None:

@@ -2,17 +2,13 @@
 
 import argparse
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datatrove_quality.cli.option_types import positive
 from datatrove_quality.runs.cluster import EXECUTORS, Cluster
 
-
-if TYPE_CHECKING:
-    from datatrove_quality.runs.run import Run, RunResult
 
 _DESCRIPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "gpus_per_task": (positive, "N", "GPUs of a task that scores (default: 1)"),
@@ -73,24 +69,6 @@ def cluster_of(options: argparse.Namespace, stage: str | None = None) -> Cluster
     """
     given = {name: _value_of(getattr(options, name), name, stage) for name in _DESCRIPTIONS}
     return Cluster(**given, wait=options.wait, stage_model=options.stage_model)
-
-
-def execute(run: "Run", *stages: Any) -> "RunResult | None":
-    """Run a pipeline or stages; end the command with an error if tasks failed.
-
-    Args:
-        run: the run.
-        stages: see `Run.execute`.
-
-    Raises:
-        SystemExit: tasks failed; says how many, and where their logs are.
-    """
-    from datatrove_quality.runs.executors import IncompleteRun
-
-    try:
-        return run.execute(*stages)
-    except IncompleteRun as error:
-        sys.exit(str(error))
 
 
 def _value_of(given: Any, name: str, stage: str | None) -> Any:

@@ -5,7 +5,8 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, fields
-from typing import Any, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from datatrove_quality.cli.option_types import number, scale, whole
 from datatrove_quality.config import ScoreScale
@@ -48,20 +49,22 @@ def add_fields(
         if kind_of_value is bool:
             group.add_argument(flag, action="store_true", help=text)
             continue
+        is_repeated = get_origin(kind_of_value) is tuple
         read, placeholder = (readers or {}).get(name) or _READERS[kind_of_value]
         group.add_argument(
             flag,
+            action="append" if is_repeated else "store",
             type=read,
             choices=(choices or {}).get(name),
-            default=None if default is MISSING else default,
+            default=None if default is MISSING or is_repeated else default,
             required=default is MISSING,
             metavar=None if name in (choices or {}) else placeholder or name.rpartition("_")[2].upper(),
-            help=text,
+            help=f"{text}; may be given several times" if is_repeated else text,
         )
 
 
 def filled(kind: type[T], options: argparse.Namespace) -> T:
-    """A dataclass with the options of its fields' names; a field without an option keeps its default.
+    """A dataclass with the options of its fields' names; what is not given keeps the field's default.
 
     Args:
         kind: the dataclass.
@@ -71,7 +74,9 @@ def filled(kind: type[T], options: argparse.Namespace) -> T:
         ValueError: as the dataclass does.
     """
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    return kind(**{name: getattr(options, name) for name in names if hasattr(options, name)})
+    given = {name: getattr(options, name, None) for name in names}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    return kind(**{name: value for name, value in values.items() if value is not None})
 
 
 def described(kind: type) -> dict[str, str]:
@@ -88,7 +93,7 @@ def _default(field: Field) -> Any:
 def _with_default(text: str, default: Any) -> str:
     """A help text, for argparse, with the default where it is a value."""
     text = text.rstrip(".").replace("None: ", "default: ").replace("%", "%%")
-    if default is MISSING or default is None or isinstance(default, bool):
+    if default is MISSING or default in (None, ()) or isinstance(default, bool):
         return text
     shown = f"{default.offset:g},{default.low},{default.high}" if isinstance(default, ScoreScale) else str(default)
     return f"{text} (default: {shown})"
@@ -96,4 +101,6 @@ def _with_default(text: str, default: Any) -> str:
 
 def _without_none(hint: Any) -> type:
     """The type of a field's values other than None."""
-    return next((part for part in get_args(hint) if part is not type(None)), hint)
+    if not isinstance(hint, UnionType):
+        return hint
+    return next(part for part in get_args(hint) if part is not type(None))

@@ -14,9 +14,11 @@ nothing is computed again. Delete that folder when you are done. Rows that have 
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from datatrove_quality.cli.executor_options import add_executor_options, cluster_of, execute
+from datatrove_quality.cli.executor_options import add_executor_options
+from datatrove_quality.cli.fields import filled
 from datatrove_quality.cli.options import (
     CARD_MODEL,
     CLASSIFIER_OPTIONS,
@@ -26,80 +28,61 @@ from datatrove_quality.cli.options import (
     add_score_options,
     refuse_without_effect,
     row_adapter,
-    scorer_config,
 )
+from datatrove_quality.cli.running import check_files, check_scale, execute, make_run, print_result
+from datatrove_quality.config import ScorerConfig
 
 
 if TYPE_CHECKING:
-    from datatrove_quality import QualityFilter, Run
+    from datatrove.pipeline.base import PipelineStep
+
+    from datatrove_quality.runs.run import Run
 
 RESUMES = True
 
 
 def run(options: argparse.Namespace) -> None:
-    """Run the pipeline that the command line asks for.
+    """Run the pipeline that the command line describes.
 
     Args:
         options: the command line.
     """
-    from datatrove_quality import Run
-
     check(options)
+    check_files(options)
     adapter = row_adapter(options)
-    started = Run(
-        options.input,
-        options.output,
-        executor=options.executor,
-        tasks=options.tasks,
-        workers=options.workers,
-        limit=options.limit,
-        overwrite=options.overwrite,
-        cluster=cluster_of(options),
-        name="filter",
-    )
-    pipeline = [started.reader(adapter), quality_filter(options, started), writer(options, started)]
-    result = execute(started, pipeline)
+    started = make_run(options, "filter")
+    check_scale(options, started, adapter)
+    result = execute(started, pipeline(options, started, adapter))
     if result is None:
         return
-    print(result.table())
-    print("Written to", ", ".join(result.folders))
     if not result.filters[0].documents:
-        print("warning: the input holds no row.", file=sys.stderr)
-    if problem := result.problem():
-        sys.exit(problem)
+        print("warning: the input has no row.", file=sys.stderr)
+    print_result(options, started, result)
 
 
-def quality_filter(options: argparse.Namespace, started: "Run") -> "QualityFilter":
-    """The step that scores and filters."""
-    from datatrove_quality import QualityFilter
+def pipeline(options: argparse.Namespace, started: "Run", adapter: Callable) -> "list[PipelineStep]":
+    """The steps: read, score and filter, write."""
+    from datatrove_quality.filter import QualityFilter
+    from datatrove_quality.rows.to_row import ScoresAdapter
 
-    return QualityFilter(
-        None if options.scores_from_columns else scorer_config(options),
-        min_score=options.min_score,
-        max_score=options.max_score,
-        prefix=options.prefix,
-        messages_key="messages" if options.text is None else None,
-        unscorable=options.unscorable,
-        exclusion_writer=None if options.scores_only else started.writer("excluded"),
-        checkpoints_dir=checkpoints(options, started),
-        special_tokens=options.special_tokens,
-        reuse_scores=options.reuse_scores,
-        progress=options.progress,
-    )
-
-
-def writer(options: argparse.Namespace, started: "Run") -> Any:
-    """The writer of what is kept."""
-    from datatrove_quality import ScoresAdapter
-
-    return started.writer("scores", ScoresAdapter(options.prefix)) if options.scores_only else started.writer("kept")
-
-
-def checkpoints(options: argparse.Namespace, started: "Run") -> str | None:
-    """Where scores are saved as they are computed."""
-    if options.no_checkpoints or options.scores_from_columns:
-        return None
-    return options.checkpoints or started.checkpoints
+    has_checkpoints = options.model is not None and not options.no_checkpoints
+    return [
+        started.reader(adapter),
+        QualityFilter(
+            None if options.model is None else filled(ScorerConfig, options),
+            min_score=options.min_score,
+            max_score=options.max_score,
+            prefix=options.prefix,
+            messages_key="messages" if options.text is None else None,
+            unscorable=options.unscorable,
+            exclusion_writer=None if options.scores_only else started.writer("excluded"),
+            checkpoints_dir=(options.checkpoints or started.checkpoints) if has_checkpoints else None,
+            special_tokens=options.special_tokens,
+            reuse_scores=options.reuse_scores,
+            progress=options.progress,
+        ),
+        started.writer("scores", ScoresAdapter(options.prefix)) if options.scores_only else started.writer("kept"),
+    ]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -23,6 +23,7 @@ from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from datatrove_quality import __version__
+from datatrove_quality.runs.terminal import quiet_stderr
 
 
 # Subcommands in the order in which help lists them, each with the line that describes it there.
@@ -106,7 +107,8 @@ def run(arguments: Sequence[str]) -> None:
     if not arguments:
         parser.error(f"give a command: {', '.join(COMMANDS)}; datatrove-quality --help describes them")
     options = parser.parse_args(arguments)
-    command(options.command).run(options)
+    with quiet_stderr(not getattr(options, "verbose", True)):
+        command(options.command).run(options)
 
 
 def make_parser(filled: Collection[str] = tuple(COMMANDS)) -> Parser:

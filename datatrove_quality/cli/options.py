@@ -5,38 +5,30 @@ Their types are in option_types.py. The options of where tasks run are in execut
 
 import argparse
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from datatrove_quality.cli.option_types import number, positive, scale, text_file
-from datatrove_quality.config import ScorerConfig
+from datatrove_quality.cli.fields import add_fields
+from datatrove_quality.cli.option_types import number, positive, text_file
+from datatrove_quality.config import DTYPES, ScorerConfig
 from datatrove_quality.rows.layouts import SCHEMAS
-from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 
+
+if TYPE_CHECKING:
+    from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 
 CARD_MODEL = "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier"
 
-# Those of `add_classifier_options`, by the names under which argparse keeps them.
-_HOW_IT_COMPUTES = ("tokens_per_batch", "compile", "allow_unexpected", "allow_constant_scores")
-CLASSIFIER_OPTIONS = ("revision", "scale", "chat_template", "dtype", "max_tokens", "device", *_HOW_IT_COMPUTES)
+# Fields of `ScorerConfig` that are options, beside `model`.
+CLASSIFIER_OPTIONS = (
+    *("revision", "scale", "chat_template", "dtype", "max_tokens"),
+    *("device", "tokens_per_batch", "compile", "allow_unexpected", "allow_constant_scores"),
+)
 
 
 def add_classifier_options(group: argparse._ArgumentGroup) -> None:
-    """Options of `scorer_config` beside `--model`."""
-    add = group.add_argument
-    add("--revision", help="branch, tag or commit on the hub")
-    add("--scale", type=scale, metavar="OFFSET,LOW,HIGH", help="default: the model's own, else 1,1,5")
-    add("--chat-template", type=text_file, metavar="FILE", help="default: the tokenizer's own")
-    add("--dtype", default="auto", help="auto, float32, bfloat16 or float16 (default: auto)")
-    add("--max-tokens", type=positive, metavar="N", help="cut longer texts (default: what the model takes)")
-    add("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu (default: auto)")
-    add("--tokens-per-batch", type=positive, metavar="N", help="at once (default: by the device's memory)")
-    add("--compile", action="store_true", help="torch.compile the model: docs/throughput.md")
-    add(
-        "--allow-unexpected",
-        action="append",
-        metavar="GLOB",
-        help="stored tensors that the model may leave unused although they belong to it; may be given again",
-    )
-    add("--allow-constant-scores", action="store_true", help="take a model that gives all texts the same score")
+    """Options of a `ScorerConfig` beside `--model`."""
+    readers = {"chat_template": (text_file, "FILE"), "allow_unexpected": (str, "GLOB")}
+    add_fields(group, ScorerConfig, CLASSIFIER_OPTIONS, {"dtype": DTYPES}, readers)
 
 
 def add_score_options(group: argparse._ArgumentGroup) -> None:
@@ -44,6 +36,7 @@ def add_score_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--min-score", type=number, metavar="X", help="keep scores from X on (default: no bound)")
     add("--max-score", type=number, metavar="X", help="keep scores up to X (default: no bound)")
+    add("--allow-outside-scale", action="store_true", help="take a bound that is outside the scale of the scores")
     add("--prefix", default="quality", help="of the score columns' names (default: quality)")
     add(
         "--special-tokens",
@@ -83,31 +76,24 @@ def add_run_options(group: argparse._ArgumentGroup) -> None:
         help="of scoring: a bar and a log line a minute (default: a bar on a terminal only)",
     )
     add("--overwrite", action="store_true", help="delete an earlier run's output in DIR")
+    add_verbose_option(group)
 
 
-def scorer_config(options: argparse.Namespace) -> ScorerConfig:
-    """The scorer that the options ask for."""
-    return ScorerConfig(
-        model=options.model,
-        revision=options.revision,
-        dtype=options.dtype,
-        max_tokens=options.max_tokens,
-        scale=options.scale,
-        chat_template=options.chat_template,
-        device=options.device,
-        tokens_per_batch=options.tokens_per_batch,
-        compile=options.compile,
-        allow_unexpected=tuple(options.allow_unexpected or ()),
-        allow_constant_scores=options.allow_constant_scores,
+def add_verbose_option(group: argparse._ActionsContainer) -> None:
+    """The option that shows the whole log."""
+    group.add_argument(
+        "--verbose", action="store_true", help="show all of the log, not only warnings (log files have all of it)"
     )
 
 
-def row_adapter(options: argparse.Namespace) -> ConversationAdapter | TextAdapter:
+def row_adapter(options: argparse.Namespace) -> "ConversationAdapter | TextAdapter":
     """The adapter for the rows that the options of `add_row_options` describe.
 
     Raises:
         ValueError: they are said to be both conversations and plain text.
     """
+    from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
+
     if options.text is not None:
         if options.schema != "auto" or options.messages_key:
             raise ValueError("--text is for plain text: --schema and --messages-key do not go with it.")

@@ -11,6 +11,7 @@ It reads the output of `filter` and `curate`, or any JSONL or Parquet files with
 
 import argparse
 
+from datatrove_quality.cli.checks import check_output
 from datatrove_quality.cli.fields import filled
 from datatrove_quality.cli.option_types import number, positive, share
 
@@ -21,10 +22,10 @@ def run(options: argparse.Namespace) -> None:
     Args:
         options: the command line.
     """
-    from datatrove_quality.report.build import ReportOptions, build_report, require_writable, write_report
+    check_output(options.output)
+    from datatrove_quality.report.build import ReportOptions, build_report, write_report
     from datatrove_quality.report.text import visible
 
-    require_writable(options.output)
     report = build_report(filled(ReportOptions, options))
     page = write_report(report, options.output)
     figures = report.figures

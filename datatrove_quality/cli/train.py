@@ -15,6 +15,7 @@ import argparse
 import os
 from typing import Any
 
+from datatrove_quality.cli.checks import check_model_path, check_output
 from datatrove_quality.cli.fields import add_fields, filled
 from datatrove_quality.cli.option_types import text_file
 from datatrove_quality.cli.options import add_row_options, row_adapter
@@ -62,6 +63,8 @@ def run(options: argparse.Namespace) -> None:
     if options.held_out is not None and options.holdout != TrainingConfig.holdout:
         raise ValueError("--held-out gives the rows to evaluate on: omit --holdout.")
     config = filled(TrainingConfig, options)
+    check_output(options.output)
+    check_model_path(options.model)
     require("train", "datatrove-quality train")
     from datatrove_quality.evaluation.labelled_rows import labelled_rows, require_labels
     from datatrove_quality.runs.inputs import find_inputs

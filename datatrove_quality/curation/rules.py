@@ -5,14 +5,11 @@ has in `RULES` is the `filter_reason`.
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import regex
-from datatrove.data import Document
-from datatrove.pipeline.filters.base_filter import BaseFilter
-from datatrove.pipeline.writers.disk_base import DiskWriter
 
-from datatrove_quality.rows.types import CONVERSATION_ERROR, MESSAGES, Conversation, Message, error_reason
+from datatrove_quality.rows.types import Conversation, Message
 
 
 # A loop is a unit of at most so many characters that an answer repeats at its end, so often, over so many characters.
@@ -33,40 +30,6 @@ MAY_FOLLOW: dict[str, tuple[str | None, ...]] = {
 CODE_FENCE = re.compile(r"^ *```", re.MULTILINE)
 SENTENCE_END = regex.compile(r"[.!?][^\s\w]?\s+[^\s\w]?\p{Lu}")
 LIST_ITEM = re.compile(r"\s*([-*+•|>#]|\d+[.)])")
-
-
-class ConversationRules(BaseFilter):
-    """Drops what is no conversation (reason `unscorable_<reason>`, as `QualityFilter` says), or breaks a rule.
-
-    Args:
-        exclusion_writer: gets the dropped documents.
-        without: names of the rules that are not asked.
-        prefix: of the column `{prefix}_error`, which tells what was found in the place of a conversation.
-
-    Raises:
-        ValueError: a rule has no such name.
-    """
-
-    name = "📜 Conversation rules"
-
-    def __init__(
-        self, exclusion_writer: DiskWriter | None = None, without: Collection[str] = (), prefix: str = "quality"
-    ):
-        super().__init__(exclusion_writer)  # type: ignore[arg-type]  # None is its default
-        if unknown := set(without) - set(RULES):
-            raise ValueError(f"without={sorted(unknown)}: there is no such rule; there are {', '.join(RULES)}.")
-        self.rules = [name for name in RULES if name not in without]
-        self.prefix = prefix
-
-    def filter(self, doc: Document) -> bool | tuple[bool, str]:
-        """Keep a conversation that breaks no rule."""
-        messages = doc.metadata.get(MESSAGES)
-        if messages is None:
-            error = doc.metadata.get(CONVERSATION_ERROR, "missing_messages: the document has no conversation")
-            doc.metadata[f"{self.prefix}_error"] = error
-            return False, f"unscorable_{error_reason(error)}"
-        broken = next((name for name in self.rules if RULES[name](messages)), None)
-        return True if broken is None else (False, broken)
 
 
 def answers(messages: Conversation) -> list[Message]:

@@ -32,7 +32,7 @@ from datatrove_quality.curation.deduplication import (
     minhash_config,
     without_system,
 )
-from datatrove_quality.curation.rules import ConversationRules
+from datatrove_quality.curation.rule_filter import ConversationRules
 from datatrove_quality.filter import QualityFilter
 from datatrove_quality.runs.cluster import Cluster
 from datatrove_quality.runs.run import Run

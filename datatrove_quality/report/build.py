@@ -103,21 +103,6 @@ def build_report(options: ReportOptions) -> Report:
     )
 
 
-def require_writable(folder: str | os.PathLike[str]) -> None:
-    """Refuse a folder that a report cannot be written to, before hours of reading, and change nothing.
-
-    Raises:
-        ValueError: it cannot be made, or written to.
-    """
-    there = Path(folder).absolute()
-    while not there.exists():
-        there = there.parent
-    if not there.is_dir():
-        raise ValueError(f"--output {folder}: {there} is a file; give a folder.")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"--output {folder}: {there} cannot be written to; give another folder.")
-
-
 def write_report(report: Report, folder: str | os.PathLike[str]) -> Path:
     """Write `report.html` and `report.json`, each whole.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from datatrove.io import get_datafolder
 from loguru import logger
 
-from datatrove_quality.config import ScorerConfig
+from datatrove_quality.config import ScorerConfig, ScoreScale
 from datatrove_quality.rows.score_columns import recorded_score
 from datatrove_quality.runs.inputs import Inputs, path_in
 from datatrove_quality.runs.run_record import ROW_FOLDERS, recorded_run
@@ -87,6 +87,14 @@ def refuse_mixed_scores(inputs: Inputs, prefix: str) -> dict[str, Any] | None:
             logger.warning(_not_said(inputs, len(described), "scores of the one that the others name"))
         return None
     return next(iter(described.values()))
+
+
+def recorded_scale(inputs: Inputs, prefix: str) -> ScoreScale | None:
+    """The scale of the scores that the rows have; None: nothing says it, or files differ."""
+    scales = [scorer.get("scale") for scorer in _scorers(inputs, prefix).values()]
+    if not scales or not scales[0] or any(scale != scales[0] for scale in scales):
+        return None
+    return ScoreScale(**scales[0])
 
 
 def refuse_other_scores(inputs: Inputs, prefix: str, own: "Scorer") -> None:

@@ -32,6 +32,9 @@ class Scoring:
         # Of each prefix, the scorer to look at on this machine; None: the rows have its scores already.
         self.scorers: dict[str, ScorerConfig | None] = {}
         self.made_by: dict[str, dict[str, Any] | None] = {}
+        # The rows first: they are read in a moment, and the model's libraries take seconds to import.
+        if adapter is not None and any(step.scorer is not None for step in self.filters):
+            refuse_wrong_schema(inputs, adapter)
         for step in self.filters:
             if step.scorer is not None:
                 self._settle(step, inputs, executor)
@@ -40,8 +43,6 @@ class Scoring:
                 if adapter is not None:
                     refuse_without_scores(inputs, adapter, step.prefix)
                 self.made_by[step.prefix] = refuse_mixed_scores(inputs, step.prefix)
-        if adapter is not None and any(step.scorer is not None for step in self.filters):
-            refuse_wrong_schema(inputs, adapter)
 
     def _settle(self, step: QualityFilter, inputs: Inputs, executor: str) -> None:
         assert step.scorer is not None

@@ -19,19 +19,26 @@ _RAISES_WHAT_IT_LOGS = "datatrove.executor.base"
 class QuietStream:
     """A stream that leaves out log messages below warnings, and shortens the others.
 
+    A message that comes twice in a row is shown once: rows that are sampled before a run are read again by it.
+
     Args:
         stream: where the rest is written.
     """
 
     def __init__(self, stream: TextIO):
         self._stream = stream
+        self._last = ""
 
     def write(self, text: str) -> int:
         """Write a text; loguru's messages are texts that carry their record."""
         record = getattr(text, "record", None)
         if record is None:
             return self._stream.write(text)
-        return self._stream.write(f"{_line(record)}\n") if self._is_shown(record) else 0
+        line = f"{_line(record)}\n"
+        if not self._is_shown(record) or line == self._last:
+            return 0
+        self._last = line
+        return self._stream.write(line)
 
     def _is_shown(self, record: Any) -> bool:
         if record["exception"] and record["name"] == _RAISES_WHAT_IT_LOGS:

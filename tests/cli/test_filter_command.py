@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import run_command
+from commands import run_command, start_command
 from datatrove.io import get_datafolder
 from samples import read_rows, write_rows
 from tiny_models import DECODER, chatml_tokenizer, save_model
@@ -38,7 +39,8 @@ def turns(question, answer):
 
 
 def run(*arguments):
-    run_command("filter", *arguments)
+    """The command, with thresholds to which the random model's scores lie on both sides."""
+    run_command("filter", *arguments, "--allow-outside-scale")
 
 
 def without_scores(row):
@@ -168,10 +170,10 @@ def test_output_must_lie_outside_of_the_input(tmp_path, model, output):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--model", "./no/such/model"), "There is no folder .*no/such/model"),
-        (("--min-score", "4", "--max-score", "2"), "min_score=4.0 is above max_score=2.0"),
+        (("--model", "./no/such/model"), "there is no folder .*no/such/model"),
+        (("--min-score", "4", "--max-score", "2"), "--min-score 4 is above --max-score 2"),
         (("--max-tokens", "100000"), "max_tokens=100000"),
-        (("--dtype", "int3"), "dtype='int3'"),
+        (("--max-tokens", "0"), "max_tokens=0: give a whole number of tokens from 1"),
         (("--device", "gpu"), "device='gpu'"),
         (("--schema", "alpaca"), "None of the first 3 rows can be scored. missing_column"),
     ],
@@ -191,7 +193,8 @@ def test_mistakes_end_in_an_error_before_anything_is_written(tmp_path, model, ar
         ("--min-score", "nan", "give a number"),
         ("--limit", "0", "give a whole number from 1"),
         ("--tasks", "-1", "give a whole number from 1"),
-        ("--max-tokens", "0", "give a whole number from 1"),
+        ("--max-tokens", "many", "give a whole number"),
+        ("--dtype", "int3", "invalid choice"),
         ("--scale", "1,5", "give OFFSET,LOW,HIGH"),
         ("--chat-template", "nowhere.jinja", "cannot be read as text"),
     ],
@@ -201,7 +204,7 @@ def test_a_value_that_is_none_is_named_before_anything_is_read(capsys, option, v
     with pytest.raises(SystemExit, match="2"):
         run("nowhere", "--output", "nowhere", option, value)
     error = capsys.readouterr().err.splitlines()[-1]
-    assert f"argument {option}: '{value}'" in error and fix in error
+    assert f"argument {option}: " in error and repr(value) in error and fix in error
 
 
 def test_a_glob_without_quotes_is_recognized(capsys):
@@ -256,7 +259,7 @@ def test_two_workers_write_the_same_rows_as_one(tmp_path, model):
     """The executor's pool changes nothing about the rows, as a user starts it: from the command line."""
     for name in "abc":
         write_rows(tmp_path / f"in/{name}.jsonl", rows(10, name))
-    options = [str(tmp_path / "in"), "--model", model, "--min-score", "-1", "--output"]
+    options = [str(tmp_path / "in"), "--model", model, "--min-score", "-1", "--allow-outside-scale", "--output"]
     run(*options, tmp_path / "one")
     script = [sys.executable, "-m", "datatrove_quality", "filter"]
     done = subprocess.run([*script, *options, str(tmp_path / "two"), "--workers", "2"], capture_output=True, text=True)
@@ -264,6 +267,42 @@ def test_two_workers_write_the_same_rows_as_one(tmp_path, model):
     one, two = ([read_rows(tmp_path / name / door) for door in ("kept", "excluded")] for name in ("one", "two"))
     assert one == two
     assert len(one[0] + one[1]) == 30
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_terminal_shows_warnings_and_the_table(tmp_path, model, workers):
+    """DataTrove's log is in the log files, of which --verbose shows all; a warning is one line, in workers too."""
+    for name in "ab":
+        write_rows(tmp_path / f"in/{name}.jsonl", rows(5, name))
+    with (tmp_path / "in/b.jsonl").open("a") as file:
+        file.write("{broken\n")
+    arguments = ("filter", tmp_path / "in", "--model", model, "--workers", workers, "--output")
+    quiet = start_command(*arguments, tmp_path / "quiet")
+    assert quiet.returncode == 0, quiet.stderr
+    lines = [line for line in quiet.stderr.split("\n") if line and "Loading weights" not in line]
+    assert lines == ["warning: `b.jsonl`: 1 lines are no rows, or could not be read; kept as unscorable"]
+    log = "".join(path.read_text() for path in (tmp_path / "quiet/logs/logs").glob("task_*.log"))
+    assert all(part in log for part in ("PIPELINE", "Processing done", "INFO", "WARNING"))
+    verbose = start_command(*arguments, tmp_path / "verbose", "--verbose")
+    assert verbose.returncode == 0 and "Processing done" in verbose.stderr and "| INFO" in verbose.stderr
+
+
+def test_the_table_says_what_the_run_was_and_what_to_do_next(tmp_path, model, capsys):
+    """Model, threshold, rows and logs, and a command that can be typed as it is, in a shell too."""
+    write_rows(tmp_path / "in/a.jsonl", rows(5))
+    run(tmp_path / "in", "--output", tmp_path / "my out", "--model", model, "--min-score", -1, "--max-score", 9)
+    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.split("start to end")[1].splitlines()[2:])
+    assert shown["model"] == model
+    assert shown["threshold"] == "scores at or above -1 and at or below 9 are kept"
+    assert shown["rows"] == f"{tmp_path}/my out/kept, {tmp_path}/my out/excluded"
+    assert shown["logs"] == f"{tmp_path}/my out/logs"
+    name, *command = shlex.split(shown["next"])
+    assert name == "datatrove-quality" and command[:2] == ["report", f"{tmp_path}/my out"]
+    run_command(*command)
+    assert (tmp_path / "my out-report/report.html").exists()
+    run(tmp_path / "my out", "--output", tmp_path / "again", "--scores-from-columns")
+    shown = capsys.readouterr().out
+    assert "the scores that the rows have" in shown and "none: rows are annotated" in shown
 
 
 def test_a_run_without_a_score_does_not_look_finished(tmp_path, model, capsys):
@@ -592,7 +631,7 @@ def test_two_copies_of_a_run_at_once_leave_whole_files(tmp_path, model, ending):
     else:
         write_rows(source, rows(400))
     command = [sys.executable, "-c", COPY, str(source), "--model", model]
-    command += ["--output", str(tmp_path / "out"), "--min-score", "0", "--dtype", "float32"]
+    command += ["--output", str(tmp_path / "out"), "--min-score", "0", "--allow-outside-scale"]
     copies = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
     failed = [copy.communicate()[1].decode() for copy in copies if copy.wait()]
     assert not failed, failed

@@ -35,7 +35,7 @@ def imported_by(arguments):
     return done.stdout.splitlines()[-1].split()[1:]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["demo", "--help"], ["completion", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in cli.COMMANDS)])
 def test_help_imports_nothing_heavy(arguments):
     """Help appears at once: what takes time is imported when options are parsed and checked."""
     assert imported_by(arguments) == []

@@ -30,9 +30,9 @@ pytest.importorskip("spacy", reason="the extra curate is not installed: pip inst
 import plant_garbage
 from samples import read_rows, write_rows
 
-from datatrove_quality.curation import rules as conversation_rules
 from datatrove_quality.curation.answer_filters import AnswerFilter, length_filter, repetition_filter, symbol_filter
 from datatrove_quality.curation.deduplication import minhash_config
+from datatrove_quality.curation.rule_filter import ConversationRules
 from datatrove_quality.runs.counts import counted, total_counts
 from datatrove_quality.runs.handover import LoadDocuments, SaveDocuments
 from datatrove_quality.runs.outputs import WholeOutput, whole_files
@@ -395,16 +395,16 @@ TOOL = {"role": "tool", "content": "42"}
     ],
 )
 def test_rules_tell_broken_conversations_from_unusual_ones(messages, broken):
-    result = conversation_rules.ConversationRules().filter(Document("", "", metadata={"messages": messages}))
+    result = ConversationRules().filter(Document("", "", metadata={"messages": messages}))
     assert result == (True if broken is None else (False, broken))
 
 
 def test_a_rule_that_is_left_out_is_not_asked_and_an_unknown_one_is_refused():
     document = Document("", "", metadata={"messages": turns("Oi")})
-    rules = conversation_rules.ConversationRules(without=["no_answer", "ends_without_answer"])
+    rules = ConversationRules(without=["no_answer", "ends_without_answer"])
     assert rules.filter(document) is True
     with pytest.raises(ValueError, match="no such rule"):
-        conversation_rules.ConversationRules(without=["no_anwser"])
+        ConversationRules(without=["no_anwser"])
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_answers_that_a_chat_may_well_have_are_kept(answer):
     document = Document("", "", metadata={"messages": turns("Pergunta?", answer)})
     for judge, from_chars in ((length_filter, 1), (symbol_filter, 200), (repetition_filter, 200)):
         assert AnswerFilter(judge(LANGUAGE), from_chars=from_chars).filter(document) is True
-    assert conversation_rules.ConversationRules().filter(document) is True
+    assert ConversationRules().filter(document) is True
 
 
 @settings(max_examples=150, deadline=None)
@@ -436,7 +436,7 @@ def test_no_text_stops_a_filter_or_a_signature(answer):
     """Whatever an answer holds, it is judged: a task of a week does not end at one document."""
     messages = turns("Pergunta?", answer)
     document = Document(answer, "", metadata={"messages": messages})
-    conversation_rules.ConversationRules().filter(document)
+    ConversationRules().filter(document)
     if answer.strip():
         for judge in (length_filter, symbol_filter, repetition_filter):
             AnswerFilter(judge(LANGUAGE)).filter(document)

@@ -46,6 +46,20 @@ def test_warnings_are_one_line_and_the_rest_is_left_out(logged):
     assert shown == "warning: too few rows\nerror: broken\ncritical: lost\n"
 
 
+def test_a_message_that_comes_twice_is_shown_once():
+    """The rows that a command looks at first are read again by its run, with the same warnings."""
+    stream = Stream(True)
+    quiet = QuietStream(stream)
+    number = logger.add(quiet, level="DEBUG")
+    try:
+        for message in ("a", "a", "b", "a"):
+            logger.info("between")
+            logger.warning(message)
+    finally:
+        logger.remove(number)
+    assert stream.getvalue() == "warning: a\nwarning: b\nwarning: a\n"
+
+
 def test_an_error_that_is_raised_is_not_told_twice(logged):
     """DataTrove logs a task's error with its traceback and raises it: the command reports it."""
     assert logged(name="datatrove.executor.base", raised=ValueError("x"), error="x") == ""

@@ -1,0 +1,123 @@
+"""What the commands that run a pipeline do alike: their checks, the run, and what is printed at its end."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from datatrove_quality.cli.checks import check_model_path, check_output, check_thresholds, known_scale
+from datatrove_quality.cli.executor_options import cluster_of
+from datatrove_quality.cli.fields import filled
+from datatrove_quality.config import ScorerConfig
+
+
+if TYPE_CHECKING:
+    from datatrove_quality.runs.run import Run, RunResult
+
+
+def check_files(options: argparse.Namespace) -> None:
+    """Refuse what the options and local files show to be a mistake; imports nothing heavy.
+
+    Args:
+        options: those of thresholds, the classifier and `--output`; without a model where `options.model` is None.
+
+    Raises:
+        ValueError: says what to change.
+    """
+    check_output(options.output)
+    if options.model is None:
+        check_thresholds(options, None)
+        return
+    check_model_path(options.model)
+    check_thresholds(options, known_scale(options))
+    filled(ScorerConfig, options)
+
+
+def make_run(options: argparse.Namespace, name: str, stage: str | None = None) -> "Run":
+    """The run that the options describe.
+
+    Args:
+        options: the command line.
+        name: of the jobs.
+        stage: whose cluster options hold for the run, where they are given by stage.
+    """
+    from datatrove_quality.runs.run import Run
+
+    return Run(
+        options.input,
+        options.output,
+        executor=options.executor,
+        tasks=options.tasks,
+        workers=options.workers,
+        limit=options.limit,
+        overwrite=options.overwrite,
+        cluster=cluster_of(options, stage),
+        name=name,
+    )
+
+
+def check_scale(options: argparse.Namespace, run: "Run", adapter: Callable) -> None:
+    """Refuse thresholds outside the scale where only the model or the rows tell it, before anything is scored.
+
+    Args:
+        options: the command line.
+        run: it has found the input.
+        adapter: makes a document of a row.
+
+    Raises:
+        ValueError: a threshold is outside the scale, no row can be scored, or the model cannot be found.
+    """
+    if options.allow_outside_scale or (options.min_score is None and options.max_score is None):
+        return
+    if options.model is None:
+        from datatrove_quality.runs.provenance import recorded_scale
+
+        check_thresholds(options, recorded_scale(run.inputs, options.prefix))
+    elif known_scale(options) is None:
+        from datatrove_quality.engine.scorer import find_scorer
+        from datatrove_quality.runs.inputs import refuse_wrong_schema
+
+        refuse_wrong_schema(run.inputs, adapter)
+        check_thresholds(options, find_scorer(filled(ScorerConfig, options)).scale)
+
+
+def execute(run: "Run", *stages: Any) -> "RunResult | None":
+    """Run a pipeline or stages; end the command with an error if tasks failed.
+
+    Args:
+        run: the run.
+        stages: see `Run.execute`.
+
+    Raises:
+        SystemExit: tasks failed; says how many, and where their logs are.
+    """
+    from datatrove_quality.runs.executors import IncompleteRun
+
+    try:
+        return run.execute(*stages)
+    except IncompleteRun as error:
+        sys.exit(str(error))
+
+
+def print_result(options: argparse.Namespace, run: "Run", result: "RunResult") -> None:
+    """Print what became of the documents, what the run was, where everything is, and what to type next.
+
+    Raises:
+        SystemExit: no document could be scored.
+    """
+    print(result.table())
+    model = "the scores that the rows have" if options.model is None else options.model
+    bounds = {"at or above": options.min_score, "at or below": options.max_score}
+    kept = " and ".join(f"{words} {value:g}" for words, value in bounds.items() if value is not None)
+    folder = shlex.quote(options.output)
+    lines = {
+        "model": model,
+        "threshold": f"scores {kept} are kept" if kept else "none: rows are annotated",
+        "rows": ", ".join(result.folders),
+        "logs": run.path("logs"),
+        "next": f"datatrove-quality report {folder} --output {folder}-report",
+    }
+    print("\n".join(f"{name:<12}{text}" for name, text in lines.items()))
+    if problem := result.problem():
+        sys.exit(problem)

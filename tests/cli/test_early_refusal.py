@@ -1,0 +1,105 @@
+"""Mistakes that local files show end a command before torch or transformers is imported."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datatrove_quality.cli.demo import demo_folder
+
+
+MODEL = str(demo_folder() / "demo-classifier")
+ROWS = [{"id": "1", "messages": [{"role": "user", "content": "Oi"}, {"role": "assistant", "content": "Olá"}]}]
+CODE = """
+import sys
+from datatrove_quality.cli.main import main
+code = main(sys.argv[1:])
+print(code, *[name for name in ("torch", "transformers") if name in sys.modules])
+"""
+
+
+def refused(folder: Path, *arguments: str) -> str:
+    """What a command line is refused with; it must not have imported a model's libraries, nor written anything."""
+    before = sorted(folder.rglob("*"))
+    done = subprocess.run([sys.executable, "-c", CODE, *arguments], capture_output=True, text=True, cwd=folder)
+    assert done.stdout == "2\n", done.stderr
+    assert sorted(folder.rglob("*")) == before
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return line
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with rows, scored rows and a file."""
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    scored = {"quality_score": 3.0, "text": "Oi"}
+    (tmp_path / "scored.jsonl").write_text(json.dumps(scored) + "\n")
+    (tmp_path / "file").write_text("")
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", ["filter", "curate"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rows.jsonl", "--min-score", "4", "--max-score", "3"], "--min-score 4 is above --max-score 3"),
+        (
+            ["rows.jsonl", "--min-score", "45"],
+            "--min-score 45 is outside the scale of the scores, 1 to 5: did you mean",
+        ),
+        (["rows.jsonl", "--scale", "0,0,9", "--min-score", "9.5"], "outside the scale of the scores, 0 to 9:"),
+        (["rows.jsonl", "--model", "./no/such/model"], "--model ./no/such/model: there is no folder"),
+        (["rows.jsonl", "--model", "models/my/classifier"], "--model models/my/classifier: there is no folder"),
+        (["rows.jsonl", "--output", "file"], "--output file cannot be written: it is a file, not a folder"),
+        (["rows.jsonl", "--output", "file/out"], "--output file/out cannot be written"),
+        (["nowhere", "--min-score", "3"], "nowhere: there is no such file or folder"),
+        (["rows.jsonl", "--messages-key", "chat"], "chat"),
+        (["scored.jsonl"], "None of the first 1 rows can be scored. missing_column"),
+        (["rows.jsonl", "--device", "gpu"], "device='gpu'"),
+    ],
+)
+def test_scoring_is_refused_early(folder, command, arguments, message):
+    """A threshold, a column, an output or a model that is wrong costs a moment, in every command that scores."""
+    given = ["--model", MODEL] if "--model" not in arguments else []
+    given += ["--output", "out"] if "--output" not in arguments else []
+    assert message in refused(folder, command, *arguments, *given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["filter", "rows.jsonl", "--output", "out", "--scores-from-columns"], "no score in a column 'quality_score'"),
+        (["report", "rows.jsonl", "--output", "out"], "quality_score"),
+        (["report", "rows.jsonl", "--output", "file"], "--output file cannot be written"),
+        (["choose-threshold", "rows.jsonl", "--keep-share", "0.5"], "None of 1 rows has a quality_score"),
+        (["choose-threshold", "rows.jsonl"], "give --labels, --level and --min-precision together"),
+        (["evaluate", "rows.jsonl", "--labels", "level", "--model", MODEL, "--output", "out"], "--labels level: none"),
+        (
+            ["evaluate", "rows.jsonl", "--labels", "level", "--model", "./m", "--output", "out"],
+            "--model ./m: there is",
+        ),
+        (["evaluate", "rows.jsonl", "--labels", "l", "--scores", "s", "--output", "file"], "--output file cannot be"),
+        (["train", "rows.jsonl", "--labels", "level", "--model", MODEL, "--output", "out"], "--labels level: none"),
+        (["train", "rows.jsonl", "--labels", "level", "--model", "./m", "--output", "out"], "--model ./m: there"),
+        (["train", "rows.jsonl", "--labels", "l", "--model", MODEL, "--output", "o", "--epochs", "0"], "epochs=0"),
+    ],
+)
+def test_other_commands_refuse_early(folder, arguments, message):
+    """So do those that read scores and labels."""
+    assert message in refused(folder, *arguments)
+
+
+def test_the_scale_of_scores_that_rows_have(folder):
+    """A run's record tells the scale: a threshold outside of it is refused without the model."""
+    (folder / "run/logs").mkdir(parents=True)
+    (folder / "run/kept").mkdir()
+    (folder / "scored.jsonl").rename(folder / "run/kept/00000.jsonl")
+    scorer = {"fingerprint": "f", "parts": {}, "scale": {"offset": 0.0, "low": 0, "high": 3}}
+    record = {"prefix": "quality", "scorer": scorer, "folders": ["kept"]}
+    (folder / "run/logs/run.json").write_text(json.dumps(record))
+    arguments = ["filter", "run/kept", "--output", "out", "--scores-from-columns", "--min-score", "25", "--text"]
+    assert "--min-score 25 is outside the scale of the scores, 0 to 3: did you mean 2.5?" in refused(
+        folder, *arguments
+    )

@@ -50,7 +50,7 @@ def add_fields(
             group.add_argument(flag, action="store_true", help=text)
             continue
         is_repeated = get_origin(kind_of_value) is tuple
-        read, placeholder = (readers or {}).get(name) or _READERS[kind_of_value]
+        read, placeholder = (readers or {}).get(name) or _READERS[_of_items(kind_of_value)]
         group.add_argument(
             flag,
             action="append" if is_repeated else "store",
@@ -104,3 +104,8 @@ def _without_none(hint: Any) -> type:
     if not isinstance(hint, UnionType):
         return hint
     return next(part for part in get_args(hint) if part is not type(None))
+
+
+def _of_items(kind: type) -> type:
+    """The type of a tuple's items; of another type, itself."""
+    return get_args(kind)[0] if get_origin(kind) is tuple else kind

@@ -22,6 +22,7 @@ class Recipe:
         heat: of the oven. None: a cold dish.
         scale: of the marks.
         fast: whether it is fast.
+        herbs: what is added.
         secret: no option has it.
 
     Raises:
@@ -33,13 +34,14 @@ class Recipe:
     heat: float | None = None
     scale: ScoreScale = field(default_factory=ScoreScale)
     fast: bool = False
+    herbs: tuple[str, ...] = ()
     secret: str = "salt"
 
 
 @pytest.fixture
 def parser():
     parser = argparse.ArgumentParser(exit_on_error=False)
-    add_fields(parser.add_argument_group("recipe"), Recipe, ("dish", "grams", "heat", "scale", "fast"))
+    add_fields(parser.add_argument_group("recipe"), Recipe, ("dish", "grams", "heat", "scale", "fast", "herbs"))
     return parser
 
 
@@ -47,7 +49,9 @@ def test_options_fill_the_dataclass(parser):
     """Values have the fields' types; what is not given has the fields' defaults."""
     assert filled(Recipe, parser.parse_args(["--dish", "soup"])) == Recipe("soup")
     given = ["--dish", "soup", "--grams", "7", "--heat", "1e2", "--scale", "0,0,5", "--fast"]
-    assert filled(Recipe, parser.parse_args(given)) == Recipe("soup", 7, 100.0, ScoreScale(0.0, 0, 5), True)
+    given += ["--herbs", "dill", "--herbs", "mint"]
+    expected = Recipe("soup", 7, 100.0, ScoreScale(0.0, 0, 5), True, ("dill", "mint"))
+    assert filled(Recipe, parser.parse_args(given)) == expected
 
 
 def test_help_is_the_docstring(parser):
@@ -56,7 +60,7 @@ def test_help_is_the_docstring(parser):
     assert "--dish DISH its name --grams N how much of it, 100% of what is eaten (default: 5)" in text
     assert "--heat X of the oven. default: a cold dish" in text
     assert "--scale OFFSET,LOW,HIGH of the marks (default: 1,1,5)" in text
-    assert "--fast whether it is fast" in text
+    assert "--fast whether it is fast --herbs HERBS what is added; may be given several times" in text
 
 
 @pytest.mark.parametrize("given", [["--grams", "much"], ["--heat", "nan"], ["--scale", "1,5"]])

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, Field, fields
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from datatrove_quality.cli.option_types import number, scale, whole
 from datatrove_quality.config import ScoreScale
@@ -14,8 +14,10 @@ from datatrove_quality.config import ScoreScale
 
 T = TypeVar("T")
 
-# By a field's type: what reads an option's value, and the value's placeholder in help.
-_READERS: dict[type, tuple[Callable[[str], Any], str | None]] = {
+# What reads an option's value, and the value's placeholder in help.
+Reader: TypeAlias = tuple[Callable[[str], Any], str | None]
+
+_READERS: dict[type, Reader] = {
     int: (whole, "N"),
     float: (number, "X"),
     ScoreScale: (scale, "OFFSET,LOW,HIGH"),
@@ -28,7 +30,7 @@ def add_fields(
     kind: type,
     names: Iterable[str],
     choices: Mapping[str, Iterable[str]] | None = None,
-    readers: Mapping[str, tuple[Callable[[str], Any], str]] | None = None,
+    readers: Mapping[str, Reader] | None = None,
 ) -> None:
     """Add an option for each of some fields of a dataclass, `--max-tokens` for `max_tokens`.
 

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from datatrove_quality.cli.fields import add_fields
+from datatrove_quality.cli.fields import Reader, add_fields
 from datatrove_quality.cli.option_types import number, positive, text_file
 from datatrove_quality.config import DTYPES, ScorerConfig
 from datatrove_quality.rows.layouts import SCHEMAS
@@ -27,7 +27,7 @@ CLASSIFIER_OPTIONS = (
 
 def add_classifier_options(group: argparse._ArgumentGroup) -> None:
     """Options of a `ScorerConfig` beside `--model`."""
-    readers = {"chat_template": (text_file, "FILE"), "allow_unexpected": (str, "GLOB")}
+    readers: dict[str, Reader] = {"chat_template": (text_file, "FILE"), "allow_unexpected": (str, "GLOB")}
     add_fields(group, ScorerConfig, CLASSIFIER_OPTIONS, {"dtype": DTYPES}, readers)
 
 

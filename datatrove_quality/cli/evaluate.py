@@ -16,6 +16,7 @@ from datatrove_quality.cli.checks import check_model_path, check_output
 from datatrove_quality.cli.fields import filled
 from datatrove_quality.cli.options import (
     CLASSIFIER_OPTIONS,
+    ROW_OPTIONS,
     add_classifier_options,
     add_row_options,
     add_verbose_option,
@@ -94,5 +95,5 @@ def check(options: argparse.Namespace) -> None:
     if options.model is not None and options.tokens is not None:
         raise ValueError("--tokens goes with --scores: with --model the tokens are those that are scored.")
     if options.scores is not None:
-        names = [name for name in (*CLASSIFIER_OPTIONS, "schema", "messages_key", "text") if name != "scale"]
+        names = [name for name in (*CLASSIFIER_OPTIONS, *ROW_OPTIONS, "text") if name != "scale"]
         refuse_without_effect(options, add_options, names, "--scores takes scores that are there already")

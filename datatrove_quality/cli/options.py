@@ -5,12 +5,13 @@ Their types are in option_types.py. The options of where tasks run are in execut
 
 import argparse
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
-from datatrove_quality.cli.fields import Reader, add_fields
+from datatrove_quality.cli.fields import Reader, add_fields, filled
 from datatrove_quality.cli.option_types import number, positive, text_file
 from datatrove_quality.config import DTYPES, ScorerConfig
-from datatrove_quality.rows.layouts import SCHEMAS
+from datatrove_quality.rows.layouts import SCHEMAS, Where
 
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ CLASSIFIER_OPTIONS = (
     *("revision", "scale", "chat_template", "dtype", "max_tokens"),
     *("device", "tokens_per_batch", "compile", "allow_unexpected", "allow_constant_scores"),
 )
+
+# Fields of `ConversationAdapter` that are options, beside `id_key`.
+ROW_OPTIONS = tuple(field.name for field in fields(Where))
 
 
 def add_classifier_options(group: argparse._ArgumentGroup) -> None:
@@ -55,11 +59,11 @@ def add_row_options(group: argparse._ArgumentGroup, ids: bool = True, text: bool
         text: whether rows may be plain text.
     """
     group.set_defaults(id_key="id", text=None)
+    readers: dict[str, Reader] = dict.fromkeys(ROW_OPTIONS, (str, "COLUMN"))
+    add_fields(group, Where, ROW_OPTIONS, {"schema": SCHEMAS}, readers)
     add = group.add_argument
-    add("--schema", default="auto", choices=SCHEMAS, help="of the rows (default: auto)")
-    add("--messages-key", default=None, metavar="COLUMN", help="the column that holds the conversation")
     if ids:
-        add("--id-key", metavar="COLUMN", help="the column that holds the id (default: id)")
+        add("--id-key", metavar="COLUMN", help="the column of the id (default: id)")
     if text:
         add("--text", nargs="?", const="text", metavar="COLUMN", help="rows are plain text (column: text)")
 
@@ -94,16 +98,15 @@ def row_adapter(options: argparse.Namespace) -> "ConversationAdapter | TextAdapt
     """
     from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 
-    if options.text is not None:
-        if options.schema != "auto" or options.messages_key:
-            raise ValueError("--text is for plain text: --schema and --messages-key do not go with it.")
-        return TextAdapter(options.text, id_key=options.id_key)
-    return ConversationAdapter(schema=options.schema, messages_key=options.messages_key, id_key=options.id_key)
+    if options.text is None:
+        return filled(ConversationAdapter, options)
+    refuse_without_effect(options, add_row_options, ROW_OPTIONS, "--text is for plain text")
+    return TextAdapter(options.text, id_key=options.id_key)
 
 
 def refuse_without_effect(
     options: argparse.Namespace,
-    add_options: Callable[[argparse.ArgumentParser], None],
+    add_options: Callable[[Any], None],
     names: Iterable[str],
     why: str,
 ) -> None:
@@ -111,7 +114,7 @@ def refuse_without_effect(
 
     Args:
         options: the command line.
-        add_options: the function that added its options to the parser, for their defaults.
+        add_options: the function that added them to a parser or a group, for their defaults.
         names: of the options that have no effect.
         why: the beginning of the message, which names the other option.
 

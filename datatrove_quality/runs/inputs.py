@@ -246,16 +246,7 @@ def find_inputs(source: str) -> Inputs:
             f".json files beside files of another ending: {others[:5]} (a glob says otherwise; a link to a folder is "
             "not followed: give its target as input)"
         )
-    if twice := same_data_twice(known):
-        raise ValueError(
-            f"input {source} holds {twice[0]} and {twice[1]}, which seem to be the same rows: give a glob that "
-            "matches one of them, or remove one."
-        )
-    if unlisted := [path for path in known if _UNLISTABLE.search(path)]:
-        raise ValueError(
-            f"input {source}: the name {unlisted[0]!r} begins with a space, or holds a line break or bytes that are "
-            f"not UTF-8, so that {PATHS} cannot list it: rename it."
-        )
+    _refuse_names(source, known)
     found = [found for path in known if (found := formats[path])]
     kinds = {one.kind for one in found}
     if len(kinds) > 1:
@@ -268,6 +259,20 @@ def find_inputs(source: str) -> Inputs:
         sizes = dict(zip(known, pool.map(folder.size, known), strict=True))
     compression = compressions.pop() if len(compressions) == 1 else None
     return Inputs(folder, sizes, kinds.pop(), compression, searched)
+
+
+def _refuse_names(source: str, paths: list[str]) -> None:
+    """Refuse files that seem to hold the same rows, or whose names no list of files can hold."""
+    if twice := same_data_twice(paths):
+        raise ValueError(
+            f"input {source} holds {twice[0]} and {twice[1]}, which seem to be the same rows: give a glob that "
+            "matches one of them, or remove one."
+        )
+    if unlisted := [path for path in paths if _UNLISTABLE.search(path)]:
+        raise ValueError(
+            f"input {source}: the name {unlisted[0]!r} begins with a space, or holds a line break or bytes that are "
+            f"not UTF-8, so that {PATHS} cannot list it: rename it."
+        )
 
 
 def refuse_unnamed_columns(adapter: Callable, path: str) -> None:

@@ -32,10 +32,11 @@ def refused(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with rows, scored rows and a file."""
+    """A folder with rows, scored rows, a table and a file."""
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     scored = {"quality_score": 3.0, "text": "Oi"}
     (tmp_path / "scored.jsonl").write_text(json.dumps(scored) + "\n")
+    (tmp_path / "table.csv").write_text("q,a\nOi,Olá\n")
     (tmp_path / "file").write_text("")
     return tmp_path
 
@@ -54,6 +55,7 @@ def folder(tmp_path):
         (["rows.jsonl", "--model", "models/my/classifier"], "--model models/my/classifier: there is no folder"),
         (["rows.jsonl", "--output", "file"], "--output file cannot be written: it is a file, not a folder"),
         (["rows.jsonl", "--output", "file/out"], "--output file/out cannot be written"),
+        (["table.csv"], "table.csv is a table of texts: name its columns"),
         (["nowhere", "--min-score", "3"], "nowhere: there is no such file or folder"),
         (["rows.jsonl", "--messages-key", "chat"], "chat"),
         (["scored.jsonl"], "None of the first 1 rows can be scored. missing_column"),

@@ -485,8 +485,23 @@ def test_text_takes_its_ids_from_the_column_that_is_named(tmp_path, model):
     options = ("--text", "body", "--id-key", "doc", "--scores-only")
     run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, *options)
     assert [row["id"] for row in read_rows(tmp_path / "out/scores")] == ["d0", "d1", "d2"]
-    with pytest.raises(ValueError, match="--text is for plain text: --schema and --messages-key do not go with it"):
+    with pytest.raises(ValueError, match="--text is for plain text: omit --schema"):
         run(tmp_path / "in", "--output", tmp_path / "other", "--model", model, "--text", "--schema", "alpaca")
+
+
+def test_columns_of_a_table_are_named(tmp_path, model):
+    """A CSV file is scored when its columns are named, and refused before."""
+    (tmp_path / "in.csv").write_text("q,a,note\nPergunta?,Resposta.,x\nOutra?,Certo.,y\n")
+    options = (tmp_path / "in.csv", "--output", tmp_path / "out", "--model", model)
+    with pytest.raises(ValueError, match=r"in\.csv is a table of texts: name its columns"):
+        run(*options)
+    run(*options, "--prompt-key", "q", "--answer-key", "a")
+    written = read_rows(tmp_path / "out/kept")
+    assert [(row["q"], row["a"], row["note"]) for row in written] == [
+        ("Pergunta?", "Resposta.", "x"),
+        ("Outra?", "Certo.", "y"),
+    ]
+    assert all(isinstance(row["quality_score"], float) for row in written)
 
 
 def test_a_template_file_that_is_none_is_refused_before_any_work(tmp_path, model):

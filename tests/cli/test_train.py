@@ -47,7 +47,7 @@ def test_a_missing_label_column_is_an_error_that_names_those_there_are(annotated
 def test_options_without_effect_are_a_mistake(annotated_file, base, tmp_path):
     """Of two ways to say what a row holds, or what is held out, one would be ignored."""
     arguments = [str(annotated_file), "--labels", "stars", "--model", str(base), "--output", str(tmp_path / "out")]
-    with pytest.raises(ValueError, match="--schema and --messages-key do not go with it"):
+    with pytest.raises(ValueError, match="--text is for plain text: omit --schema"):
         run_command("train", *arguments, "--text", "--schema", "alpaca")
     with pytest.raises(ValueError, match="omit --holdout"):
         run_command("train", *arguments, "--held-out", annotated_file, "--holdout", 0.2)

@@ -15,7 +15,7 @@ class Where:
     """The schema of rows, and the columns that a user names.
 
     Args:
-        schema: one of `SCHEMAS`.
+        schema: how a row holds its conversation; "auto" goes by the columns.
         messages_key: the column of the list of messages.
         prompt_key: the column of the question.
         answer_key: the column of the answer.

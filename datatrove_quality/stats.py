@@ -18,9 +18,9 @@ from datatrove_quality.rows.score_columns import RecordedScore, check_prefix, re
 
 NO_VALUE = "(none)"
 OTHER_VALUES = "(others)"
-# Until the commonest are known at a task's end, so many values of a column are counted each by itself.
-MOST_VALUES = 100_000
-LONGEST_VALUE = 200
+# Until the most frequent ones are known at a task's end, at most so many values of a column have a count each.
+MAX_VALUES = 100_000
+MAX_VALUE_CHARS = 200
 
 Numbers: TypeAlias = dict[str, int | float]
 
@@ -28,8 +28,8 @@ Numbers: TypeAlias = dict[str, int | float]
 class QualityStats(BaseStats):
     """Counts documents by score, and passes them on as they are.
 
-    It stands anywhere behind a `QualityFilter`. To count what a threshold drops too, score without bounds, count, and
-    filter by the scores that are then there:
+    It goes anywhere after a `QualityFilter`. To count what a threshold drops too, score without bounds, count, and
+    filter by the scores in the metadata:
 
         QualityFilter(scorer), QualityStats("stats/"), QualityFilter(None, min_score=4, exclusion_writer=...)
 
@@ -48,17 +48,17 @@ class QualityStats(BaseStats):
         output_folder: where the statistics are saved.
         prefix: the prefix of the `QualityFilter`.
         group_by: metadata columns, such as "source" or ["source", "language"].
-        top_k: so many values of a column, a task's commonest, have a key each; the rest is together in "(others)".
+        top_k: how many values of a column, the most frequent of a task, have a key each; the rest is "(others)".
         histogram_round_digits: digits behind the point of the histogram's scores.
 
     Raises:
-        ValueError: an argument is not one of those above; names it, the value and the fix.
+        ValueError: an argument is wrong; names it, the value and the fix.
     """
 
     name = "🏅 Quality stats"
 
     def __new__(cls, *args: Any, **options: Any) -> "QualityStats":
-        """Ask for no tldextract, as BaseStats does for its groups by URL, of which there are none here."""
+        """Do not require tldextract, as BaseStats does for its groups by URL, which this block has not."""
         return object.__new__(cls)
 
     def __init__(
@@ -83,7 +83,7 @@ class QualityStats(BaseStats):
             if not isinstance(column, str) or not column.strip(".") or "/" in column:
                 raise ValueError(f"group_by={column!r}: give a metadata column whose name can be that of a folder.")
             if column in ("summary", "histogram") or self.columns.count(column) > 1:
-                raise ValueError(f"group_by={column!r}: there is a group of that name already; leave it away.")
+                raise ValueError(f"group_by={column!r}: there is a group of that name already; omit it.")
         for name, least in (("top_k", 1), ("histogram_round_digits", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -108,14 +108,14 @@ class QualityStats(BaseStats):
                 self._count(doc, groups)
             yield doc
         for column in self.columns:
-            groups[column] = self._commonest(groups[column])
+            groups[column] = self._most_frequent(groups[column])
         for group, stats in groups.items():
             for stat, values in stats.items():
                 with self.output_folder.open(f"{group}/{stat}/{rank:05d}.json", "wt") as file:
                     json.dump(values.to_dict(), file)
 
     def extract_stats(self, doc: Document) -> Numbers:
-        """The document's score; or that it has none, and why."""
+        """The document's score, or why it has none."""
         recorded = recorded_score(doc.metadata, self.prefix)
         if isinstance(recorded, RecordedScore):
             return {f"{self.prefix}_score": recorded.score}
@@ -131,7 +131,7 @@ class QualityStats(BaseStats):
         if group == "histogram":
             return str(round(value, self.histogram_round_digits) + 0.0), {"": 1} | size  # -0.0 is 0.0
         key = doc.metadata.get(group)
-        return NO_VALUE if key is None else str(key)[:LONGEST_VALUE], {"": value, "documents": 1} | size
+        return NO_VALUE if key is None else str(key)[:MAX_VALUE_CHARS], {"": value, "documents": 1} | size
 
     def _count(self, doc: Document, groups: dict[str, dict[str, MetricStatsDict]]) -> None:
         for stat, value in self.extract_stats(doc).items():
@@ -139,32 +139,32 @@ class QualityStats(BaseStats):
                 key, found = self.get_kv(doc, value, group)
                 for suffix, number in (found if isinstance(found, dict) else {"": found}).items():
                     values = stats[f"{stat}__{suffix}" if suffix else stat]
-                    is_new_to_many = len(values) >= MOST_VALUES and key not in values
+                    is_new_to_many = len(values) >= MAX_VALUES and key not in values
                     values[OTHER_VALUES if is_new_to_many else key].update(number)
 
-    def _commonest(self, stats: dict[str, MetricStatsDict]) -> dict[str, MetricStatsDict]:
-        """A column's stats with the commonest values by themselves, and the rest together."""
+    def _most_frequent(self, stats: dict[str, MetricStatsDict]) -> dict[str, MetricStatsDict]:
+        """A column's stats with a key for each of the most frequent values, and one for the rest."""
         documents: Counter[str] = Counter()
         for stat in (f"{self.prefix}_score__documents", f"{self.prefix}_unscored__documents"):
             documents.update({key: int(values.total) for key, values in stats.get(stat, {}).items()})
         documents.pop(OTHER_VALUES, None)
-        commonest = {key for key, _ in documents.most_common(self.top_k)}
+        frequent = {key for key, _ in documents.most_common(self.top_k)}
         folded: dict[str, MetricStatsDict] = defaultdict(MetricStatsDict)
         for stat, values in stats.items():
             for key, metric in values.items():
-                folded[stat][key if key in commonest else OTHER_VALUES] += metric
+                folded[stat][key if key in frequent else OTHER_VALUES] += metric
         return folded
 
 
 def read_stats(folder: DataFolderLike, prefix: str = "quality") -> dict[str, dict[str, dict[str, float]]]:
-    """The totals that a `QualityStats` has written, those of all tasks together.
+    """The totals that a `QualityStats` has written, added up over all tasks.
 
     Args:
-        folder: where it wrote, or where DataTrove's `StatsMerger` did. What is merged is taken merged.
+        folder: where it wrote, or where DataTrove's `StatsMerger` did. Merged files are preferred.
         prefix: of the `QualityStats`.
 
     Returns:
-        A number by group, stat and key; empty: there are no statistics of this prefix.
+        A number by group, stat and key; empty where there are no statistics of this prefix.
 
     Raises:
         ValueError: a file is damaged, or is still being written.
@@ -192,4 +192,4 @@ def _totals_in(folder: DataFolder, path: str) -> dict[str, float]:
             }
             return {key: float(total) for key, total in values.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder.resolve_paths(path)} is no file of statistics, or no whole one: {error}") from error
+        raise ValueError(f"{folder.resolve_paths(path)} is no file of statistics, or incomplete: {error}") from error

@@ -114,7 +114,7 @@ def test_metadata_is_left_alone(tmp_path):
 
 def test_the_commonest_values_and_the_rest(tmp_path, monkeypatch):
     """A column of ever new values costs a bounded number of keys, and no document."""
-    monkeypatch.setattr(stats_module, "MOST_VALUES", 50)
+    monkeypatch.setattr(stats_module, "MAX_VALUES", 50)
     made = [
         Document(text="x", id=str(n), metadata={"quality_score": 3.0, "source": "common" if n % 2 else f"rare-{n}"})
         for n in range(400)

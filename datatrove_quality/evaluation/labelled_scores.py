@@ -72,22 +72,21 @@ def compute_labelled_scores(
     if isinstance(adapter, ConversationAdapter):
         scorer.renderer.require_template()
     found = LabelledScores(scorer.scale)
-    values: list[int] = []  # the labels of what was given to the scorer, whose results come in that order
 
-    def inputs_with_label() -> Iterator[Input]:
+    def with_label() -> Iterator[tuple[int, Input]]:
         for item, value in labelled_rows(inputs, adapter, labels):
             try:
-                values.append(parse_label(value, scorer.scale))
+                label = parse_label(value, scorer.scale)
             except Unscorable as error:
                 found.left_out[error.reason] += 1
             else:
-                yield item
+                yield label, item
 
-    for place, result in enumerate(tqdm(scorer.stream(inputs_with_label()), unit=" documents")):
+    for label, result in tqdm(scorer.stream_pairs(with_label()), unit=" documents"):
         if isinstance(result, Unscorable):
             found.left_out[result.reason] += 1
         else:
-            found.add(values[place], result.score, result.tokens)
+            found.add(label, result.score, result.tokens)
     return found
 
 

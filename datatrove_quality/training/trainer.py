@@ -7,7 +7,6 @@ the model card are `evaluate_scores` of the weights as they are saved.
 
 import math
 from collections.abc import Callable, Iterable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from loguru import logger
 
 from datatrove_quality.evaluation import Evaluation, LabelledRow, evaluate_scores
+from datatrove_quality.extras import require
 from datatrove_quality.training.base_model import find_base, load_model
 from datatrove_quality.training.batches import num_steps
 from datatrove_quality.training.config import TrainingConfig
@@ -62,7 +62,7 @@ def train_classifier(
             fit, or the folder holds something else; the message says what to do.
         ImportError: the extra `train` is not installed.
     """
-    _require_extra()
+    require("train", "Training")
     output = Path(output)
     arguments = training_arguments(config, output / CHECKPOINTS)
     if arguments.process_index > 0:
@@ -107,10 +107,3 @@ def _final_evaluation(trainer: "Trainer", held_out: list[Example], config: Train
 def _finite(log: list[dict[str, float]]) -> list[dict[str, float | None]]:
     """The log with None for what JSON cannot hold, such as the gradient norm of a step that overflowed."""
     return [{name: value if math.isfinite(value) else None for name, value in entry.items()} for entry in log]
-
-
-def _require_extra() -> None:
-    """Find out before any work starts whether what training needs beyond scoring is installed."""
-    for module in ("accelerate", "sklearn", "matplotlib"):
-        if find_spec(module) is None:
-            raise ImportError(f"Training needs {module}: pip install 'datatrove-quality[train]'.")

@@ -13,6 +13,7 @@ from datatrove.executor.base import PipelineExecutor
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 
+from datatrove_quality.extras import require
 from datatrove_quality.model.staging import STAGE_VARIABLE
 from datatrove_quality.runs.cluster import EXECUTORS, Cluster
 from datatrove_quality.runs.local import LocalExecutor
@@ -37,11 +38,14 @@ def require_executor(executor: str) -> None:
 
     Raises:
         ValueError: says which, and what to do.
+        ImportError: Ray is not installed.
     """
     if executor not in EXECUTORS:
         raise ValueError(f"executor={executor!r}: give one of {', '.join(map(repr, EXECUTORS))}.")
     if executor == "slurm":
         require_login_node()
+    if executor == "ray":
+        require("ray", "executor='ray' (--executor ray)")
 
 
 def make_executor(

@@ -18,12 +18,10 @@ def ray_executor(
         environment: variables of the tasks' environment, if Ray is started here.
 
     Raises:
-        ValueError: there is no Ray, or no node that has what a task asks for.
+        ValueError: there is no node that has what a task asks for.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise ValueError("executor='ray': Ray is not installed: pip install 'datatrove-quality[ray]'.") from error
+    import ray
+
     options = options | {"mem_per_cpu_gb": options["mem_per_cpu_gb"] * options["tasks_per_job"]}  # which run at once
     if not ray.is_initialized():
         ray.init(runtime_env={"env_vars": environment})

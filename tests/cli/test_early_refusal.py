@@ -14,16 +14,18 @@ MODEL = str(demo_folder() / "demo-classifier")
 ROWS = [{"id": "1", "messages": [{"role": "user", "content": "Oi"}, {"role": "assistant", "content": "Olá"}]}]
 CODE = """
 import sys
+sys.modules.update(dict.fromkeys({hidden!r}))  # cannot be imported
 from datatrove_quality.cli.main import main
 code = main(sys.argv[1:])
-print(code, *[name for name in ("torch", "transformers") if name in sys.modules])
+print(code, *[name for name in ("torch", "transformers") if sys.modules.get(name)])
 """
 
 
-def refused(folder: Path, *arguments: str) -> str:
+def refused(folder: Path, *arguments: str, hidden: tuple[str, ...] = ()) -> str:
     """What a command line is refused with; it must not have imported a model's libraries, nor written anything."""
     before = sorted(folder.rglob("*"))
-    done = subprocess.run([sys.executable, "-c", CODE, *arguments], capture_output=True, text=True, cwd=folder)
+    code = CODE.format(hidden=hidden)
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=folder)
     assert done.stdout == "2\n", done.stderr
     assert sorted(folder.rglob("*")) == before
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -91,6 +93,32 @@ def test_scoring_is_refused_early(folder, command, arguments, message):
 def test_other_commands_refuse_early(folder, arguments, message):
     """So do those that read scores and labels."""
     assert message in refused(folder, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("extra", "hidden", "arguments"),
+    [
+        ("curate", "spacy", ["curate", "rows.jsonl", "--model", MODEL, "--output", "out"]),
+        ("train", "sklearn", ["train", "rows.jsonl", "--model", MODEL, "--output", "out", "--labels", "id"]),
+        ("ray", "ray", ["filter", "rows.jsonl", "--model", MODEL, "--output", "out", "--executor", "ray"]),
+        ("completion", "shtab", ["completion", "bash"]),
+    ],
+)
+def test_an_extra_that_is_missing_is_named_first(folder, extra, hidden, arguments):
+    """The error says which extra the command needs, and how it is installed."""
+    line = refused(folder, *arguments, hidden=(hidden,))
+    assert f"needs datatrove-quality[{extra}]: pip install 'datatrove-quality[{extra}]'" in line and hidden in line
+
+
+def test_figures_are_left_out_without_their_extra(folder):
+    """An evaluation is written without matplotlib; a line says what draws its figures."""
+    rows = [{"level": level, "score": level + 0.1} for level in (1, 2, 3, 4, 5)]
+    (folder / "judged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["evaluate", "judged.jsonl", "--labels", "level", "--scores", "score", "--output", "out"]
+    code = CODE.format(hidden=("matplotlib",))
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=folder)
+    assert "pip install 'datatrove-quality[plots]'" in done.stderr and done.stdout.splitlines()[-1] == "0"
+    assert {path.name for path in (folder / "out").iterdir()} == {"evaluation.json", "evaluation.md"}
 
 
 def test_the_scale_of_scores_that_rows_have(folder):

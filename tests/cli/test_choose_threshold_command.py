@@ -58,6 +58,13 @@ def test_a_share_of_tokens(tmp_path, capsys):
         choose(source, "--keep-share", 0.7, "--by", "tokens", "--prefix", "x")
 
 
+def test_a_threshold_beyond_the_scale_is_one_that_the_command_takes(tmp_path, capsys):
+    """Scores are not clipped, so a threshold may lie outside the scale: the printed command says that it is meant."""
+    source = write_rows(tmp_path / "a.jsonl", [{"quality_score": score} for score in (0.2, 0.4, 0.6, 0.8)])
+    choose(source, "--keep-share", 0.5)
+    assert capsys.readouterr().out.rstrip().endswith("--min-score 0.6 --allow-outside-scale")
+
+
 def test_a_perfect_sample_proves_no_perfection(tmp_path, capsys):
     """Where the bootstrap sees no counterexample, the bound that the number of labels allows is printed."""
     rows = [{"quality": label, "quality_score": float(label)} for label in (1, 5, 5, 5, 5, 5, 5)]

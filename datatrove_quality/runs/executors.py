@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from datatrove.executor import LocalPipelineExecutor
 from datatrove.executor.base import PipelineExecutor
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
@@ -16,7 +15,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove_quality.extras import require
 from datatrove_quality.model.staging import STAGE_VARIABLE
 from datatrove_quality.runs.cluster import EXECUTORS, Cluster
-from datatrove_quality.runs.local import LocalExecutor
+from datatrove_quality.runs.local_pool import IncompleteRun, WatchedExecutor
 from datatrove_quality.runs.ray import ray_executor
 from datatrove_quality.runs.run_record import read_json
 from datatrove_quality.runs.slurm import SlurmExecutor, slurm_executor
@@ -27,10 +26,6 @@ from datatrove_quality.runs.slurm_units import gibibytes, seconds
 # What a job needs beside a model's weights: Python, torch, CUDA and the documents in flight.
 DEFAULT_MEMORY_GB = {"cpu": 4, "gpu": 32}
 DEFAULT_CPUS = {"cpu": 1, "gpu": 4}
-
-
-class IncompleteRun(RuntimeError):
-    """Tasks of a run failed or were lost; starting the same run again runs only those."""
 
 
 def require_executor(executor: str) -> None:
@@ -99,7 +94,7 @@ def make_executor(
         "randomize_start_duration": cluster.randomize_start_duration or 0,
     }
     if executor == "local":
-        return LocalExecutor(pipeline, **common, workers=min(workers or 1, tasks))
+        return WatchedExecutor(pipeline, **common, workers=min(workers or 1, tasks))
     common |= {"workers": workers or -1, "tasks_per_job": cluster.tasks_per_job or 1}
     common |= _resources(cluster, gpu, memory_gb)
     if executor == "ray":
@@ -122,7 +117,7 @@ def run_to_end(stages: Sequence[PipelineExecutor], wait: bool) -> bool:
     Raises:
         IncompleteRun: see `require_complete`.
     """
-    if pools := [stage.workers for stage in stages if isinstance(stage, LocalPipelineExecutor) and stage.workers > 1]:
+    if pools := [stage.workers for stage in stages if isinstance(stage, WatchedExecutor) and stage.workers > 1]:
         # Otherwise each worker's torch takes all cores for itself, and their threads wait for each other. The workers
         # of all stages get the environment that those of the first one start with.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // min(pools))))

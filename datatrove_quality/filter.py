@@ -139,6 +139,7 @@ class QualityFilter(BaseFilter):
         self.documents_per_task = documents_per_task
         # The `Scorer.describe()` of the run that the step belongs to; set by what starts the run.
         self.expected_scorer: dict[str, Any] | None = None
+        self._running = False
         self._check_arguments()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -149,7 +150,7 @@ class QualityFilter(BaseFilter):
         """
         if self.scorer is not None:
             self.scorer = pinned(self.scorer)
-        return dict(self.__dict__)
+        return self.__dict__ | {"_running": False}
 
     def _check_arguments(self) -> None:
         if self.scorer is None:
@@ -215,6 +216,18 @@ class QualityFilter(BaseFilter):
                 "nodes_per_task is above 1: each node would score the same documents and write the same files. Set it "
                 "to 1, and tasks= to more."
             )
+        if self._running:
+            raise ValueError(
+                "One and the same QualityFilter is in the pipeline twice, and would count each document twice: make a "
+                "second one."
+            )
+        self._running = True
+        try:
+            yield from self._run(data, rank, world_size)
+        finally:
+            self._running = False
+
+    def _run(self, data: Iterable[Document] | None, rank: int, world_size: int) -> Iterator[Document]:
         # The same step runs several ranks in a row under SLURM's tasks_per_job: each counts from zero.
         self.stats = Stats(str(self))
         documents = _Measured(data or ())

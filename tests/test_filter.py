@@ -517,6 +517,14 @@ def test_a_task_with_another_model_than_its_runs_refuses(config, model_folder):
         list(pickle.loads(pickle.dumps(step)).run(documents(12, source="s")))
 
 
+def test_the_same_filter_twice_in_a_pipeline_is_named(fake):
+    """Not a lost document: each was counted twice. One after the other it may be used again."""
+    step = fake_filter()
+    with pytest.raises(ValueError, match="in the pipeline twice"):
+        list(step.run(step.run(fake([1.0, 2.0]))))
+    assert len(list(step.run(fake([1.0, 2.0])))) == 2
+
+
 @pytest.mark.parametrize(
     ("number", "constant"), [(49, True), (50, True), (1_000, True), (1_500, True), (1_500, False)]
 )

@@ -19,7 +19,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.stats import Stats
 from loguru import logger
 
-from datatrove_quality.runs.outputs import whole_files
+from datatrove_quality.runs.outputs import Claim, whole_files
 
 
 @dataclass
@@ -93,6 +93,7 @@ class SaveCounts(PipelineStep):
         self.steps = [step for step in steps if isinstance(step, PipelineStep)]
         self.folder = get_datafolder(folder)
         self.unfinished = get_datafolder(unfinished)
+        self.claim: Claim | None = None
 
     def run(self, data: Iterable[Document] | None = None, rank: int = 0, world_size: int = 1) -> None:  # type: ignore[override]
         """Save the counts of a task.
@@ -103,7 +104,10 @@ class SaveCounts(PipelineStep):
         deque(data or (), maxlen=0)
         counts = [count for count in map(StepCount.of, self.steps) if count is not None]
         _require_sums(counts, f"task {rank}")
-        with whole_files(self.folder, self.unfinished) as private, private.open(f"{rank:05d}.json", "w") as file:
+        with (
+            whole_files(self.folder, self.unfinished, self.claim) as private,
+            private.open(f"{rank:05d}.json", "w") as file,
+        ):
             json.dump([vars(count) for count in counts], file)
 
 
@@ -131,6 +135,7 @@ class WriteTable(PipelineStep):
         self.tasks = tasks
         self.folder = get_datafolder(folder)
         self.unfinished = get_datafolder(unfinished)
+        self.claim: Claim | None = None
 
     def run(self, data: None = None, rank: int = 0, world_size: int = 1) -> None:  # type: ignore[override]
         """Write the table, and show it in the log.
@@ -140,7 +145,7 @@ class WriteTable(PipelineStep):
         """
         counts = total_counts(self.folders, self.tasks)
         text = table(counts)
-        with whole_files(self.folder, self.unfinished) as private, private.open("table.txt", "w") as file:
+        with whole_files(self.folder, self.unfinished, self.claim) as private, private.open("table.txt", "w") as file:
             file.write(text)
         logger.info(text)
 

@@ -11,7 +11,7 @@ from datatrove.data import Document
 from datatrove.io import get_datafolder
 from datatrove.pipeline.base import PipelineStep
 
-from datatrove_quality.runs.outputs import whole_files
+from datatrove_quality.runs.outputs import Claim, whole_files
 
 
 class SaveDocuments(PipelineStep):
@@ -29,12 +29,13 @@ class SaveDocuments(PipelineStep):
         super().__init__()
         self.folder = get_datafolder(folder)
         self.unfinished = get_datafolder(unfinished)
+        self.claim: Claim | None = None
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:  # type: ignore[override]
         """Write the documents, also where there are none, so that a missing file is a mistake."""
         count = 0
         with (
-            whole_files(self.folder, self.unfinished) as private,
+            whole_files(self.folder, self.unfinished, self.claim) as private,
             private.open(_file(rank), "wb", compression="zstd") as file,
         ):
             for document in data:

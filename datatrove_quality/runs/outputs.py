@@ -11,7 +11,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from datatrove.data import Document
 from datatrove.io import DataFolder, OutputFileManager, get_datafolder
@@ -22,6 +22,13 @@ from loguru import logger
 
 
 ID_LENGTH = 8
+
+
+class Claim(Protocol):
+    """A run's claim to its output folder: runs/claim.py."""
+
+    def require(self) -> None:
+        """Raises: the folder is another run's."""
 
 
 class WholeFiles(DiskWriter):
@@ -36,6 +43,7 @@ class WholeFiles(DiskWriter):
     def __init__(self, output_folder: str, unfinished: str, **options: Any):
         super().__init__(output_folder, **options)
         self.output_mg: _UnfinishedFiles = _UnfinishedFiles(self.output_mg, get_datafolder(unfinished))
+        self.claim: Claim | None = None
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
         complete = False
@@ -43,7 +51,7 @@ class WholeFiles(DiskWriter):
             super().__exit__(exc_type, exc_val, exc_tb)
             complete = exc_type is None
         finally:
-            self.output_mg.settle(self.output_folder, complete)
+            self.output_mg.settle(self.output_folder, complete, self.claim)
 
 
 class WholeJsonlWriter(WholeFiles, JsonlWriter):
@@ -69,19 +77,19 @@ class _UnfinishedFiles(OutputFileManager):
             self._output_files[filename] = self.fs.open(path, mode=self.mode, compression=self.compression)
         return self._output_files[filename]
 
-    def settle(self, target: DataFolder, complete: bool) -> None:
+    def settle(self, target: DataFolder, complete: bool, claim: Claim | None = None) -> None:
         """Give the files, now closed, their names, or delete what is only a part."""
         for filename, path in self._paths.items():
             if complete:
-                self._publish(filename, path, target)
+                self._publish(filename, path, target, claim)
             elif self.fs.isfile(path):
                 self.fs.rm(path)
         self._paths.clear()
 
-    def _publish(self, filename: str, path: str, target: DataFolder) -> None:
+    def _publish(self, filename: str, path: str, target: DataFolder, claim: Claim | None) -> None:
         """Give a file its name and remove what other tries at it left; unless one of them did so to this one."""
         try:
-            _move(self.fs, path, target, filename)
+            _move(self.fs, path, target, filename, claim)
         except FileNotFoundError:
             if not target.isfile(filename):
                 raise
@@ -97,14 +105,31 @@ class _UnfinishedFiles(OutputFileManager):
                 self.fs.rm(path)
 
 
-def _move(folder: DataFolder, path: str, target: DataFolder, name: str) -> None:
-    """Give a closed file its place, in one step, when its bytes are on the disk."""
+def _move(folder: DataFolder, path: str, target: DataFolder, name: str, claim: Claim | None = None) -> None:
+    """Give a closed file its place, in one step, when its bytes are on the disk and while the folder is its run's."""
+    own = None
     if folder.is_local():
         with folder.open(path, "rb") as file:
             os.fsync(file.fileno())
+            own = os.fstat(file.fileno()).st_ino
+    if claim is not None:
+        claim.require()
     place = str(target.resolve_paths(name))
     target.fs.makedirs(place.rpartition("/")[0], exist_ok=True)
     target.fs.mv(folder.resolve_paths(path), place)
+    if claim is not None:
+        _take_back_unless_held(claim, place, own)
+
+
+def _take_back_unless_held(claim: Claim, place: str, own: int | None) -> None:
+    """Another run may have taken the folder between the look and the move: what came too late is removed again."""
+    try:
+        claim.require()
+    except RuntimeError:
+        with contextlib.suppress(OSError):
+            if own is not None and os.stat(place).st_ino == own:
+                os.unlink(place)
+        raise
 
 
 @dataclass(frozen=True)
@@ -127,12 +152,13 @@ class ReasonAdapter:
 
 
 @contextlib.contextmanager
-def whole_files(target: DataFolder, unfinished: DataFolder) -> Iterator[DataFolder]:
+def whole_files(target: DataFolder, unfinished: DataFolder, claim: Claim | None = None) -> Iterator[DataFolder]:
     """A folder of one's own, whose files get their place when all of them are there; after an error, none does.
 
     Args:
         target: where the files appear, under the names that they are given here.
         unfinished: a folder on the same file system, which is not searched by anybody.
+        claim: of the run.
     """
     private = DataFolder(str(unfinished.resolve_paths(uuid.uuid4().hex[:ID_LENGTH])), fs=unfinished.fs)
     private.makedirs("", exist_ok=True)
@@ -142,7 +168,7 @@ def whole_files(target: DataFolder, unfinished: DataFolder) -> Iterator[DataFold
         if has_folders and not private.isdir(""):
             raise FileNotFoundError(f"{private.path} was deleted meanwhile: another run has taken the output folder.")
         for name in private.list_files():
-            _move(private, name, target, name)
+            _move(private, name, target, name, claim)
     finally:
         if private.isdir(""):
             private.rm("", recursive=True)
@@ -164,6 +190,7 @@ class WholeOutput(PipelineStep):
         self.name, self.type = step.name, step.type
         self.step: Any = step
         self.unfinished = get_datafolder(unfinished)
+        self.claim: Claim | None = None
 
     @property
     def stats(self) -> Any:
@@ -178,7 +205,7 @@ class WholeOutput(PipelineStep):
         """What the step does, for one task."""
         target = self.step.output_folder
         try:
-            with whole_files(target, self.unfinished) as self.step.output_folder:
+            with whole_files(target, self.unfinished, self.claim) as self.step.output_folder:
                 yield from self.step.run(data, rank, world_size) or ()
         finally:
             self.step.output_folder = target

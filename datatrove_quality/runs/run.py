@@ -26,16 +26,25 @@ from loguru import logger
 from datatrove_quality.filter import QualityFilter
 from datatrove_quality.rows.to_row import RowAdapter, ScoresAdapter
 from datatrove_quality.runs.active_run import active_run, refuse_active
+from datatrove_quality.runs.claim import Claim, HoldsClaim, new_claim, share
 from datatrove_quality.runs.cluster import Cluster, require_count
 from datatrove_quality.runs.counts import StepCount, WriteTable, counted, table, total_counts
 from datatrove_quality.runs.executors import make_executor, require_executor, run_to_end
 from datatrove_quality.runs.handover import LoadDocuments, SaveDocuments
+from datatrove_quality.runs.input_contents import input_contents, refuse_changed
 from datatrove_quality.runs.inputs import PATHS, find_inputs, path_in, refuse_overlap
 from datatrove_quality.runs.main_guard import is_import_in_worker, require_main_guard
 from datatrove_quality.runs.outputs import ReasonAdapter, WholeOutput, WholeParquetWriter
 from datatrove_quality.runs.preparation import memory_gb, warn_of_loading
 from datatrove_quality.runs.provenance import output_schema, sidecar_schema
-from datatrove_quality.runs.run_record import INTERMEDIATE, UNFINISHED, claim_output, require_claimable
+from datatrove_quality.runs.run_record import (
+    CLAIM,
+    INTERMEDIATE,
+    UNFINISHED,
+    claim_output,
+    recorded_run,
+    require_claimable,
+)
 from datatrove_quality.runs.scoring import Scoring, readable_record, tell_documents_per_task
 from datatrove_quality.runs.slurm_queue import refuse_while_queued
 from datatrove_quality.runs.stages import Stage, as_stages
@@ -144,6 +153,7 @@ class Run:
         if not is_import_in_worker():
             refuse_active(self.output)
         self.tasks = self.inputs.tasks(tasks)
+        self._claim = Claim(self.output)
         self._adapter: Any = None
         # The writers that `writer` made, each with whether its columns follow from the pipeline.
         self._writers: dict[str, tuple[DiskWriter, Any, bool]] = {}
@@ -195,6 +205,7 @@ class Run:
             raise ValueError(f"writer({name!r}): for Parquet, an adapter of your own needs schema=.")
         known = schema or (self.inputs.parquet_schema() if self.inputs.is_parquet else None)
         writer = self.inputs.writer(self.output, name, ReasonAdapter(rows, reason) if reason else rows, known)
+        share(self._claim, [writer])
         self._writers[name] = (writer, rows, schema is None)
         return writer
 
@@ -264,14 +275,26 @@ class Run:
         require_claimable(self.output, record, self.overwrite)
         executors = self._executors(given, scoring)
         with active_run(self.output):
-            resumed = claim_output(self.output, record, self.overwrite)
+            resumed = self._take_output(record)
             self.inputs.write_paths(self.output)
             self._warn_of_loading(given, executors, scoring)
             started = time.perf_counter()
             if not run_to_end(executors, self.cluster.wait):
                 return None
+            self._claim.require()
             seconds = None if resumed or self.executor == "slurm" else time.perf_counter() - started
             return self._result(given, seconds)
+
+    def _take_output(self, record: dict[str, Any]) -> bool:
+        """Make the output folder this run's, and tell all steps that publish files; gives whether it is continued."""
+        sizes, folder = self.inputs.sizes, self.inputs.folder
+        recorded = None if self.overwrite else recorded_run(self.output)
+        refuse_changed(folder, sizes, (recorded or {}).get("contents") or {})
+        contents = (recorded or {}).get("contents") or input_contents(folder, sizes)
+        claim = new_claim()
+        resumed = claim_output(self.output, record | {"contents": contents, CLAIM: claim}, self.overwrite)
+        self._claim.hold(None if resumed else claim["id"])
+        return resumed
 
     @property
     def folders(self) -> list[str]:
@@ -345,12 +368,13 @@ class Run:
         scoring: Scoring,
         before: PipelineExecutor | None,
     ) -> PipelineExecutor:
+        share(self._claim, steps)
         scoring_filters = [step for step in stage.filters if step.scorer is not None]
         cluster = stage.cluster or self.cluster
         has_own = stage.cluster is not None or logs == "logs"
         on_gpu = any(step.scorer.device not in ("cpu", "mps") for step in scoring_filters if step.scorer)
         return make_executor(
-            steps,
+            [*steps, HoldsClaim(self._claim)],
             executor=self.executor,
             name=name,
             tasks=stage.tasks or self.tasks,

@@ -10,6 +10,8 @@ from typing import Any
 
 from datatrove.io import DataFolder
 
+from datatrove_quality.atomic_write import write_json
+
 
 RECORD = "logs/run.json"
 # Of a run of several stages, which writes it when all of them are done.
@@ -18,6 +20,11 @@ TABLE = "logs/counts/table.txt"
 UNFINISHED = "logs/unfinished"
 # Of a run of several stages: what they hand to each other.
 INTERMEDIATE = "logs/intermediate"
+
+# In the record: the random id of the run that owns the folder, and who it is; while an earlier run's files are being
+# deleted, what is to be deleted.
+CLAIM = "claim"
+DELETING = "deleting"
 
 ROW_FOLDERS = ("kept", "excluded", "scores")
 # All that a run may write in `logs`, but for what DataTrove rewrites. What marks tasks as done is deleted first: a run
@@ -46,13 +53,34 @@ def claim_output(output: DataFolder, record: dict[str, Any], overwrite: bool) ->
         ValueError: as `require_claimable`.
     """
     require_claimable(output, record, overwrite)
-    if output.isfile(RECORD) and not overwrite:
+    recorded = _readable(output)
+    if recorded and not overwrite and DELETING not in recorded:
+        if CLAIM not in recorded and CLAIM in record:
+            _write(output, recorded | {CLAIM: record[CLAIM]})
         return True
-    for name in _taken(output, _deletable(output)):
+    # First the claim, so that a run that is still there publishes nothing more; then what it has written.
+    deleted = [*_deletable(output), *recorded.get(DELETING, ())]
+    _write(output, record | {DELETING: deleted})
+    for name in _taken(output, deleted):
         output.rm(name, recursive=True)
+    _write(output, record)
+    return False
+
+
+def _write(output: DataFolder, record: dict[str, Any]) -> None:
+    if output.is_local():
+        output.makedirs("logs", exist_ok=True)
+        write_json(str(output.resolve_paths(RECORD)), record)
+        return
     with output.open(RECORD, "w") as file:
         json.dump(record, file, indent=2, ensure_ascii=False)
-    return False
+
+
+def _readable(output: DataFolder) -> dict[str, Any]:
+    try:
+        return recorded_run(output) or {}
+    except ValueError:  # damaged: only overwriting is possible
+        return {}
 
 
 def require_claimable(output: DataFolder, record: dict[str, Any], overwrite: bool) -> None:

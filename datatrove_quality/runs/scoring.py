@@ -55,7 +55,7 @@ class Scoring:
         if step.reuse_scores:
             refuse_other_scores(inputs, step.prefix, found)
         self.scorers[step.prefix] = prepared.here
-        self.made_by[step.prefix] = found.describe()
+        self.made_by[step.prefix] = step.expected_scorer = found.describe()
 
     def weights_of(self, filters: Sequence[QualityFilter]) -> int:
         """Bytes of the models of some filters; 0 where the tasks run on this machine."""

@@ -640,7 +640,7 @@ command(["filter", *sys.argv[1:]])
 
 @pytest.mark.parametrize("ending", [".jsonl.gz", ".parquet"])
 def test_two_copies_of_a_run_at_once_leave_whole_files(tmp_path, model, ending):
-    """A requeue whose first copy lives on: both write the same rows, and no file is half of each."""
+    """A copy that starts at the same moment: no file is half of each, and the one that owns the folder completes it."""
     source = tmp_path / "in" / f"a{ending}"
     if ending == ".parquet":
         source.parent.mkdir()
@@ -651,7 +651,7 @@ def test_two_copies_of_a_run_at_once_leave_whole_files(tmp_path, model, ending):
     command += ["--output", str(tmp_path / "out"), "--min-score", "0", "--allow-outside-scale"]
     copies = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
     failed = [copy.communicate()[1].decode() for copy in copies if copy.wait()]
-    assert not failed, failed
+    assert len(failed) <= 1 and all("belongs to another run now" in error for error in failed), failed
     written = [row for name in ("kept", "excluded") for row in read_rows(tmp_path / "out" / name)]
     assert sorted(row["id"] for row in written) == sorted(row["id"] for row in rows(400))
 

@@ -640,7 +640,7 @@ command(["filter", *sys.argv[1:]])
 
 @pytest.mark.parametrize("ending", [".jsonl.gz", ".parquet"])
 def test_two_copies_of_a_run_at_once_leave_whole_files(tmp_path, model, ending):
-    """A copy that starts at the same moment: no file is half of each, and the one that owns the folder completes it."""
+    """Started at the same moment: no file is half of each, and the copy that owns the folder completes it."""
     source = tmp_path / "in" / f"a{ending}"
     if ending == ".parquet":
         source.parent.mkdir()

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.config import Unscorable
+from datatrove_quality.model.template_limits import limit_template
 from datatrove_quality.rows.normal_form import parsed
 from datatrove_quality.rows.types import Conversation
 
@@ -204,9 +205,12 @@ class Renderer:
                 "to score plain text, set messages_key=None (in a filter) or pass strings (to a scorer)."
             )
         try:
+            limit_template(self.tokenizer.get_chat_template(self.chat_template))
             return str(
                 self.tokenizer.apply_chat_template(conversation, chat_template=self.chat_template, tokenize=False)
             )
+        except (MemoryError, OSError):  # which may pass: no verdict on the conversation
+            raise
         except Exception as error:  # templates raise what they like: TemplateError, TypeError, UndefinedError, ...
             raise Unscorable(
                 "template_error", f"the chat template refused the conversation: {error!s:.500}"

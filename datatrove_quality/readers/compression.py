@@ -20,6 +20,7 @@ from datatrove_quality.rows.types import InvalidConversation
 
 BLOCK_BYTES = 64 * 1024
 DECODED_AT_ONCE = 64  # a step that fails gives nothing, so at most this much before some damage is lost with it
+MAX_PIECE = 4 * 1024 * 1024  # of decompressed bytes that are handed on at once, and a step more
 LOOK_BACK = 192 * 1024  # more than a zstd decoder takes (a block of 128 KiB) before it can fail
 
 
@@ -101,7 +102,7 @@ def _decompressed(blocks: Iterable[bytes], form: _Format) -> Iterator[bytes | In
                     break
                 position, search_from, decoder = start.start(), start.start() + 1, form.decoder()
             outputs, end, error = _decode(decoder, data, position, form)
-            if not (error or decoder.eof or following):
+            if not (error or decoder.eof or following or end < len(data)):
                 error = InvalidConversation("truncated_file", f"the compressed data ends early: {MISSING}")
             if error:
                 head = form.head.search(data, search_from)
@@ -123,17 +124,25 @@ def _decode(
 ) -> tuple[list[bytes], int, InvalidConversation | None]:
     """Decodes to the end of the member, or of the data, in small steps, since a step that fails gives nothing.
 
+    Of what expands much it decodes as much as is handed on at once; the rest comes with the next call.
+
     Returns:
         What each step gives, the end in the data, and an error if the data is damaged.
     """
     outputs: list[bytes] = []
+    size = 0
     for position in range(start, len(data), DECODED_AT_ONCE):
         step = data[position : position + DECODED_AT_ONCE]
         try:
             outputs.append(decoder.decompress(step))
         except form.error as error:
+            if "memory" in str(error) or "Error -4" in str(error):  # of this process now, not of the file
+                raise MemoryError(f"decompressing: {error}") from error
             what = f"the compressed data is corrupt ({error}): rows before may be altered, and {MISSING}"
             return outputs, position, InvalidConversation("damaged_file", what)
+        size += len(outputs[-1])
         if decoder.eof:
             return outputs, position + len(step) - len(decoder.unused_data), None
+        if size > MAX_PIECE:
+            return outputs, position + len(step), None
     return outputs, len(data), None

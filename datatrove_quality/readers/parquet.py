@@ -87,7 +87,11 @@ class ConversationParquetReader(ParquetReader):
 
     def _damaged(self, filepath: str, row: int, error: Exception, lost: str) -> Document:
         """A document in the place of rows; an error that may pass, of the file system or of memory, is raised."""
-        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+        import pyarrow as pa
+
+        # Arrow's own errors of damaged files are plain OSErrors; those of disks and networks have a number or a type.
+        is_systems = isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError)
+        if isinstance(error, MemoryError) or (is_systems and not isinstance(error, pa.ArrowException)):
             raise error
         logger.warning(f"`{filepath}` is damaged: {lost}: {error}")
         reason = InvalidConversation("damaged_file", f"{lost} ({type(error).__name__}: {error})")

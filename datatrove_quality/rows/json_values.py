@@ -29,6 +29,7 @@ def parse_json(text: bytes | str) -> Any:
 
     Raises:
         InvalidConversation: it is not JSON, or holds what no Python value or no JSON writer can hold.
+        MemoryError: this process has too little memory for it.
     """
     try:
         value = orjson.loads(text)
@@ -38,6 +39,8 @@ def parse_json(text: bytes | str) -> Any:
         raise InvalidConversation("nested_too_deep", "the JSON has too many levels") from None
     except orjson.JSONDecodeError as error:
         said = str(error)
+    if "memory" in said:  # of this process now, not of the text
+        raise MemoryError(f"JSON of {len(text):,} bytes: {said}")
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     if b"NaN" in raw or b"Infinity" in raw:
         try:
@@ -75,6 +78,8 @@ def json_text(value: Any) -> str:
         return json.dumps(value, default=str)
     except RecursionError:
         return _deep_json(value)
+    except MemoryError:
+        raise
     except Exception:  # keys that are no text, reference cycles, objects that cannot be shown
         return safe_repr(value)
 
@@ -102,5 +107,7 @@ def safe_repr(value: Any) -> str:
     """The value as ASCII text, even where its own repr fails."""
     try:
         return ascii(value)
+    except MemoryError:
+        raise
     except Exception:
         return f"<a {type(value).__name__} that cannot be shown>"

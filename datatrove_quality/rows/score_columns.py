@@ -83,5 +83,7 @@ def is_score(value: object) -> bool:
 def _printable(value: object) -> str:
     try:
         return f"{value!r:.80}"
+    except MemoryError:
+        raise
     except Exception:  # such as an integer of more than 4,300 digits
         return f"a {type(value).__name__}"

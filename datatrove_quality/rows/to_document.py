@@ -118,6 +118,8 @@ class _Adapter:
             # What a DataTrove writer has made of an error document is not to be read as anything else.
         except InvalidConversation as invalid:
             error = f"{invalid.reason}: {invalid}"
+        except (MemoryError, OSError):  # which may pass: the task ends, and its next start tries again
+            raise
         except Exception as unforeseen:  # a run of a week must not end at one row
             error = f"unreadable_row: {cut(safe_repr(unforeseen), MAX_ERROR_CHARS)}"
         return _Reading(json_text(row), error=error)
@@ -300,6 +302,8 @@ def same(value: Any, other: Any) -> bool:
         return True
     try:
         return type(value) is type(other) and bool(value == other)
+    except MemoryError:
+        raise
     except Exception:  # arrays, whose comparison is an array
         return False
 

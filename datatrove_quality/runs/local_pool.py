@@ -38,7 +38,7 @@ class IncompleteRun(RuntimeError):
 
 
 class WatchedExecutor(LocalExecutor):
-    """A local executor of which that is killed ends the run, and which no process outlives."""
+    """A local executor whose run ends when a worker is killed, and which no process of it outlives."""
 
     def run(self) -> PipelineStats | None:
         """Run the tasks that are not completed, `workers` at a time.

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datatrove_quality.config import Score, ScorerConfig, ScoreScale
+    from datatrove_quality.curation.answer_filters import AnswerFilter
+    from datatrove_quality.curation.rule_filter import ConversationRules
     from datatrove_quality.engine.scorer import load_scorer
     from datatrove_quality.evaluation.metrics import Evaluation, evaluate_scores
     from datatrove_quality.filter import QualityFilter
@@ -26,10 +28,12 @@ __version__ = "0.1.0"
 # Public names and their modules, which are imported at the first use of a name: `datatrove-quality --help` should not
 # wait for DataTrove, numpy and their dependencies.
 _MODULES = {
+    "AnswerFilter": "curation.answer_filters",
     "Cluster": "runs.cluster",
     "ConversationAdapter": "rows.to_document",
     "ConversationJsonlReader": "readers.jsonl",
     "ConversationParquetReader": "readers.parquet",
+    "ConversationRules": "curation.rule_filter",
     "Evaluation": "evaluation.metrics",
     "InvalidConversation": "rows.types",
     "QualityFilter": "filter",
@@ -49,10 +53,12 @@ _MODULES = {
 }
 
 __all__ = [
+    "AnswerFilter",
     "Cluster",
     "ConversationAdapter",
     "ConversationJsonlReader",
     "ConversationParquetReader",
+    "ConversationRules",
     "Evaluation",
     "InvalidConversation",
     "QualityFilter",

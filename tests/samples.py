@@ -1,6 +1,7 @@
-"""Files of rows, written and read in the format that their names say, and documents with conversations."""
+"""Rows with conversations, their files in the format that a name says, and documents with conversations."""
 
 import gzip
+import random
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -62,3 +63,28 @@ def documents(count: int, seed: int = 0, **metadata: Any) -> list[Document]:
         Document(text="texto", id=f"doc-{index}", metadata={"messages": messages} | metadata)
         for index, messages in enumerate(made)
     ]
+
+
+def turns(question: str, answer: str) -> list[dict[str, str]]:
+    """A conversation of two messages."""
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def rows(count: int, name: str = "a") -> list[dict[str, Any]]:
+    """Rows with a conversation each, and columns that DataTrove has uses of its own for."""
+    return [
+        {"id": f"{name}-{i}", "messages": turns(f"Pergunta {i} de {name}", f"Resposta {i * 7}."), "rank": i, "n": None}
+        for i in range(count)
+    ]
+
+
+def words(seed: int, count: int = 40) -> str:
+    """A text that resembles no other."""
+    choose = random.Random(seed)
+    letters = "abcdefghilmnoprstuv"
+    return " ".join("".join(choose.choices(letters, k=choose.randint(3, 8))) for _ in range(count)) + "."
+
+
+def without_scores(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without the columns that a run has added."""
+    return {key: value for key, value in row.items() if not key.startswith("quality_") and key != "filter_reason"}

@@ -10,10 +10,12 @@ import datatrove_quality
 def test_public_names():
     """A name is added or removed on purpose only."""
     assert datatrove_quality.__all__ == [
+        "AnswerFilter",
         "Cluster",
         "ConversationAdapter",
         "ConversationJsonlReader",
         "ConversationParquetReader",
+        "ConversationRules",
         "Evaluation",
         "InvalidConversation",
         "QualityFilter",

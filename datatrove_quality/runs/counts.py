@@ -151,7 +151,7 @@ class WriteTable(PipelineStep):
 
 
 def total_counts(folders: Sequence[DataFolder], tasks: int) -> list[StepCount]:
-    """The counts of the steps that can drop documents, and of the last step, over all tasks."""
+    """The counts of the first step and of those that can drop documents, over all tasks."""
     totals: dict[str, StepCount] = {}
     for rank in range(tasks):
         counts: list[StepCount] = []
@@ -159,7 +159,7 @@ def total_counts(folders: Sequence[DataFolder], tasks: int) -> list[StepCount]:
             with folder.open(f"{rank:05d}.json", "r") as file:
                 counts += [StepCount(**count) for count in json.load(file)]
         _require_sums(counts, f"task {rank} of all stages")
-        for count in filter(lambda count: count.name, counts):
+        for count in (count for place, count in enumerate(counts) if count.name or place == 0):
             total = totals.setdefault(count.name, StepCount(count.name, 0, 0))
             total.came += count.came
             total.left += count.left
@@ -171,11 +171,11 @@ def table(counts: Sequence[StepCount]) -> str:
     """The counts as a table of text.
 
     Args:
-        counts: of the steps that can drop documents, in their order.
+        counts: of `total_counts`.
     """
     documents = counts[0].came
     lines = ["", _line("documents in", documents, documents)]
-    for count in counts:
+    for count in filter(lambda count: count.name, counts):
         lines.append(_line(f"dropped: {count.name.replace('_', ' ')}", count.came - count.left, documents))
         lines += [_line(f"  {reason}", number, documents) for reason, number in sorted(count.dropped.items())]
     lines += [_line("kept", counts[-1].left, documents), ""]

@@ -10,10 +10,12 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from typing import Any
 
+import dill
 from datatrove.executor import SlurmPipelineExecutor
 from datatrove.io import get_datafolder
 from datatrove.pipeline.base import PipelineStep
@@ -89,7 +91,8 @@ class SlurmExecutor(SlurmPipelineExecutor):
     def launch_job(self) -> None:
         """Queue the jobs of this stage and of those that it depends on."""
         try:
-            super().launch_job()
+            with _values_of_the_script():
+                super().launch_job()
         except subprocess.CalledProcessError as error:  # sbatch has said why
             raise ValueError(f"SLURM refused a job of {self.job_name}; `squeue --me` shows what is queued.") from error
         finally:
@@ -175,6 +178,17 @@ class SlurmExecutor(SlurmPipelineExecutor):
             f"partition {self.partition or 'the default'}, {gpus}, {self.cpus_per_task} CPUs, {self.memory} memory, "
             f"time {self.time or 'by default'}"
         )
+
+
+@contextmanager
+def _values_of_the_script() -> Iterator[None]:
+    """Pickle functions of the user's script with the values they use: a job does not import the script."""
+    before = dill.settings["recurse"]
+    dill.settings["recurse"] = True
+    try:
+        yield
+    finally:
+        dill.settings["recurse"] = before
 
 
 def slurm_executor(

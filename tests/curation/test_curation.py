@@ -13,13 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
 from commands import run_command
 from datatrove.data import Document
-from datatrove.io import get_datafolder
 from datatrove.pipeline.dedup import MinhashDedupSignature
-from datatrove.pipeline.filters import LambdaFilter
-from datatrove.pipeline.writers import JsonlWriter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import DECODER, chatml_tokenizer, save_model
@@ -28,14 +24,11 @@ from tiny_models import DECODER, chatml_tokenizer, save_model
 pytest.importorskip("spacy", reason="the extra curate is not installed: pip install 'datatrove-quality[curate]'")
 
 import plant_garbage
-from samples import read_rows, write_rows
+from samples import read_rows, words, write_rows
 
 from datatrove_quality.curation.answer_filters import AnswerFilter, length_filter, repetition_filter, symbol_filter
 from datatrove_quality.curation.deduplication import minhash_config
 from datatrove_quality.curation.rule_filter import ConversationRules
-from datatrove_quality.runs.counts import counted, total_counts
-from datatrove_quality.runs.handover import LoadDocuments, SaveDocuments
-from datatrove_quality.runs.outputs import WholeOutput, whole_files
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,24 +70,22 @@ def turns(*contents, system=None):
     return [{"role": "system", "content": system}, *found] if system else found
 
 
-def words(seed, count=40):
-    """A text that resembles no other."""
-    choose = random.Random(seed)
-    letters = "abcdefghilmnoprstuv"
-    return " ".join("".join(choose.choices(letters, k=choose.randint(3, 8))) for _ in range(count)) + "."
-
-
 def rows_by_outcome(output):
     """The rows in each folder of a run: "kept", and what was excluded by its reason."""
     folders = {"kept": output / "kept"} | {folder.name: folder for folder in (output / "excluded").glob("*")}
     return {name: read_rows(folder) for name, folder in folders.items()}
 
 
-def outcome(output):
-    """Where each row went, and why. Of rows that are equal or nearly so, any may be the one that is kept: one name."""
+def interchangeable():
+    """The ids of rows of which any may be the one that is kept, each with the id of one of them."""
     planted = plant_garbage.planted_rows(DEMO.read_text(encoding="utf-8").splitlines())
     copies = {row["id"]: row["copy_of"] for row in planted if row["planted"].endswith("_duplicate")} | DEMO_PAIR
-    names = {**copies, **{original: original for original in copies.values()}}
+    return {**copies, **{original: original for original in copies.values()}}
+
+
+def outcome(output):
+    """Where each row went, and why. Of rows that are equal or nearly so, any may be the one that is kept: one name."""
+    names = interchangeable()
     doors: dict[str, list] = {name: [] for name in names.values()}
     single = Counter()
     for door, rows in rows_by_outcome(output).items():
@@ -174,8 +165,11 @@ def test_any_number_of_tasks_and_any_order_give_the_same_rows(curated, planted, 
     output = tmp_path / "out"
     curate(tmp_path / "in", "--output", output, "--model", model, "--min-score", 1, "--tasks", 4)
     assert outcome(output) == outcome(curated)
-    expected = scores(curated)
-    assert all(score == pytest.approx(expected.get(name, score), abs=1e-4) for name, score in scores(output).items())
+    copies = interchangeable()
+    expected, found = (
+        {name: score for name, score in scores(run).items() if name not in copies} for run in (curated, output)
+    )
+    assert len(expected) > 500 and found == pytest.approx(expected, abs=1e-4)
 
 
 def test_parquet_rows_come_back_with_their_types_and_nulls(tmp_path, model):
@@ -444,92 +438,3 @@ def test_no_text_stops_a_filter_or_a_signature(answer):
 
 
 SIGNATURE = MinhashDedupSignature("/nowhere", minhash_config(), LANGUAGE)
-
-
-def test_a_step_that_is_cut_off_or_comes_late_leaves_no_file(tmp_path):
-    """Half of a task's files would be read by the next stage; a late copy would put old files among new ones."""
-    target, unfinished = get_datafolder(str(tmp_path / "out")), get_datafolder(str(tmp_path / "unfinished"))
-    documents = [Document("um dois três quatro cinco seis", str(number)) for number in range(3)]
-
-    def cut_off():
-        yield from documents
-        raise KeyboardInterrupt
-
-    step = WholeOutput(MinhashDedupSignature(str(tmp_path / "out"), minhash_config()), str(tmp_path / "unfinished"))
-    with pytest.raises(KeyboardInterrupt):
-        list(step.run(cut_off()))
-    assert not target.isdir("") and not unfinished.list_files()
-    with pytest.raises(FileNotFoundError, match="another run"), whole_files(target, unfinished) as private:
-        unfinished.rm("", recursive=True)
-    assert not private.isdir("")
-    list(step.run(iter(documents)))
-    assert len(target.list_files()) == 14 and not unfinished.list_files()
-
-
-def test_a_late_copy_does_not_disturb_who_reads(tmp_path):
-    """While a copy of a finished task computes, its files stay as they were, sorted and whole."""
-    step = WholeOutput(MinhashDedupSignature(str(tmp_path / "out"), minhash_config()), str(tmp_path / "unfinished"))
-    documents = [Document(words(seed), str(seed)) for seed in range(20)]
-    list(step.run(iter(documents)))
-    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.sig")}
-    seen = []
-
-    def looking():
-        for document in documents:
-            seen.append({path: path.read_bytes() for path in (tmp_path / "out").rglob("*.sig")} == before)
-            yield document
-
-    list(step.run(looking()))
-    assert len(before) == 14 and seen == [True] * 20
-    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.sig")} == before
-
-
-def test_documents_come_back_as_they_were_and_a_cut_file_is_an_error(tmp_path):
-    """Any value; and a file that was cut off by a dying disk is not taken for a shorter one."""
-    values = {"when": datetime.date(2026, 1, 1), "none": None, "price": decimal.Decimal("1.10"), "deep": [{"a": (1,)}]}
-    documents = [Document(words(seed), str(seed), metadata={**values}) for seed in range(5)]
-    save = SaveDocuments(str(tmp_path / "docs"), str(tmp_path / "unfinished"))
-    assert list(save.run(iter(documents), rank=3)) == documents
-    load = LoadDocuments(str(tmp_path / "docs"))
-    assert list(load.run(None, rank=3)) == documents
-    with pytest.raises(FileNotFoundError):
-        list(load.run(None, rank=2))
-    path = tmp_path / "docs/00003.documents"
-    path.write_bytes(
-        zstandard.compress(zstandard.ZstdDecompressor().decompressobj().decompress(path.read_bytes())[:-4])
-    )
-    with pytest.raises(RuntimeError, match="damaged"):
-        list(load.run(None, rank=3))
-
-
-def test_counts_do_not_carry_over_from_one_task_to_the_next(tmp_path):
-    """SLURM's tasks_per_job runs several tasks with the same steps, whose statistics DataTrove never resets."""
-    steps = filter_steps(tmp_path)
-    for rank, size in enumerate((4, 7, 2)):
-        data = [Document("x", str(number)) for number in range(size)]
-        for step in counted(steps, str(tmp_path / "counts"), str(tmp_path / "unfinished")):
-            data = step(data, rank, 3)
-    [count] = total_counts([get_datafolder(str(tmp_path / "counts"))], 3)
-    assert (count.came, count.left, count.dropped) == (13, 7, {"odd": 6})
-    assert steps[0].stats["total"].total == 2
-
-
-def test_a_document_that_is_lost_between_two_steps_stops_the_task(tmp_path):
-    """DataTrove's filters lose documents silently if a batch comes back short: such a task must not look finished."""
-
-    def losing(data, rank, world_size):
-        yield from list(data)[1:]
-
-    [first] = filter_steps(tmp_path)
-    [second] = filter_steps(tmp_path / "b")
-    data = [Document("x", str(number)) for number in range(4)]
-    with pytest.raises(RuntimeError, match="lost or doubled"):
-        for step in counted([first, losing, second], str(tmp_path / "counts"), str(tmp_path / "unfinished")):
-            data = step(data, 0, 1)
-    assert not (tmp_path / "counts").exists()
-
-
-def filter_steps(folder):
-    """A filter that keeps even ids, with a writer of what it drops."""
-    writer = JsonlWriter(str(folder / "odd"), compression=None)
-    return [LambdaFilter(lambda document: int(document.id) % 2 == 0, exclusion_writer=writer)]

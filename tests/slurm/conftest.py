@@ -2,35 +2,28 @@
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lab import Lab, run, why_not
+from slurm_runs import MIN_SCORE, MODEL, filter_pipeline, make
+from slurm_steps import Gate
 
-
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-sys.path[:0] = [
-    str(HERE),
-]
-
-from lab import Lab, run, why_not  # noqa: E402
-from runs import MIN_SCORE, MODEL, filter_pipeline, make  # noqa: E402
-from steps import Gate  # noqa: E402
-
-from datatrove_quality import (  # noqa: E402
+from datatrove_quality import (
     ConversationAdapter,
     ConversationJsonlReader,
     QualityFilter,
     RowAdapter,
     ScorerConfig,
 )
-from datatrove_quality.runs import slurm as slurm_jobs  # noqa: E402
-from datatrove_quality.runs.outputs import WholeJsonlWriter  # noqa: E402
+from datatrove_quality.runs import slurm as slurm_jobs
+from datatrove_quality.runs.outputs import WholeJsonlWriter
 
 
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
 slurm_jobs.POLL_SECONDS = 1
 
 
@@ -39,9 +32,9 @@ def lab() -> Iterator[Lab]:
     """A SLURM of two nodes with two GPUs each."""
     if reason := why_not():
         pytest.skip(reason)
-    # Jobs inherit it: they import the code under test, and the steps of the tests.
+    # Jobs inherit it: they import the steps of the tests.
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), str(HERE), before)))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), before)))
     slurm = Lab(Path(tempfile.mkdtemp(prefix="lab-")))
     try:
         slurm.start()
@@ -71,9 +64,9 @@ def local(source, tmp_path_factory):
 
 @pytest.fixture
 def gated(lab, source, tmp_path):
-    """A function that queues tasks which score a file each and then wait at a gate: `gated(tasks, *options)`."""
+    """A function that queues tasks which score a file each and then wait at a gate: `gated(tasks, **cluster)`."""
 
-    def start(tasks, *arguments):
+    def start(tasks, **cluster):
         (tmp_path / "gate").mkdir(exist_ok=True)
         output = tmp_path / "out"
         unfinished = output / "logs" / "unfinished"
@@ -90,7 +83,7 @@ def gated(lab, source, tmp_path):
             Gate(str(tmp_path / "gate")),
             WholeJsonlWriter(str(output / "kept"), str(unfinished / "kept"), adapter=RowAdapter(), compression=None),
         ]
-        executor = make(pipeline, output / "logs", tasks, *arguments)
+        executor = make(pipeline, output / "logs", tasks, **cluster)
         executor.run()
         return executor
 

@@ -1,19 +1,15 @@
 """The curation pipeline on a real SLURM: the rows and the table of a local run, whatever happens to its jobs."""
 
-import sys
-
 import pytest
 from lab import run, wait_for
-from runs import MIN_SCORE, MODEL, ROOT, rows
+from slurm_runs import MIN_SCORE, MODEL, rows
 
 
 pytest.importorskip("spacy", reason="the extra curate is not installed: pip install 'datatrove-quality[curate]'")
 
-sys.path[:0] = [str(ROOT / "examples")]
+import plant_garbage
 
-import plant_garbage  # noqa: E402
-
-from datatrove_quality.cli.main import run as run_command  # noqa: E402
+from datatrove_quality.cli.main import run as run_command
 
 
 TASKS = 6

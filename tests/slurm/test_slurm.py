@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from lab import run, wait_for
-from runs import (
+from slurm_runs import (
     MODEL,
     SMALL,
     at_gate,
@@ -20,7 +20,7 @@ from runs import (
     make,
     require_same_rows,
 )
-from steps import Devices, Need
+from slurm_steps import Devices, Need
 
 from datatrove_quality import QualityFilter, ScorerConfig
 from datatrove_quality.cli.main import run as run_command
@@ -104,10 +104,10 @@ def test_two_copies_of_a_task_at_once_write_whole_files(lab, gated, local, tmp_p
     assert not list((tmp_path / "out/logs/unfinished").glob("*/*"))
 
 
-@pytest.mark.parametrize("asked", [("--gpus-per-task", 2), ("--sbatch", "gres=gpu:2")])
+@pytest.mark.parametrize("asked", [{"gpus_per_task": 2}, {"sbatch": ("gres=gpu:2",)}])
 def test_a_task_has_all_gpus_that_it_asked_for(lab, tmp_path, asked):
     """With two GPUs per task the device choice reports both, whatever an earlier process leased."""
-    executor = make([Devices(str(tmp_path))], tmp_path / "logs", 2, *asked)
+    executor = make([Devices(str(tmp_path))], tmp_path / "logs", 2, **asked)
     executor.run()
     executor.wait()
     for rank in range(2):
@@ -119,7 +119,7 @@ def test_local_workers_inside_a_job_divide_its_gpus(lab, tmp_path):
     """LocalPipelineExecutor in an sbatch script: SLURM's variables are set, and still each worker leases its own."""
     script = tmp_path / "script.py"
     script.write_text(
-        "from datatrove.executor import LocalPipelineExecutor\nfrom steps import Devices\n"
+        "from datatrove.executor import LocalPipelineExecutor\nfrom slurm_steps import Devices\n"
         "if __name__ == '__main__':\n"
         f"    LocalPipelineExecutor([Devices({str(tmp_path)!r}, together=2)], tasks=4, workers=2, "
         f"logging_dir={str(tmp_path / 'logs')!r}).run()\n"
@@ -134,7 +134,7 @@ def test_local_workers_inside_a_job_divide_its_gpus(lab, tmp_path):
 
 def test_the_merge_job_asks_for_no_gpu(lab, tmp_path):
     """A job that adds up numbers must neither wait for a GPU nor take a whole node."""
-    executor = make([], tmp_path / "logs", 1, "--gpus-per-task", 2, "--sbatch", "exclusive", "--sbatch", "comment=x")
+    executor = make([], tmp_path / "logs", 1, gpus_per_task=2, sbatch=("exclusive", "comment=x"))
     before = set(run("squeue", "-h", "-t", "all", "-o", "%A").split())
     lab.set_node("n1", "drain")
     lab.set_node("n2", "drain")
@@ -179,7 +179,7 @@ def test_the_stage_after_a_failed_one_does_not_run_and_both_go_on(lab, tmp_path,
     needed = tmp_path / "needed"
 
     def start():
-        first = make([Need(str(needed))], tmp_path / "first", 2, "--max-array-size", max_array_size)
+        first = make([Need(str(needed))], tmp_path / "first", 2, max_array_size=max_array_size)
         last = make([], tmp_path / "last", 1, depends=first)
         last.run()
         wait_for(lambda: run("squeue", "-h") == "", "the queue to be empty")
@@ -192,7 +192,7 @@ def test_the_stage_after_a_failed_one_does_not_run_and_both_go_on(lab, tmp_path,
 
 def test_a_second_start_while_jobs_are_queued_is_refused(lab, gated, tmp_path):
     """Started twice by mistake, a pipeline does not run twice."""
-    executor = gated(1, "--sbatch", "hold")
+    executor = gated(1, sbatch=("hold",))
     with pytest.raises(ValueError, match=f"jobs {executor.job_id} of an earlier start are still in the queue"):
         gated(1)
 

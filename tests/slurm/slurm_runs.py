@@ -1,13 +1,13 @@
 """Runs of the pipelines that the tests compare: on SLURM, and on this machine."""
 
-import argparse
 import json
 from pathlib import Path
 
+import executors
 from lab import run
 
+from datatrove_quality import QualityFilter
 from datatrove_quality.cli.main import run as run_command
-from datatrove_quality.runs.executors import add_executor_options, make_executor
 
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -41,11 +41,11 @@ def require_same_rows(output, expected, ranks=range(6)):
             assert row == other, name
 
 
-def filter_stats(logs, step=1):
+def filter_stats(logs):
     """The filter's counts, by task."""
     stats = {}
     for path in sorted((logs / "stats").iterdir()):
-        counts = json.loads(path.read_text())[step]["stats"]
+        [counts] = [step["stats"] for step in json.loads(path.read_text()) if QualityFilter.name in step["name"]]
         stats[int(path.stem)] = {name: n if isinstance(n, int) else n["total"] for name, n in counts.items()}
     return stats
 
@@ -60,12 +60,12 @@ def log_of_jobs(logs):
     return "".join(path.read_text(errors="replace") for path in (logs / "slurm_logs").iterdir())
 
 
-def make(pipeline, logs, tasks, *arguments, depends=None):
-    parser = argparse.ArgumentParser()
-    add_executor_options(parser)
-    options = parser.parse_args(["--executor", "slurm", *SMALL, *map(str, arguments)])
-    asked = {"name": "test", "tasks": tasks, "logging_dir": str(logs), "gpu": True, "keeps_progress": True}
-    return make_executor(options, pipeline, **asked, depends=depends)
+def make(pipeline, logs, tasks, depends=None, **cluster):
+    """An executor on SLURM; `cluster` are fields of `Cluster`."""
+    asked = {"cpus_per_task": 1, "mem": "2G", **cluster}
+    return executors.make(
+        logs, "slurm", tasks=tasks, pipeline=pipeline, gpu=True, keeps_progress=True, depends=depends, **asked
+    )
 
 
 def at_gate(folder, rank=None):

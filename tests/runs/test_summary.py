@@ -1,0 +1,40 @@
+"""What the filters of a run did, as a table."""
+
+import json
+
+import pytest
+from datatrove.io import get_datafolder
+
+from datatrove_quality import QualityFilter
+from datatrove_quality.runs import summary
+
+
+def test_statistics_that_two_copies_wrote_are_read(tmp_path):
+    """Two copies of a task that end together write one file of statistics, one over the other's longer one."""
+    stats = [{"name": "reader", "stats": {}}]
+    stats += [{"name": f"filter: {QualityFilter.name}", "stats": {"total": 3, "tokens": {"total": 7}}}]
+    (tmp_path / "logs/stats").mkdir(parents=True)
+    (tmp_path / "logs/stats/00000.json").write_text(json.dumps(stats) + "8}]")
+    [found] = summary.Summary.of_run(get_datafolder(str(tmp_path)))
+    assert found.counts == {"total": 3, "tokens": 7}
+    (tmp_path / "logs/stats/00000.json").write_text(json.dumps(stats)[:-9])
+    with pytest.raises(ValueError, match=r"logs/stats/00000.json is damaged"):
+        summary.Summary.of_run(get_datafolder(str(tmp_path)))
+
+
+def test_summary_adds_up_all_tasks():
+    """The table's numbers are the sums of the tasks' statistics, and its parts add up to what came in."""
+    counts = summary.Counter(
+        {"total": 10, "forwarded": 6, "dropped": 4, "dropped_below_min_score": 3, "dropped_unscorable_no_messages": 1,
+         "unscorable": 1, "unscorable_no_messages": 1, "scored": 9, "int_score_1": 3, "int_score_5": 6, "tokens": 900}
+    )  # fmt: skip
+    table = summary.Summary(counts).table(seconds=2.0)
+    assert "5 documents/s, 450 tokens/s" in table
+    assert "kept without a score" not in table
+    assert [line.split() for line in table.splitlines() if line.startswith("dropped")] == [["dropped", "4", "40.0%"]]
+
+
+def test_the_commonest_reason_is_the_commonest():
+    """The last word of a run without scores names the reason of most documents, and how many they are."""
+    counts = summary.Counter({"total": 3, "unscorable": 3, "unscorable_a": 1, "unscorable_b": 2})
+    assert summary.Summary(counts).commonest_reason().startswith("2 of 3 documents: b;")

@@ -1,8 +1,10 @@
 """The public surface: what can be imported, what it costs, and that it is explained."""
 
+import ast
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import datatrove_quality
 
@@ -48,10 +50,13 @@ def test_every_public_name_is_explained():
 
 
 def test_every_module_is_explained():
-    """Each module says what it is for."""
-    modules = [module for name, module in sys.modules.items() if name.startswith("datatrove_quality")]
-    assert len(modules) > 5
-    assert all(module.__doc__ for module in modules)
+    """Each module says what it is for, whether anything has imported it or not."""
+    folder = Path(datatrove_quality.__file__).parent
+    modules = {
+        path.relative_to(folder): ast.get_docstring(ast.parse(path.read_bytes())) for path in folder.rglob("*.py")
+    }
+    assert {Path("__init__.py"), Path("model/attention.py"), Path("cli/main.py")} <= modules.keys()
+    assert [str(path) for path, text in modules.items() if not text] == []
 
 
 def test_import_is_light():

@@ -6,8 +6,9 @@ from datatrove.data import Document
 from datatrove.pipeline.filters.base_filter import BaseFilter
 from datatrove.pipeline.writers.disk_base import DiskWriter
 
+from datatrove_quality.config import Unscorable
 from datatrove_quality.curation.rules import RULES
-from datatrove_quality.rows.types import CONVERSATION_ERROR, MESSAGES, error_reason
+from datatrove_quality.rows.types import MESSAGES, conversation_error
 
 
 class ConversationRules(BaseFilter):
@@ -37,8 +38,9 @@ class ConversationRules(BaseFilter):
         """Keep a conversation that breaks no rule."""
         messages = doc.metadata.get(MESSAGES)
         if messages is None:
-            error = doc.metadata.get(CONVERSATION_ERROR, "missing_messages: the document has no conversation")
-            doc.metadata[f"{self.prefix}_error"] = error
-            return False, f"unscorable_{error_reason(error)}"
+            missing = Unscorable("missing_messages", "the document has no conversation")
+            error = conversation_error(doc.metadata) or missing
+            doc.metadata[f"{self.prefix}_error"] = error.to_text()
+            return False, f"unscorable_{error.reason}"
         broken = next((name for name in self.rules if RULES[name](messages)), None)
         return True if broken is None else (False, broken)

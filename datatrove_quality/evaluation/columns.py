@@ -7,7 +7,7 @@ from typing import Any
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.rows.score_columns import is_score
-from datatrove_quality.rows.types import CONVERSATION_ERROR, Row, error_reason
+from datatrove_quality.rows.types import Row, conversation_error
 from datatrove_quality.runs.inputs import Inputs
 
 
@@ -45,9 +45,8 @@ def score_of(row: Row, column: str) -> float:
     """
     value = row.get(column)
     if value is None:
-        error = row.get(CONVERSATION_ERROR)
-        reason = error_reason(error) if isinstance(error, str) else "missing_score"
-        raise Unscorable(reason, f"there is no {column}")
+        error = conversation_error(row)
+        raise Unscorable("missing_score" if error is None else error.reason, f"there is no {column}")
     if not is_score(value):
         raise Unscorable("invalid_score", f"{column} holds a {type(value).__name__} that is not a finite number")
     return float(value)

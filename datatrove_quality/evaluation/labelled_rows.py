@@ -7,7 +7,7 @@ from datatrove.data import Document
 from datatrove_quality.config import Unscorable
 from datatrove_quality.evaluation.labels import LabelledRow
 from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
-from datatrove_quality.rows.types import CONVERSATION_ERROR, MESSAGES, REASONS, SOURCE, Conversation, error_reason
+from datatrove_quality.rows.types import CONVERSATION_ERROR, MESSAGES, SOURCE, Conversation, conversation_error
 from datatrove_quality.runs.inputs import Inputs
 
 
@@ -33,9 +33,9 @@ def labelled_rows(inputs: Inputs, adapter: ConversationAdapter | TextAdapter, la
 
 
 def _scored_part(doc: Document, is_text: bool) -> Conversation | str | Unscorable:
-    error = doc.metadata.get(CONVERSATION_ERROR)
-    if isinstance(error, str) and error_reason(error) in REASONS:
-        return Unscorable(error_reason(error), error.partition(": ")[2])
+    error = conversation_error(doc.metadata)
+    if error is not None:
+        return error
     return doc.text if is_text else doc.metadata[MESSAGES]
 
 

@@ -5,14 +5,13 @@
 Nothing here grows with the number of rows.
 """
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from datatrove_quality.config import REASON
+from datatrove_quality.config import Unscorable
 from datatrove_quality.report.figures import Figures, Lengths, ScoreSummary
 from datatrove_quality.report.groups import GroupCounts
 from datatrove_quality.report.histograms import (
@@ -116,8 +115,8 @@ class ScoreCounts:
 
     def _add_unscorable(self, batch: ScoreBatch, places: np.ndarray, drawn: np.ndarray) -> None:
         for place in places.tolist():
-            reason = batch.errors[place].partition(":")[0]
-            reason = reason if re.fullmatch(REASON, reason) else "other"
+            error = Unscorable.from_text(batch.errors[place])
+            reason = "other" if error is None else error.reason
             if not self.reasons[reason]:
                 self.samples.add_reason(reason, batch.first + place, drawn[place])
             self.reasons[reason] += 1

@@ -16,7 +16,7 @@ from datatrove_quality.report.aggregate import ScoreBatch
 from datatrove_quality.report.columns import Columns, as_number, as_value, error_of, or_nan, score_names
 from datatrove_quality.report.findings import Findings
 from datatrove_quality.report.sources import SourceFile
-from datatrove_quality.rows.types import CONVERSATION_ERROR, Row, error_reason
+from datatrove_quality.rows.types import Row, conversation_error
 
 
 LINES_AT_ONCE = 8_192
@@ -116,13 +116,13 @@ class JsonlRows:
         """All rows, a row with an error for each line that is none, and a text where lines may be missing."""
         try:
             for document in self.file.inputs.reader(_as_it_is).read_file(self.file.path):
-                error = document.metadata.get(CONVERSATION_ERROR)
-                if not error:
+                invalid = conversation_error(document.metadata)
+                if invalid is None:
                     yield document.metadata["row"]
-                elif error_reason(error) in ("damaged_file", "truncated_file"):
-                    yield error
+                elif invalid.reason in ("damaged_file", "truncated_file"):
+                    yield invalid.to_text()
                 else:
-                    yield {NO_ROW: True, self.columns.error: error, "text": document.text}
+                    yield {NO_ROW: True, self.columns.error: invalid.to_text(), "text": document.text}
         except OSError as error:
             yield f"{error}"
 

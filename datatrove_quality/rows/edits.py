@@ -91,7 +91,7 @@ def write_back(row: Row, where: Where, edited: Any) -> Row:
             return written
         columns = ", ".join(sorted(map(shown, found.used)))
     except InvalidConversation as error:
-        raise CannotWriteBack(f"the row would not hold the edited conversation: {error.reason}: {error}") from None
+        raise CannotWriteBack(f"the row would not hold the edited conversation: {error.to_text()}") from None
     raise CannotWriteBack(
         f"the conversation was read from {columns}, and was edited in a way that does not fit there: a step may "
         "change the contents of messages, but add or remove none"

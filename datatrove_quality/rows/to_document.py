@@ -28,23 +28,22 @@ from datatrove.pipeline.readers import HuggingFaceDatasetReader, IpcReader, Parq
 from datatrove.pipeline.readers.base import BaseDiskReader
 from loguru import logger
 
+from datatrove_quality.config import Unscorable
 from datatrove_quality.rows.edits import checksum, shape, text_of
 from datatrove_quality.rows.json_values import json_text, safe_repr, writable
 from datatrove_quality.rows.layouts import Where, check_column, nested_metadata, read, text_in
 from datatrove_quality.rows.layouts.table import NOT_LONG_TEXT
 from datatrove_quality.rows.types import (
     CONVERSATION_ERROR,
-    MAX_ERROR_CHARS,
     MESSAGES,
-    REASONS,
     RESERVED,
     SOURCE,
     Conversation,
     InvalidConversation,
     Row,
+    conversation_error,
     cut,
     described,
-    error_reason,
     shown,
 )
 
@@ -66,7 +65,7 @@ class _Reading:
     text: str
     messages: Conversation | None = None
     column: str = ""
-    error: str = ""
+    error: Unscorable | None = None
     used: frozenset[str] = frozenset()
     is_alone: bool = False
 
@@ -92,15 +91,15 @@ class _Adapter:
         """
         place = f"{path}/{id_in_file}"
         if not isinstance(row, dict):
-            error = f"not_an_object: the row is {described(row)}, not an object with columns"
+            error = InvalidConversation("not_an_object", f"the row is {described(row)}, not an object with columns")
             return _error_document(json_text(row), place, error)
         reading = self._read_or_error(row)
         columns, problem = (row, "") if isinstance(reader, ARROW_READERS) else _for_json(row, reading.messages)
-        if problem and not reading.error:
-            reading = _Reading(json_text(row), error=f"unwritable_value: {problem}")
+        if problem and reading.error is None:
+            reading = _Reading(json_text(row), error=Unscorable("unwritable_value", problem))
         metadata = {name: value for name, value in _merged(columns).items() if name not in RESERVED}
-        if reading.error:
-            metadata[CONVERSATION_ERROR] = reading.error
+        if reading.error is not None:
+            metadata[CONVERSATION_ERROR] = reading.error.to_text()
         elif reading.messages is not None:
             metadata[MESSAGES] = reading.messages
         document = {"text": reading.text, "id": _document_id(row.get(self.id_key), place)}
@@ -112,16 +111,16 @@ class _Adapter:
     def _read_or_error(self, row: Row) -> _Reading:
         try:
             nested = nested_metadata(row) if "metadata" in row else None
-            error = str(nested.get(CONVERSATION_ERROR)) if nested else ""
-            if CONVERSATION_ERROR in row or error_reason(error) not in REASONS:
+            error = conversation_error(nested) if nested else None
+            if CONVERSATION_ERROR in row or error is None:
                 return self._read(row)
             # What a DataTrove writer has made of an error document is not to be read as anything else.
         except InvalidConversation as invalid:
-            error = f"{invalid.reason}: {invalid}"
+            error = invalid
         except (MemoryError, OSError):  # which may pass: the task ends, and its next start tries again
             raise
         except Exception as unforeseen:  # a run of a week must not end at one row
-            error = f"unreadable_row: {cut(safe_repr(unforeseen), MAX_ERROR_CHARS)}"
+            error = InvalidConversation("unreadable_row", safe_repr(unforeseen))
         return _Reading(json_text(row), error=error)
 
     def _read(self, row: Row) -> _Reading:
@@ -308,9 +307,9 @@ def same(value: Any, other: Any) -> bool:
         return False
 
 
-def _error_document(text: str, doc_id: str, error: str) -> dict[str, Any]:
-    """The arguments of a document of what is no row."""
-    return {"text": text or error, "id": doc_id, "metadata": {CONVERSATION_ERROR: error}}
+def _error_document(text: str, doc_id: str, error: Unscorable) -> dict[str, Any]:
+    """The arguments of a document of what is not a row."""
+    return {"text": text or error.to_text(), "id": doc_id, "metadata": {CONVERSATION_ERROR: error.to_text()}}
 
 
 def unread_document(reader: BaseDiskReader, text: str, path: str, number: int, error: InvalidConversation) -> Document:
@@ -323,7 +322,7 @@ def unread_document(reader: BaseDiskReader, text: str, path: str, number: int, e
         number: of the row in the file.
         error: what is wrong.
     """
-    document = Document(**_error_document(text, f"{path}/{number}", f"{error.reason}: {error}"))
+    document = Document(**_error_document(text, f"{path}/{number}", error))
     document.metadata = (reader.default_metadata or {}) | document.metadata
     if reader.add_file_path:
         document.metadata.setdefault("file_path", reader.data_folder.resolve_paths(path))

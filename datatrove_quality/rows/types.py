@@ -108,11 +108,6 @@ def conversation_error(metadata: dict[str, Any]) -> Unscorable | None:
     return error if error is not None and error.reason in REASONS else None
 
 
-def error_reason(conversation_error: str) -> str:
-    """The reason in a document's `conversation_error`, which is `"<reason>: <message>"`."""
-    return conversation_error.partition(":")[0]
-
-
 def check_surrogates(text: str, where: str) -> None:
     """Refuse a text that holds half of a UTF-16 pair."""
     if text.isascii():

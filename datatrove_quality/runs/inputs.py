@@ -31,7 +31,7 @@ from datatrove_quality.readers.files import (
 from datatrove_quality.readers.jsonl import ConversationJsonlReader
 from datatrove_quality.readers.parquet import ConversationParquetReader
 from datatrove_quality.rows.to_document import ConversationAdapter
-from datatrove_quality.rows.types import CONVERSATION_ERROR, error_reason
+from datatrove_quality.rows.types import conversation_error
 from datatrove_quality.runs.outputs import WholeJsonlWriter, WholeParquetWriter, whole_files
 from datatrove_quality.runs.parquet_schemas import common_schema
 from datatrove_quality.runs.run_record import LOGS, RECORD, ROW_FOLDERS, UNFINISHED
@@ -314,10 +314,10 @@ def refuse_wrong_schema(inputs: Inputs, adapter: Callable) -> None:
     Raises:
         ValueError: it is one.
     """
-    errors = [doc.metadata.get(CONVERSATION_ERROR) for doc in inputs.sample(adapter, 1_000)]
-    if errors and all(error and error_reason(error) == "missing_column" for error in errors):
+    errors = [conversation_error(doc.metadata) for doc in inputs.sample(adapter, 1_000)]
+    if errors and all(error is not None and error.reason == "missing_column" for error in errors):
         raise ValueError(
-            f"None of the first {len(errors)} rows can be scored. {errors[0]}\n"
+            f"None of the first {len(errors)} rows can be scored: {errors[0]}\n"
             "Set schema= or messages_key= of ConversationAdapter (--schema, --messages-key) to where the "
             "conversations are; plain text is scored with TextAdapter and messages_key=None (--text [COLUMN])."
         )

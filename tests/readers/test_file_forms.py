@@ -14,11 +14,12 @@ import zstandard
 from datatrove.data import Document
 from datatrove.pipeline.writers import JsonlWriter
 
+from datatrove_quality.config import Unscorable
 from datatrove_quality.readers.csv import ConversationCsvReader
 from datatrove_quality.readers.jsonl import ConversationJsonlReader
 from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 from datatrove_quality.rows.to_row import RowAdapter
-from datatrove_quality.rows.types import CONVERSATION_ERROR, error_reason
+from datatrove_quality.rows.types import CONVERSATION_ERROR
 
 
 ROWS = [
@@ -44,7 +45,7 @@ def rows_of(documents: list[Document]) -> list[dict[str, Any]]:
 
 def errors(documents: list[Document]) -> list[str | None]:
     found = [document.metadata.get(CONVERSATION_ERROR) for document in documents]
-    return [error and error_reason(error) for error in found]
+    return [error and Unscorable.from_text(error).reason for error in found]
 
 
 LAYOUTS = {

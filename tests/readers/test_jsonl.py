@@ -14,10 +14,11 @@ import zstandard
 from datatrove.data import Document
 from datatrove.pipeline.writers import JsonlWriter
 
+from datatrove_quality.config import Unscorable
 from datatrove_quality.readers.compression import BLOCK_BYTES
 from datatrove_quality.readers.jsonl import ConversationJsonlReader
 from datatrove_quality.rows.to_row import RowAdapter
-from datatrove_quality.rows.types import CONVERSATION_ERROR, REASONS, InvalidConversation, error_reason
+from datatrove_quality.rows.types import CONVERSATION_ERROR, REASONS, InvalidConversation
 
 
 TURNS = [
@@ -39,7 +40,7 @@ def read_raw(tmp_path: Path, raw: bytes, name: str = "in.jsonl", **options: Any)
 
 def reasons(documents: list[Document]) -> list[str | None]:
     errors = [document.metadata.get(CONVERSATION_ERROR) for document in documents]
-    return [error and error_reason(error) for error in errors]
+    return [error and Unscorable.from_text(error).reason for error in errors]
 
 
 # --- lines -----------------------------------------------------------------------------------------------------------

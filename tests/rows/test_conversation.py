@@ -22,11 +22,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import read_rows, write_rows
 
+from datatrove_quality.config import Unscorable
 from datatrove_quality.readers.jsonl import ConversationJsonlReader
 from datatrove_quality.rows.layouts import parse_conversation
 from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 from datatrove_quality.rows.to_row import RowAdapter, ScoresAdapter
-from datatrove_quality.rows.types import CONVERSATION_ERROR, REASONS, SOURCE, InvalidConversation, error_reason
+from datatrove_quality.rows.types import CONVERSATION_ERROR, REASONS, SOURCE, InvalidConversation
 from datatrove_quality.schema import score_schema
 
 
@@ -42,6 +43,13 @@ def nested(depth: int) -> Any:
     for _ in range(depth):
         value = [value]
     return value
+
+
+def reason_of(text: Any) -> str:
+    """The reason in an error's text."""
+    error = Unscorable.from_text(text)
+    assert error is not None
+    return error.reason
 
 
 def adapt(row: Any, adapter: Any = None, reader: Any = None) -> Document:
@@ -60,7 +68,7 @@ def through_jsonl(
 
 def reasons(documents: list[Document]) -> list[str | None]:
     errors = [document.metadata.get(CONVERSATION_ERROR) for document in documents]
-    return [error and error_reason(error) for error in errors]
+    return [error and reason_of(error) for error in errors]
 
 
 def same(one: Any, other: Any) -> bool:
@@ -241,7 +249,7 @@ def test_bad_rows(reason: str, row: dict[str, Any]) -> None:
     str(caught.value).encode()
     document = adapt(row)
     assert document.text
-    assert error_reason(document.metadata[CONVERSATION_ERROR]) == reason
+    assert reason_of(document.metadata[CONVERSATION_ERROR]) == reason
     assert "messages" not in document.metadata
 
 
@@ -263,7 +271,7 @@ def test_a_row_must_be_an_object() -> None:
     for row in ([], "a", None, 3):
         with pytest.raises(InvalidConversation):
             parse_conversation(row)  # type: ignore[arg-type]
-        assert error_reason(adapt(row).metadata[CONVERSATION_ERROR]) == "not_an_object"
+        assert reason_of(adapt(row).metadata[CONVERSATION_ERROR]) == "not_an_object"
 
 
 def test_usage_errors_name_the_field_and_the_fix() -> None:
@@ -344,7 +352,7 @@ def test_unwritable_values_make_the_row_unscorable_and_text() -> None:
     bad = {"big": big, "bytes": b"\x00", "half": "\ud800", "deep": nested(400), "deeper": nested(3000)}
     for name, value in bad.items():
         document = adapt(GOOD | {name: value})
-        assert error_reason(document.metadata[CONVERSATION_ERROR]) == "unwritable_value"
+        assert reason_of(document.metadata[CONVERSATION_ERROR]) == "unwritable_value"
         assert name in document.metadata[CONVERSATION_ERROR]
         row = RowAdapter()(None, document)
         assert list(row) == ["id", "messages", name]
@@ -375,7 +383,7 @@ def test_unwritable_conversation_in_a_json_string() -> None:
     for row in ({"messages": text}, {"prompt": text, "response": "b"}, GOOD | {"metadata": f'{{"chat": {text}}}'}):
         document = adapt(row)
         if "metadata" not in row:
-            assert error_reason(document.metadata[CONVERSATION_ERROR]) == "unwritable_value"
+            assert reason_of(document.metadata[CONVERSATION_ERROR]) == "unwritable_value"
         assert RowAdapter()(None, document) == row
         orjson.dumps(document)
 

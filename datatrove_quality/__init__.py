@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datatrove_quality.readers.jsonl import ConversationJsonlReader
     from datatrove_quality.readers.parquet import ConversationParquetReader
     from datatrove_quality.rows.layouts import parse_conversation
+    from datatrove_quality.rows.per_message import PerMessage
     from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
     from datatrove_quality.rows.to_row import RowAdapter, ScoresAdapter
     from datatrove_quality.rows.types import InvalidConversation
@@ -36,6 +37,7 @@ _MODULES = {
     "ConversationRules": "curation.rule_filter",
     "Evaluation": "evaluation.metrics",
     "InvalidConversation": "rows.types",
+    "PerMessage": "rows.per_message",
     "QualityFilter": "filter",
     "QualityStats": "stats",
     "RowAdapter": "rows.to_row",
@@ -61,6 +63,7 @@ __all__ = [
     "ConversationRules",
     "Evaluation",
     "InvalidConversation",
+    "PerMessage",
     "QualityFilter",
     "QualityStats",
     "RowAdapter",

@@ -69,7 +69,7 @@ class FakeScorer:
     """Gives the scores that stand in the texts, one by one, without a model."""
 
     scale = ScoreScale()
-    renderer = SimpleNamespace(control_token_in=lambda item: None)
+    renderer = SimpleNamespace(control_token_in=lambda item: None, render_checked=lambda item: (item, False))
 
     def __init__(self, seconds=0.0):
         self.seconds = seconds
@@ -613,11 +613,11 @@ BAD_ROWS = {
     "deep": b'{"id": "deep", "messages": [{"role": "user", "content": "a", "x": ' + b"[" * 500 + b"]" * 500 + b"}]}",
 }
 FINE_ROWS = {
-    "rank": b'{"id": "rank", "messages": [{"role": "user", "content": "a"}], "rank": "../x", "../x": 1}',
+    "rank": b'{"id": "rank", "messages": [{"role": "assistant", "content": "a"}], "rank": "../x", "../x": 1}',
     "good": b'{"id": "good", "messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": ""}]}',
 }
 THIRTY_DIGITS = (
-    b'{"id": "digits", "messages": [{"role": "user", "content": "a"}], "n": 123456789012345678901234567890}'
+    b'{"id": "digits", "messages": [{"role": "assistant", "content": "a"}], "n": 123456789012345678901234567890}'
 )
 
 

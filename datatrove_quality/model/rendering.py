@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.config import Unscorable
+from datatrove_quality.model.template_checks import TemplateChecks, leaves_out, require_all_rendered
 from datatrove_quality.model.template_limits import limit_template
 from datatrove_quality.rows.normal_form import parsed
-from datatrove_quality.rows.types import Conversation
+from datatrove_quality.rows.types import Conversation, ConversationWithArguments
 
 
 if TYPE_CHECKING:
@@ -80,24 +81,16 @@ class Renderer:
         """Find out before any work starts whether conversations can be rendered.
 
         Raises:
-            ValueError: there is no chat template, it is no Jinja template, or it leaves the messages out.
+            ValueError: there is no chat template, it is no Jinja template, or it leaves messages out.
         """
         from jinja2 import TemplateSyntaxError
 
-        texts = []
-        for content in ("Oi!", "Olá?"):
-            messages = [{"role": role, "content": content} for role in ("user", "assistant")]
-            try:
-                texts.append(self._apply_template(messages))
-            except Unscorable as error:
-                if isinstance(error.__cause__, TemplateSyntaxError):
-                    raise ValueError(f"chat_template: it is no Jinja template: {error.__cause__}") from error
-                return  # it may want a system turn, or other roles: documents will show
-        if texts[0] == texts[1]:
-            raise ValueError(
-                f"chat_template: it renders all messages alike, as {texts[0]!r:.80}; give the template that the "
-                "classifier was trained with."
-            )
+        try:
+            texts = require_all_rendered(self._apply_template)
+        except Unscorable as error:
+            if isinstance(error.__cause__, TemplateSyntaxError):
+                raise ValueError(f"chat_template: it is no Jinja template: {error.__cause__}") from error
+            return  # it may want other roles: documents will show
         self.require_known_tokens(texts)
 
     def require_known_tokens(self, texts: list[str]) -> None:
@@ -147,8 +140,8 @@ class Renderer:
         else:
             # Joined, since a template may put nothing between two messages.
             contents = "".join(message["content"] for message in item)
-            others = (value for message in item for key, value in message.items() if key != "content")
-            texts = [contents, *strings_in(list(others))]
+            others = [value for message in item for key, value in message.items() if key != "content"]
+            texts = [contents, *strings_in([*others, arguments_of(item)])]
         try:
             return next((found[0] for found in map(self._spelled_out, texts) if found), None)
         except UnicodeEncodeError:
@@ -186,18 +179,36 @@ class Renderer:
         Args:
             item: a conversation in normal form, see `rows.normal_form`; a text; or why there is neither.
         """
-        if isinstance(item, Unscorable):
-            return item
+        return self.render_checked(item)[0]
+
+    def render_checked(self, item: Conversation | str | Unscorable) -> tuple[str | Unscorable, bool]:
+        """As `render`; and whether the template leaves out a part of a message that it renders."""
+        if isinstance(item, str | Unscorable):
+            return self._text_or_reason(item), False
+        arguments = arguments_of(item)
         try:
-            text = item if isinstance(item, str) else self._apply_template(item)
-            text.encode()
+            conversation = self.template.prepared(item)
+            text = self._apply_template(conversation, arguments)
+            self.template.require_arguments(arguments, text)
         except Unscorable as error:
-            return error
+            return error, False
+        return self._text_or_reason(text), leaves_out(conversation, text)
+
+    @cached_property
+    def template(self) -> TemplateChecks:
+        """What the chat template is known to do."""
+        return TemplateChecks(self._apply_template)
+
+    def _text_or_reason(self, text: str | Unscorable) -> str | Unscorable:
+        if isinstance(text, Unscorable):
+            return text
+        try:
+            text.encode()
         except UnicodeEncodeError:
             return Unscorable("lone_surrogate", "the text holds half of a surrogate pair, which no tokenizer takes")
         return text if text.strip() else Unscorable("empty_text", "the text has no character but white space")
 
-    def _apply_template(self, conversation: Conversation) -> str:
+    def _apply_template(self, conversation: Conversation, arguments: dict[str, Any]) -> str:
         if self.chat_template is None and not self.tokenizer.chat_template:
             raise ValueError(
                 f"The tokenizer of {self.tokenizer.name_or_path!r} has no chat template to render conversations with. "
@@ -207,7 +218,9 @@ class Renderer:
         try:
             limit_template(self.tokenizer.get_chat_template(self.chat_template))
             return str(
-                self.tokenizer.apply_chat_template(conversation, chat_template=self.chat_template, tokenize=False)
+                self.tokenizer.apply_chat_template(
+                    conversation, chat_template=self.chat_template, tokenize=False, **arguments
+                )
             )
         except (MemoryError, OSError):  # which may pass: no verdict on the conversation
             raise
@@ -305,6 +318,11 @@ class Renderer:
             return bool(encoding.overflowing)
         # A tokenizer in pure Python keeps no record of what it cut: count again without the cut.
         return len(self.tokenizer(text, add_special_tokens=self.add_special_tokens)["input_ids"]) > self.max_tokens
+
+
+def arguments_of(conversation: Conversation) -> dict[str, Any]:
+    """What a conversation's row gives to the chat template beside the messages."""
+    return conversation.template_arguments if isinstance(conversation, ConversationWithArguments) else {}
 
 
 def strings_in(value: Any) -> Iterator[str]:

@@ -10,6 +10,7 @@ no conversation becomes a document with `metadata["conversation_error"]`, and ev
     kept      the columns that cannot stand in the metadata under their own name, and are found in `values`
     values    their values
     text      a checksum of the document's text
+    expected  the same after `PerMessage` has edited it
     messages  the conversation's shape, where it is not the source's column `messages` as it is
     where     the settings of the adapter, where they are not the defaults
     into      the column of a `TextAdapter`

@@ -15,6 +15,19 @@ Message = dict[str, Any]
 Conversation = list[Message]
 
 
+class ConversationWithArguments(list[Message]):
+    """A conversation, and arguments for the chat template that its row carries.
+
+    Args:
+        messages: the conversation.
+        template_arguments: by name.
+    """
+
+    def __init__(self, messages: Conversation, template_arguments: dict[str, Any]) -> None:
+        super().__init__(messages)
+        self.template_arguments = template_arguments
+
+
 Row = dict[str, Any]
 MESSAGES = "messages"
 CONVERSATION_ERROR = "conversation_error"

@@ -11,6 +11,13 @@ from datatrove_quality.runs.run_record import read_json, recorded_run
 
 
 BAR_WIDTH = 20
+NOTED = {
+    "ends_with_user": "with the user's turn at the end",
+    "template_left_out": "cut by the template",
+    "changed_white_space": "with another white space in text",
+    "changed_text": "with a changed text, not scored",
+}
+"""Statistics that most runs do not have, and what they count."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,9 @@ class Summary:
         lines.append(f"{'tokens':<34}{tokens:>12,}")
         lines.append(self._line("documents cut at max_tokens", counts["truncated"]))
         lines.append(self._line("with control tokens spelled out", counts["special_tokens"]))
+        for name, what in NOTED.items():
+            if counts[name]:
+                lines.append(self._line(what, counts[name]))
         if counts["from_store"]:
             lines.append(self._line("known from checkpoints or repeats", counts["from_store"]))
         if counts["reused"]:

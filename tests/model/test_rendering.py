@@ -227,10 +227,16 @@ def test_a_template_that_cannot_be_right_is_refused(tokenizer, template, message
 
 
 @pytest.mark.parametrize(
-    "template", [None, "{{ messages[-1].content }}", "{{ raise_exception('wants a system turn') }}"]
+    "template",
+    [
+        None,
+        "{{ raise_exception('wants a system turn') }}",
+        "{% for m in messages %}{{ m.content.upper().strip() }}{% endfor %}",
+        "{{ messages[-1].content }} {% for m in messages[:-1] %}[{{ m.content }}]{% endfor %}",
+    ],
 )
 def test_a_template_that_may_be_right_passes(template):
-    """A template may leave parts out, or refuse the probe: documents will show."""
+    """A template may move, trim and wrap contents, or refuse the probe: documents will show."""
     renderer(chat_template=template).require_template()
 
 

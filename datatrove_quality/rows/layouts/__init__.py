@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from datatrove_quality.rows.layouts.read import Found, nested_metadata, read, text_in
 from datatrove_quality.rows.layouts.table import SCHEMAS
 from datatrove_quality.rows.layouts.where import Where, check_column
-from datatrove_quality.rows.types import Conversation, Row
+from datatrove_quality.rows.types import Conversation, ConversationWithArguments, Row
 
 
 if TYPE_CHECKING:
@@ -28,11 +28,14 @@ def parse_conversation(
 
     Returns:
         A new list of new messages: `role` and `content` are strings, and the other keys are kept, but for those that
-        are null, since Arrow fills them in: the same conversation from JSONL and from Parquet is equal.
+        are null, since Arrow fills them in: the same conversation from JSONL and from Parquet is equal. Where the
+        row has `chat_template_kwargs`, the list carries them as `template_arguments`: a scorer gives them to the
+        template.
 
     Raises:
         InvalidConversation: the row holds no conversation, or says something about it that would be left out; its
             `reason` is one of `REASONS`.
         ValueError: the schema is unknown, or the names do not go together.
     """
-    return read(row, Where(schema, messages_key, **columns)).messages
+    found = read(row, Where(schema, messages_key, **columns))
+    return ConversationWithArguments(found.messages, found.arguments) if found.arguments else found.messages

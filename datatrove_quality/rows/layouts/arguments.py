@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from loguru import logger
+
 from datatrove_quality.rows.layouts.messages import without_nulls
 from datatrove_quality.rows.layouts.slots import decoded
 from datatrove_quality.rows.layouts.table import TEMPLATE_ARGUMENTS, TOOLS
@@ -58,13 +60,27 @@ def arguments_of_document(metadata: Row, render_tools: bool) -> dict[str, Any]:
     value = metadata.get(TEMPLATE_ARGUMENTS) if own is None or TEMPLATE_ARGUMENTS in own else None
     arguments = template_arguments_in(value)
     tools = arguments.pop("tools", None)
-    if not render_tools:
-        return arguments
     for column in TOOLS:
         tools = tools or metadata.get(column)
+    if not render_tools:
+        if tools:
+            _say_once()
+        return arguments
     if definitions := tool_definitions(tools):
         arguments["tools"] = definitions
     return arguments
+
+
+_said: set[str] = set()
+
+
+def _say_once() -> None:
+    if not _said:
+        _said.add("tools")
+        logger.info(
+            "Rows have tool definitions, which are not rendered, as the model card's authors do not: "
+            "render_tools=True (--render-tools) passes them to the chat template."
+        )
 
 
 def tool_definitions(value: Any) -> list[Row]:

@@ -79,6 +79,7 @@ class Found:
         column: the column that holds all of it as a list of messages; "" where it was put together.
         used: the columns whose contents are in it.
         is_alone: whether the row has no other column that can say something.
+        arguments: for the chat template, but for tool definitions.
     """
 
     messages: Conversation
@@ -86,6 +87,7 @@ class Found:
     column: str = ""
     used: set[str] = field(default_factory=set)
     is_alone: bool = False
+    arguments: Row = field(default_factory=dict)
 
 
 def read(row: Row, where: Where) -> Found:
@@ -121,7 +123,8 @@ def _read_columns(row: Row, where: Where) -> Found:
         if where.system_key or not SYSTEM_COLUMNS.isdisjoint(row):
             _add_system(found, row, where)
         if row.get(TEMPLATE_ARGUMENTS) is not None:
-            template_arguments_in(row[TEMPLATE_ARGUMENTS])  # refused here, and read where the conversation is rendered
+            found.arguments = template_arguments_in(row[TEMPLATE_ARGUMENTS])
+            found.arguments.pop("tools", None)  # rendered only where they are asked for
             found.used.add(TEMPLATE_ARGUMENTS)
         _require_all_read(found, row, where)
     return found

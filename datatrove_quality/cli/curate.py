@@ -80,7 +80,7 @@ def curation(options: argparse.Namespace) -> "Curation":
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add = parser.add_argument
-    add("input", metavar="INPUT", help="folder, file or glob in quotes, of .jsonl[.gz|.zst] or .parquet")
+    add("input", metavar="INPUT", help="folder, file or glob in quotes, of .jsonl, .json, .csv or .parquet")
     add("--output", metavar="DIR", required=True, help="where kept/, excluded/ and logs/ are written")
     add_row_options(parser.add_argument_group("rows"), text=False)
     clean = parser.add_argument_group("cleaning (limits: docs/curation.md)")

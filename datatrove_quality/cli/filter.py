@@ -79,6 +79,8 @@ def pipeline(options: argparse.Namespace, started: "Run", adapter: Callable) -> 
             checkpoints_dir=(options.checkpoints or started.checkpoints) if has_checkpoints else None,
             special_tokens=options.special_tokens,
             reuse_scores=options.reuse_scores,
+            allow_no_answer=options.allow_no_answer,
+            render_tools=options.render_tools,
             progress=options.progress,
         ),
         started.writer("scores", ScoresAdapter(options.prefix)) if options.scores_only else started.writer("kept"),
@@ -88,7 +90,7 @@ def pipeline(options: argparse.Namespace, started: "Run", adapter: Callable) -> 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add = parser.add_argument
-    add("input", metavar="INPUT", help="folder, file or glob in quotes, of .jsonl[.gz|.zst] or .parquet")
+    add("input", metavar="INPUT", help="folder, file or glob in quotes, of .jsonl, .json, .csv or .parquet")
     add("--output", metavar="DIR", required=True, help="where kept/, excluded/ and logs/ are written")
     model = parser.add_argument_group("classifier")
     model.add_argument("--model", help=f"hub id or folder (default: {CARD_MODEL})")
@@ -117,7 +119,8 @@ def check(options: argparse.Namespace) -> None:
         ValueError: two options do not go together; says which to omit.
     """
     if options.scores_from_columns:
-        others = ("special_tokens", "reuse_scores", "scores_only", "checkpoints", "no_checkpoints")
+        others = ("special_tokens", "allow_no_answer", "render_tools", "reuse_scores")
+        others += ("scores_only", "checkpoints", "no_checkpoints")
         names = ("model", *CLASSIFIER_OPTIONS, *others)
         refuse_without_effect(options, add_options, names, "--scores-from-columns scores nothing")
         return

@@ -50,7 +50,8 @@ class Curation:
 
     Args:
         scorer: the classifier.
-        min_score: see `QualityFilter`; so `max_score`, `prefix` and `special_tokens`.
+        min_score: see `QualityFilter`, as for `max_score`, `prefix`, `special_tokens`, `allow_no_answer` and
+            `render_tools`.
         without_rules: names of the rules of `ConversationRules` that are not applied.
         min_words: of all answers of a conversation together.
         max_words: likewise.
@@ -67,6 +68,8 @@ class Curation:
     max_score: float | None = None
     prefix: str = "quality"
     special_tokens: Any = "allow"
+    allow_no_answer: bool = False
+    render_tools: bool = False
     without_rules: tuple[str, ...] = ()
     min_words: int = 1
     max_words: int = 100_000
@@ -152,6 +155,8 @@ def scoring_steps(run: Run, wanted: Curation) -> list[PipelineStep]:
             prefix=wanted.prefix,
             checkpoints_dir=wanted.checkpoints or run.checkpoints,
             special_tokens=wanted.special_tokens,
+            allow_no_answer=wanted.allow_no_answer,
+            render_tools=wanted.render_tools,
             progress=wanted.progress,
         ),
         run.whole(QualityStats(run.path("logs/statistics"), wanted.prefix, wanted.group_by)),

@@ -241,7 +241,7 @@ def test_limit_scale_and_template_reach_the_scorer(tmp_path, model):
     """What the command line says about the score is what the score is made of."""
     write_rows(tmp_path / "in/a.jsonl", rows(10))
     template = tmp_path / "template.jinja"
-    template.write_text("{{ messages[-1].content }}")
+    template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
     run(tmp_path / "in", "--output", tmp_path / "plain", "--model", model, "--limit", 4)
     options = ("--scale", "11,1,15", "--limit", "4")
     run(tmp_path / "in", "--output", tmp_path / "scaled", "--model", model, *options)

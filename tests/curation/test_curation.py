@@ -243,7 +243,8 @@ def test_conversations_that_differ_in_more_than_text_are_no_exact_duplicates(tmp
     items = [{"id": f"prompt-{i}", "messages": turns(words(i), words(-i), system=prompt)} for i in range(1, 6)]
     items += [{"id": f"sum-{index}", "messages": messages} for index, messages in enumerate(sums)]
     items += [{"id": "again", "messages": turns(words(1), words(-1), system="Be brief.")}]
-    items += [{"id": "tool", "messages": [*items[0]["messages"][:2], {**items[0]["messages"][2], "tool_calls": [1]}]}]
+    called = items[0]["messages"][2] | {"tool_calls": [{"id": "1"}]}
+    items += [{"id": "tool", "messages": [*items[0]["messages"][:2], called]}]
     write_rows(tmp_path / "in/a.jsonl", items)
     curate(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
     doors = rows_by_outcome(tmp_path / "out")

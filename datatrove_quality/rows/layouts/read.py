@@ -387,7 +387,7 @@ def _require_all_read(found: Found, row: Row, where: Where) -> None:
             "ambiguous_answer" if is_answer else "unused_column",
             f"column {column!r} may be a part of the conversation that was read from {sorted(found.used)}, and is not "
             "in it: name the columns (prompt_key, answer_key, system_key, history_key, messages_key), or name it in "
-            "ignored_columns (--ignore-columns) if it is none",
+            "ignored_columns (--ignored-columns) if it is none",
         )
 
 

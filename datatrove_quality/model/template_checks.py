@@ -120,7 +120,7 @@ class TemplateChecks:
         if kind.has_calls:
             function = {"name": NAME_MARKER, "arguments": {"x": "1"}}
             message["tool_calls"] = [{"id": "call00001", "type": "function", "function": function}]
-            markers.append(NAME_MARKER)
+            markers = markers or [NAME_MARKER]  # a call beside a content that is rendered is looked for in each text
         if kind.only_thinks:
             message["reasoning_content"] = MARKER
             markers.append(MARKER)
@@ -190,9 +190,19 @@ def leaves_out(conversation: Conversation, text: str) -> bool:
         content = message["content"].strip()
         if content not in text and not _is_found(content, text):
             return True
+        if len(message) > 2 and any(name not in text for name in _called(message)):
+            return True
     last = conversation[-1]
     thought = reasoning(last).strip() if len(last) > 2 else ""
     return bool(thought) and thought not in text
+
+
+def _called(message: Message) -> Iterator[str]:
+    """The names of the tools that a message calls."""
+    for call in message.get("tool_calls") or ():
+        function = call.get("function", call)
+        if isinstance(function, dict) and isinstance(function.get("name"), str):
+            yield function["name"]
 
 
 def _is_found(content: str, text: str) -> bool:

@@ -81,7 +81,7 @@ def test_tokenizer_of_another_model(model_folder, tmp_path):
     refused(config_of(folder), "do not belong together")
 
 
-@pytest.mark.parametrize("template", [None, "<turn>{{ messages[0].content }}"])
+@pytest.mark.parametrize("template", [None, "<turn>{% for m in messages %}{{ m.content }}{% endfor %}"])
 def test_tokens_in_every_text_must_be_known(model_folder, tmp_path, template):
     """A BOS or a template's token without an embedding is refused before any work, not found in every document."""
     folder = edited(model_folder("qwen3"), tmp_path / "m")

@@ -105,6 +105,8 @@ def test_calls_and_thoughts():
     silent = renderer(SILENT)
     assert reason(silent.render([user("Oi"), assistant("", reasoning_content="Penso")])) == "role_not_rendered"
     plain = renderer(None)
+    assert plain.render_checked([user("Oi"), assistant("Vou somar", tool_calls=[CALL])])[1]
+    assert not calls.render_checked([user("Oi"), assistant("", tool_calls=[CALL])])[1]
     assert reason(plain.render([user("Oi"), assistant("", tool_calls=[CALL])])) == "role_not_rendered"
 
 

@@ -119,8 +119,8 @@ def check(options: argparse.Namespace) -> None:
         ValueError: two options do not go together; says which to omit.
     """
     if options.scores_from_columns:
-        others = ("special_tokens", "allow_no_answer", "render_tools", "reuse_scores")
-        others += ("scores_only", "checkpoints", "no_checkpoints")
+        scoring = ("special_tokens", "allow_no_answer", "render_tools", "reuse_scores")
+        others = (*scoring, "scores_only", "checkpoints", "no_checkpoints")
         names = ("model", *CLASSIFIER_OPTIONS, *others)
         refuse_without_effect(options, add_options, names, "--scores-from-columns scores nothing")
         return

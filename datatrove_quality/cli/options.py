@@ -50,8 +50,6 @@ def add_score_options(group: argparse._ArgumentGroup) -> None:
     )
     add("--allow-no-answer", action="store_true", help="score conversations in which the assistant says nothing")
     add("--render-tools", action="store_true", help="pass the rows' tool definitions to the chat template")
-    add("--allow-no-answer", action="store_true", help="score conversations in which the assistant says nothing")
-    add("--render-tools", action="store_true", help="pass the rows' tool definitions to the chat template")
 
 
 def add_row_options(group: argparse._ArgumentGroup, ids: bool = True, text: bool = True) -> None:

@@ -101,11 +101,11 @@ def test_calls_and_thoughts():
     """With a call, an answer may be left out; thoughts alone may be no text at all."""
     calls = renderer(CALLS_ONLY)
     assert "soma" in calls.render([user("Oi"), assistant("", tool_calls=[CALL])])
-    assert reason(calls.render([user("Oi"), assistant("Um momento", tool_calls=[CALL])])) == "role_not_rendered"
+    assert reason(calls.render([user("Oi"), assistant("Vou somar", tool_calls=[CALL])])) == "role_not_rendered"
     silent = renderer(SILENT)
     assert reason(silent.render([user("Oi"), assistant("", reasoning_content="Penso")])) == "role_not_rendered"
     plain = renderer(None)
-    assert plain.render_checked([user("Oi"), assistant("Vou somar", tool_calls=[CALL])])[1]
+    assert plain.render_checked([user("Oi"), assistant("Um momento", tool_calls=[CALL])])[1]
     assert not calls.render_checked([user("Oi"), assistant("", tool_calls=[CALL])])[1]
     assert reason(plain.render([user("Oi"), assistant("", tool_calls=[CALL])])) == "role_not_rendered"
 

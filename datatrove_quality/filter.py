@@ -21,6 +21,7 @@ from loguru import logger
 from datatrove_quality.config import Score, ScorerConfig, ScoreScale, Unscorable
 from datatrove_quality.engine.scorer import Input, Scorer, StoredScore, find_scorer
 from datatrove_quality.engine.store import ScoreStore, resolve_folder
+from datatrove_quality.main_guard import require_main_guard_of_pool
 from datatrove_quality.model.files import pinned
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.progress import Progress
@@ -157,8 +158,10 @@ class QualityFilter(BaseFilter):
         """What executors pickle or copy: all tasks load the commit that the model's name stands for now.
 
         Raises:
-            ValueError: the hub does not know the model, or cannot be asked.
+            ValueError: the hub does not know the model, or cannot be asked; or DataTrove has started workers from a
+                script that runs its pipeline without `if __name__ == "__main__":`, which would hang.
         """
+        require_main_guard_of_pool()
         if self.scorer is not None:
             self.scorer = pinned(self.scorer)
         return self.__dict__ | {"_running": False}

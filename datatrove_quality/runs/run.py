@@ -24,6 +24,7 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 from loguru import logger
 
 from datatrove_quality.filter import QualityFilter
+from datatrove_quality.main_guard import is_import_in_worker, require_main_guard
 from datatrove_quality.rows.to_row import RowAdapter, ScoresAdapter
 from datatrove_quality.runs.active_run import active_run, refuse_active
 from datatrove_quality.runs.claim import Claim, HoldsClaim, new_claim, share
@@ -33,7 +34,6 @@ from datatrove_quality.runs.executors import make_executor, require_executor, ru
 from datatrove_quality.runs.handover import LoadDocuments, SaveDocuments
 from datatrove_quality.runs.input_contents import input_contents, refuse_changed
 from datatrove_quality.runs.inputs import PATHS, find_inputs, path_in, refuse_overlap
-from datatrove_quality.runs.main_guard import is_import_in_worker, require_main_guard
 from datatrove_quality.runs.outputs import ReasonAdapter, WholeOutput, WholeParquetWriter
 from datatrove_quality.runs.preparation import memory_gb, warn_of_loading
 from datatrove_quality.runs.provenance import output_schema, sidecar_schema

@@ -7,15 +7,39 @@ again; multiprocessing refuses that in the worker, DataTrove starts another work
 
 import ast
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
 from multiprocess import process
 
 
+# The modules whose pools pickle tasks in a thread of their own.
+POOLS = ("multiprocess.pool", "multiprocessing.pool")
+
+
 def is_import_in_worker() -> bool:
     """Whether this process is a worker that is importing the script it was started for."""
     return bool(getattr(process.current_process(), "_inheriting", False))
+
+
+def require_main_guard_of_pool() -> None:
+    """As `require_main_guard`, where multiprocessing's pool pickles something for its workers; elsewhere nothing.
+
+    An error that is raised meanwhile is the one way to end a pool whose workers cannot import the script.
+
+    Raises:
+        ValueError: as `require_main_guard`.
+    """
+    feeding = next((frame for frame in _frames(sys._getframe()) if _is_in(frame, "_handle_tasks", *POOLS)), None)
+    if feeding is None:
+        return
+    workers = feeding.f_locals.get("pool") or []
+    if any(getattr(worker, "_start_method", None) in ("spawn", "forkserver") for worker in workers):
+        script = list(_frames(sys._current_frames().get(threading.main_thread().ident or 0)))
+        if any(_is_in(frame, "run", "datatrove.executor.local") for frame in script):
+            _require_guard(script, len(workers))
 
 
 def require_main_guard(workers: int) -> None:
@@ -27,9 +51,15 @@ def require_main_guard(workers: int) -> None:
     Raises:
         ValueError: names the line of the script, and the fix.
     """
+    _require_guard(list(_frames(sys._getframe())), workers)
+
+
+def _require_guard(frames: list[FrameType], workers: int) -> None:
     main = sys.modules.get("__main__")
     path = getattr(main, "__file__", None)
-    frame = _module_frame(getattr(main, "__dict__", {}))
+    names = getattr(main, "__dict__", {})
+    own = (frame for frame in frames if frame.f_globals is names and frame.f_code.co_name == "<module>")
+    frame = next(own, None)
     if path is None or frame is None or _is_guarded(Path(path), frame.f_lineno):
         return
     raise ValueError(
@@ -38,14 +68,15 @@ def require_main_guard(workers: int) -> None:
     )
 
 
-def _module_frame(names: dict[str, object]) -> FrameType | None:
-    """The frame of the script's own lines, if this is called from them."""
-    frame: FrameType | None = sys._getframe()
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """A frame, its caller's, and so on."""
     while frame is not None:
-        if frame.f_globals is names and frame.f_code.co_name == "<module>":
-            return frame
+        yield frame
         frame = frame.f_back
-    return None
+
+
+def _is_in(frame: FrameType, function: str, *modules: str) -> bool:
+    return frame.f_code.co_name == function and frame.f_globals.get("__name__") in modules
 
 
 def _is_guarded(path: Path, line: int) -> bool:

@@ -62,3 +62,37 @@ def test_an_import_in_a_worker_runs_nothing(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert len(read_rows(tmp_path / "out/kept")) == 6
+
+
+PLAIN = """\
+from datatrove.executor import LocalPipelineExecutor
+from datatrove_quality import ConversationAdapter, ConversationJsonlReader, QualityFilter
+
+def main():
+    pipeline = [ConversationJsonlReader("in", adapter=ConversationAdapter()), QualityFilter(None, unscorable="keep")]
+    LocalPipelineExecutor(pipeline, tasks=2, workers={workers}, logging_dir="logs").run()
+    print("done", flush=True)
+
+{start}
+"""
+
+
+@pytest.mark.parametrize(
+    ("workers", "how", "is_refused"),
+    [
+        (2, "main()", True),
+        (1, "main()", False),
+        (2, "if __name__ == '__main__':\n    main()", False),
+        (2, "import threading\nthread = threading.Thread(target=main)\nthread.start()\nthread.join()", False),
+    ],
+)
+def test_a_pipeline_on_datatroves_own_executor(tmp_path, workers, how, is_refused):
+    """There too the hang of an unguarded script becomes an error that says what to do; other scripts run."""
+    for name in "ab":
+        write_rows(tmp_path / f"in/{name}.jsonl", [row | {"quality_score": None} for row in rows(3, name)])
+    (tmp_path / "script.py").write_text(PLAIN.format(workers=workers, start=how))
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.count("done") == (not is_refused)
+    assert (done.returncode == 1) == is_refused, done.stderr
+    assert ("workers=2: each worker imports " in done.stderr) == is_refused

@@ -46,6 +46,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py --device cpu --host
 
 # The long runs of tests/faults, and those on SLURM, which counts time limits in minutes: about half an hour.
+faults: export PYTHONPATH = tests:tests/faults:examples
 faults: .venv/with-curate
 	$(BIN)/python tests/faults/kill_and_resume.py --signal KILL --kills 200
 	$(BIN)/python tests/faults/kill_and_resume.py --signal TERM --kills 200

@@ -1,7 +1,7 @@
 """Draw docs/images/progress.png: a terminal as it was while a command ran, caught from a real pseudo-terminal.
 
     python docs/images/progress.py docs/images/progress.png --seconds 20 -- \
-        python pipelines/filter_conversations.py data/ --output /tmp/filtered --min-score 2
+        datatrove-quality filter data/ --output /tmp/filtered --min-score 2
 
 The picture holds the last lines that a terminal of 132 columns showed after so many seconds; then the command is
 ended.

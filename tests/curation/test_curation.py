@@ -5,8 +5,6 @@ import decimal
 import json
 import random
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 from commands import run_command
 from datatrove.data import Document
 from datatrove.pipeline.dedup import MinhashDedupSignature
+from fault_scripts import start_fault_script
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import DECODER, chatml_tokenizer, save_model
@@ -257,9 +256,7 @@ def test_conversations_that_differ_in_more_than_text_are_no_exact_duplicates(tmp
 
 def test_killed_again_and_again_it_ends_with_the_same_rows():
     """Real kills of two copies of each task, before and after files get their places and tasks are marked as done."""
-    script = [sys.executable, str(ROOT / "tests/faults/kill_curation.py")]
-    command = [*script, "--kills", "4", "--copies", "2", "--rows", "120"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    result = start_fault_script("kill_curation", "--kills", 4, "--copies", 2, "--rows", 120)
     assert result.returncode == 0, result.stderr[-3_000:]
     assert "as without, and the same table" in result.stdout
 

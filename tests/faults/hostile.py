@@ -1,6 +1,6 @@
 """Rows of any kind: JSON values of every type in any place, texts of any characters; seeded, and as many as wanted.
 
-    python tests/faults/hostile.py --rows 100000
+    PYTHONPATH=tests python tests/faults/hostile.py --rows 100000
 
 sends them through a file, ConversationJsonlReader, ConversationAdapter and QualityFilter, and checks the accounts.
 """
@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import random
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -18,10 +17,8 @@ from pathlib import Path
 from typing import Any
 
 
-ROOT = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     os.environ["HF_HUB_OFFLINE"] = "1"
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 GOOD = (
     {"messages": [{"role": "user", "content": "Oi?"}, {"role": "assistant", "content": "Olá!"}]},
@@ -141,7 +138,7 @@ def write_lines(path: Path, rows: Iterator[Any], seed: int = 0) -> int:
 
 
 def check_accounts(lines: int, kept: int, excluded: int, stats: dict[str, float]) -> None:
-    """Every line went out of exactly one door, and the statistics say so.
+    """Every line was written exactly once, and the statistics say so.
 
     Raises:
         AssertionError: they do not.

@@ -1,6 +1,6 @@
 """Kill a scoring task again and again, start it again each time, and compare its output with an undisturbed run's.
 
-    python tests/faults/kill_and_resume.py --kills 200 --signal KILL
+    PYTHONPATH=tests:tests/faults:examples python tests/faults/kill_and_resume.py --kills 200 --signal KILL
 
 A process is forked for each attempt, so that an attempt takes a fraction of a second; it runs `QualityFilter` with
 `checkpoints_dir` in a pipeline of DataTrove's own executor, and is sent the signal at a random moment: while it loads,
@@ -13,7 +13,6 @@ import json
 import os
 import random
 import signal
-import sys
 import tempfile
 import threading
 import time
@@ -25,31 +24,26 @@ from pathlib import Path
 # Before torch is imported: a pool of threads does not survive a fork.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [
-    str(ROOT),
-    str(ROOT / "tests"),
-]
 
-import torch  # noqa: E402
-from datatrove.executor import LocalPipelineExecutor  # noqa: E402
-from datatrove.pipeline.base import PipelineStep  # noqa: E402
-from loguru import logger  # noqa: E402
-from tiny_models import DECODER, chatml_tokenizer, conversations, save_model  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-from transformers import AutoModelForSequenceClassification  # noqa: E402, F401  # imported once, before the forks
+import torch
+from datatrove.executor import LocalPipelineExecutor
+from datatrove.pipeline.base import PipelineStep
+from loguru import logger
+from tiny_models import DECODER, chatml_tokenizer, conversations, save_model
+from tqdm import tqdm
+from transformers import AutoModelForSequenceClassification  # noqa: F401  # imported once, before the forks
 
-from datatrove_quality import (  # noqa: E402
+from datatrove_quality import (
     ConversationAdapter,
     ConversationJsonlReader,
     QualityFilter,
     RowAdapter,
     ScorerConfig,
 )
-from datatrove_quality.engine.lazy_model import LoadedModel  # noqa: E402
-from datatrove_quality.engine.scorer import Scorer  # noqa: E402
-from datatrove_quality.engine.store import ScoreStore  # noqa: E402
-from datatrove_quality.runs.outputs import WholeJsonlWriter  # noqa: E402
+from datatrove_quality.engine.lazy_model import LoadedModel
+from datatrove_quality.engine.scorer import Scorer
+from datatrove_quality.engine.store import ScoreStore
+from datatrove_quality.runs.outputs import WholeJsonlWriter
 
 
 PROMISED_SECONDS = 5.0

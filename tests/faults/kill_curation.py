@@ -1,6 +1,6 @@
 """Kill the curation pipeline again and again, start it again each time, and compare with an undisturbed run.
 
-    python tests/faults/kill_curation.py --kills 100 --copies 2
+    PYTHONPATH=tests:tests/faults:examples python tests/faults/kill_curation.py --kills 100 --copies 2
 
 A process is forked for each attempt. It kills itself at a random one of the moments that matter: before a file gets
 its place, before and after a task is marked as done, and while documents are written. With `--copies 2` two processes
@@ -12,7 +12,6 @@ import os
 import pickle
 import random
 import signal
-import sys
 import tempfile
 import threading
 from collections import Counter
@@ -25,20 +24,18 @@ from typing import Any
 # Before torch is imported: a pool of threads does not survive a fork.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / name) for name in ("", "tests", "tests/faults", "examples")]
 
-import plant_garbage  # noqa: E402
-import spacy  # noqa: E402, F401  # imported once, before the forks
-from datatrove.executor.base import PipelineExecutor  # noqa: E402
-from kill_and_resume import difference  # noqa: E402
-from loguru import logger  # noqa: E402
-from tiny_models import DECODER, chatml_tokenizer, save_model  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+import plant_garbage
+import spacy  # noqa: F401  # imported once, before the forks
+from datatrove.executor.base import PipelineExecutor
+from kill_and_resume import difference
+from loguru import logger
+from tiny_models import DECODER, chatml_tokenizer, save_model
+from tqdm import tqdm
 
-from datatrove_quality.cli.main import run as run_command  # noqa: E402
-from datatrove_quality.curation import stages  # noqa: E402, F401  # imported once, before the forks
-from datatrove_quality.runs import outputs, run  # noqa: E402
+from datatrove_quality.cli.main import run as run_command
+from datatrove_quality.curation import stages  # noqa: F401  # imported once, before the forks
+from datatrove_quality.runs import outputs, run
 
 
 MOMENTS = 60  # most that an attempt lives through; an undisturbed run has some 200

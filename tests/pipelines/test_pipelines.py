@@ -89,12 +89,12 @@ def test_curate_conversations(tmp_path, conversations, monkeypatch, capsys):
     assert f"documents in{ROWS + 5:>44}" in capsys.readouterr().out
 
 
-def test_annotate_text(tmp_path, monkeypatch):
+def test_annotate_pretraining_text(tmp_path, monkeypatch):
     """Every row comes back in its order with its score, or with the reason why it has none."""
     encoder = save_model(tmp_path / "encoder", "bert", encoder_tokenizer(), **ENCODER)
     items = [{"url": f"https://example.org/{n}", "text": f"Um texto, o {n}.", "n": n} for n in range(20)]
     write_rows(tmp_path / "in/a.jsonl", [*items, {"url": "", "text": " ", "n": 20}])
-    start(monkeypatch, "annotate_text", tmp_path / "in", tmp_path / "out", "--model", encoder)
+    start(monkeypatch, "annotate_pretraining_text", tmp_path / "in", tmp_path / "out", "--model", encoder)
     found = read_rows(tmp_path / "out/kept")
     assert [row["n"] for row in found] == list(range(21))
     assert all(isinstance(row["edu_score"], float) and 0 <= row["edu_int_score"] <= 5 for row in found[:20])

@@ -1,6 +1,6 @@
 """Annotate pretraining text with an encoder: every row gets its score, and none is dropped.
 
-    python pipelines/annotate_text.py web/ annotated/ --model your/bert-edu --tasks 64
+    python pipelines/annotate_pretraining_text.py web/ annotated/ --model your/bert-edu --tasks 64
 
 reads JSONL or Parquet files with a column `text`, and writes `annotated/kept`: each row as it was, with the columns
 `edu_score`, `edu_int_score`, `edu_tokens` and `edu_truncated`, or `edu_error` where a row has no text. Choose a

@@ -16,7 +16,7 @@ class ConversationRules(BaseFilter):
 
     Args:
         exclusion_writer: gets the dropped documents.
-        without: names of the rules that are not asked.
+        without: names of the rules that are not applied.
         prefix: of the column `{prefix}_error`, which tells what was found in the place of a conversation.
 
     Raises:

@@ -63,7 +63,7 @@ class WholeParquetWriter(WholeFiles, ParquetWriter):
 
 
 class _UnfinishedFiles(OutputFileManager):
-    """Opens files under names that nobody else has."""
+    """Opens files under unique names."""
 
     def __init__(self, files: OutputFileManager, folder: DataFolder):
         super().__init__(folder, files.mode, files.compression)

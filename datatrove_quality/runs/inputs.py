@@ -217,7 +217,7 @@ def find_inputs(source: str) -> Inputs:
     folder, paths, searched = _matching(source)
     is_file = not searched and len(paths) == 1 and source.endswith(paths[0])
     if left := [path for path in paths if f"/{UNFINISHED}/" in f"/{path}"]:
-        logger.warning(f"{len(left)} files in {UNFINISHED} are NOT read: killed tasks left them, and start them again.")
+        logger.warning(f"{len(left)} files in {UNFINISHED} are NOT read: killed tasks left them and start again.")
         paths = sorted(set(paths) - set(left))
     if not paths:
         as_pattern = " (a [ in a folder's name is written [[] in a glob)" if has_magic(source) else ""

@@ -1,6 +1,5 @@
 """The weights that score are the weights that were meant: damaged, missing, spare and foreign tensors are refused."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hub_cache import lay_out_cache
 from safetensors.torch import load_file, save_file
 from scorers import assert_like_the_card, config_of, edited, loaded, refused
 from tiny_models import conversations
@@ -66,21 +66,10 @@ def edit_weights(folder, **tensors):
 
 
 def in_hub_cache(folder, cache, monkeypatch, name="org/classifier", commit="c" * 40):
-    """The hub's cache, as `hf download` lays it out: large files are named by SHA-256, the others by git's SHA-1."""
+    """The hub's cache of this process, with a classifier in it."""
     from huggingface_hub import constants
 
-    root = cache / f"models--{name.replace('/', '--')}"
-    (root / "refs").mkdir(parents=True, exist_ok=True)
-    (root / "refs" / "main").write_text(commit)
-    (root / "blobs").mkdir(exist_ok=True)
-    snapshot = root / "snapshots" / commit
-    snapshot.mkdir(parents=True)
-    for path in folder.iterdir():
-        content = path.read_bytes()
-        git = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
-        blob = hashlib.sha256(content).hexdigest() if path.suffix == ".safetensors" else git
-        (root / "blobs" / blob).write_bytes(content)
-        (snapshot / path.name).symlink_to(f"../../blobs/{blob}")
+    snapshot = lay_out_cache(folder, cache, name, commit)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     return snapshot
 

@@ -260,9 +260,10 @@ def one_seed(seed: int, template: Path, folder: Path, expected: dict, counts: di
     ends = [run(folder, injector)]
     require_right(ends[-1], folder, expected, what)
     if ends[-1] == WELL and choose.random() < 0.7:
-        # What was kept is damaged, and a run into another folder stands on it.
+        # What the run stands on is damaged, and its rows are deleted: it makes them again.
         damage = corrupt(folder, choose)
-        for name in ("kept", "excluded", "logs/completions", "logs/stats"):
+        kept = () if "checkpoints" in damage else ("logs/checkpoints",)  # the weights are to be read again
+        for name in ("kept", "excluded", "logs/completions", "logs/stats", *kept):
             shutil.rmtree(folder / "out" / name, ignore_errors=True)
         ends.append(run(folder, Injector(folder)))
         require_right(ends[-1], folder, expected, f"{what}; {damage}")

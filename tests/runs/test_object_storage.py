@@ -1,0 +1,134 @@
+"""Input, output and checkpoints on an object store: a loopback S3."""
+
+import json
+import os
+
+import pytest
+
+
+pytest.importorskip("s3fs")
+pytest.importorskip("moto.server")
+
+from moto.server import ThreadedMotoServer
+
+from datatrove_quality import ConversationAdapter, QualityFilter, ScorerConfig
+from datatrove_quality.runs import Run
+from datatrove_quality.runs.claim import LostOutput
+
+
+ROWS = 30
+
+
+@pytest.fixture(scope="module")
+def server():
+    """An S3 of this process, which answers on this machine only."""
+    import logging
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(server, monkeypatch, tmp_path):
+    """A bucket with two files of rows, as fsspec sees it, and its address."""
+    import fsspec
+
+    settings = {"AWS_ACCESS_KEY_ID": "t", "AWS_SECRET_ACCESS_KEY": "t", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in (settings | {"AWS_ENDPOINT_URL": server, "NO_PROXY": "127.0.0.1"}).items():
+        monkeypatch.setenv(name, value)
+    fs = fsspec.filesystem("s3", skip_instance_cache=True)
+    name = f"bucket-{os.path.basename(tmp_path)}".replace("_", "-").lower()[:60].rstrip("-")
+    fs.mkdir(name)
+    for file in range(2):
+        rows = [
+            {"id": f"{file}-{row}", "messages": [{"role": "user", "content": f"Oi, {row}?"}]} for row in range(ROWS)
+        ]
+        fs.pipe_file(f"{name}/in/{file}.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+    yield fs, f"s3://{name}"
+    fs.rm(name, recursive=True)
+
+
+@pytest.fixture
+def scorer(model_folder):
+    return ScorerConfig(model=str(model_folder("qwen3")), dtype="float32", device="cpu", tokens_per_batch=1_000)
+
+
+def run(address, scorer, min_score=0.0, before=None, **options):
+    made = Run(f"{address}/in", f"{address}/out", **options)
+
+    def disturb(data, rank, world_size):
+        for number, document in enumerate(data):
+            if before and (rank, number) == (1, 5):
+                before()
+            yield document
+
+    step = QualityFilter(scorer, min_score=min_score, checkpoints_dir=made.checkpoints, progress=False)
+    first = [made.reader(ConversationAdapter()), *([disturb] if before else [])]
+    return made.execute([*first, step, made.writer("kept")])
+
+
+def kept(fs, address):
+    fs.invalidate_cache()
+    name = address.removeprefix("s3://")
+    return {
+        row["id"]: row["quality_score"]
+        for path in fs.find(f"{name}/out/kept")
+        for row in map(json.loads, fs.cat_file(path).decode().splitlines())
+    }
+
+
+def test_rows_go_from_a_bucket_to_a_bucket(bucket, scorer, model_folder, card):
+    """The card's own scores, and a second start has nothing to do."""
+    fs, address = bucket
+    run(address, scorer, min_score=-99)
+    found = kept(fs, address)
+    expected = card("qwen3")([{"role": "user", "content": "Oi, 3?"}]).score
+    assert len(found) == 2 * ROWS and found["1-3"] == pytest.approx(expected, abs=1e-4)
+    run(address, scorer, min_score=-99)
+    assert kept(fs, address) == found
+
+
+def test_scores_are_kept_in_the_bucket(bucket, scorer):
+    """Another threshold computes nothing again."""
+    fs, address = bucket
+    run(address, scorer, min_score=-99)
+    before = kept(fs, address)
+    threshold = sorted(before.values())[ROWS]
+    result = run(address, scorer, min_score=threshold, overwrite=True)
+    assert kept(fs, address) == {name: score for name, score in before.items() if score >= threshold}
+    assert "known from checkpoints" in result.table()
+
+
+def test_one_run_owns_a_folder_in_a_bucket(bucket, scorer):
+    """A run whose folder was taken publishes nothing more and ends with an error."""
+    fs, address = bucket
+    name = address.removeprefix("s3://")
+
+    def second():
+        fs.rm(f"{name}/out/logs/active.json")
+        run(address, scorer, min_score=-99, overwrite=True)
+
+    with pytest.raises(LostOutput, match="belongs to another run now"):
+        run(address, scorer, min_score=99, before=second)
+    assert len(kept(fs, address)) == 2 * ROWS
+
+
+def test_an_object_that_was_replaced_is_refused(bucket, scorer):
+    """By its ETag, without reading it."""
+    fs, address = bucket
+    name = address.removeprefix("s3://")
+
+    def stop():
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        run(address, scorer, before=stop)
+    content = fs.cat_file(f"{name}/in/0.jsonl")
+    fs.pipe_file(f"{name}/in/0.jsonl", content.replace(b"Oi", b"Ei"))
+    fs.invalidate_cache()
+    with pytest.raises(ValueError, match=r"0\.jsonl: the content has changed"):
+        run(address, scorer, before=stop)

@@ -19,6 +19,10 @@ from datatrove_quality.runs.claim import LostOutput
 ROWS = 30
 
 
+def turns(row):
+    return [{"role": "user", "content": f"Oi, {row}?"}, {"role": "assistant", "content": "Olá!"}]
+
+
 @pytest.fixture(scope="module")
 def server():
     """An S3 of this process, which answers on this machine only."""
@@ -44,9 +48,7 @@ def bucket(server, monkeypatch, tmp_path):
     name = f"bucket-{os.path.basename(tmp_path)}".replace("_", "-").lower()[:60].rstrip("-")
     fs.mkdir(name)
     for file in range(2):
-        rows = [
-            {"id": f"{file}-{row}", "messages": [{"role": "user", "content": f"Oi, {row}?"}]} for row in range(ROWS)
-        ]
+        rows = [{"id": f"{file}-{row}", "messages": turns(row)} for row in range(ROWS)]
         fs.pipe_file(f"{name}/in/{file}.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
     yield fs, f"s3://{name}"
     fs.rm(name, recursive=True)
@@ -86,7 +88,7 @@ def test_rows_go_from_a_bucket_to_a_bucket(bucket, scorer, model_folder, card):
     fs, address = bucket
     run(address, scorer, min_score=-99)
     found = kept(fs, address)
-    expected = card("qwen3")([{"role": "user", "content": "Oi, 3?"}]).score
+    expected = card("qwen3")(turns(3)).score
     assert len(found) == 2 * ROWS and found["1-3"] == pytest.approx(expected, abs=1e-4)
     run(address, scorer, min_score=-99)
     assert kept(fs, address) == found
@@ -128,7 +130,7 @@ def test_an_object_that_was_replaced_is_refused(bucket, scorer):
     with pytest.raises(RuntimeError, match="interrupted"):
         run(address, scorer, before=stop)
     content = fs.cat_file(f"{name}/in/0.jsonl")
-    fs.pipe_file(f"{name}/in/0.jsonl", content.replace(b"Oi", b"Ei"))
+    fs.pipe_file(f"{name}/in/0.jsonl", content.replace(b"Oi,", b"Ei,"))
     fs.invalidate_cache()
     with pytest.raises(ValueError, match=r"0\.jsonl: the content has changed"):
         run(address, scorer, before=stop)

@@ -28,19 +28,15 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
-ROOT = Path(__file__).resolve().parents[2]
-if __name__ == "__main__":
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from datatrove.utils.stats import MetricStats  # noqa: F401  # imported once, before the forks
+from hub_cache import lay_out_cache
+from loguru import logger
+from tiny_models import DECODER, chatml_tokenizer, conversations, save_model
+from transformers import AutoModelForSequenceClassification  # noqa: F401
 
-from datatrove.utils.stats import MetricStats  # noqa: E402, F401  # imported once, before the forks
-from hub_cache import lay_out_cache  # noqa: E402
-from loguru import logger  # noqa: E402
-from tiny_models import DECODER, chatml_tokenizer, conversations, save_model  # noqa: E402
-from transformers import AutoModelForSequenceClassification  # noqa: E402, F401
-
-from datatrove_quality import ConversationAdapter, QualityFilter, ScorerConfig  # noqa: E402
-from datatrove_quality.model.staging import STAGE_VARIABLE  # noqa: E402
-from datatrove_quality.runs import Run  # noqa: E402
+from datatrove_quality import ConversationAdapter, QualityFilter, ScorerConfig
+from datatrove_quality.model.staging import STAGE_VARIABLE
+from datatrove_quality.runs import Run
 
 
 ROWS, FILES, MIN_SCORE = 60, 2, 1.0

@@ -29,7 +29,6 @@ def test_hostile_rows_are_all_accounted_for(tmp_path):
 
 def test_a_disturbed_run_ends_right_or_with_an_error():
     """One file access fails, is cut short or comes late, or bytes are corrupted where a digest can tell."""
-    command = [sys.executable, str(HERE / "inject.py"), "--seeds", "20"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    result = start_fault_script("inject", "--seeds", 20)
     assert result.returncode == 0, result.stderr[-3_000:]
     assert "20 seeds, none wrong without an error" in result.stdout

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo curate-demo train-demo report-demo test test-slurm bench quality faults clean
+.PHONY: demo curate-demo train-demo report-demo test test-lowest test-newest test-slurm bench quality faults clean
 
 demo: .venv/installed
 	$(BIN)/datatrove-quality demo --overwrite
@@ -36,6 +36,19 @@ test: .venv/with-curate .venv/with-ray
 	CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal --ignore tests/gpu
 	$(BIN)/python -m pytest tests/gpu
 
+# The same with the lowest versions that pyproject.toml allows, and with the newest there are; each in its own .venv.
+test-lowest: .venv-lowest/installed
+	CUDA_VISIBLE_DEVICES= .venv-lowest/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal --ignore tests/gpu
+
+test-newest: .venv-newest/installed
+	CUDA_VISIBLE_DEVICES= .venv-newest/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal --ignore tests/gpu
+
+# What the first of them installs. After a change of pyproject.toml's ranges; needs uv.
+constraints-lowest.txt: pyproject.toml
+	uv pip compile --python-version 3.11 --resolution lowest-direct --no-build --no-annotate \
+		--no-header --extra dev --extra train --extra plots --output-file $@ pyproject.toml
+	sed -i "1i # The lowest versions that pyproject.toml allows, for make test-lowest; written by make $@." $@
+
 # On a SLURM of its own: needs root and apt-get install slurmctld slurmd slurm-client munge; else they are skipped.
 test-slurm: .venv/with-curate
 	$(BIN)/python -m pytest -m slurm tests/slurm
@@ -68,9 +81,19 @@ quality: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,train,plots]'
 	touch $@
 
+.venv-lowest/installed: constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --constraint $< --editable '.[dev,train,plots]'
+	touch $@
+
+.venv-newest/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/pip install --quiet --disable-pip-version-check --upgrade --editable '.[dev,train,plots]'
+	touch $@
+
 # Where an extra cannot be had, as Python has versions for which it has no wheels, the tests that need it are skipped.
 .venv/with-%: .venv/installed
 	-$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]' && touch $@
 
 clean:
-	rm -rf .venv demo-output demo-training curate-demo
+	rm -rf .venv .venv-lowest .venv-newest demo-output demo-training curate-demo

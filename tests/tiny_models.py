@@ -253,6 +253,8 @@ class Card:
     def __init__(self, folder: Path, max_tokens: int | None = None, chat_template: str | None = None):
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+        if getattr(self.model.config, "attn_logit_softcapping", None) is not None:
+            self.model.set_attn_implementation("eager")  # before 5.22 transformers chose SDPA, which drops the cap
         self.chat_template = chat_template
         if max_tokens is not None:
             self.tokenizer.model_max_length = max_tokens

@@ -49,6 +49,16 @@ def set_up(
     return LoadedModel(replicas, ours, setup.attention)
 
 
+def own_attention(model: "PreTrainedModel") -> str:
+    """The attention implementation with which a model's own forward pass is right.
+
+    Before 5.22 transformers chose SDPA for Gemma 2, which drops its soft cap.
+    """
+    chosen: str = model.config._attn_implementation
+    has_soft_cap = getattr(model.config.get_text_config(), "attn_logit_softcapping", None) is not None
+    return "eager" if has_soft_cap and chosen == "sdpa" else chosen
+
+
 class _Setup:
     """The steps of `set_up`, in order, and what they share.
 
@@ -68,7 +78,7 @@ class _Setup:
         self._fused = config.fused and not config.compile
         self._packed = found.packable
         self._model = model
-        self._own_attention: str = model.config._attn_implementation
+        self._own_attention = own_attention(model)
         self.forward: Forward = packed_logits if self._packed else padded_logits
         if self._packed:
             model.set_attn_implementation(PACKED)

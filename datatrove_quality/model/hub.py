@@ -43,10 +43,12 @@ def is_path(model: str) -> bool:
 
 def fetch(config: ScorerConfig, commit: str) -> None:
     """Download a classifier's files at one commit into the hub's cache."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import is_offline_mode, snapshot_download
 
+    patterns = [f"*{ending}" for ending in MODEL_FILES]
     with explained(config):
-        snapshot_download(config.model, revision=commit, allow_patterns=[f"*{ending}" for ending in MODEL_FILES])
+        # Offline, huggingface_hub 1.33 asks the hub for a commit's files even where the cache has them all.
+        snapshot_download(config.model, revision=commit, allow_patterns=patterns, local_files_only=is_offline_mode())
 
 
 def fetch_command(config: ScorerConfig, commit: str | None) -> str:
@@ -96,7 +98,8 @@ def explained(config: ScorerConfig, advice: Advice = lambda error: None) -> Iter
 
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, MemoryError, SafetensorError) as error:
+    # TypeError: of transformers before 5.22, for a config.json that holds a list.
+    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, MemoryError, SafetensorError) as error:
         todo = _hub_advice(config, error) or advice(error) or _general_advice(config, error)
         raise ValueError(f"model={config.model!r} cannot be loaded. {todo}\n{error}") from error
 

@@ -76,7 +76,7 @@ def test_the_kernels_compute_the_same_in_tritons_interpreter():
 @pytest.mark.parametrize("capability", [80, 90, 100])
 def test_the_kernels_compile_for_gpus(capability, tmp_path, monkeypatch):
     """For these GPUs each kernel has wide loads and stores, and keeps all values in registers; none is needed here."""
-    import triton
+    triton = pytest.importorskip("triton", minversion="3.3", reason="triton 3.2 is called otherwise")
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 

@@ -278,6 +278,7 @@ def test_an_integer_head_is_refused(folder):
 def adapted(folder):
     """A classifier with a LoRA adapter beside its weights, and what it scores with the adapter merged."""
     peft = pytest.importorskip("peft")
+    pytest.importorskip("transformers", minversion="5.22", reason="the extra `adapters` needs it")
     from transformers import AutoModelForSequenceClassification
 
     base = AutoModelForSequenceClassification.from_pretrained(folder)

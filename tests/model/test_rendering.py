@@ -8,6 +8,7 @@ from tokenizers import AddedToken, Regex, pre_tokenizers
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.model.rendering import Renderer, TokenizedText
+from datatrove_quality.rows.normal_form import parsed
 
 
 TURNS = [{"role": "user", "content": "Qual é a capital?"}, {"role": "assistant", "content": "Lisboa. "}]
@@ -46,7 +47,7 @@ def test_truncated_only_beyond_the_limit(length):
 
 def test_null_keys_are_not_passed_to_the_template():
     """A conversation renders alike from JSONL and from Parquet, which fills in null keys."""
-    filled = [message | {"name": None, "tool_calls": None} for message in TURNS]
+    filled = parsed([message | {"name": None, "tool_calls": None} for message in TURNS])
     assert "None" not in renderer().render(filled)
     assert renderer().render(filled) == renderer().render(TURNS)
     assert renderer().render([TURNS[0] | {"name": "Ana"}]).endswith("(Ana)")

@@ -96,10 +96,11 @@ def explained(config: ScorerConfig, advice: Advice = lambda error: None) -> Iter
     """
     from safetensors import SafetensorError
 
+    # TypeError: of transformers before 5.22, for a config.json that holds a list.
+    wrong_files = (OSError, ValueError, KeyError, TypeError, SafetensorError)
     try:
         yield
-    # TypeError: of transformers before 5.22, for a config.json that holds a list.
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError, MemoryError, SafetensorError) as error:
+    except (*wrong_files, ImportError, RuntimeError, MemoryError) as error:
         todo = _hub_advice(config, error) or advice(error) or _general_advice(config, error)
         raise ValueError(f"model={config.model!r} cannot be loaded. {todo}\n{error}") from error
 

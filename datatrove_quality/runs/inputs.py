@@ -247,6 +247,7 @@ def find_inputs(source: str) -> Inputs:
             "not followed: give its target as input)"
         )
     _refuse_names(source, known)
+    _refuse_unreadable(folder, known)
     found = [found for path in known if (found := formats[path])]
     kinds = {one.kind for one in found}
     if len(kinds) > 1:
@@ -273,6 +274,17 @@ def _refuse_names(source: str, paths: list[str]) -> None:
             f"input {source}: the name {unlisted[0]!r} begins with a space, or holds a line break or bytes that are "
             f"not UTF-8, so that {PATHS} cannot list it: rename it."
         )
+
+
+def _refuse_unreadable(folder: DataFolder, paths: list[str]) -> None:
+    """Refuse links to what is not there, and what is no regular file: reading a pipe may wait for ever."""
+    if not folder.is_local():
+        return
+    for path in (str(folder.resolve_paths(name)) for name in paths):
+        if os.path.islink(path) and not os.path.exists(path):
+            raise ValueError(f"input {path} is a link to {os.readlink(path)}, which is not there: remove or mend it.")
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError(f"input {path} is no regular file, but a pipe, a socket or a device: give files.")
 
 
 def refuse_unnamed_columns(adapter: Callable, path: str) -> None:

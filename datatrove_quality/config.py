@@ -116,7 +116,7 @@ class ScorerConfig:
         scale: how a logit becomes a score. None: `score_scale` in the model's config.json, else the model card's.
         chat_template: the text of a Jinja template. None: the tokenizer's own.
         add_special_tokens: whether the tokenizer adds its special tokens around the rendered text, as the card does,
-            even where a template's BOS then stands twice.
+            even where the text then has two BOS tokens.
         device: "auto" is CUDA, else MPS, else CPU; or "cuda", "cuda:1", "mps", "cpu".
         compile: compile the model's layers with torch.compile. It takes up to some minutes, the next time seconds.
         fused: compute norms, rotary embeddings and gated activations in one kernel each, on CUDA and where they agree

@@ -97,7 +97,7 @@ class QualityFilter(BaseFilter):
         checkpoints_dir: keep every score here as soon as it is computed, so that a task that starts again computes
             only what is missing, and no text twice. A path or an fsspec address. None: keep nothing.
         special_tokens: "allow" or "reject" documents in whose messages a control token such as "<|im_end|>" is spelled
-            out, with which a message can fake turns. Of reused scores it is not asked.
+            out, with which a message can fake turns. Documents with reused scores are not searched.
         reuse_scores: score only documents whose metadata holds no score, and take those that are there as they are.
             The step cannot see what made them: model, dtype and scale must be the same. Parquet files tell the model
             in their schema's metadata, see `score_schema`.
@@ -155,7 +155,7 @@ class QualityFilter(BaseFilter):
         self._check_arguments()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What executors pickle or copy: all tasks load the commit that the model's name stands for now.
+        """What executors pickle or copy: all tasks load the commit that the model's name refers to now.
 
         Raises:
             ValueError: the hub does not know the model, or cannot be asked; or DataTrove has started workers from a
@@ -208,7 +208,7 @@ class QualityFilter(BaseFilter):
     def _check_nothing_needs_a_scorer(self) -> None:
         for name, unset in (("reuse_scores", False), ("checkpoints_dir", None), ("special_tokens", "allow")):
             if getattr(self, name) != unset:
-                raise ValueError(f"{name}={getattr(self, name)!r} does nothing with scorer=None: leave it away.")
+                raise ValueError(f"{name}={getattr(self, name)!r} does nothing with scorer=None: omit it.")
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:  # type: ignore[override]
         """Score, annotate and filter a stream of documents.
@@ -224,7 +224,7 @@ class QualityFilter(BaseFilter):
         Raises:
             ValueError: the model cannot be loaded; none of the first 1,000 documents can be scored; or, with
                 `unscorable="raise"`, a document cannot.
-            RuntimeError: at the end, a document that came in has not gone out of exactly one door.
+            RuntimeError: at the end, a document was lost or counted twice.
         """
         if os.environ.get("DATATROVE_NODE_RANK", "-1") != "-1":
             raise ValueError(
@@ -272,10 +272,10 @@ class QualityFilter(BaseFilter):
         """Documents in = kept + dropped by score + unscorable, or the run must not look finished."""
         counts = {name: self.stats[name].total for name in self.stats.stats}
         total, scored, unscorable = (int(counts.get(name, 0)) for name in ("total", "scored", "unscorable"))
-        doors = sum(int(counts.get(name, 0)) for name in ("forwarded", "dropped"))
-        if not received == total == doors == scored + unscorable:
+        written = sum(int(counts.get(name, 0)) for name in ("forwarded", "dropped"))
+        if not received == total == written == scored + unscorable:
             raise RuntimeError(
-                f"{received} documents came in, {total} went out, {doors} of them kept or dropped, {scored} "
+                f"{received} documents came in, {total} went out, {written} of them kept or dropped, {scored} "
                 f"scored and {unscorable} unscorable: these should agree, so a document was lost or counted twice. Do "
                 "not use this task's output, and report it."
             )

@@ -32,7 +32,7 @@ class Progress:
     Args:
         stats: the statistics of a filter that counts as `QualityFilter` does.
         wanted: None: a bar if there is a terminal, and lines; True: a bar in any case, and lines; False: neither.
-        label: what stands before the bar.
+        label: the text before the bar.
         expected: documents to come. None: not known.
     """
 
@@ -100,9 +100,9 @@ class Progress:
     def _show_bar(self, now: float) -> None:
         assert self._bar is not None
         _, tokens = self._speeds(now)
-        self._bar.set_postfix_str(", ".join([f"{tokens:,.0f} tokens/s", *self._doors()]), refresh=False)
+        self._bar.set_postfix_str(", ".join([f"{tokens:,.0f} tokens/s", *self._outcomes()]), refresh=False)
         if self._bar.update(self._count("total") - self._bar.n):
-            # So does the line of another process, of which this one does not hear.
+            # Another process's line takes the bar's place too, and this one does not know of it.
             sys.stderr.write("\r")
 
     def _line(self, now: float) -> str:
@@ -112,7 +112,7 @@ class Progress:
         if self._expected is not None and speed:
             left = tqdm.format_interval(max(0, self._expected - documents) / speed)
             done = f"{documents:,} of {self._expected:,} documents, {left} left"
-        return ", ".join([done, f"{speed:,.0f} documents/s", f"{tokens:,.0f} tokens/s", *self._doors()])
+        return ", ".join([done, f"{speed:,.0f} documents/s", f"{tokens:,.0f} tokens/s", *self._outcomes()])
 
     def _speeds(self, now: float) -> tuple[float, float]:
         """Documents and tokens per second."""
@@ -124,7 +124,7 @@ class Progress:
         documents, tokens = ((new - old) / seconds for old, new in zip(before, after, strict=True))
         return documents, tokens
 
-    def _doors(self) -> list[str]:
+    def _outcomes(self) -> list[str]:
         """The share that is kept, and why most of the others are not."""
         drops = {name.removeprefix("dropped_"): self._count(name) for name in self._stats.stats if "dropped_" in name}
         commonest = sorted(drops.items(), key=lambda drop: -drop[1])[:REASONS_SHOWN]

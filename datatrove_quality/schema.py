@@ -47,7 +47,7 @@ def score_schema(
     names = set(source_schema.names)
     fields += [field for name, field in ours.items() if name not in names]
     key = f"{prefix}_scorer".encode()
-    # What an earlier scorer left there says nothing of the new scores.
+    # An earlier scorer's entry does not describe the new scores.
     metadata = {name: value for name, value in (source_schema.metadata or {}).items() if name != key}
     if scorer is not None:
         metadata[key] = json.dumps(find_scorer(scorer).describe()).encode()

@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 # A padded batch of so many tokens keeps a device busy: beyond it, less padding is worth more than fewer batches.
 ENOUGH_TOKENS = 4_096
-MOST_PADDING = 0.1
+MAX_PADDING = 0.1
 
 
 def windows(
@@ -51,7 +51,7 @@ def packed_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[i
         tokens_per_batch: the most tokens of a batch; a longer sequence is a batch of its own.
 
     Returns:
-        Lists of indices into `lengths`; each index stands in exactly one.
+        Lists of indices into `lengths`; each index is in exactly one.
     """
     return _greedy(range(len(lengths)), lengths, lambda count, total, longest: total <= tokens_per_batch)
 
@@ -67,13 +67,13 @@ def padded_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[i
         tokens_per_batch: the most tokens of a batch, padding included; a longer sequence is a batch of its own.
 
     Returns:
-        Lists of indices into `lengths`; each index stands in exactly one.
+        Lists of indices into `lengths`; each index is in exactly one.
     """
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
 
     def fits(count: int, total: int, longest: int) -> bool:
         padded = count * longest
-        return padded <= tokens_per_batch and (padded <= ENOUGH_TOKENS or padded <= (1 + MOST_PADDING) * total)
+        return padded <= tokens_per_batch and (padded <= ENOUGH_TOKENS or padded <= (1 + MAX_PADDING) * total)
 
     return _greedy(order, lengths, fits)
 

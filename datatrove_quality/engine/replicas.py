@@ -93,7 +93,7 @@ class Replica:
         self._warned = False
 
     def work(self, batches: "queue.SimpleQueue[Batch | None]") -> None:
-        """Compute the batches of a queue until it gives END. An error goes to whoever asks for the batch's result."""
+        """Compute the batches of a queue until it gives END. An error is raised where the result is read."""
         computing: _Launched | None = None
         while True:
             try:
@@ -260,9 +260,9 @@ def copy_to(model: "PreTrainedModel", device: "torch.device") -> "PreTrainedMode
 
 
 def _keep_freed_memory() -> None:
-    """Have the C library keep what a layer gives back for the next; the system would hand it out page by page anew.
+    """Raise malloc's thresholds, so that memory that a layer frees is reused by the next and not faulted in again.
 
-    Whether it keeps it unasked is luck, and differs from thread to thread: it depends on what lies behind in the heap.
+    Without that it depends on the layout of the heap, and so on the thread, whether freed memory goes to the system.
     """
     with suppress(AttributeError, OSError):  # only glibc has this function
         mallopt = ctypes.CDLL(None).mallopt
@@ -279,7 +279,7 @@ def _use(device: "torch.device") -> None:
 
 
 def _on_the_way_to_the_host(logits: "Tensor") -> "tuple[Tensor, torch.cuda.Event | None]":
-    """Queue the copy now: asked for later, it would wait behind the next batch."""
+    """Queue the copy now: queued later, it would wait behind the next batch."""
     import torch
 
     if logits.device.type != "cuda":

@@ -2,7 +2,7 @@
 
     checkpoints_dir/
       3f2a9c0d41e8b765/                   the scorer's fingerprint
-        scorer.json                       what it stands for, for people
+        scorer.json                       what it is made of, to be read by people
         00007_8812.0_c41d09ae.scores      of rank 7, in job 8812 before any restart
 
 A file belongs to one process, which only appends to it. There are no locks: those of Lustre and NFS may hold on one

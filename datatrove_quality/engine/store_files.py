@@ -14,7 +14,7 @@ from fsspec import AbstractFileSystem
 
 ENDING = ".scores"
 SECONDS_AFTER_A_FAILURE = 60.0
-MOST_WAITING_LINES = 100_000
+MAX_WAITING_LINES = 100_000
 
 
 class _Sink(Protocol):
@@ -28,7 +28,7 @@ class _Sink(Protocol):
 
 
 class File:
-    """A local file that nobody else writes to."""
+    """A local file that only this process writes to."""
 
     def __init__(self, path: str, header: bytes):
         self._descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o666)
@@ -71,7 +71,7 @@ class Parts:
 
 
 class Writer:
-    """Writes lines from a thread of its own, so that they are kept even while nobody asks for the next document.
+    """Writes lines from a thread of its own, so that they are kept even while the consumer is busy.
 
     Args:
         open_sink: opens what is written to; called once there is something to write, and again after a failure.
@@ -92,8 +92,8 @@ class Writer:
         self._sink: _Sink | None = None
         self._synced = True
         self._not_before = 0.0
-        # A traceback that somebody holds keeps the pipeline's generators, and so this, from being closed. Registered
-        # before the stream that adds to it, it is closed after that.
+        # A traceback that is held somewhere keeps the pipeline's generators, and so this, from being closed.
+        # Registered before the stream that adds to it, it is closed after that.
         atexit.register(self.close)
 
     def add(self, line: bytes) -> None:
@@ -114,7 +114,7 @@ class Writer:
                 lines, self._lines = self._lines, []
             if lines and not self._append(b"".join(lines)):
                 with self._adding:
-                    self._lines[:0] = lines[-MOST_WAITING_LINES:]
+                    self._lines[:0] = lines[-MAX_WAITING_LINES:]
 
     def close(self) -> None:
         atexit.unregister(self.close)

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 # More tokens at once than this fill no device better.
-MOST_TOKENS = {"cuda": 32_768, "mps": 8_192, "cpu": 4_096}
-LEAST_TOKENS = 512
+MAX_TOKENS = {"cuda": 32_768, "mps": 8_192, "cpu": 4_096}
+MIN_TOKENS = 512
 # What a CPU keeps near: batches whose layers need more take up to 1.3 times as long (benchmarks/EXPERIMENTS.md).
 CPU_CACHE_BYTES = 48_000_000
 # Of the memory that is free: the estimate is rough, and other processes may come to the same device.
@@ -34,7 +34,7 @@ def tokens_per_batch(model: "PreTrainedModel") -> int:
         room = SHARE_OF_FREE_MEMORY / processes_sharing(device) * _free_memory(device)
     else:
         room = math.inf if device.type == "mps" else CPU_CACHE_BYTES
-    return int(max(LEAST_TOKENS, min(MOST_TOKENS[device.type], room / bytes_per_token(model))))
+    return int(max(MIN_TOKENS, min(MAX_TOKENS[device.type], room / bytes_per_token(model))))
 
 
 def bytes_per_token(model: "PreTrainedModel") -> int:
@@ -48,7 +48,7 @@ def bytes_per_token(model: "PreTrainedModel") -> int:
 
 
 def _free_memory(device: "torch.device") -> int:
-    """Bytes that nobody uses, with those that this process's allocator keeps for later."""
+    """Free bytes, with those that this process's allocator keeps for later."""
     import torch
 
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -16,7 +16,7 @@ NVIDIA_VERSION_FILE = Path("/proc/driver/nvidia/version")
 
 
 def choose_devices(requested: str) -> list["torch.device"]:
-    """The devices that are this process's to compute on, until it ends; asked again, it gets the same.
+    """The devices that are this process's to compute on, until it ends; a second call gives the same.
 
     What "auto" and "cuda" are follows from who runs the process, which DATATROVE_EXECUTOR says:
 

@@ -118,7 +118,7 @@ def pinned(config: ScorerConfig) -> ScorerConfig:
         The config itself where its model is a folder, or a path that may be one elsewhere.
 
     Raises:
-        ValueError: the hub does not know the model, or cannot be asked and the model is not in its cache.
+        ValueError: the hub does not know the model, or cannot be reached and the model is not in its cache.
     """
     if is_path(config.model) or os.path.isdir(config.model) or re.fullmatch(r"[0-9a-f]{40}", config.revision or ""):
         return config
@@ -243,7 +243,7 @@ def _num_embeddings(skeleton: "PreTrainedModel") -> int:
 
 
 def _token_limit(config: ScorerConfig, tokenizer: "PreTrainedTokenizerBase", skeleton: "PreTrainedModel") -> int:
-    """How many tokens of a text are scored: what is asked for, checked, or the most that tokenizer and model take."""
+    """How many tokens of a text are scored: the configured number, checked, or the most that the model takes."""
     positions = _positions(skeleton)
     if config.max_tokens is None:
         return int(min(tokenizer.model_max_length, positions, NO_TOKEN_LIMIT))
@@ -297,7 +297,7 @@ def _require_right_files(config: ScorerConfig, commit: str | None) -> None:
 
 
 def _scale(config: ScorerConfig, model_config: "PreTrainedConfig") -> ScoreScale:
-    """The scale asked for, else the one in the model's config.json, else the model card's."""
+    """The configured scale, else the one in the model's config.json, else the model card's."""
     if config.scale is not None:
         return config.scale
     stored = getattr(model_config, "score_scale", None)

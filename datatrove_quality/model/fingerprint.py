@@ -1,4 +1,4 @@
-"""What decides a logit, and nothing else: under its digest scores are kept, and by it they are told apart."""
+"""The cache key of scores: everything that affects a logit, and nothing else."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Libraries whose versions may move a score a little; whether they did is judged by the self-check's probes.
 LIBRARIES = ("torch", "transformers", "tokenizers", "datatrove-quality")
-# What config.json holds beside what decides a logit, or what stands in the fingerprint by itself.
+# Keys of config.json that affect no logit, or that the fingerprint holds in a part of its own.
 IRRELEVANT_KEYS = (
     "_name_or_path",
     "architectures",
@@ -73,7 +73,7 @@ def fingerprint(config: ScorerConfig, found: "FoundModel", dtype: str) -> Finger
     """
     renderer = found.renderer
     template = renderer.chat_template or renderer.tokenizer.chat_template
-    # A commit stands for all the files of a repository.
+    # A commit identifies all the files of a repository.
     parts = {"commit": found.commit} if found.commit else _local_parts(Path(config.model), config, found)
     return Fingerprint(
         parts

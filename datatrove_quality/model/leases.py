@@ -1,7 +1,7 @@
-"""GPUs divided among the processes of a machine: each takes those that nobody has, for as long as it lives.
+"""GPUs divided among the processes of a machine: each takes free ones, for as long as it lives.
 
 A lease is a locked file. The kernel unlocks it when its process ends in whatever way, so that nothing is left behind
-and nobody needs to know how many processes there are, which rank they run, or in what order they start.
+and no process needs to know how many processes there are, which rank they run, or in what order they start.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _held: dict[str, int] = {}
 
 
 def lease(gpus: Sequence[str], most: int | None, advice: str, folder: Path | None = None) -> list[int]:
-    """Take GPUs for this process, until it ends; asked again, it gets the same.
+    """Take GPUs for this process, until it ends; a second call gives the same.
 
     Args:
         gpus: the identifiers of those that this process may use.
@@ -52,7 +52,7 @@ def lease(gpus: Sequence[str], most: int | None, advice: str, folder: Path | Non
 
 
 def register(gpus: Sequence[str], folder: Path | None = None) -> None:
-    """Take GPUs that this process was given by somebody else, whoever has them, so that others know."""
+    """Record GPUs that a scheduler gave to this process, even if others have them, so that others know."""
     folder = folder or lease_folder()
     with _undisturbed(folder):
         for gpu in gpus:
@@ -70,7 +70,7 @@ def lease_folder() -> Path:
     """This user's folder of leases. In /tmp even where TMPDIR says otherwise, for that may differ between processes.
 
     Raises:
-        ValueError: somebody else has made a folder of that name, or it is a link, which may lead anywhere.
+        ValueError: another user has made a folder of that name, or it is a link, which may lead anywhere.
     """
     root = Path("/tmp") if os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
     folder = root / f"datatrove-quality-{os.getuid()}"
@@ -85,7 +85,7 @@ def lease_folder() -> Path:
 
 
 def _hold(gpu: str, folder: Path) -> None:
-    """Lock the first file of a GPU that nobody has locked."""
+    """Lock the first unlocked file of a GPU."""
     if gpu in _held:
         return
     for number in count():

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device") -> "PreTrainedModel":
-    """The classifier with all its weights, in the dtype asked for, on the device, for inference only.
+    """The classifier with all its weights, in the configured dtype, on the device, for inference only.
 
     Before they are loaded the weights are read once and hashed, by which they come into the page cache; from there
     transformers loads them.

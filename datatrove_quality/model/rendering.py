@@ -251,7 +251,7 @@ class Renderer:
             encoded = self._call_tokenizer(texts)
             return encoded["input_ids"], encoded.encodings
         self._call_tokenizer([""])  # makes the settings that hold for all calls
-        # Without offsets, which nobody asks for, it takes a sixth less.
+        # Without offsets, which are not needed, it takes a sixth less.
         encodings = self.tokenizer.backend_tokenizer.encode_batch_fast(
             texts, add_special_tokens=self.add_special_tokens
         )

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.rows.layouts import parse_conversation
-from datatrove_quality.rows.types import MAX_DEPTH, MESSAGES, Conversation, Message
+from datatrove_quality.rows.types import MAX_DEPTH, MESSAGES, Conversation, ConversationWithArguments, Message
 
 
 # The parser makes `tool_calls` of these.
@@ -28,7 +28,12 @@ def conversation_of(value: object) -> Conversation:
     Raises:
         InvalidConversation: the value holds no conversation.
     """
-    return value if in_normal_form(value) else parse_conversation({MESSAGES: value})
+    if in_normal_form(value):
+        return value
+    conversation = parse_conversation({MESSAGES: value})
+    if isinstance(value, ConversationWithArguments):
+        return ConversationWithArguments(conversation, value.template_arguments)
+    return conversation
 
 
 def parsed(item: object) -> Conversation | str | Unscorable:

@@ -294,7 +294,7 @@ def test_a_disk_that_stays_full_does_not_fill_the_memory(tmp_path, monkeypatch):
 
     monkeypatch.setattr(store_module, "File", refuse)
     monkeypatch.setattr(store_files, "SECONDS_AFTER_A_FAILURE", 0.0)
-    monkeypatch.setattr(store_files, "MOST_WAITING_LINES", 10)
+    monkeypatch.setattr(store_files, "MAX_WAITING_LINES", 10)
     with opened(tmp_path) as store:
         for text in TEXTS:
             store.add(text, Logit(1.0, 2, False))

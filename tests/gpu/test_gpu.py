@@ -161,13 +161,13 @@ def test_every_gpu_computes(folder):
 
 def test_the_budget_fits_beside_the_model(folder):
     """The budget that is chosen is the cap on an empty GPU, and is smaller on one that is nearly full."""
-    from datatrove_quality.model.budget import MOST_TOKENS, tokens_per_batch
+    from datatrove_quality.model.budget import MAX_TOKENS, tokens_per_batch
 
     model = scorer(folder("qwen3"), "bfloat16").model
     torch.cuda.empty_cache()  # what other tests left there counts as free
-    assert tokens_per_batch(model) == MOST_TOKENS["cuda"]
+    assert tokens_per_batch(model) == MAX_TOKENS["cuda"]
     free, _ = torch.cuda.mem_get_info()
     filler = torch.empty(free - 200_000_000, dtype=torch.uint8, device="cuda")
-    assert tokens_per_batch(model) < MOST_TOKENS["cuda"]
+    assert tokens_per_batch(model) < MAX_TOKENS["cuda"]
     del filler
     torch.cuda.empty_cache()

@@ -19,7 +19,7 @@ def test_the_budget_follows_the_models_width_and_the_devices_memory(model_folder
     assert budget.bytes_per_token(model) == 2 * 4 * outputs
     assert budget.tokens_per_batch(model) == 1_000
     monkeypatch.setattr(budget, "CPU_CACHE_BYTES", 10**12)
-    assert budget.tokens_per_batch(model) == budget.MOST_TOKENS["cpu"]
+    assert budget.tokens_per_batch(model) == budget.MAX_TOKENS["cpu"]
 
     gpu = types.SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.bfloat16)
     monkeypatch.setattr(budget, "bytes_per_token", lambda model: 100_000)

@@ -11,6 +11,7 @@ from datatrove_quality.config import Unscorable
 from datatrove_quality.rows import normal_form
 from datatrove_quality.rows.layouts import parse_conversation
 from datatrove_quality.rows.normal_form import conversation_of, in_normal_form, parsed
+from datatrove_quality.rows.types import ConversationWithArguments
 
 
 TURNS = [{"role": "user", "content": "Qual é a capital?"}, {"role": "assistant", "content": "Lisboa."}]
@@ -94,6 +95,15 @@ def test_nulls_inside_a_key_are_taken_out() -> None:
     """Arrow fills nested structs with nulls too."""
     filled = [CALL | {"content": "a", "tool_calls": [{"name": "f", "id": None}]}]
     assert conversation_of(filled) == [CALL | {"content": "a", "tool_calls": [{"name": "f"}]}]
+
+
+def test_arguments_for_the_template_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conversation that carries arguments keeps them, whether it is parsed again or not."""
+    arguments = {"enable_thinking": False}
+    for turns in (TURNS, [message | {"name": None} for message in TURNS]):
+        kept = conversation_of(ConversationWithArguments(turns, arguments))
+        assert isinstance(kept, ConversationWithArguments) and kept.template_arguments == arguments
+        assert kept == TURNS
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ that failed ends with `sys.exit(message)`.
 
 import argparse
 import errno
+import io
 import os
 import re
 import signal
@@ -82,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     signal.signal(signal.SIGTERM, _terminate)
+    _print_anything()
     try:
         run(arguments)
         sys.stdout.flush()
@@ -135,6 +137,13 @@ def make_parser(filled: Collection[str] = tuple(COMMANDS)) -> Parser:
 def command(name: str) -> ModuleType:
     """The module of a subcommand."""
     return import_module(f"datatrove_quality.cli.{name.replace('-', '_')}")
+
+
+def _print_anything() -> None:
+    """Print what a terminal's encoding lacks as "?": a table must not fail when all rows are written."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _named(arguments: Sequence[str]) -> str | None:

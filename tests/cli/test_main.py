@@ -167,3 +167,16 @@ def test_a_missing_extra_is_named(monkeypatch):
         "datatrove-quality train needs datatrove-quality[train]: pip install 'datatrove-quality[train]' "
         "(no_such_module, neither_this are not installed)"
     )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_of_another_encoding_gets_the_table(tmp_path, encoding):
+    """All rows are written: a sign that the terminal lacks must not make the run look failed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "datatrove_quality", "demo", "--output", str(tmp_path / "out")],
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"documents in" in done.stdout and b"int_score" in done.stdout

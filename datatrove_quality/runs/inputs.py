@@ -329,7 +329,7 @@ def refuse_wrong_schema(inputs: Inputs, adapter: Callable) -> None:
     errors = [conversation_error(doc.metadata) for doc in inputs.sample(adapter, 1_000)]
     if errors and all(error is not None and error.reason == "missing_column" for error in errors):
         raise ValueError(
-            f"None of the first {len(errors)} rows can be scored: {errors[0]}\n"
+            f"None of the first {len(errors)} rows can be scored. missing_column: {errors[0]}\n"
             "Set schema= or messages_key= of ConversationAdapter (--schema, --messages-key) to where the "
             "conversations are; plain text is scored with TextAdapter and messages_key=None (--text [COLUMN])."
         )

@@ -109,7 +109,7 @@ def test_scores_only_writes_one_row_per_input_row_in_order(tmp_path, model):
         (("--max-tokens", "100000"), "max_tokens=100000"),
         (("--max-tokens", "0"), "max_tokens=0: give a whole number of tokens from 1"),
         (("--device", "gpu"), "device='gpu'"),
-        (("--schema", "alpaca"), r"None of the first 3 rows can be scored: looked for column 'instruction'"),
+        (("--schema", "alpaca"), "None of the first 3 rows can be scored. missing_column"),
     ],
 )
 def test_mistakes_end_in_an_error_before_anything_is_written(tmp_path, model, arguments, message):

@@ -25,7 +25,7 @@ from datatrove_quality.main_guard import require_main_guard_of_pool
 from datatrove_quality.model.files import pinned
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.progress import Progress
-from datatrove_quality.rows.of_document import changed_text_error, scored_conversation, text_edit
+from datatrove_quality.rows.of_document import changed_text_error, scored_conversation, size_of, text_edit
 from datatrove_quality.rows.roles import USER, known_role
 from datatrove_quality.rows.score_columns import RecordedScore, check_prefix, recorded_score
 from datatrove_quality.rows.types import MESSAGES, conversation_error
@@ -47,6 +47,11 @@ class _Entry(NamedTuple):
 
     document: Document
     notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Roughly the bytes of the document: a window of short conversations may have large columns."""
+        return size_of(self.document.metadata) + len(self.document.text)
 
 
 _Pair = tuple[_Entry, Input]

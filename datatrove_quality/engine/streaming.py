@@ -42,6 +42,8 @@ Input = Conversation | str | RecordedScore | Unscorable
 # A window is tokenized at once, and several are held. More documents sort into batches with less padding.
 WINDOW_ITEMS = 1_024
 WINDOW_CHARACTERS = 8_000_000
+# Of what travels with the texts, where it says its size.
+WINDOW_BYTES = 16 * 2**20
 # Where none is padded, this many batches suffice: the last one, which is not full, is then one of many.
 PACKED_WINDOW_BATCHES = 8
 CHARACTERS_PER_TOKEN = 4  # an estimate: a window is cut before it is tokenized
@@ -151,7 +153,7 @@ class LogitStream:
     def _part_of_window(self, pair: tuple[T, str | RecordedScore | Unscorable]) -> float:
         """How much of a window an input takes, by its characters and, once the model is loaded, by its batches."""
         characters = len(pair[1]) if isinstance(pair[1], str) else 0
-        part = characters / WINDOW_CHARACTERS
+        part = max(characters / WINDOW_CHARACTERS, getattr(pair[0], "size", 0) / WINDOW_BYTES)
         if not self._packs:
             return part
         if self._workers is None:

@@ -11,6 +11,8 @@ from datatrove.data import Document
 from datatrove.pipeline.readers import ParquetReader
 from datatrove.utils.logging import logger
 
+from datatrove_quality.readers.files import partition_columns, with_partitions
+from datatrove_quality.rows.arrow_values import column_decoders, decoded_row, rows_of_batch
 from datatrove_quality.rows.to_document import ConversationAdapter, unread_document
 from datatrove_quality.rows.types import InvalidConversation, Row
 
@@ -44,6 +46,11 @@ class ConversationParquetReader(ParquetReader):
             except (OSError, pa.ArrowException) as error:
                 yield self._damaged(filepath, 0, error, "it is no whole Parquet file: none of its rows can be read")
                 return
+            names = parquet.schema_arrow.names
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(
+                    f"{filepath}: two columns are called {twice!r}, so that one would be lost: rename one"
+                )
             row = 0
             for group in range(parquet.num_row_groups):
                 yield from self._read_group(parquet, group, filepath, row)
@@ -76,13 +83,16 @@ class ConversationParquetReader(ParquetReader):
         import pyarrow as pa
 
         try:
-            rows = batch.to_pylist()
+            rows = rows_of_batch(batch)
         except (ValueError, OverflowError, pa.ArrowException) as error:
             if batch.num_rows == 1:
                 lost = f"row {row} holds what Python cannot: bytes that are not UTF-8, or a date beyond its calendar"
                 return [self._damaged(filepath, row, error, lost)]
             singles = (self._documents(batch.slice(at, 1), filepath, row + at) for at in range(batch.num_rows))
             return [document for single in singles for document in single]
+        decoders, partitions = column_decoders(batch.schema), partition_columns(filepath)
+        rows = [with_partitions(values, partitions) for values in rows]
+        rows = [decoded_row(values, decoders) for values in rows] if decoders else rows
         return [self.get_document_from_dict(values, filepath, row + at) for at, values in enumerate(rows)]
 
     def _damaged(self, filepath: str, row: int, error: Exception, lost: str) -> Document:

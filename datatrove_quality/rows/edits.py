@@ -63,13 +63,14 @@ def is_edited(messages: Any, text: int, shaped: str) -> bool:
         return True  # a form of its own, which a step has made
 
 
-def write_back(row: Row, where: Where, edited: Any) -> Row:
+def write_back(row: Row, where: Where, edited: Any, text: int) -> Row:
     """The row with an edited conversation in the columns that it was read from.
 
     Args:
         row: the source's columns. It is not changed.
         where: how the conversation was read.
         edited: the messages.
+        text: the checksum of the text that was read.
 
     Raises:
         CannotWriteBack: the columns have no place for the edit, such as a third turn in a row of prompt and response.
@@ -80,6 +81,8 @@ def write_back(row: Row, where: Where, edited: Any) -> Row:
         says = SAYS | REJECTED | named | {*ENVELOPES, *API_ANSWERS, "metadata"}
         slots = {name: with_slots(value, (name,)) if name in says else value for name, value in row.items()}
         found = read(slots, where)
+        if checksum(text_of(found.messages)) != text:
+            raise CannotWriteBack("the conversation was read from a form that only its column's type tells")
         changes = _changes(found.messages, wanted)
         written: Row | None = None
         if changes is not None:

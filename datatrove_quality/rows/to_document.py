@@ -91,10 +91,11 @@ class _Adapter:
             id_in_file: the number of the row in the file.
         """
         place = f"{path}/{id_in_file}"
+        decoded, row = row, getattr(row, "stored", row)
         if not isinstance(row, dict):
             error = InvalidConversation("not_an_object", f"the row is {described(row)}, not an object with columns")
             return _error_document(json_text(row), place, error)
-        reading = self._read_or_error(row)
+        reading = self._read_or_error(decoded)
         columns, problem = (row, "") if isinstance(reader, ARROW_READERS) else _for_json(row, reading.messages)
         if problem and reading.error is None:
             reading = _Reading(json_text(row), error=Unscorable("unwritable_value", problem))

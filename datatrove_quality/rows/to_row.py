@@ -79,9 +79,11 @@ def _with_edits(row: Row, document: Document, source: Row) -> Row:
         return {name: value for name, value in row.items() if name != MESSAGES}
     if not is_edited(messages, source["text"], source[MESSAGES]):
         return row
-    where = source.get("where") or {}
+    where, text = source.get("where") or {}, source["text"]
     try:
-        return write_back(row, Where(**{name: value for name, value in where.items() if value is not None}), messages)
+        return write_back(
+            row, Where(**{name: value for name, value in where.items() if value is not None}), messages, text
+        )
     except CannotWriteBack as error:
         file = document.metadata.get("file_path", "its file is not known")
         raise ValueError(f"Document {document.id!r} ({file}) cannot be written: {error}.") from error

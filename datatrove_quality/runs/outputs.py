@@ -20,6 +20,8 @@ from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
 from datatrove.pipeline.writers.disk_base import DiskWriter
 from loguru import logger
 
+from datatrove_quality.rows.arrow_values import record_batch
+
 
 ID_LENGTH = 8
 
@@ -59,7 +61,11 @@ class WholeJsonlWriter(WholeFiles, JsonlWriter):
 
 
 class WholeParquetWriter(WholeFiles, ParquetWriter):
-    """A `ParquetWriter` of whole files."""
+    """A `ParquetWriter` of whole files, with columns of extension types too."""
+
+    def _write_batch(self, filename: str) -> None:
+        if self._batches[filename]:
+            self._writers[filename].write_batch(record_batch(self._batches.pop(filename), self.schema))
 
 
 class _UnfinishedFiles(OutputFileManager):

@@ -1,0 +1,176 @@
+"""Values of Arrow columns: as the conversation is read from them, and as they are stored and written back.
+
+Some columns hold a conversation in a form that only their types tell: JSON text with the type `arrow.json`, which
+`datasets` uses as soon as one message has a key that another lacks; maps, into which DuckDB puts objects; numbers for
+the names of roles. A row carries both: the values as they are to be read, and the row as it is stored.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from datatrove_quality.rows.json_values import parse_json
+from datatrove_quality.rows.types import InvalidConversation, Row
+
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+Decode = Callable[[Any], Any]
+
+
+class DecodedRow(dict[str, Any]):
+    """A row whose values can be read without its types.
+
+    Args:
+        values: the columns as they are to be read.
+        stored: the columns as they are stored, which are written back.
+    """
+
+    def __init__(self, values: Row, stored: Row) -> None:
+        super().__init__(values)
+        self.stored = stored
+
+
+def column_decoders(schema: "pa.Schema") -> dict[str, Decode]:
+    """How to read the columns of which the types say more than the values, by their names."""
+    features = _features(schema)
+    decoders = {field.name: _decoder(field.type, features.get(field.name)) for field in schema}
+    return {name: decode for name, decode in decoders.items() if decode is not None}
+
+
+def decoded_row(row: Row, decoders: dict[str, Decode]) -> Row:
+    """A row as it is to be read, with the row as it is stored."""
+    return DecodedRow({**row, **{name: decode(row[name]) for name, decode in decoders.items() if name in row}}, row)
+
+
+def _features(schema: "pa.Schema") -> dict[str, Any]:
+    """What the `datasets` library says of the columns."""
+    try:
+        found = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _decoder(kind: "pa.DataType", feature: Any) -> Decode | None:
+    import pyarrow as pa
+    from pyarrow import types
+
+    if isinstance(kind, pa.BaseExtensionType):
+        return _from_json if kind.extension_name == "arrow.json" else None
+    if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
+        names = feature.get("names") or []
+        return lambda value: names[value] if isinstance(value, int) and 0 <= value < len(names) else value
+    if types.is_map(kind):
+        decode = _decoder(kind.item_type, None) or (lambda value: value)
+        return lambda pairs: pairs if pairs is None else {key: decode(value) for key, value in pairs}
+    if types.is_struct(kind):
+        return _struct_decoder(kind, feature)
+    if types.is_list(kind) or types.is_large_list(kind):
+        inner = _decoder(kind.value_type, _item_feature(feature))
+        return None if inner is None else lambda values: values if values is None else [inner(item) for item in values]
+    return None
+
+
+def _struct_decoder(kind: "pa.StructType", feature: Any) -> Decode | None:
+    parts = feature if isinstance(feature, dict) else {}
+    found = {field.name: _decoder(field.type, parts.get(field.name)) for field in kind}
+    decoders = {name: decode for name, decode in found.items() if decode is not None}
+    if not decoders:
+        return None
+    return lambda value: (
+        value if value is None else {**value, **{name: decode(value[name]) for name, decode in decoders.items()}}
+    )
+
+
+def _item_feature(feature: Any) -> Any:
+    if isinstance(feature, list):
+        return feature[0] if feature else None
+    return feature.get("feature") if isinstance(feature, dict) else None
+
+
+def _from_json(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_json(value)
+    except InvalidConversation:
+        return value
+
+
+# --- rows of a batch, and a batch of rows ----------------------------------------------------------------------------
+
+
+def rows_of_batch(batch: "pa.RecordBatch") -> list[Row]:
+    """The rows of a batch; a value that Python has no type for, such as a date beyond its calendar, stays Arrow's.
+
+    Raises:
+        UnicodeDecodeError: a text is not UTF-8.
+    """
+    columns = [_column_values(column) for column in batch.columns]
+    names = batch.schema.names
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)] if names else []
+
+
+def _column_values(column: "pa.Array") -> list[Any]:
+    from pyarrow import types
+
+    if types.is_time64(column.type) and column.type.unit == "ns":  # Python's times have microseconds
+        return list(column)
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError):
+        return list(column)
+
+
+def record_batch(rows: list[Row], schema: "pa.Schema | None") -> "pa.RecordBatch":
+    """A batch of rows, with extension types too, which Arrow does not make of Python's values itself."""
+    import pyarrow as pa
+
+    if schema is None or not any(_has_extension(field.type) for field in schema):
+        return pa.RecordBatch.from_pylist(rows, schema=schema)
+    stored = pa.schema([field.with_type(_storage(field.type)) for field in schema])
+    extended = [field.name for field in schema if _has_extension(field.type)]
+    values = [{**row, **{name: _stored_value(row.get(name)) for name in extended}} for row in rows]
+    return pa.RecordBatch.from_pylist(values, schema=stored).cast(schema)
+
+
+def _types_in(kind: "pa.DataType") -> "Iterable[pa.DataType]":
+    yield kind
+    for index in range(kind.num_fields):
+        yield from _types_in(kind.field(index).type)
+
+
+def _has_extension(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return any(isinstance(part, pa.BaseExtensionType) for part in _types_in(kind))
+
+
+def _storage(kind: "pa.DataType") -> "pa.DataType":
+    """The type in which the values of a type are kept, without extensions."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    if isinstance(kind, pa.BaseExtensionType):
+        return _storage(kind.storage_type)
+    if types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_storage(kind.value_type)))
+    if types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_storage(kind.value_type)))
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(_storage(field.type)) for field in kind])
+    return kind
+
+
+def _stored_value(value: Any) -> Any:
+    if isinstance(value, uuid.UUID):
+        return value.bytes
+    if isinstance(value, list):
+        return [_stored_value(item) for item in value]
+    return {key: _stored_value(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -30,6 +30,7 @@ from datatrove_quality.runs.terminal import quiet_stderr
 # Subcommands in the order in which help lists them, each with the line that describes it there.
 COMMANDS = {
     "demo": "score and filter the demo conversations with the demo classifier",
+    "inspect": "show, for a few rows, what would be scored",
     "filter": "score conversations and keep those at or above a threshold",
     "curate": "clean, deduplicate, score and filter conversations",
     "report": "write an HTML page about scored rows",

@@ -62,7 +62,7 @@ def test_version_is_the_packages():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a command: demo, filter"),
+        ([], "give a command: demo, inspect, filter"),
         (["fitler"], "invalid choice: 'fitler'"),
         (["filter", "in"], "the following arguments are required: --output"),
         (["filter", "in", "--output", "out", "--min-score", "high"], "argument --min-score: 'high': give a number"),

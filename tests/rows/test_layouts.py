@@ -1,6 +1,7 @@
 """Layouts of published data sets and trainers: all that a row says is in the conversation, or it is refused."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from datatrove.data import Document
 from layout_rows import A1, A2, CALL, ONE, OTHER, READ, REFUSED, U1, U2, C, S, T, assistant, human, system, user
 
 from datatrove_quality.rows.layouts import parse_conversation
+from datatrove_quality.rows.layouts.table import ENVELOPES, REJECTED, SAYS, TOOLS
 from datatrove_quality.rows.roles import ROLES, is_answer, known_role
 from datatrove_quality.rows.to_document import ConversationAdapter
 from datatrove_quality.rows.types import CONVERSATION_ERROR, REASONS, InvalidConversation
@@ -122,3 +124,10 @@ def test_long_texts_beside_a_conversation_are_named_once(log: list[str]) -> None
     named = [line for line in log if "'passagem'" in line]
     assert len(named) == 2
     assert not any("'curta'" in line for line in log)
+
+
+def test_the_documentation_names_every_column() -> None:
+    """docs/layouts.md has each column of the table, so that a layout that is added is documented."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "layouts.md").read_text(encoding="utf-8")
+    columns = sorted(SAYS | REJECTED | {*TOOLS, *ENVELOPES})
+    assert [column for column in columns if f"`{column}`" not in text] == []

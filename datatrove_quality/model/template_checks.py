@@ -9,16 +9,12 @@ wrap what they are given. What they leave out of a single message is found by co
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.rows.layouts.messages import reasoning
 from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, TOOL, USER, known_role
 from datatrove_quality.rows.types import Conversation, Message
-
-
-if TYPE_CHECKING:
-    pass
 
 
 Apply = Callable[[Conversation, dict[str, Any]], str]

@@ -4,12 +4,8 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 from urllib.parse import unquote
-
-
-if TYPE_CHECKING:
-    pass
 
 
 Format = Literal["json", "csv", "parquet"]

@@ -4,15 +4,10 @@ import codecs
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import orjson
 
 from datatrove_quality.rows.types import InvalidConversation
-
-
-if TYPE_CHECKING:
-    pass
 
 
 Block = bytes | InvalidConversation

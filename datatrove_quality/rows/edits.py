@@ -4,7 +4,7 @@ import hashlib
 import json
 import zlib
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -16,10 +16,6 @@ from datatrove_quality.rows.layouts.slots import JoinedSlot, Path, Slot, replace
 from datatrove_quality.rows.layouts.table import ENVELOPES, REJECTED, SAYS
 from datatrove_quality.rows.roles import known_role
 from datatrove_quality.rows.types import MESSAGES, Conversation, InvalidConversation, Message, Row, shown
-
-
-if TYPE_CHECKING:
-    pass
 
 
 ROLE_NAMES = {"user": "human", "assistant": "gpt"}

@@ -3,22 +3,16 @@
 import json
 import math
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from datatrove_quality.rows.types import InvalidConversation
 
 
-if TYPE_CHECKING:
-    pass
-
-
 DIGITS_TO_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 LONG_NUMBER = b"0" * 19
 ORJSON_SAYS = {"surrogate": "lone_surrogate", "depth": "nested_too_deep", "infinity": "unwritable_value"}
-
-
 """Words in orjson's errors, and what they mean; all else is invalid JSON."""
 
 
@@ -44,9 +38,14 @@ def parse_json(text: bytes | str) -> Any:
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
     if b"NaN" in raw or b"Infinity" in raw:
         try:
-            return json.loads(raw.decode())
+            value = json.loads(raw.decode())
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:  # an escape such as \\ud800, which Python's parser lets pass
+            raise InvalidConversation("lone_surrogate", said) from None
         except (ValueError, RecursionError):
             pass
+        else:
+            return value
     reason = next((reason for word, reason in ORJSON_SAYS.items() if word in said), "invalid_json")
     if isinstance(text, bytes) and "not valid UTF-8" in said:
         reason = "invalid_utf8"

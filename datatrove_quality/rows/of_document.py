@@ -1,6 +1,6 @@
 """What of a document is scored: its conversation, with what the row gives to the template; and what was edited."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from datatrove.data import Document
 
@@ -9,10 +9,6 @@ from datatrove_quality.rows.layouts.arguments import arguments_of_document
 from datatrove_quality.rows.normal_form import conversation_of
 from datatrove_quality.rows.roles import is_answer
 from datatrove_quality.rows.types import SOURCE, Conversation, ConversationWithArguments, InvalidConversation
-
-
-if TYPE_CHECKING:
-    pass
 
 
 TextEdit = Literal["", "white space", "text"]

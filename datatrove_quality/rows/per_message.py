@@ -1,7 +1,7 @@
 """DataTrove's formatters on each message of a conversation, instead of on the document's text."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
@@ -12,10 +12,6 @@ from datatrove_quality.rows.edits import checksum, text_of
 from datatrove_quality.rows.layouts.messages import REASONING_KEYS
 from datatrove_quality.rows.normal_form import conversation_of
 from datatrove_quality.rows.types import MESSAGES, SOURCE, InvalidConversation, described
-
-
-if TYPE_CHECKING:
-    pass
 
 
 class PerMessage(PipelineStep):

@@ -5,11 +5,6 @@ To add a name, add it to `NAMES`. Names are compared without case and without bl
 
 import unicodedata
 from functools import lru_cache
-from typing import TYPE_CHECKING
-
-
-if TYPE_CHECKING:
-    pass
 
 
 USER, ASSISTANT, SYSTEM, TOOL = "user", "assistant", "system", "tool"

@@ -2,14 +2,10 @@
 
 import sys
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.rows.types import CONVERSATION_ERROR
-
-
-if TYPE_CHECKING:
-    pass
 
 
 def check_prefix(prefix: str) -> None:

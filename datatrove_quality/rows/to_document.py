@@ -22,7 +22,7 @@ no conversation becomes a document with `metadata["conversation_error"]`, and ev
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datatrove.data import Document
 from datatrove.pipeline.readers import HuggingFaceDatasetReader, IpcReader, ParquetReader
@@ -47,10 +47,6 @@ from datatrove_quality.rows.types import (
     described,
     shown,
 )
-
-
-if TYPE_CHECKING:
-    pass
 
 
 ARROW_READERS = (ParquetReader, IpcReader, HuggingFaceDatasetReader)

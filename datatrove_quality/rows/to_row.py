@@ -2,7 +2,7 @@
 
 import base64
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from datatrove.data import Document
@@ -14,10 +14,6 @@ from datatrove_quality.rows.layouts import Where, nested_metadata
 from datatrove_quality.rows.score_columns import check_prefix, score_types
 from datatrove_quality.rows.to_document import same
 from datatrove_quality.rows.types import CONVERSATION_ERROR, MESSAGES, RESERVED, SOURCE, Row
-
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -63,8 +59,7 @@ class RowAdapter:
             row.pop(CONVERSATION_ERROR, None)
         if not isinstance(writer, JsonlWriter):
             return row
-        has_constants = isinstance(source, dict) and source.get("constants")
-        return _for_jsonl_writer(with_constants(row) if has_constants else row)
+        return _for_jsonl_writer(row, isinstance(source, dict) and bool(source.get("constants")))
 
 
 def _with_edits(row: Row, document: Document, source: Row) -> Row:
@@ -113,12 +108,21 @@ class _JsonlRow(dict[str, Any]):
         return default if key == "media" else super().get(key, default)
 
 
-def _for_jsonl_writer(row: Row) -> Row:
+def _for_jsonl_writer(row: Row, has_constants: bool = False) -> Row:
+    """The row with values that the writer can write; `has_constants`: it holds NaN or Infinity, which are kept."""
+    columns = with_constants(row) if has_constants else row
+    if not _is_json(columns):
+        fallback = json_text if has_constants else _as_json  # the latter would make null of NaN
+        columns = {name: value if _is_json(value) else fallback(row[name]) for name, value in columns.items()}
+    return _JsonlRow(columns) if "media" in columns else columns
+
+
+def _is_json(value: Any) -> bool:
     try:
-        orjson.dumps(row)
+        orjson.dumps(value)
     except (TypeError, RecursionError):
-        row = {name: _as_json(value) for name, value in row.items()}
-    return _JsonlRow(row) if "media" in row else row
+        return False
+    return True
 
 
 def _as_json(value: Any) -> Any:

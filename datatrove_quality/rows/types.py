@@ -1,12 +1,8 @@
 """The words of this package: a row, a message, a conversation, and why a row holds none."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datatrove_quality.config import Unscorable
-
-
-if TYPE_CHECKING:
-    pass
 
 
 Message = dict[str, Any]

@@ -1,15 +1,11 @@
 """Rows in every layout that is read, and how it is recognised: `table.py` is the place to add one."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datatrove_quality.rows.layouts.read import Found, nested_metadata, read, text_in
 from datatrove_quality.rows.layouts.table import SCHEMAS
 from datatrove_quality.rows.layouts.where import Where, check_column
 from datatrove_quality.rows.types import Conversation, ConversationWithArguments, Row
-
-
-if TYPE_CHECKING:
-    pass
 
 
 __all__ = ["SCHEMAS", "Found", "Where", "check_column", "nested_metadata", "parse_conversation", "read", "text_in"]

@@ -1,17 +1,13 @@
 """The answer in a column of its own: a text, a message, a list of messages, or what an API gave back."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datatrove_quality.rows.layouts.messages import items_in, read_messages, turn
 from datatrove_quality.rows.layouts.slots import decoded, turns_of_text
 from datatrove_quality.rows.layouts.table import LATER_ANSWERS
 from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, USER, known_role
 from datatrove_quality.rows.types import Conversation, InvalidConversation, Row, check_surrogates, described
-
-
-if TYPE_CHECKING:
-    pass
 
 
 def is_filled(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """Arguments for the chat template that a row carries: `chat_template_kwargs`, and tool definitions."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loguru import logger
 
@@ -8,10 +8,6 @@ from datatrove_quality.rows.layouts.messages import without_nulls
 from datatrove_quality.rows.layouts.slots import decoded
 from datatrove_quality.rows.layouts.table import TEMPLATE_ARGUMENTS, TOOLS
 from datatrove_quality.rows.types import SOURCE, InvalidConversation, Row, described, shown
-
-
-if TYPE_CHECKING:
-    pass
 
 
 KNOWN_ARGUMENTS = frozenset(

@@ -1,15 +1,11 @@
 """Contents that are lists of parts: texts, and the calls and results of tools as Anthropic and Gemini have them."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datatrove_quality.rows.layouts.slots import joined
 from datatrove_quality.rows.roles import TOOL
 from datatrove_quality.rows.types import InvalidConversation, Message, described, keys_found, shown
-
-
-if TYPE_CHECKING:
-    pass
 
 
 Turn = Message

@@ -1,7 +1,7 @@
 """Lists of messages in any form: OpenAI's, ShareGPT's, Anthropic's, Gemini's, and pairs of question and answer."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datatrove_quality.rows.layouts.blocks import Turn, is_text_part, part_text, turns_of_blocks
 from datatrove_quality.rows.layouts.slots import decoded, joined
@@ -17,10 +17,6 @@ from datatrove_quality.rows.types import (
     keys_found,
     shown,
 )
-
-
-if TYPE_CHECKING:
-    pass
 
 
 CONTENT_KEYS = ("content", "value", "parts", "text", "message")

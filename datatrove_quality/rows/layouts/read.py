@@ -7,7 +7,7 @@ Each part may stand in a column of its own: `table.py` has their names.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datatrove_quality.rows.json_values import parse_json, writable
 from datatrove_quality.rows.layouts.answers import (
@@ -50,10 +50,6 @@ from datatrove_quality.rows.types import (
     described,
     keys_found,
 )
-
-
-if TYPE_CHECKING:
-    pass
 
 
 OTHERS_THAN = {column: SAYS - {column} for column in CHATS}

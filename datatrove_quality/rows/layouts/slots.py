@@ -9,13 +9,9 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datatrove_quality.rows.json_values import parse_json
-
-
-if TYPE_CHECKING:
-    pass
 
 
 HUMAN_OR_ASSISTANT = re.compile(r"(?:\A|\n\n)(Human|Assistant):")

@@ -7,11 +7,6 @@ the row is refused. Other columns are data that is carried along. docs/layouts.m
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-
-if TYPE_CHECKING:
-    pass
 
 
 CHATS = ("messages", "conversations", "conversation")

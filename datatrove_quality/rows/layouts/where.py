@@ -1,13 +1,9 @@
 """Where in a row the conversation is: the schema and the columns that a user names."""
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datatrove_quality.rows.layouts.table import SCHEMAS
-
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """A classifier's weights, in the dtype that is computed in, on a device."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -110,10 +112,24 @@ def _local_digests(path: Path) -> list[str]:
     return [cached_digest(path)]
 
 
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without transformers' bars of weights, which in a log or beside our own bar are noise."""
+    from transformers.utils import logging
+
+    were_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_enabled:
+            logging.enable_progress_bar()
+
+
 def _load(config: ScorerConfig, found: FoundModel, folder: Path | None) -> "PreTrainedModel":
     from transformers import AutoModelForSequenceClassification
 
-    with explained(config, partial(_advice_on_weights, config, found)):
+    with explained(config, partial(_advice_on_weights, config, found)), _without_bars():
         model, report = AutoModelForSequenceClassification.from_pretrained(
             str(folder or config.model),
             config=found.config,

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -327,11 +328,14 @@ def refuse_wrong_schema(inputs: Inputs, adapter: Callable) -> None:
         ValueError: it is one.
     """
     errors = [conversation_error(doc.metadata) for doc in inputs.sample(adapter, 1_000)]
-    if errors and all(error is not None and error.reason == "missing_column" for error in errors):
+    reasons = Counter(None if error is None else error.reason for error in errors)
+    # Beside them a corpus may have lines that nothing could read.
+    if None not in reasons and reasons and reasons.most_common(1)[0][0] == "missing_column":
+        first = next(error for error in errors if error is not None and error.reason == "missing_column")
         raise ValueError(
-            f"None of the first {len(errors)} rows can be scored. missing_column: {errors[0]}\n"
-            "Set schema= or messages_key= of ConversationAdapter (--schema, --messages-key) to where the "
-            "conversations are; plain text is scored with TextAdapter and messages_key=None (--text [COLUMN])."
+            f"None of the first {len(errors)} rows can be scored. missing_column: {first}. Name the columns: "
+            "--messages-key, or --prompt-key and --answer-key (arguments of ConversationAdapter); plain text is "
+            "scored with --text [COLUMN] (TextAdapter and messages_key=None)."
         )
 
 

@@ -38,6 +38,7 @@ def folder(tmp_path):
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     scored = {"quality_score": 3.0, "text": "Oi"}
     (tmp_path / "scored.jsonl").write_text(json.dumps(scored) + "\n")
+    (tmp_path / "mixed.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS) + "no JSON\n")
     (tmp_path / "table.csv").write_text("q,a\nOi,Olá\n")
     (tmp_path / "file").write_text("")
     return tmp_path
@@ -60,6 +61,10 @@ def folder(tmp_path):
         (["table.csv"], "table.csv is a table of texts: name its columns"),
         (["nowhere", "--min-score", "3"], "nowhere: there is no such file or folder"),
         (["rows.jsonl", "--messages-key", "chat"], "chat"),
+        (
+            ["mixed.jsonl", "--messages-key", "chat"],
+            f"None of the first {len(ROWS) + 1} rows can be scored. missing_column",
+        ),
         (["scored.jsonl"], "None of the first 1 rows can be scored. missing_column"),
         (["rows.jsonl", "--device", "gpu"], "device='gpu'"),
     ],

@@ -10,7 +10,7 @@ from datatrove_quality.rows.json_values import parse_json
 
 
 def test_a_lone_surrogate_beside_nan_is_refused_as_elsewhere():
-    """Python's parser, which reads NaN, would let it pass; no UTF-8 file can hold it, as a value or a column's name."""
+    """Python reads it where it reads NaN; no UTF-8 file can hold it, as a value or as a name of a column."""
     for text in (r'{"loss": NaN, "a": "\ud800"}', r'{"\ud800": NaN}'):
         with pytest.raises(InvalidConversation) as error:
             parse_json(text.encode())

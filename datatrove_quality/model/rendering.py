@@ -11,6 +11,7 @@ from datatrove_quality.config import Unscorable
 from datatrove_quality.model.template_checks import TemplateChecks, leaves_out, require_all_rendered
 from datatrove_quality.model.template_limits import limit_template
 from datatrove_quality.rows.normal_form import parsed
+from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, TOOL, USER
 from datatrove_quality.rows.types import Conversation, ConversationWithArguments
 
 
@@ -140,7 +141,8 @@ class Renderer:
         else:
             # Joined, since a template may put nothing between two messages.
             contents = "".join(message["content"] for message in item)
-            others = [value for message in item for key, value in message.items() if key != "content"]
+            unusual = (message for message in item if len(message) > 2 or message["role"] not in self._usual_roles)
+            others = [value for message in unusual for key, value in message.items() if key != "content"]
             texts = [contents, *strings_in([*others, arguments_of(item)])]
         try:
             return next((found[0] for found in map(self._spelled_out, texts) if found), None)
@@ -152,6 +154,11 @@ class Renderer:
         if self._beginnings and not any(beginning in text for beginning in self._beginnings):
             return []
         return self._control_tokens.encode(text).tokens
+
+    @cached_property
+    def _usual_roles(self) -> frozenset[str]:
+        """Roles that nearly all messages have, and that hold no control token."""
+        return frozenset(role for role in (USER, ASSISTANT, SYSTEM, TOOL) if not self._spelled_out(role))
 
     @cached_property
     def _beginnings(self) -> set[str]:

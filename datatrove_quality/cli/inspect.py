@@ -153,5 +153,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_classifier_options(model)
     rows = parser.add_argument_group("rows")
     add_row_options(rows)
-    rows.add_argument("--allow-no-answer", action="store_true", help="score conversations in which nobody answers")
+    rows.add_argument("--allow-no-answer", action="store_true", help="score conversations without an answer")
     rows.add_argument("--render-tools", action="store_true", help="pass tool definitions to the chat template")

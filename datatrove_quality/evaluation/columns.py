@@ -41,7 +41,7 @@ def score_of(row: Row, column: str) -> float:
     """The score in a row.
 
     Raises:
-        Unscorable: there is none; the reason is "missing_score", "invalid_score" or that of a line that is not a row.
+        Unscorable: no score; the reason is "missing_score", "invalid_score" or that of a line that is not a row.
     """
     value = row.get(column)
     if value is None:

@@ -204,7 +204,7 @@ def _best_reachable(sample: Sample, curve: Curve, level: int, min_precision: flo
 
 
 def _rounded_down(share: float) -> str:
-    """A percentage that misses what was asked for, and must not look as if it did not."""
+    """A percentage that misses the requested one, and must not look as if it did not."""
     return percent(float(np.floor(share * 1_000) / 1_000))
 
 

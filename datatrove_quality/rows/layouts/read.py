@@ -2,7 +2,7 @@
 
     system prompt ── history ── question, with its context ── answer
 
-Each part may stand in a column of its own: `table.py` has their names.
+Each part may be in a column of its own: `table.py` has their names.
 """
 
 from collections.abc import Iterable, Iterator
@@ -94,7 +94,7 @@ def read(row: Row, where: Where) -> Found:
     """The conversation in a row.
 
     Raises:
-        InvalidConversation: there is none, or a column that can say something about it is not in it.
+        InvalidConversation: the row has no conversation, or a column that can say something about it is not in it.
     """
     if not isinstance(row, dict):
         raise InvalidConversation("not_an_object", f"the row is {described(row)}, not an object with columns")
@@ -124,7 +124,7 @@ def _read_columns(row: Row, where: Where) -> Found:
             _add_system(found, row, where)
         if row.get(TEMPLATE_ARGUMENTS) is not None:
             found.arguments = template_arguments_in(row[TEMPLATE_ARGUMENTS])
-            found.arguments.pop("tools", None)  # rendered only where they are asked for
+            found.arguments.pop("tools", None)  # rendered only on request
             found.used.add(TEMPLATE_ARGUMENTS)
         _require_all_read(found, row, where)
     return found
@@ -221,7 +221,7 @@ def _detect_list(row: Row) -> str:
 def _not_here(row: Row) -> str:
     for column in CHATS:
         if column in row:
-            raise NotHere("null_column", f"column {column!r} is null, and no other can stand for it: {NAME_THEM}")
+            raise NotHere("null_column", f"column {column!r} is null, and no other can replace it: {NAME_THEM}")
     questions = ", ".join(f"{pair.question!r} with {_either(pair.answers)}" for pair in PAIRS[:5])
     raise NotHere(
         "missing_column",
@@ -387,7 +387,7 @@ def _require_all_read(found: Found, row: Row, where: Where) -> None:
             "ambiguous_answer" if is_answer else "unused_column",
             f"column {column!r} may be a part of the conversation that was read from {sorted(found.used)}, and is not "
             "in it: name the columns (prompt_key, answer_key, system_key, history_key, messages_key), or name it in "
-            "ignored_columns (--ignored-columns) if it is none",
+            "ignored_columns (--ignored-columns) if it is not part of it",
         )
 
 

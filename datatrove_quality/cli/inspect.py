@@ -85,7 +85,7 @@ def find_renderer(options: argparse.Namespace) -> "Renderer | None":
 
 
 def described(document: "Document", options: argparse.Namespace, renderer: "Renderer | None") -> str:
-    """One row: where it is, its layout and columns, and the text that is scored or why there is none."""
+    """One row: where it is, its layout and columns, and the text that is scored or why it cannot be."""
     from datatrove_quality.rows.types import conversation_error
 
     row, where, place = document.metadata.pop("_inspected", (None, None, document.id))

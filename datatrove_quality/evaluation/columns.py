@@ -53,7 +53,7 @@ def score_of(row: Row, column: str) -> float:
 
 
 def tokens_of(row: Row, column: str | None) -> float:
-    """The token count in a row; NaN where there is none."""
+    """The token count in a row; NaN if it is missing."""
     value: Any = None if column is None else row.get(column)
     return float(value) if is_score(value) and value >= 0 else math.nan
 

@@ -21,9 +21,9 @@ class ScoredSample:
     """Columns of rows as `threshold_for_precision` and `threshold_for_share` take them.
 
     Args:
-        scores: of each row, -inf where there is none; shape (n,).
+        scores: of each row, -inf without a score; shape (n,).
         tokens: of each row, NaN where they are not known, 0 where there is no score; shape (n,).
-        labels: of each row, NaN where there is none; shape (n,), or empty where no labels were requested.
+        labels: of each row, NaN without a label; shape (n,), or empty where no labels were requested.
         no_score: number of rows without a score, by reason.
         no_label: number of rows without a label, by reason.
     """

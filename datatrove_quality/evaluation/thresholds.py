@@ -171,7 +171,7 @@ def _estimate(value: float, resamples: Floats) -> Estimate:
 
     Args:
         value: the sample's own.
-        resamples: the figure in each resample; infinite where there is none; shape (r,).
+        resamples: the figure in each resample; infinite where it has none; shape (r,).
     """
     low, high = interval(resamples)
     return Estimate(value, None if low is None else min(low, value), None if high is None else max(high, value))

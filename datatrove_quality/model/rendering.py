@@ -115,7 +115,7 @@ class Renderer:
             inputs: conversations (lists of messages) in any form, texts, or what is known to be unscorable already.
 
         Returns:
-            For each input, in order, its tokens or why there are none.
+            For each input, in order, its tokens or why it has no tokens.
 
         Raises:
             ValueError: a conversation is given and there is no chat template.
@@ -132,7 +132,7 @@ class Renderer:
                 searched.
 
         Returns:
-            The first token found; None: there is none. What a template puts together by deleting parts of a message is
+            The first token found; None: no such token. What a template puts together by deleting parts of a message is
             not found.
         """
         if isinstance(item, str):
@@ -174,7 +174,7 @@ class Renderer:
         return finder
 
     def render(self, item: Conversation | str | Unscorable) -> str | Unscorable:
-        """The text of an input, or why there is none.
+        """The text of an input, or why it has no text.
 
         Args:
             item: a conversation in normal form, see `rows.normal_form`; a text; or why there is neither.
@@ -230,7 +230,7 @@ class Renderer:
             ) from error
 
     def tokenize(self, texts: list[str]) -> list[TokenizedText | Unscorable]:
-        """The tokens of rendered texts, cut at `max_tokens`, or why there are none."""
+        """The tokens of rendered texts, cut at `max_tokens`, or why they have no tokens."""
         if not texts:
             return []
         with self._tokenizing:

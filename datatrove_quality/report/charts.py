@@ -22,7 +22,7 @@ def bar_chart(unit: str, histogram: Histogram, threshold: float | None, name: st
     Args:
         unit: "documents" or "tokens".
         histogram: of the scores.
-        threshold: None: there is none.
+        threshold: None: no threshold.
         name: tells the chart from others of its kind.
     """
     counts = histogram.documents if unit == "documents" else histogram.tokens

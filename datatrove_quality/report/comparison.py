@@ -15,7 +15,7 @@ class ScoreIndex:
     """Scores by id, as far as a comparison needs them: 16 bytes a row, ids by their 64-bit hashes.
 
     Args:
-        threshold: the lowest score that is kept; None: there is none.
+        threshold: the lowest score that is kept; None: no threshold.
     """
 
     threshold: float | None

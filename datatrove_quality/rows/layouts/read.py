@@ -295,7 +295,7 @@ def _read_pair(row: Row, where: Where, pair: Pair) -> Found:
 
 
 def _add_answer(found: Found, row: Row, where: Where, columns: tuple[str, ...]) -> bool:
-    """Put the answer behind the prompt; False: there is none."""
+    """Put the answer behind the prompt; False: the row has no answer."""
     if where.answer_key is not None:
         columns = (where.answer_key,)
     answer = find_answer(row, tuple(column for column in columns if column not in found.used))

@@ -163,7 +163,7 @@ class QualityFilter(BaseFilter):
         """What executors pickle or copy: all tasks load the commit that the model's name refers to now.
 
         Raises:
-            ValueError: the hub does not know the model, or cannot be asked; or DataTrove has started workers from a
+            ValueError: the hub does not know the model, or cannot be reached; or DataTrove has started workers from a
                 script that runs its pipeline without `if __name__ == "__main__":`, which would hang.
         """
         require_main_guard_of_pool()

@@ -33,7 +33,7 @@ def check_output(output: str) -> None:
 
 
 def check_model_path(model: str) -> None:
-    """Refuse a model that can only be a local folder, and is none.
+    """Refuse a model that can only be a local folder, and does not exist.
 
     Args:
         model: `./x`, `/x`, `~/x` or a name with two slashes and more is a path; another one may be a hub id.
@@ -107,7 +107,7 @@ def _scale(model: str, stored: Any) -> ScoreScale:
     try:
         return ScoreScale(**stored)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"--model {model}: score_scale={stored!r} in its config.json is no scale: {error}") from error
+        raise ValueError(f"--model {model}: score_scale={stored!r} in its config.json is invalid: {error}") from error
 
 
 def _config_file(model: str, revision: str | None) -> Path | None:

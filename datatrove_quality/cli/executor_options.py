@@ -79,7 +79,7 @@ def _value_of(given: Any, name: str, stage: str | None) -> Any:
 
 
 def _by_stage(convert: Callable[[str], Any], stages: Sequence[str]) -> Callable[[str], dict[str, Any]]:
-    """A type for argparse: the value by stage; "" stands for the stages that are not named."""
+    """A type for argparse: the value by stage; "" is for the stages that are not named."""
     names = "|".join(map(re.escape, stages))
 
     def values(text: str) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def find_renderer(options: argparse.Namespace) -> "Renderer | None":
 
 
 def described(document: "Document", options: argparse.Namespace, renderer: "Renderer | None") -> str:
-    """One row: where it is, its layout and columns, and the text that is scored or why there is none."""
+    """One row: where it is, its layout and columns, and the text that is scored or why it cannot be."""
     from datatrove_quality.rows.types import conversation_error
 
     row, where, place = document.metadata.pop("_inspected", (None, None, document.id))
@@ -153,5 +153,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_classifier_options(model)
     rows = parser.add_argument_group("rows")
     add_row_options(rows)
-    rows.add_argument("--allow-no-answer", action="store_true", help="score conversations in which nobody answers")
+    rows.add_argument("--allow-no-answer", action="store_true", help="score conversations without an answer")
     rows.add_argument("--render-tools", action="store_true", help="pass tool definitions to the chat template")

@@ -1,4 +1,4 @@
-"""Options that several subcommands share, and the values that they stand for.
+"""Options that several subcommands share, and the values that they set.
 
 Their types are in option_types.py. The options of where tasks run are in executor_options.py.
 """

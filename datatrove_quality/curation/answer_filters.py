@@ -124,7 +124,7 @@ def require_word_tokenizer(language: str) -> None:
 
     Raises:
         ImportError: the extra for curation is not installed.
-        ValueError: there is none; the message says what is missing.
+        ValueError: the language has no word tokenizer; the message says what is missing.
     """
     try:
         load_word_tokenizer(language).word_tokenize("Uma frase.")

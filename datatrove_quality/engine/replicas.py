@@ -43,7 +43,7 @@ class Batch(NamedTuple):
 
     Args:
         sequences: token ids.
-        finish: makes the batch's result of its logits, or of why there are none; called by the computing thread.
+        finish: makes the batch's result of its logits, or of their error; called by the computing thread.
         result: what `finish` gave, or the error that stopped the batch.
     """
 

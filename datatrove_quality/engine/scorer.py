@@ -189,11 +189,11 @@ class Scorer:
         What comes next is read, rendered and tokenized by threads of their own while the devices compute.
 
         Args:
-            inputs: conversations, texts, or what is known already: a score, or why there is none.
+            inputs: conversations, texts, or what is known already: a score, or an `Unscorable`.
             store: gives what is known already, and keeps what is new.
 
         Yields:
-            One result per input, in order: its score, or why there is none.
+            One result per input, in order: its score, or why it has no score.
         """
         with closing(self.stream_pairs(((None, item) for item in inputs), store)) as stream:
             for _, result in stream:

@@ -69,7 +69,7 @@ def require_labels_within(labels: Floats, low: int, high: int) -> None:
 
 
 def as_token_counts(tokens: ArrayLike | None, count: int) -> Floats | None:
-    """Token counts as an array after validation; None where there are none."""
+    """Token counts as an array after validation; None if none are given."""
     if tokens is None:
         return None
     array = as_numbers("tokens", tokens)

@@ -41,7 +41,7 @@ def score_of(row: Row, column: str) -> float:
     """The score in a row.
 
     Raises:
-        Unscorable: there is none; the reason is "missing_score", "invalid_score" or that of a line that is not a row.
+        Unscorable: no score; the reason is "missing_score", "invalid_score" or that of a line that is not a row.
     """
     value = row.get(column)
     if value is None:
@@ -53,7 +53,7 @@ def score_of(row: Row, column: str) -> float:
 
 
 def tokens_of(row: Row, column: str | None) -> float:
-    """The token count in a row; NaN where there is none."""
+    """The token count in a row; NaN if it is missing."""
     value: Any = None if column is None else row.get(column)
     return float(value) if is_score(value) and value >= 0 else math.nan
 

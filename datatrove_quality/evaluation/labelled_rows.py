@@ -23,7 +23,7 @@ def labelled_rows(inputs: Inputs, adapter: ConversationAdapter | TextAdapter, la
         labels: the column that holds the labels.
 
     Yields:
-        For each row its conversation or text, or why it has none; and its label, None where there is none.
+        For each row its conversation or text, or why it has none; and its label, None if it has no label.
     """
     reader = inputs.reader(adapter)
     is_text = isinstance(adapter, TextAdapter)

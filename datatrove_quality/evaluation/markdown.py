@@ -8,12 +8,12 @@ MISSING = "–"
 
 
 def percent(share: float | None) -> str:
-    """A share as a percentage with one decimal; a dash where there is none."""
+    """A share as a percentage with one decimal; a dash where it is missing."""
     return MISSING if share is None else f"{share:.1%}"
 
 
 def decimal(value: float | None) -> str:
-    """A figure that is no share, with four decimals; a dash where there is none."""
+    """A figure other than a share, with four decimals; a dash where it is missing."""
     return MISSING if value is None else f"{value:.4f}"
 
 

@@ -61,7 +61,7 @@ class ThresholdFigures:
         kept: the share of documents kept.
         tokens_kept: the share of tokens kept; None without token counts.
         precision: by level k, the share of the kept whose label is k or more; None where nothing is kept.
-        recall: by level k, the share kept of those whose label is k or more; None where there are none.
+        recall: by level k, the share kept of those whose label is k or more; None if no label is.
     """
 
     threshold: float

@@ -21,9 +21,9 @@ class ScoredSample:
     """Columns of rows as `threshold_for_precision` and `threshold_for_share` take them.
 
     Args:
-        scores: of each row, -inf where there is none; shape (n,).
+        scores: of each row, -inf without a score; shape (n,).
         tokens: of each row, NaN where they are not known, 0 where there is no score; shape (n,).
-        labels: of each row, NaN where there is none; shape (n,), or empty where no labels were asked for.
+        labels: of each row, NaN without a label; shape (n,), or empty where no labels were requested.
         no_score: number of rows without a score, by reason.
         no_label: number of rows without a label, by reason.
     """
@@ -75,7 +75,7 @@ class ScoredSample:
 def read_scored_sample(
     inputs: Inputs, prefix: str, labels: str | None = None, scale: ScoreScale | None = None
 ) -> ScoredSample:
-    """Read the score columns and, if asked for, the labels of all rows; progress is shown on stderr.
+    """Read the score columns and, if requested, the labels of all rows; progress is shown on stderr.
 
     Args:
         inputs: the files.
@@ -95,7 +95,7 @@ def read_scored_sample(
     total = len(sample.scores)
     if not total:
         paths = [path_in(inputs.folder, path) for path in inputs.sizes]
-        raise ValueError(f"SCORED {', '.join(paths[:5])}: there is no row.")
+        raise ValueError(f"SCORED {', '.join(paths[:5])}: the input has no rows.")
     if sample.no_score.total() == total:
         raise ValueError(f"None of {total:,} rows has a {prefix}_score: give --prefix; {columns_found(row)}.")
     if labels is not None and sample.no_label.total() == total:

@@ -171,7 +171,7 @@ def _estimate(value: float, resamples: Floats) -> Estimate:
 
     Args:
         value: the sample's own.
-        resamples: the figure in each resample; infinite where there is none; shape (r,).
+        resamples: the figure in each resample; infinite where it has none; shape (r,).
     """
     low, high = interval(resamples)
     return Estimate(value, None if low is None else min(low, value), None if high is None else max(high, value))
@@ -204,7 +204,7 @@ def _best_reachable(sample: Sample, curve: Curve, level: int, min_precision: flo
 
 
 def _rounded_down(share: float) -> str:
-    """A percentage that misses what was asked for, and must not look as if it did not."""
+    """A percentage that misses the requested one, and must not look as if it did not."""
     return percent(float(np.floor(share * 1_000) / 1_000))
 
 

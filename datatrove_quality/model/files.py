@@ -130,7 +130,7 @@ def prepare_for_nodes(config: ScorerConfig) -> ScorerConfig:
 
     What they could resolve otherwise than this machine is settled: the revision becomes a commit, a folder an absolute
     path, and `dtype="auto"` what the checkpoint is stored in: the machines' GPUs are taken to compute in it (bfloat16:
-    from Ampere on), since there may be none here to ask. With `device="cpu"` this machine's processor is asked.
+    from Ampere on), since this machine may have none. With `device="cpu"` this machine's processor decides.
 
     Args:
         config: which classifier, and how.

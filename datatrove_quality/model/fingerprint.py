@@ -37,17 +37,19 @@ IRRELEVANT_KEYS = (
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """All that decides a classifier's logits: not the scale, the batch, the device or where the model lies.
+    """The cache key: everything that affects a classifier's logits.
+
+    Not in it: the scale, the batch, the device, the place of the model's files.
 
     Args:
-        parts: by name; JSON values. Texts and files stand as digests.
+        parts: by name; JSON values. Texts and files are digests.
     """
 
     parts: dict[str, Any]
 
     @property
     def digest(self) -> str:
-        """Sixteen hexadecimal digits that stand for all the parts."""
+        """Sixteen hexadecimal digits that identify all the parts."""
         return json_digest(self.parts, size=8)
 
     def describe(self) -> dict[str, Any]:

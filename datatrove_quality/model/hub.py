@@ -58,7 +58,7 @@ def fetch_command(config: ScorerConfig, commit: str | None) -> str:
 
 
 def resolve_commit(config: ScorerConfig) -> str | None:
-    """The commit that a hub model's revision stands for now, so that all its files come from the same one.
+    """The commit that a hub model's revision points to now, so that all its files come from the same one.
 
     Returns:
         Forty hexadecimal digits; None: the model is a local folder.
@@ -106,7 +106,7 @@ def explained(config: ScorerConfig, advice: Advice = lambda error: None) -> Iter
 
 
 def _hub_advice(config: ScorerConfig, error: BaseException) -> str | None:
-    """What to do about an error of the hub, by its type; None: it is none."""
+    """What to do about an error of the hub, by its type; None: it is another error."""
     from huggingface_hub import errors
 
     if os.path.isdir(config.model):

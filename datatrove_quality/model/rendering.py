@@ -47,7 +47,7 @@ class Renderer:
 
     Args:
         tokenizer: the model's.
-        max_tokens: longer texts are cut on the right; the special tokens that stand at the end stay.
+        max_tokens: longer texts are cut on the right; the special tokens at the end stay.
         chat_template: the text of a Jinja template; None: the tokenizer's own.
         add_special_tokens: whether the tokenizer adds its special tokens around the text.
         known_tokens: how many tokens the model has embeddings for, where the tokenizer has more. None: it has not.
@@ -95,7 +95,7 @@ class Renderer:
         self.require_known_tokens(texts)
 
     def require_known_tokens(self, texts: list[str]) -> None:
-        """Find out before any work starts whether tokens that stand in every text are known to the model.
+        """Find out before any work starts whether tokens that occur in every text are known to the model.
 
         Args:
             texts: rendered texts without special tokens of their own.
@@ -116,7 +116,7 @@ class Renderer:
             inputs: conversations (lists of messages) in any form, texts, or what is known to be unscorable already.
 
         Returns:
-            For each input, in order, its tokens or why there are none.
+            For each input, in order, its tokens or why it has no tokens.
 
         Raises:
             ValueError: a conversation is given and there is no chat template.
@@ -133,7 +133,7 @@ class Renderer:
                 searched.
 
         Returns:
-            The first token found; None: there is none. What a template puts together by deleting parts of a message is
+            The first token found; None: no such token. What a template puts together by deleting parts of a message is
             not found.
         """
         if isinstance(item, str):
@@ -181,7 +181,7 @@ class Renderer:
         return finder
 
     def render(self, item: Conversation | str | Unscorable) -> str | Unscorable:
-        """The text of an input, or why there is none.
+        """The text of an input, or why it has no text.
 
         Args:
             item: a conversation in normal form, see `rows.normal_form`; a text; or why there is neither.
@@ -237,7 +237,7 @@ class Renderer:
             ) from error
 
     def tokenize(self, texts: list[str]) -> list[TokenizedText | Unscorable]:
-        """The tokens of rendered texts, cut at `max_tokens`, or why there are none."""
+        """The tokens of rendered texts, cut at `max_tokens`, or why they have no tokens."""
         if not texts:
             return []
         with self._tokenizing:
@@ -275,12 +275,12 @@ class Renderer:
         )
 
     def _beginning(self, text: str) -> str:
-        """Of a text far too long, what decides the tokens that are kept; the text itself where that is not sure.
+        """Of a text far too long, the part that determines the tokens kept; the whole text where that is not sure.
 
-        A tokenizer divides a text into words before it looks into them, and where a word ends depends on what stands
+        A tokenizer divides a text into words before it looks into them, and where a word ends depends on the text
         around it: digits may be grouped from the right, tokens may swallow white space. None looks across two letters
-        with a space or mark between them. So such a boundary must stand behind the kept tokens, and before all that
-        the cut may have torn.
+        with a space or mark between them. Therefore the part must have such a boundary after the kept tokens, and
+        before all that the cut may have torn.
         """
         length = CHARACTERS_PER_TOKEN * self.max_tokens
         while length < len(text):

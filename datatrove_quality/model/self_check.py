@@ -171,7 +171,7 @@ def require_same_logits(
 def agree(ours: list[tuple[int, float]], others: list[tuple[int, float]], dtype: "torch.dtype") -> bool:
     """Whether two versions of the libraries give the same on the probes, but for the dtype's noise.
 
-    Only the short probes stand on every device; a long one is compared where both have it.
+    Only the short probes run on every device; a long one is compared where both have it.
     """
     if len(ours) < len(TEXTS) or len(others) < len(TEXTS):
         return False

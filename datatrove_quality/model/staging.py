@@ -34,7 +34,7 @@ def staged(folder: Path) -> Path:
 
     A copy has its name when it is whole and on the disk: a process that is killed meanwhile leaves only what the next
     one deletes. One that has lost files since, to a cleaner of temporary folders, is made again, and so is one whose
-    bytes are not those that were copied. A disk that is full, cannot be written to or gives back other bytes costs a
+    bytes are not those that were copied. A disk that is full, cannot be written to or returns other bytes costs a
     warning, and the model is read from where it lies.
 
     Args:

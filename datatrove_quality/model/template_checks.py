@@ -1,4 +1,4 @@
-"""What a chat template leaves out: asked, not trusted, by rendering messages with marked contents.
+"""What a chat template leaves out: tested, not trusted, by rendering messages with marked contents.
 
 A template may raise on what it does not know, which is seen. It may also leave a message out without a word: of a role
 that it has no branch for, of an answer beside a tool call, of a second system turn. Each kind of message that occurs
@@ -30,7 +30,7 @@ TOOL_ARGUMENTS = ("tools", "python_tools", "xml_tools")
 
 
 class Kind(NamedTuple):
-    """What decides whether a template renders a message.
+    """All that affects whether a template renders a message.
 
     Args:
         role: of the message.
@@ -93,7 +93,7 @@ class TemplateChecks:
                 raise Unscorable("argument_not_rendered", f"the chat template leaves out {name!r}, which the row has")
 
     def _role(self, name: str) -> str:
-        """The role by which the template knows a message: its own name if rendered, else what it stands for."""
+        """The role by which the template knows a message: its own name if rendered, else the role that it means."""
         known = known_role(name)
         role = name
         if known is not None and not self._renders(Kind(name, False, True), known):

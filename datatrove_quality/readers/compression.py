@@ -1,4 +1,4 @@
-"""Compressed files that may be damaged: what can be read is, and an error stands where something is missing.
+"""Compressed files that may be damaged: what can be read is read, and an error marks where something is missing.
 
 A file's first bytes say how it is compressed, whatever its name is.
 """
@@ -85,8 +85,8 @@ def decompressed_blocks(reader: Any, filepath: str) -> Iterator[bytes | InvalidC
 def _decompressed(blocks: Iterable[bytes], form: _Format) -> Iterator[bytes | InvalidConversation]:
     """Decompresses the members of a file, and goes on at the next one where a member is damaged or cut off.
 
-    A member that is cut off runs on into the next one, whose bytes it takes for its own before it fails. So the next
-    member is looked for in what the failed one has been given, and what it has made of that is dropped.
+    A member that is cut off runs on into the next one, whose bytes it takes for its own before it fails. Therefore
+    the next member is looked for in what the failed one has been given, and what it has made of that is dropped.
     """
     decoder: Any = None
     lost = False  # since some damage nothing could be read

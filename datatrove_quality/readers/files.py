@@ -48,7 +48,7 @@ class FileFormat:
 
 
 def file_format(path: str) -> FileFormat | None:
-    """The format of a file by its name; None: it is none that is read."""
+    """The format of a file by its name; None: it is not read."""
     name = path.lower()
     if name.endswith(PARQUET):
         return FileFormat("parquet", path, None)
@@ -117,7 +117,7 @@ def select_files(paths: Iterable[str], folder: str | None) -> Selected:
 
 
 def same_data_twice(paths: Iterable[str]) -> tuple[str, str] | None:
-    """Two files that differ by their compression only, such as `x.jsonl` and `x.jsonl.gz`; None: there are none."""
+    """Two files that differ by their compression only, such as `x.jsonl` and `x.jsonl.gz`; None: no such pair."""
     stems: dict[str, str] = {}
     for path in paths:
         found = file_format(path)

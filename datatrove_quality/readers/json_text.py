@@ -176,7 +176,7 @@ class _Scanner:
 
 
 def why_invalid(raw: bytes) -> str:
-    """What is known to make such a text of invalid JSON, for an error message; "": it is none of that."""
+    """What is known to make such a text of invalid JSON, for an error message; "": the cause is not known."""
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or raw[:200].count(b"\0") > len(raw[:200]) // 4:
         return "; it looks like UTF-16: convert the file to UTF-8"
     try:

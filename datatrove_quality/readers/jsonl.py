@@ -4,7 +4,7 @@
 
 DataTrove's reader drops a malformed line, ends a file at bytes that are not UTF-8, raises on a truncated gzip file,
 and does not notice a truncated zstd file. Here an `InvalidConversation` takes the place of what cannot be read, and
-becomes a document with `metadata["conversation_error"]`, between the others, where it stands in the file.
+becomes a document with `metadata["conversation_error"]`, in its place among the others.
 """
 
 from collections.abc import Generator
@@ -28,7 +28,7 @@ class ConversationJsonlReader(JsonlReader):
     A line that is no JSON object (malformed, another JSON value, not UTF-8, with half of a surrogate pair, ...) and
     the place where a compressed file is damaged or ends early become documents: their `text` is the raw line, and
     `metadata["conversation_error"]` is `"<reason>: <message>"`, see `REASONS`. What follows is read wherever the
-    format allows it: the next lines, and after damage the next gzip member or zstd frame. Blank lines are no rows.
+    format allows it: the next lines, and after damage the next gzip member or zstd frame. Blank lines are skipped.
     Integers keep all their digits, and `NaN` and `Infinity`, as Python and pandas write them, come back as they were.
     Errors of the file system are raised.
 
@@ -68,7 +68,9 @@ class ConversationJsonlReader(JsonlReader):
             if document:
                 yield document
         if bad:
-            logger.warning(f"`{filepath}`: {bad} lines are no rows, or could not be read; kept as unscorable")
+            lines, kept = ("1 line", "it is") if bad == 1 else (f"{bad:,} lines", "they are")
+            reasons = "invalid JSON, not an object, or damaged"
+            logger.warning(f"`{filepath}`: {lines} could not be read as a row ({reasons}); {kept} kept as unscorable")
 
 
 def _row(raw: bytes, damage: InvalidConversation | None) -> Row:

@@ -164,5 +164,5 @@ class ScoreCounts:
 
 
 def _lengths(tokens: np.ndarray) -> np.ndarray:
-    """Lengths that can be added up; NaN for what is none."""
+    """Lengths that can be added up; NaN for an invalid one."""
     return np.where((tokens >= 0) & (tokens <= MAX_TOKENS), tokens, np.nan)

@@ -17,12 +17,12 @@ KEY_STEPS = 5  # of the color key
 
 
 def bar_chart(unit: str, histogram: Histogram, threshold: float | None, name: str = "") -> Markup:
-    """Documents or tokens by score; what lies below the threshold is gray.
+    """Documents or tokens by score; scores below the threshold are gray.
 
     Args:
         unit: "documents" or "tokens".
         histogram: of the scores.
-        threshold: None: there is none.
+        threshold: None: no threshold.
         name: tells the chart from others of its kind.
     """
     counts = histogram.documents if unit == "documents" else histogram.tokens
@@ -158,7 +158,7 @@ def short(value: float) -> str:
 
 
 def _tag(name: str, *content: str, **attributes: str | float) -> Markup:
-    """An element; "_" in an attribute's name stands for "-", but at its end for nothing."""
+    """An element; "_" in an attribute's name means "-", but at its end for nothing."""
     names = (f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items())
     return Markup(f"<{name}{''.join(names)}>{''.join(map(escape, content))}</{name}>")
 

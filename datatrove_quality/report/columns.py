@@ -25,7 +25,7 @@ class Columns:
         prefix: of the score columns.
         group: to group by; None: rows are not grouped.
         id: of the document.
-        messages: of the conversation or text, where it is none of the usual ones.
+        messages: of the conversation or text, if it has another name than the usual ones.
     """
 
     prefix: str
@@ -70,7 +70,7 @@ def score_names(names: Any) -> list[str]:
 
 
 def as_number(value: Any) -> float | None:
-    """A value of a row as a finite number; None where it is none."""
+    """A value of a row as a finite number; None if it is not one."""
     return float(value) if is_score(value) else None
 
 

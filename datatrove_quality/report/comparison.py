@@ -15,7 +15,7 @@ class ScoreIndex:
     """Scores by id, as far as a comparison needs them: 16 bytes a row, ids by their 64-bit hashes.
 
     Args:
-        threshold: the lowest score that is kept; None: there is none.
+        threshold: the lowest score that is kept; None: no threshold.
     """
 
     threshold: float | None
@@ -24,7 +24,7 @@ class ScoreIndex:
     _scores: list[np.ndarray] = field(default_factory=list)
 
     def add(self, ids: Sequence[Any], scores: np.ndarray) -> None:
-        """Add rows; an id may be of any type, and None is none."""
+        """Add rows; an id may be of any type; None means that the row has no id."""
         self.missing += sum(i is None for i in ids)
         self._hashes.append(np.fromiter((0 if i is None else hash(str(i)) or 1 for i in ids), np.int64, len(ids)))
         self._scores.append(scores)

@@ -71,7 +71,7 @@ class Decisions:
         dropped_in_both: documents.
         kept_here_only: documents.
         kept_there_only: documents.
-        differ_share: the last two, of all in both; None: there are none.
+        differ_share: the last two, of all in both; None: no document is in both.
     """
 
     kept_in_both: int
@@ -235,7 +235,7 @@ class Report:
         scorers: what made the scores; more than one: no threshold means the same for all.
         figures: of the rows that were read.
         stats: what `QualityStats` counted; None: there are no statistics.
-        comparison: with another run; None: there is none.
+        comparison: with another run; None: no comparison.
         notes: what to know before reading the numbers.
         sections: documents to read.
         unscorable: one document for each reason why documents have no score.

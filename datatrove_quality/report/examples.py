@@ -75,7 +75,7 @@ def example(row: Row, file: str, columns: Columns, limit: int) -> Example:
 
 
 def turns(row: Row, columns: Columns, limit: int) -> list[Turn]:
-    """The conversation in a row; where there is none, its columns of text."""
+    """The conversation in a row; without one, its columns of text."""
     texts = {
         name: value for name, value in row.items() if name in (*TEXT_COLUMNS, columns.messages) and value is not None
     }

@@ -9,7 +9,7 @@ class Kept:
 
     Args:
         documents: how many are kept.
-        documents_share: of all documents, those without a score included; None: there are none.
+        documents_share: of all documents, those without a score included; None: no documents.
         tokens: of the documents that are kept.
         tokens_share: of the tokens of all documents with a score; None: these have none.
     """
@@ -150,8 +150,8 @@ class Figures:
         tokens: of the documents with a score.
         documents_without_tokens: documents with a score whose length is not known.
         documents_beyond_scale: documents whose score is so far from 0 that it counts as the nearest that is shown.
-        kept: what the threshold keeps; None: there is none.
-        scores: how they are spread; None: there are none.
+        kept: what the threshold keeps; None: no threshold.
+        scores: how they are spread; None: no scores.
         histogram: of the scores.
         thresholds: what each edge of the bars would keep as a threshold.
         groups: by a column; None: rows are not grouped.
@@ -198,7 +198,7 @@ class StatsFigures:
         scored: those with a score.
         unscorable: those without one.
         tokens: of the documents with a score.
-        mean: of the scores; None: there are none.
+        mean: of the scores; None: no scores.
         kept: what the threshold keeps, as exact as the rounded scores of the statistics.
         reasons: why documents have no score, and how many.
         histogram: of the scores.

@@ -25,7 +25,7 @@ class GroupCounts:
 
     def __init__(self, threshold: float | None):
         self.threshold = threshold
-        self._codes: dict[str, int] = {}  # from 1; 0 stands for all values after the first million
+        self._codes: dict[str, int] = {}  # from 1; 0 is for all values after the first million
         self._sums = Sums()  # by code, whether the threshold keeps it, and bin
         self._unscorable: Counter[int] = Counter()
 

@@ -1,6 +1,7 @@
 """The scored rows of a JSONL file: in batches for the numbers, then a few whole rows.
 
-A line that is no row counts as a document without a score. Where rows may be missing, the report says so.
+A line that cannot be read as a row counts as a document without a score. The report says where rows may be
+missing.
 """
 
 import math
@@ -20,7 +21,7 @@ from datatrove_quality.rows.types import Row, conversation_error
 
 
 LINES_AT_ONCE = 8_192
-NO_ROW = "\0no row"  # marks what stands for a line that is no row; no column has such a name
+NO_ROW = "\0no row"  # marks a line that cannot be read as a row; no column has such a name
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class JsonlRows:
             )
 
     def _noted(self) -> Iterator[Row]:
-        """The rows; what is no row, or could not be read, is noted at the end."""
+        """The rows; lines that cannot be read as rows are counted in a note at the end."""
         bad = 0
         for row in self._sampled():
             if isinstance(row, str):
@@ -113,7 +114,7 @@ class JsonlRows:
             place += not isinstance(row, str)
 
     def _rows_or_damage(self) -> Iterator[Row | str]:
-        """All rows, a row with an error for each line that is none, and a text where lines may be missing."""
+        """All rows, a row with an error for each invalid line, and a text where lines may be missing."""
         try:
             for document in self.file.inputs.reader(_as_it_is).read_file(self.file.path):
                 invalid = conversation_error(document.metadata)

@@ -92,7 +92,7 @@ def group_thresholds(groups: Sequence[Group]) -> tuple[list[float], list[list[fl
         The thresholds; and for each group the share of its documents that each would keep.
     """
     starts = groups[0].histogram.from_
-    # Not the first, whose bar also holds what lies below it.
+    # Not the first, whose bar also holds the scores below it.
     wanted = [value for value in charts.round_numbers(starts[0], starts[-1]) if value in starts[1:]] or starts[1::8]
     shares = [
         [sum(group.histogram.documents[starts.index(value) :]) / group.documents for value in wanted]

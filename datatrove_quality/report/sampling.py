@@ -62,7 +62,7 @@ class ScoreSamples:
     """Samples of the rows with a score, and one row for each reason why others have none.
 
     Args:
-        threshold: on both sides of which rows are sampled; None: there is none.
+        threshold: on both sides of which rows are sampled; None: no threshold.
         size: the most rows per score band, and on either side of the threshold.
         seed: decides the samples.
     """

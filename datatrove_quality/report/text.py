@@ -27,7 +27,7 @@ def visible(text: str) -> str:
 
 
 def split_hidden(text: str) -> list[tuple[bool, str]]:
-    """A text in parts: whether each stands for a hidden character, and its text or the character's code."""
+    """A text in parts: whether each replaces a hidden character, and its text or the character's code."""
     text = text.replace("\r\n", "\n")
     parts, end = [], 0
     for found in HIDDEN.finditer(text):

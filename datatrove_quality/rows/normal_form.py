@@ -40,7 +40,7 @@ def parsed(item: object) -> Conversation | str | Unscorable:
     """An input of a scorer, ready for the chat template.
 
     Args:
-        item: plain text, which stays as it is; a conversation in any form; or why there is none.
+        item: plain text, which stays as it is; a conversation in any form; or why it is missing.
 
     Returns:
         The text; the conversation in normal form; or why the input cannot be scored.

@@ -26,7 +26,7 @@ def scored_conversation(
         allow_no_answer: whether a conversation without a turn of the assistant is scored.
 
     Raises:
-        InvalidConversation: there is none that can be scored.
+        InvalidConversation: the document has no conversation that can be scored.
     """
     metadata = document.metadata
     if messages_key not in metadata:

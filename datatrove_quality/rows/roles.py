@@ -33,7 +33,7 @@ NAMES: dict[str, str] = {
         ferramenta herramienta outil werkzeug strumento инструмент εργαλείο أداة 工具 ツール 도구
         """,
 }
-"""Names of each role, separated by blanks; an underscore stands for a blank too.
+"""Names of each role, separated by blanks; an underscore means a blank too.
 
 A function call is what the assistant says; a function's response is what a tool says.
 """
@@ -48,7 +48,7 @@ ROLES: dict[str, str] = {_key(name): role for role, names in NAMES.items() for n
 
 @lru_cache(maxsize=4_096)
 def known_role(name: str) -> str | None:
-    """Which of user, assistant, system and tool a name stands for; None: it is not a known name."""
+    """Which of user, assistant, system and tool a name means; None: it is not a known name."""
     return ROLES.get(_key(name))
 
 

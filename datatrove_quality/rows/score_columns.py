@@ -30,7 +30,7 @@ def score_types(prefix: str) -> dict[str, str]:
 
 
 class RecordedScore(NamedTuple):
-    """A score that was there before; what stands beside it may be missing.
+    """A score that was there before; the values beside it may be missing.
 
     Args:
         score: a finite number.

@@ -7,7 +7,7 @@ no conversation becomes a document with `metadata["conversation_error"]`, and ev
 `RowAdapter` with its name, value and type. The price is one bookkeeping entry in the metadata, `_source`:
 
     columns   the names of the row's columns, in order
-    kept      the columns that cannot stand in the metadata under their own name, and are found in `values`
+    kept      the columns that cannot be in the metadata under their own name, and are found in `values`
     values    their values
     text      a checksum of the document's text
     expected  the same after `PerMessage` has edited it
@@ -130,12 +130,12 @@ class ConversationAdapter(_Adapter):
     """Makes a document of a row: for the `adapter=` of any DataTrove reader.
 
     The document's `text` is the contents joined by a blank line, `metadata["messages"]` the conversation, and every
-    other column stands in the metadata under its own name. A column `metadata` (an object or a JSON string) is merged
+    other column is in the metadata under its own name. A column `metadata` (an object or a JSON string) is merged
     into it, as DataTrove's own adapter does, so that what a DataTrove writer wrote is read back. A row that is no
     conversation becomes a document with the row as JSON for its `text`, and `metadata["conversation_error"]`, which is
     `"<reason>: <message>"`, see `REASONS`. It never raises, and never changes the row.
 
-    `metadata["_source"]` is what `RowAdapter` needs to give back the row. Columns named `text`, `id`, `rank`,
+    `metadata["_source"]` is what `RowAdapter` needs to rebuild the row. Columns named `text`, `id`, `rank`,
     `token_count`, `conversation_error` or `_source` mean something else in a document, and are found there only.
 
     Args:
@@ -252,7 +252,7 @@ def _for_json(row: Row, messages: Conversation | None) -> tuple[Row, str]:
     if writable(row) and writable(messages):
         return row, ""
     texts = {name: json_text(value) for name, value in row.items() if not writable([value])}  # as deep as in a row
-    names = cut(", ".join(map(shown, texts)), 200) or "the conversation"  # which stands in the row as JSON text
+    names = cut(", ".join(map(shown, texts)), 200) or "the conversation"  # which is JSON text in the row
     limits = "bytes, a lone surrogate, an integer of more than 64 bits, or nested too deep"
     return row | texts, f"{names} cannot be written as JSON ({limits}), and is kept as text"
 

@@ -18,7 +18,7 @@ from datatrove_quality.rows.types import CONVERSATION_ERROR, MESSAGES, RESERVED,
 
 @dataclass(frozen=True)
 class RowAdapter:
-    """Gives back the row of a document: for the `adapter=` of any DataTrove writer.
+    """Rebuilds the row of a document: for the `adapter=` of any DataTrove writer.
 
     First the source columns in their order, with their values and types (a value that a step has changed under its own
     name is written as changed; a column that a step has removed is left out); then what the steps have added, such as
@@ -87,7 +87,7 @@ def _with_edits(row: Row, document: Document, source: Row) -> Row:
 def _added(metadata: Row, columns: set[str], nested: Row) -> Row:
     """What the steps after the reader have added.
 
-    An entry of the source's own column `metadata` goes back there, unless a step has changed it, or has set it anew:
+    An entry of the source's own column `metadata` goes back there, unless a step has changed it, or has set it again:
     then it comes after `_source`.
     """
     left_out = columns | {MESSAGES, "text", "id", "file_path", CONVERSATION_ERROR, SOURCE}
@@ -140,7 +140,7 @@ def _leaf_text(value: Any) -> str:
 
 @dataclass(frozen=True)
 class ScoresAdapter:
-    """Gives the scores only: for a writer's `adapter=`, as a sidecar of a corpus that nobody rewrites.
+    """Gives the scores only: for a writer's `adapter=`, as a sidecar of a corpus that is not rewritten.
 
     Each row has `id`, `file_path`, and `{prefix}_score`, `_int_score`, `_tokens`, `_truncated` and `_error`, null
     where the document has none, so that all rows have the same columns; and `filter_reason` where there is one.

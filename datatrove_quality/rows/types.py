@@ -67,7 +67,7 @@ REASONS = {
     "not_an_object": "a line that is not a JSON object",
     "null_column": "the conversation's column is null",
     "truncated_file": "the compressed file ends early",
-    "unknown_role": "a ShareGPT `from` that is none of the known names",
+    "unknown_role": "a ShareGPT `from` that is not one of the known names",
     "unknown_template_argument": "a `chat_template_kwargs` with a name that no known template takes",
     "unreadable_row": "a row that could not be looked at",
     "unsupported_content": "a content part that is not text, such as an image",
@@ -84,7 +84,7 @@ REASONS = {
     "missing_messages": "a document without a conversation in its metadata",
     "missing_score": "a document without a score, where scores are only read",
     "invalid_score": "a recorded score that is no finite number",
-    "invalid_text": "a document whose text is none",
+    "invalid_text": "a document whose text is not a string",
 }
 """Every reason why a row has no score: those of reading the row, and those of rendering and scoring it."""
 

@@ -55,7 +55,7 @@ class ActiveRun:
             started = _start_of(self.pid)
             return started is None if self.started is None else started != self.started
         if self.slurm_job:
-            with suppress(ValueError, OSError):  # SLURM cannot be asked from here
+            with suppress(ValueError, OSError):  # SLURM cannot be reached from here
                 return not is_in_queue(self.slurm_job)
         return None
 

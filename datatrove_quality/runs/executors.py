@@ -67,7 +67,7 @@ def make_executor(
         tasks: into how many parts the pipeline's input is divided.
         logging_dir: DataTrove's folder of logs, statistics and completions, on a file system that all nodes see.
         workers: tasks (on a cluster: jobs) at a time. None: local 1, else no limit.
-        cluster: what is asked of the cluster.
+        cluster: what to request from the cluster.
         gpu: whether the steps compute on GPUs.
         depends: the executor of the stage before, also made here. SLURM starts these tasks when its have succeeded; on
             the other executors stages run in the order in which `run_to_end` gets them.

@@ -32,7 +32,7 @@ class SaveDocuments(PipelineStep):
         self.claim: Claim | None = None
 
     def run(self, data: Iterable[Document], rank: int = 0, world_size: int = 1) -> Iterator[Document]:  # type: ignore[override]
-        """Write the documents, also where there are none, so that a missing file is a mistake."""
+        """Write the documents, even if there are no documents, so that a missing file is a mistake."""
         count = 0
         with (
             whole_files(self.folder, self.unfinished, self.claim) as private,

@@ -2,7 +2,7 @@
 
 A file's size, and its ETag where an object store gives one, else the time of its last change and a digest: of the
 whole file, or of evenly spaced blocks where the files together are larger than `MAX_DIGESTED`. Times change when
-somebody touches files on a scratch file system: then the digest decides.
+files on a scratch file system are touched: then the digest decides.
 """
 
 import hashlib

@@ -207,7 +207,7 @@ def path_in(folder: DataFolder, name: str) -> str:
 
 
 def find_inputs(source: str) -> Inputs:
-    """The files that a path, a glob or an address stands for.
+    """The files that a path, a glob or an address matches.
 
     Args:
         source: a folder (searched to any depth), a file, or a glob; local, or any address that DataTrove takes.
@@ -223,7 +223,7 @@ def find_inputs(source: str) -> Inputs:
     if not paths:
         as_pattern = " (a [ in a folder's name is written [[] in a glob)" if has_magic(source) else ""
         raise ValueError(f"input {source}: there is no file{as_pattern}.")
-    if folder.isfile(RECORD):  # of a run of ours, whose logs are no rows
+    if folder.isfile(RECORD):  # written by a run of ours: its logs are not rows
         paths = [path for path in paths if not path.startswith("logs/")]
     if not is_file:
         selected = select_files(paths, str(folder.path) if folder.is_local() else None)

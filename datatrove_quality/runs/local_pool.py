@@ -29,7 +29,7 @@ from multiprocess.reduction import ForkingPickler
 from datatrove_quality.runs.local import LocalExecutor
 
 
-# How long workers that were asked to end may take, before they are killed.
+# How long workers that were told to end may take, before they are killed.
 SECONDS_TO_END = 10.0
 
 

@@ -138,7 +138,7 @@ def _scorers(inputs: Inputs, prefix: str) -> dict[str, dict[str, Any]]:
 def _described(text: str | bytes | None) -> dict[str, Any] | None:
     try:
         scorer = json.loads(text or "null")
-    except ValueError:  # somebody else's entry of that name
+    except ValueError:  # another program's entry of that name
         return None
     is_ours = isinstance(scorer, dict) and "fingerprint" in scorer and isinstance(scorer.get("parts"), dict)
     return scorer if is_ours else None

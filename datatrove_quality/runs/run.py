@@ -112,7 +112,7 @@ class Run:
             `if __name__ == "__main__":` in the script, since each worker process imports it.
         limit: at most this many documents per task; -1: all.
         overwrite: delete what an earlier run wrote into the folder. Scores in `checkpoints` stay.
-        cluster: what is asked of SLURM or Ray.
+        cluster: what to request from SLURM or Ray.
         name: of the jobs.
 
     Raises:
@@ -189,7 +189,7 @@ class Run:
 
         Args:
             name: of the folder in the output folder to write to, such as "kept" or "excluded/duplicates".
-            adapter: makes a row of a document. None: `RowAdapter()`, which gives back the row of the input.
+            adapter: makes a row of a document. None: `RowAdapter()`, which rebuilds the row of the input.
             reason: the `filter_reason` of rows that a step drops without giving one.
             schema: the columns, for Parquet. None: those of the input, and those of the pipeline's scores.
 

@@ -1,7 +1,8 @@
-"""What decides the output of a run, kept in its `logs/run.json`, so that two runs never mix in one folder.
+"""Everything that affects the output of a run, kept in its `logs/run.json`, so that two runs never mix in one folder.
 
 DataTrove skips the tasks that a folder's earlier run has completed before any step runs, whatever has changed since: a
-step cannot notice. So a run records its input and the settings of its steps, and refuses a folder that holds others.
+step cannot notice. Therefore a run records its input and the settings of its steps, and refuses a folder that holds
+others.
 """
 
 import json
@@ -145,7 +146,7 @@ def read_json(folder: DataFolder, path: str) -> Any:
 def recorded_run(folder: DataFolder) -> dict[str, Any] | None:
     """The record of the run that wrote a folder; None: no run recorded it.
 
-    Beside what decides the output it has, for readers, "prefix", "scorer" (see `Scorer.describe`), "min_score" and
+    Beside what affects the output it has, for readers, "prefix", "scorer" (see `Scorer.describe`), "min_score" and
     "max_score" of its filter, "filters" (the same of each filter, where there are several), "id_key",
     "messages_key" and "text" (columns of the input; None: found by the layout, or no plain text).
 

@@ -33,7 +33,7 @@ from datatrove_quality.runs.slurm_arguments import (
 from datatrove_quality.runs.slurm_queue import JOBS, active_jobs
 
 
-# Seconds between two looks at the queue; many clusters ask not to be asked more often.
+# Seconds between two looks at the queue; many clusters want no more frequent queries.
 POLL_SECONDS = 15
 
 # What a job that merges statistics omits of `sbatch`: all that a GPU job asks for.
@@ -60,7 +60,7 @@ class SlurmExecutor(SlurmPipelineExecutor):
         self.before = None if self.depends is None else (self.depends.logging_dir, self.depends.tasks)
 
     def run(self) -> None:
-        """Queue the jobs; in a job, run its tasks, if the stage before has ended well.
+        """Queue the jobs; in a job, run its tasks, if the stage before has succeeded.
 
         Raises:
             RuntimeError: it has not: SLURM looks at the last of its arrays only.
@@ -156,7 +156,7 @@ class SlurmExecutor(SlurmPipelineExecutor):
         )
 
     def wait(self) -> None:
-        """Return when the jobs have left the queue; while SLURM cannot be asked, they may be in it."""
+        """Return when the jobs have left the queue; while SLURM cannot be reached, they may be in it."""
         warned = False
         while self.is_queued:
             try:
@@ -203,12 +203,12 @@ def slurm_executor(
     Args:
         pipeline: the steps.
         options: DataTrove's own.
-        cluster: what is asked of SLURM.
+        cluster: what to request from SLURM.
         environment: variables of the jobs' environment.
         keeps_progress: near its time limit a job may requeue itself.
 
     Raises:
-        ValueError: the cluster cannot do what is asked, or SLURM refuses the job.
+        ValueError: the cluster cannot do what is requested, or SLURM refuses the job.
     """
     logs = get_datafolder(options["logging_dir"])
     most = largest_array()

@@ -22,7 +22,7 @@ def sbatch_arguments(cluster: Cluster, keeps_progress: bool) -> dict[str, str]:
     """The account and other arguments of sbatch, with a signal before the time limit.
 
     Args:
-        cluster: what is asked of SLURM.
+        cluster: what to request from SLURM.
         keeps_progress: what a task computed is saved as it comes, so that the job may requeue itself.
 
     Raises:
@@ -69,7 +69,7 @@ def refuse_contradictions(arguments: dict[str, Any], memory: str) -> None:
 
     script = [(key, name(key), value) for key, value in arguments.items() if key != "mem-per-cpu"]
     script += [("mem", f"SBATCH_MEM_PER_{part}", memory) for part in ("CPU", "GPU", "NODE")]
-    # GPUs that the environment asks for in another word would be asked for beside ours.
+    # GPUs that the environment asks for in another word would be requested beside ours.
     others = asking_for_gpus({word: os.environ.get(name(word)) for word in GPU_WORDS})
     script += [(key, name(word), value) for key, value in asking_for_gpus(arguments).items() for word in others]
     for key, variable, value in script:

@@ -53,7 +53,7 @@ def refuse_while_queued(logs: DataFolder) -> None:
         logs: of a run, or of one stage of it.
 
     Raises:
-        ValueError: such jobs are in SLURM's queue, or SLURM cannot be asked.
+        ValueError: such jobs are in SLURM's queue, or SLURM cannot be reached.
     """
     records = [JOBS, *logs.glob(f"stages/*/{JOBS}")]
     if jobs := [job for record in records for job in active_jobs(logs, record)]:
@@ -67,7 +67,7 @@ def active_jobs(logs: DataFolder, record: str = JOBS) -> list[str]:
     """The ids of a stage's jobs that SLURM has in its queue, waiting or running.
 
     Raises:
-        ValueError: SLURM cannot be asked.
+        ValueError: SLURM cannot be reached.
     """
     if not logs.isfile(record):
         return []
@@ -86,7 +86,7 @@ def is_in_queue(job: str) -> bool:
     """Whether SLURM has a job in its queue, waiting or running.
 
     Raises:
-        ValueError: SLURM cannot be asked.
+        ValueError: SLURM cannot be reached.
         OSError: there is no squeue.
     """
     answer = subprocess.run(["squeue", "-h", "-o", "%A", "-j", job], capture_output=True, text=True)

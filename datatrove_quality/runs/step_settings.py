@@ -1,4 +1,4 @@
-"""What decides a step's output, read from the step itself as JSON values, so that two runs can be compared.
+"""Everything that affects a step's output, read from the step itself as JSON values, so that two runs can be compared.
 
 A step is its class and its attributes. An attribute that is a function of the user's script becomes a digest of its
 code and the plain values that it uses; one that can be imported becomes its name.

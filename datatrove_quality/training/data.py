@@ -132,7 +132,7 @@ def read_examples(
         total = refused.total() + len(kept)
         logger.warning(f"{refused.total()} of {total} rows cannot be used to {purpose}: {_listed(refused)}")
     if not kept:
-        raise ValueError(f"There is no row to {purpose}: {_listed(refused) or 'the input is empty'}.")
+        raise ValueError(f"No row can be used to {purpose}: {_listed(refused) or 'the input is empty'}.")
     examples = Examples(kept, refused)
     return examples.without_repeats() if config.dedup else examples
 

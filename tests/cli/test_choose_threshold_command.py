@@ -82,7 +82,7 @@ def test_a_missing_column_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"--labels level: none of 5 rows has a label \(missing_label 5\)"):
         choose(source, "--labels", "level", "--level", 4, "--min-precision", 0.9)
     write_rows(source, [])
-    with pytest.raises(ValueError, match=r"a\.jsonl: there is no row"):
+    with pytest.raises(ValueError, match=r"a\.jsonl: the input has no rows"):
         choose(source, "--keep-share", 0.5)
 
 

@@ -27,9 +27,9 @@ def test_bad_rows_are_counted_and_never_trained_on(base, tmp_path):
 
 def test_no_usable_row_is_an_error_that_says_why(base, tmp_path):
     """A wrong label column must not end in an empty training."""
-    with pytest.raises(ValueError, match=r"no row to train on: .*: 10"):
+    with pytest.raises(ValueError, match=r"No row can be used to train on: .*: 10"):
         train_classifier(config(base), [(item, 77) for item, _ in annotated(10)], tmp_path / "out")
-    with pytest.raises(ValueError, match=r"no row to evaluate on: .*: 10"):
+    with pytest.raises(ValueError, match=r"No row can be used to evaluate on: .*: 10"):
         train_classifier(config(base), annotated(10), tmp_path / "out", [(item, 77) for item, _ in annotated(10)])
 
 

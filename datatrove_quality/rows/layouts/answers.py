@@ -53,7 +53,7 @@ def is_text_of_turns(text: str) -> bool:
 
 
 def _json_messages(text: str) -> list[Any] | None:
-    """The list of messages in a text. A text may be anything: what can be mistaken for one is none."""
+    """The list of messages in a text. None if the text could be anything else."""
     if text.lstrip()[:1] not in ("[", "{"):
         return None
     try:

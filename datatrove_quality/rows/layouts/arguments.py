@@ -25,7 +25,7 @@ def template_arguments_in(value: Any) -> dict[str, Any]:
     """The arguments in a column `chat_template_kwargs`, which may be a JSON string; those that are null are left out.
 
     Raises:
-        InvalidConversation: it is no object, or has an argument that is none of `KNOWN_ARGUMENTS`.
+        InvalidConversation: it is no object, or has an argument that is not in `KNOWN_ARGUMENTS`.
     """
     if isinstance(value, str):
         value = decoded(value) if value.strip() else {}
@@ -37,7 +37,7 @@ def template_arguments_in(value: Any) -> dict[str, Any]:
     for name in arguments:
         if name not in KNOWN_ARGUMENTS:
             known = ", ".join(sorted(KNOWN_ARGUMENTS))
-            what = f"{TEMPLATE_ARGUMENTS!r} has {shown(name)}, which is none of {known}"
+            what = f"{TEMPLATE_ARGUMENTS!r} has {shown(name)}, which is not one of {known}"
             raise InvalidConversation("unknown_template_argument", what)
     return arguments
 

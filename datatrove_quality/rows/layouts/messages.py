@@ -53,8 +53,8 @@ def read_messages(items: list[Any], column: str, aliased: bool = False) -> Conve
     Args:
         items: the list.
         column: its column, for errors.
-        aliased: whether known names of roles become the four roles at once, as ShareGPT's do; else the template is
-            asked first whether it knows them.
+        aliased: whether known names of roles become the four roles at once, as ShareGPT's do; else it is
+            first tested whether the template knows them.
     """
     messages: Conversation = []
     for number, item in enumerate(items, 1):

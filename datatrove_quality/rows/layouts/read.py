@@ -2,7 +2,7 @@
 
     system prompt ── history ── question, with its context ── answer
 
-Each part may stand in a column of its own: `table.py` has their names.
+Each part may be in a column of its own: `table.py` has their names.
 """
 
 from collections.abc import Iterable, Iterator
@@ -90,7 +90,7 @@ def read(row: Row, where: Where) -> Found:
     """The conversation in a row.
 
     Raises:
-        InvalidConversation: there is none, or a column that can say something about it is not in it.
+        InvalidConversation: the row has no conversation, or a column that can say something about it is not in it.
     """
     if not isinstance(row, dict):
         raise InvalidConversation("not_an_object", f"the row is {described(row)}, not an object with columns")
@@ -120,7 +120,7 @@ def _read_columns(row: Row, where: Where) -> Found:
             _add_system(found, row, where)
         if row.get(TEMPLATE_ARGUMENTS) is not None:
             found.arguments = template_arguments_in(row[TEMPLATE_ARGUMENTS])
-            found.arguments.pop("tools", None)  # rendered only where they are asked for
+            found.arguments.pop("tools", None)  # rendered only on request
             found.used.add(TEMPLATE_ARGUMENTS)
         _require_all_read(found, row, where)
     return found
@@ -217,7 +217,7 @@ def _detect_list(row: Row) -> str:
 def _not_here(row: Row) -> str:
     for column in CHATS:
         if column in row:
-            raise NotHere("null_column", f"column {column!r} is null, and no other can stand for it: {NAME_THEM}")
+            raise NotHere("null_column", f"column {column!r} is null, and no other can replace it: {NAME_THEM}")
     questions = ", ".join(f"{pair.question!r} with {_either(pair.answers)}" for pair in PAIRS[:5])
     raise NotHere(
         "missing_column",
@@ -291,7 +291,7 @@ def _read_pair(row: Row, where: Where, pair: Pair) -> Found:
 
 
 def _add_answer(found: Found, row: Row, where: Where, columns: tuple[str, ...]) -> bool:
-    """Put the answer behind the prompt; False: there is none."""
+    """Put the answer behind the prompt; False: the row has no answer."""
     if where.answer_key is not None:
         columns = (where.answer_key,)
     answer = find_answer(row, tuple(column for column in columns if column not in found.used))
@@ -383,7 +383,7 @@ def _require_all_read(found: Found, row: Row, where: Where) -> None:
             "ambiguous_answer" if is_answer else "unused_column",
             f"column {column!r} may be a part of the conversation that was read from {sorted(found.used)}, and is not "
             "in it: name the columns (prompt_key, answer_key, system_key, history_key, messages_key), or name it in "
-            "ignored_columns (--ignored-columns) if it is none",
+            "ignored_columns (--ignored-columns) if it is not part of it",
         )
 
 

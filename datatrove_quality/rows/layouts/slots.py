@@ -57,7 +57,7 @@ class JoinedSlot(str):
     """A text that was put together of a row's texts.
 
     Attributes:
-        separator: stands between the pieces.
+        separator: between the pieces.
         pieces: the texts, at least one of them a `Slot`.
     """
 

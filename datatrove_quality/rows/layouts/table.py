@@ -51,11 +51,11 @@ class Pair:
     """A layout with a column for the question and one for the answer.
 
     Args:
-        schema: the name by which it can be asked for.
+        schema: the name by which the user can choose it.
         question: the column of the question: a text, or a list of messages.
         answers: the columns of the answer; the first that is filled is read.
         contexts: columns of a text that belongs to the question.
-        own: of the columns of the answer those that are meant where the schema is asked for by its name.
+        own: of the columns of the answer those that are meant where the user names the schema.
     """
 
     schema: str

@@ -38,7 +38,11 @@ def scored(count: int, seed: int = 0, shift: float = 0.0) -> list[dict[str, Any]
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Write rows to a file, of Parquet in several row groups, and give its path."""
+    """Write rows to a file, of Parquet in several row groups, or values to a file of a run, and give its path."""
+    if path.suffix in (".json", ".txt"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(value) + "\n" for value in rows))
+        return path
     return write_rows(path, rows, **({"row_group_size": 70} if path.suffix == ".parquet" else {}))
 
 

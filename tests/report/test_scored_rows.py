@@ -53,7 +53,7 @@ def test_scores_that_are_none_are_counted_as_such(tmp_path):
     path.write_text("\n".join(lines))
     figures, _ = make(tmp_path, path)
     assert (figures["documents"], figures["scored"]) == (9, 3)
-    assert figures["reasons"]["invalid_score"] == 2 and figures["reasons"]["other"] == 1
+    assert figures["reasons"]["invalid_score"] == 3 and figures["reasons"]["other"] == 1
     assert sum(figures["reasons"].values()) == 6
 
 

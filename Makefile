@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo curate-demo train-demo report-demo test test-lowest test-newest test-slurm bench quality faults clean
+.PHONY: demo curate-demo train-demo report-demo test test-lowest test-newest gpu-visit-dry visit-wheels test-slurm bench quality faults clean
 
 demo: .venv/installed
 	$(BIN)/datatrove-quality demo --overwrite
@@ -53,6 +53,29 @@ constraints-lowest.txt: pyproject.toml
 test-slurm: .venv/with-curate
 	$(BIN)/python -m pytest -m slurm tests/slurm
 
+# The script for a GPU machine, on the CPU with the shape tiny and with the versions of a CUDA image that it was made for,
+# so that only the GPU is new there. The wheels are those that such an image lacks: loguru, orjson and this package are enough
+# for all but the pipeline, which needs DataTrove. For an image's Python: make visit-wheels VISIT_PYTHON=3.12
+VISIT_PYTHON ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VISIT_WHEELS := loguru orjson datatrove dill multiprocess humanize zstandard
+
+gpu-visit-dry: .venv-visit/installed visit-wheels
+	PYTHON=$(CURDIR)/.venv-visit/bin/python benchmarks/gpu_visit.sh --device cpu --shape tiny \
+		--wheels .visit-wheels --results .gpu-visit-dry
+
+visit-wheels: .venv-visit/installed
+	rm -rf .visit-wheels
+	.venv-visit/bin/pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --implementation cp \
+		--python-version $(VISIT_PYTHON) $(foreach n,28 27 17,--platform manylinux_2_$(n)_x86_64) \
+		--platform manylinux2014_x86_64 --dest .visit-wheels --constraint constraints.txt $(VISIT_WHEELS)
+	.venv-visit/bin/pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir .visit-wheels .
+
+.venv-visit/installed:
+	$(PYTHON) -m venv .venv-visit
+	.venv-visit/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 transformers==5.17.0 \
+		huggingface_hub==1.33.0 sentence-transformers==6.0.1 accelerate pytest pyarrow regex jinja2 tqdm
+	touch $@
+
 # Our speed beside the alternatives' and the matrix products', then what feeds the model; under 10 minutes on two cores.
 bench: .venv/installed
 	$(BIN)/python benchmarks/throughput.py --device cpu --shape small --mix sft
@@ -96,4 +119,4 @@ quality: .venv/installed
 	-$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]' && touch $@
 
 clean:
-	rm -rf .venv .venv-lowest .venv-newest demo-output demo-training curate-demo
+	rm -rf .venv .venv-* .visit-wheels .gpu-visit-dry demo-output demo-training curate-demo

@@ -8,7 +8,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -404,7 +404,10 @@ def serve(connection: Connection, load: Callable[..., Any], *arguments: Any) -> 
 def silence() -> None:
     """No log lines among the results: neither ours, nor DataTrove's, nor transformers'."""
     import transformers
-    from datatrove.utils.logging import logger  # whose import adds a sink
+    from loguru import logger
+
+    with suppress(ImportError):  # scoring without a pipeline does not need it
+        import datatrove.utils.logging  # noqa: F401  adds a sink
 
     logger.remove()
     transformers.logging.set_verbosity_error()

@@ -1,9 +1,12 @@
 """Random classifiers of known shapes, made on the device and saved as complete folders: nothing is downloaded.
 
+    python benchmarks/shapes.py FOLDER SHAPE cpu|cuda       # float32 on the CPU, bfloat16 on CUDA
+
 Weights are random, so scores mean nothing; what a model costs does not depend on what it has learned.
 """
 
 import random
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,3 +121,8 @@ def save_random_model(folder: Path, name: str, dtype: str, device: str) -> None:
                 weight.normal_(0, 1.0 if id(weight) in embeddings else sharpness * weight.shape[-1] ** -0.5)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    target, asked, place = sys.argv[1:]
+    save_random_model(Path(target), asked, "float32" if place == "cpu" else "bfloat16", place)

@@ -171,3 +171,20 @@ def test_the_budget_fits_beside_the_model(folder):
     assert tokens_per_batch(model) < MAX_TOKENS["cuda"]
     del filler
     torch.cuda.empty_cache()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fused_functions_run_and_change_nothing(folder, family, dtype, log):
+    """Norms, rotary embeddings and gates are the Triton kernels here, and scores stay within the dtype's noise."""
+    from datatrove_quality.model import fused
+
+    inputs = conversations(40, seed=4)
+    one = scorer(folder(family), dtype)
+    assert any(isinstance(module, fused.FusedGate) for module in one.model.modules()), log
+    assert any(isinstance(module, fused.FusedNorm) for module in one.model.modules()), log
+    plain = scorer(folder(family), dtype, fused=False)
+    difference = (logits_of(one.score(inputs)) - logits_of(plain.score(inputs))).abs()
+    exact = card_logits(scorer(folder(family), "float32"), inputs)
+    noise = 0.0 if dtype == "float32" else (card_logits(plain, inputs) - exact).abs().max().item()
+    assert difference.max() <= max(1e-4, 2 * noise)

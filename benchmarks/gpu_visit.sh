@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# All that is to be measured on a GPU, in one call of at most 9 minutes, the most valuable first.
+#
+#     benchmarks/gpu_visit.sh [--device cuda|cpu] [--shape NAME] [--results DIR] [--wheels DIR] [--seconds N]
+#
+# Each step has a time limit of its own and writes its log and its results as they come: what ends a step, or the whole
+# call, leaves what was measured before. It ends with a table that says what failed and what was skipped.
+# --wheels: a folder of wheels to install beside the machine's own packages, for machines without a package registry.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+device=cuda shape=qwen3-4b results=gpu-visit wheels= seconds=540
+while [ $# -gt 1 ]; do
+    case $1 in
+        --device) device=$2 ;;
+        --shape) shape=$2 ;;
+        --results) results=$2 ;;
+        --wheels) wheels=$2 ;;
+        --seconds) seconds=$2 ;;
+        *) break ;;
+    esac
+    shift 2
+done
+if [ $# -gt 0 ]; then
+    echo "$1: unknown option, or without a value; see the head of this file" >&2
+    exit 2
+fi
+
+python=${PYTHON:-python3}
+begun=$SECONDS
+mkdir -p "$results"
+results=$(realpath "$results")
+: > "$results/steps.tsv"
+export HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1
+PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+scratch=$(mktemp -d "$([ -w /dev/shm ] && [ "$device" = cuda ] && echo /dev/shm || echo /tmp)/gpu-visit.XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+if [ -n "$wheels" ]; then
+    "$python" -m pip install --quiet --no-index --no-deps --no-compile --target "$scratch/site" "$wheels"/*.whl || exit 1
+    PYTHONPATH="$PYTHONPATH:$scratch/site"
+fi
+export PYTHONPATH
+
+record() { # name, state, seconds
+    printf '%s\t%s\t%s\n' "$1" "$2" "$3" | tee -a "$results/steps.tsv"
+}
+
+# A step: its name, its limit in seconds, then the command. What it prints on stdout is a result: one line of JSON, last.
+# SIGINT first: the benchmarks end their turns on it, and write what they have.
+step() {
+    local name=$1 limit=$2 left=$((seconds - SECONDS + begun)) from=$SECONDS state
+    shift 2
+    limit=$((limit < left - 5 ? limit : left - 5))
+    if [ "$limit" -lt 10 ]; then
+        record "$name" "skipped: no time left" 0
+        return
+    fi
+    rm -f "$results/$name".{out,log,json}
+    timeout --signal=INT --kill-after=15 "$limit" "$@" > "$results/$name.out" 2> "$results/$name.log"
+    case $? in
+        0) state=done ;;
+        124 | 137) state="stopped after $limit s" ;;
+        *) state="FAILED, see $name.log" ;;
+    esac
+    if tail -n 1 "$results/$name.out" | grep -q '^{'; then
+        tail -n 1 "$results/$name.out" > "$results/$name.json"
+    fi
+    record "$name" "$state" $((SECONDS - from))
+}
+
+has() { "$python" -c "import $1" 2> /dev/null; }
+
+needs() { # package, step...: run the step where the package is installed
+    if has "$1"; then
+        shift
+        step "$@"
+    else
+        record "$2" "skipped: $1 is not installed" 0
+    fi
+}
+
+model=$scratch/model
+throughput=("$python" benchmarks/throughput.py --no-save --device "$device" --model "$model" --mix sft)
+few=(--docs 200)
+[ "$device" = cpu ] && few=(--docs 12)
+
+# (a) Right scores: the card's loop, kernels, out of memory, replicas.
+step tests 130 "$python" -m pytest -q -p no:cacheprovider tests/gpu
+
+# (b) Speed beside the alternatives and the measured matrix rate.
+step model 60 "$python" benchmarks/shapes.py "$model" "$shape" "$device"
+step ours 150 "${throughput[@]}" --only ours,ours-compiled,card --repeats 2 "${few[@]}"
+step alternatives 100 "${throughput[@]}" --only ours,annotator,sorted,crossencoder --repeats 1 "${few[@]}"
+
+# (c) Where the time goes, with the fused functions and without.
+step profile 60 "$python" benchmarks/profile_batches.py "$model" --device "$device"
+
+# (d) End to end, and how many GPUs these cores could feed.
+needs datatrove pipeline 60 "${throughput[@]}" --only ours-pipeline --repeats 1 "${few[@]}"
+needs datatrove simulated-gpus 60 "$python" benchmarks/throughput.py --no-save --simulated-gpus 1 --repeats 1
+
+# (e) Savings that are not built yet.
+record cascade-float8 "skipped: not built" 0
+record shared-prefixes "skipped: not built" 0
+
+"$python" benchmarks/visit_table.py "$results"
+! grep -q FAILED "$results/steps.tsv"

@@ -1,0 +1,58 @@
+"""The table at the end of gpu_visit.sh: what was measured, what failed, what was skipped."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def main(folder: str) -> None:
+    """Print a line for each step of a visit, and below it what it measured.
+
+    Args:
+        folder: with `steps.tsv` and the steps' results.
+    """
+    for line in Path(folder, "steps.tsv").read_text().splitlines():
+        name, state, seconds = line.split("\t")
+        print(f"{name:<16} {seconds:>4} s  {state}")
+        for said in found(Path(folder), name):
+            print(f"{'':<24}{said}")
+
+
+def found(folder: Path, name: str) -> list[str]:
+    """What a step measured, in lines."""
+    path = folder / f"{name}.json"
+    if path.exists():
+        return said(json.loads(path.read_text()))
+    output = folder / f"{name}.out"
+    lines = output.read_text(errors="replace").splitlines() if output.exists() else []
+    return lines[-1:] if name == "tests" else []
+
+
+def said(result: dict[str, Any]) -> list[str]:
+    """A result in lines."""
+    if result["kind"] == "comparison":
+        lines = [f"matrix rate {result['matrix_rate'] / 1e12:,.3g} TFLOP/s, {result['dtype']}"]
+        return lines + [_contender(name, one) for name, one in result["contenders"].items()]
+    if result["kind"] == "profile":
+        return [_profile(name, result[name]) for name in ("fused", "plain")]
+    if result["kind"] == "simulated-gpus":
+        return [f"{one['gpus']} simulated GPUs idle {one['runs'][-1]['idle']:.1%}" for one in result["gpus"]]
+    return []
+
+
+def _contender(name: str, one: dict[str, Any]) -> str:
+    if "seconds" not in one:
+        return f"{name}: {(one['error'] or 'no turn within the limit').splitlines()[0]}"
+    times = f", {one['times_annotator']:.1f} times the annotator" if one["times_annotator"] else ""
+    share = f"{one['share_of_matrix_rate']:.2f} of the matrix rate"
+    return f"{name}: {one['documents_per_second']:.4g} documents/s, {share}{times}"
+
+
+def _profile(name: str, one: dict[str, Any]) -> str:
+    shares = (f"{kind} {seconds / one['seconds']:.0%}" for kind, seconds in one["by_kind"].items())
+    return f"{name}: {one['tokens'] / one['seconds']:,.0f} tokens/s: {', '.join(shares)}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

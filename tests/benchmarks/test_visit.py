@@ -1,0 +1,64 @@
+"""What a visit to a GPU reports: kinds of kernels, and a table of whatever was measured."""
+
+import json
+
+import pytest
+import visit_table
+from profile_batches import kind_of
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("nvjet_tst_256x128_64x4_2x1_v_bz_coopA_TNT", "products"),
+        ("sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64", "products"),
+        ("void cutlass::Kernel2<cutlass_80_wmma_tensorop_bf16_s161616gemm_bf16>", "products"),
+        ("void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<128, 128, 64, 4>>", "attention"),
+        ("norm_kernel", "norms"),
+        ("void at::native::vectorized_layer_norm_kernel<c10::BFloat16, float, true>", "norms"),
+        ("rotary_kernel", "rotary"),
+        (
+            "void at::native::CatArrayBatchedCopy_aligned16_contig<at::native::OpaqueType<2u>, unsigned int, 4>",
+            "rotary",
+        ),
+        ("gate_kernel", "gate"),
+        ("void at::native::vectorized_elementwise_kernel<4, at::native::silu_kernel>", "gate"),
+        ("Memcpy DtoH (Device -> Pinned)", "copies"),
+        ("void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add>", "other elementwise"),
+        ("aten::mm", "products"),
+        ("aten::_scaled_dot_product_flash_attention_for_cpu", "attention"),
+    ],
+)
+def test_a_kernel_is_counted_by_its_kind(name, kind):
+    assert kind_of(name) == kind
+
+
+def test_the_table_shows_steps_that_failed_or_were_skipped(tmp_path, capsys):
+    """A step without results, a contender without a turn, and results of all kinds, each in its line."""
+    (tmp_path / "steps.tsv").write_text(
+        "tests\tdone\t9\nours\tstopped after 100 s\t100\nprofile\tdone\t5\npipeline\tskipped: no time left\t0\n"
+    )
+    (tmp_path / "tests.out").write_text("....\n26 passed in 9 s\n")
+    turn = {"seconds": 2.0, "documents_per_second": 50.0, "share_of_matrix_rate": 0.713, "times_annotator": 31.0}
+    comparison = {
+        "kind": "comparison",
+        "matrix_rate": 7.9e14,
+        "dtype": "bfloat16",
+        "contenders": {"ours": turn, "card": {"error": None}, "vllm": {"error": "ValueError: no\nmore"}},
+    }
+    (tmp_path / "ours.json").write_text(json.dumps(comparison))
+    one = {"tokens": 1_000, "seconds": 2.0, "by_kind": {"products": 1.5, "gaps": 0.1}}
+    (tmp_path / "profile.json").write_text(json.dumps({"kind": "profile", "fused": one, "plain": one}))
+    visit_table.main(str(tmp_path))
+    shown = capsys.readouterr().out
+    for words in (
+        "26 passed",
+        "stopped after 100 s",
+        "matrix rate 790 TFLOP/s, bfloat16",
+        "ours: 50 documents/s, 0.71 of the matrix rate, 31.0 times the annotator",
+        "card: no turn within the limit",
+        "vllm: ValueError: no",
+        "fused: 500 tokens/s: products 75%, gaps 5%",
+        "skipped: no time left",
+    ):
+        assert words in shown

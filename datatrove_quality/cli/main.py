@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_one_line(str(error))}", file=sys.stderr)
         return FAILED if isinstance(error, OSError) and error.errno in _SYSTEM_ERRORS else MISTAKE
     except (KeyboardInterrupt, SystemExit) as end:
         return _ended(end, arguments)
@@ -162,10 +162,17 @@ def _ended(end: KeyboardInterrupt | SystemExit, arguments: Sequence[str]) -> int
     """Say what ended the command, and give its code."""
     code = INTERRUPTED if isinstance(end, KeyboardInterrupt) else end.code
     if isinstance(code, str):
-        print(f"error: {code}", file=sys.stderr)
+        print(f"error: {in_one_line(str(code))}", file=sys.stderr)
         return FAILED
     if code in (INTERRUPTED, TERMINATED):
         named = _named(arguments)
         resumes = named is not None and getattr(command(named), "RESUMES", False)
         print("stopped" + ("; the same command goes on where it stopped" if resumes else ""), file=sys.stderr)
     return int(code or 0)
+
+
+def in_one_line(text: str) -> str:
+    """A message as one line: where its lines are a list, they are told apart by semicolons."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    joined = "".join(line + (" " if line.endswith((".", ":", ",", ";")) else "; ") for line in lines)
+    return joined.rstrip(" ;") if lines else text

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from copy import deepcopy
+from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -208,6 +209,7 @@ class Workers:
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_SECONDS))
         if any(replica.model.device.type == "cpu" for replica in replicas):
             _keep_freed_memory()
+            _have_waiting_threads_yield()
         self.count = len(replicas)
         self.batches = replicas[0].batches
         self.tokens_per_batch = replicas[0].tokens_per_batch
@@ -268,6 +270,23 @@ def _keep_freed_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for option, size in MALLOC_OPTIONS.items():
             mallopt(option, size)
+
+
+@cache
+def _have_waiting_threads_yield() -> None:
+    """Have OpenMP's threads yield their CPUs while they wait, since the threads that render and tokenize need them.
+
+    libgomp spins at the end of each operation unless it has started more threads than there are CPUs, which a second
+    team does. OMP_WAIT_POLICY is no way: it is read when torch is imported.
+    """
+    threading.Thread(target=_keep_a_team, name="idle OpenMP team", daemon=True).start()
+
+
+def _keep_a_team() -> None:
+    import torch
+
+    torch.zeros(2**20).add_(1)  # large enough for all threads
+    threading.Event().wait()
 
 
 def _use(device: "torch.device") -> None:

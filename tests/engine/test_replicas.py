@@ -4,6 +4,7 @@ import ctypes
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -207,3 +208,11 @@ def test_a_cpu_keeps_the_memory_of_a_layer_for_the_next(folder):
     command = [sys.executable, "-c", textwrap.dedent(FAULTS), str(folder)]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert int(run.stdout) < 40_000
+
+
+def test_waiting_openmp_threads_yield_their_cpus():
+    """A second, idle OpenMP team lives beside the one that computes, by which libgomp waits without spinning; once."""
+    for _ in range(2):
+        replicas._have_waiting_threads_yield()
+    teams = [thread for thread in threading.enumerate() if thread.name == "idle OpenMP team"]
+    assert len(teams) == 1 and teams[0].daemon

@@ -78,4 +78,6 @@ def test_the_self_check_sees_a_wrong_norm(model_folder, monkeypatch):
     monkeypatch.setattr(fast_norms, "DEVICES", ("cpu",))
     monkeypatch.setattr(fast_norms, "_computes_same", lambda norm, own: True)
     with pytest.raises(ValueError, match="self-check failed"):
-        Scorer(ScorerConfig(model=str(model_folder("gemma2")), device="cpu", dtype="float32", allow_constant_scores=True)).load()
+        Scorer(
+            ScorerConfig(model=str(model_folder("gemma2")), device="cpu", dtype="float32", allow_constant_scores=True)
+        ).load()

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 from datatrove.data import Document
-from datatrove.io import DataFolder, DataFolderLike, get_datafolder
+from datatrove.io import DataFolder, DataFolderLike
 from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.stats.base import BaseStats
 from datatrove.pipeline.stats.merger import STATS_MERGED_NAME
 from datatrove.utils.stats import MetricStatsDict
 
+from datatrove_quality.readers.files import folder_at
 from datatrove_quality.rows.score_columns import RecordedScore, check_prefix, recorded_score
 
 
@@ -70,7 +71,7 @@ class QualityStats(BaseStats):
         histogram_round_digits: int = 2,
     ):
         PipelineStep.__init__(self)  # that of BaseStats makes an extractor of tldextract's
-        self.output_folder = get_datafolder(output_folder)
+        self.output_folder = folder_at(output_folder)
         self.prefix = prefix
         self.columns = [group_by] if isinstance(group_by, str) else list(group_by)
         self.top_k = top_k
@@ -169,7 +170,7 @@ def read_stats(folder: DataFolderLike, prefix: str = "quality") -> dict[str, dic
     Raises:
         ValueError: a file is damaged, or is still being written.
     """
-    data = get_datafolder(folder)
+    data = folder_at(folder)
     totals: dict[str, dict[str, dict[str, float]]] = {}
     paths = [path for path in data.list_files() if path.count("/") == 2]
     merged = {path.rpartition("/")[0] for path in paths if path.endswith(f"/{STATS_MERGED_NAME}")}

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import unquote
 
+from datatrove.io import DataFolder, DataFolderLike, get_datafolder
+from fsspec.core import url_to_fs
+
 
 Format = Literal["json", "csv", "parquet"]
 
@@ -142,3 +145,15 @@ def partition_columns(path: str) -> dict[str, str | None]:
 def with_partitions(row: dict[str, Any], partitions: dict[str, str | None]) -> dict[str, Any]:
     """The row with the columns in the names of its folders, where it has none of the name."""
     return {**row, **{name: value for name, value in partitions.items() if name not in row}} if partitions else row
+
+
+def folder_at(path: DataFolderLike) -> DataFolder:
+    """A folder by its path or address, where a relative path is one of the present working directory.
+
+    fsspec gives back the DataFolder that it made earlier for the same text, with the directory of that time (datatrove
+    0.10.1, fsspec 2026.9.0).
+    """
+    if not isinstance(path, str):
+        return get_datafolder(path)
+    filesystem, full_path = url_to_fs(path)
+    return DataFolder(full_path, fs=filesystem)

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from datatrove.io import DataFolder, get_datafolder
+from datatrove.io import DataFolder
 
+from datatrove_quality.readers.files import folder_at
 from datatrove_quality.runs.inputs import Inputs, find_inputs, path_in
 from datatrove_quality.runs.run_record import RECORD, ROW_FOLDERS, TABLE, recorded_run
 
@@ -94,7 +95,7 @@ class Sources:
     def _add(self, source: str) -> None:
         self.names.append(self.show(source))
         is_file = source.endswith((".jsonl", ".parquet"))
-        folder = None if is_file else get_datafolder(source.rstrip("/") or "/")
+        folder = None if is_file else folder_at(source.rstrip("/") or "/")
         parts = [name for name in ROW_FOLDERS if folder and _has_files(folder, name)]
         if folder is not None:
             self._note_stats(folder, source)

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from datatrove.data import Document
-from datatrove.io import DataFolder, get_datafolder
+from datatrove.io import DataFolder
 from datatrove.pipeline.readers.base import BaseDiskReader
 from datatrove.pipeline.writers.disk_base import DiskWriter
 from fsspec.core import has_magic, url_to_fs
@@ -24,6 +24,7 @@ from datatrove_quality.readers.files import (
     TABLES,
     Format,
     file_format,
+    folder_at,
     is_plain_json,
     partition_columns,
     same_data_twice,
@@ -351,11 +352,11 @@ def _matching(source: str) -> tuple[DataFolder, list[str], bool]:
         parent, _, name = path.rpartition("/")
         return DataFolder(parent or "/", fs=filesystem), [name], False
     if filesystem.isdir(path):
-        folder = get_datafolder(source)
+        folder = DataFolder(path, fs=filesystem)
         return folder, folder.list_files(), True
     if not has_magic(source):
         raise ValueError(f"input {source}: there is no such file or folder.")
     plain = source[: min(source.find(sign) for sign in "*?[" if sign in source)]
     parent, _, _ = plain.rpartition("/")
-    folder = get_datafolder(parent or ("/" if source.startswith("/") else "."))
+    folder = folder_at(parent or ("/" if source.startswith("/") else "."))
     return folder, folder.list_files(glob_pattern=source[len(parent) :].lstrip("/")), "**" in source

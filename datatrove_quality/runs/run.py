@@ -25,6 +25,7 @@ from loguru import logger
 
 from datatrove_quality.filter import QualityFilter
 from datatrove_quality.main_guard import is_import_in_worker, require_main_guard
+from datatrove_quality.readers.files import folder_at
 from datatrove_quality.rows.to_row import RowAdapter, ScoresAdapter
 from datatrove_quality.runs.active_run import active_run, refuse_active
 from datatrove_quality.runs.claim import Claim, HoldsClaim, new_claim, share
@@ -148,7 +149,7 @@ class Run:
         self.overwrite = overwrite
         self.name = name
         self.inputs = find_inputs(str(input))
-        self.output = get_datafolder(str(output))
+        self.output = folder_at(str(output))
         refuse_overlap(self.inputs, self.output)
         if not is_import_in_worker():
             refuse_active(self.output)

@@ -6,6 +6,7 @@ import pytest
 
 from datatrove_quality.readers.files import (
     file_format,
+    folder_at,
     is_leftover,
     partition_columns,
     same_data_twice,
@@ -81,3 +82,11 @@ def test_partitions() -> None:
     assert partition_columns("lang=pt/src=a%20b/x.parquet") == {"lang": "pt", "src": "a b"}
     assert partition_columns("_lang=__HIVE_DEFAULT_PARTITION__/x.jsonl") == {"_lang": None}
     assert partition_columns("a/b=c.jsonl") == {}
+
+
+def test_a_relative_folder_is_one_of_the_present_directory(tmp_path, monkeypatch):
+    """fsspec keeps folders by the text of their paths: the first directory's would be given back."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert folder_at("in").path == str(tmp_path / name / "in")

@@ -161,6 +161,16 @@ def test_a_wrong_argument_is_named_before_anything_is_written(tmp_path, monkeypa
     assert not (tmp_path / "out").exists()
 
 
+def test_relative_paths_are_those_of_the_present_directory(tmp_path, monkeypatch):
+    """Also where an earlier run of the same process was in another one."""
+    for name in ("a", "b"):
+        write_rows(tmp_path / name / "in/a.jsonl", [{"messages": [{"role": "user", "content": name}]}])
+        monkeypatch.chdir(tmp_path / name)
+        run = Run("in", "out")
+        run([run.reader(ConversationAdapter()), run.writer("kept")])
+        assert [row["messages"][0]["content"] for row in read_rows(tmp_path / name / "out/kept")] == [name]
+
+
 @pytest.mark.parametrize("name", ["", "logs", "logs/x", "../kept", "/kept", "a b", "kept/", ".hidden", None])
 def test_a_writers_name_is_a_folder_in_the_output(tmp_path, name):
     """Rows must not go where the run keeps its own files, or outside."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datatrove_quality.config import Score, ScorerConfig, ScoreScale
     from datatrove_quality.curation.answer_filters import AnswerFilter
+    from datatrove_quality.curation.personal_data import MaskPII
     from datatrove_quality.curation.rule_filter import ConversationRules
     from datatrove_quality.engine.scorer import load_scorer
     from datatrove_quality.evaluation.metrics import Evaluation, evaluate_scores
@@ -37,6 +38,7 @@ _MODULES = {
     "ConversationRules": "curation.rule_filter",
     "Evaluation": "evaluation.metrics",
     "InvalidConversation": "rows.types",
+    "MaskPII": "curation.personal_data",
     "PerMessage": "rows.per_message",
     "QualityFilter": "filter",
     "QualityStats": "stats",
@@ -63,6 +65,7 @@ __all__ = [
     "ConversationRules",
     "Evaluation",
     "InvalidConversation",
+    "MaskPII",
     "PerMessage",
     "QualityFilter",
     "QualityStats",

@@ -20,6 +20,7 @@ def test_public_names():
         "ConversationRules",
         "Evaluation",
         "InvalidConversation",
+        "MaskPII",
         "PerMessage",
         "QualityFilter",
         "QualityStats",

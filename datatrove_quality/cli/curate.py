@@ -85,6 +85,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_row_options(parser.add_argument_group("rows"), text=False)
     clean = parser.add_argument_group("cleaning (limits: docs/curation.md)")
     clean.add_argument(
+        "--mask-pii",
+        action="store_true",
+        help="replace e-mail and IP addresses, CPF, CNPJ and phone numbers in messages",
+    )
+    clean.add_argument(
         "--without-rules",
         nargs="+",
         default=[],

@@ -32,8 +32,10 @@ from datatrove_quality.curation.deduplication import (
     minhash_config,
     without_system,
 )
+from datatrove_quality.curation.personal_data import MaskPII
 from datatrove_quality.curation.rule_filter import ConversationRules
 from datatrove_quality.filter import QualityFilter
+from datatrove_quality.rows.per_message import PerMessage
 from datatrove_quality.runs.cluster import Cluster
 from datatrove_quality.runs.run import Run
 from datatrove_quality.runs.stages import Stage
@@ -52,6 +54,7 @@ class Curation:
         scorer: the classifier.
         min_score: see `QualityFilter`, as for `max_score`, `prefix`, `special_tokens`, `allow_no_answer` and
             `render_tools`.
+        mask_pii: replace e-mail and IP addresses, CPF, CNPJ and phone numbers in messages.
         without_rules: names of the rules of `ConversationRules` that are not applied.
         min_words: of all answers of a conversation together.
         max_words: likewise.
@@ -70,6 +73,7 @@ class Curation:
     special_tokens: Any = "allow"
     allow_no_answer: bool = False
     render_tools: bool = False
+    mask_pii: bool = False
     without_rules: tuple[str, ...] = ()
     min_words: int = 1
     max_words: int = 100_000
@@ -98,6 +102,7 @@ def curation_stages(
     between, whole = run.between, run.whole
     clean = [
         run.reader(adapter),
+        *([PerMessage(MaskPII())] if wanted.mask_pii else []),
         ConversationRules(run.writer("excluded/rules"), wanted.without_rules, wanted.prefix),
         *answer_filters(run, wanted),
         run.save("cleaned"),

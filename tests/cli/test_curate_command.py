@@ -42,6 +42,7 @@ def test_options_are_the_fields_of_a_curation():
         "--checkpoints",
         "there",
         "--no-progress",
+        "--mask-pii",
     ]
     assert curation(*given, "--special-tokens", "reject") == Curation(
         scorer=ScorerConfig(model="m", device="cpu"),
@@ -49,6 +50,7 @@ def test_options_are_the_fields_of_a_curation():
         max_score=5.0,
         prefix="x",
         special_tokens="reject",
+        mask_pii=True,
         without_rules=("no_answer",),
         min_words=2,
         max_words=9,

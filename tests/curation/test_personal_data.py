@@ -1,0 +1,103 @@
+"""Masking of personal data: what is recognised, what is not, and that a masked text stays as it is."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import run_command
+from datatrove.data import Document
+from hypothesis import given
+from hypothesis import strategies as st
+from samples import read_rows, turns, words, write_rows
+
+from datatrove_quality import ConversationAdapter, MaskPII, PerMessage, QualityFilter, RowAdapter, ScorerConfig
+
+
+CPF, CNPJ, PHONE = "000.000.000-00", "00.000.000/0000-00", "(00) 00000-0000"
+
+MASKED = {
+    "Escreva a ana@empresa.com.br.": "Escreva a email@example.com.",
+    "...ana.b+c@x.y.com!": "...email@example.com!",
+    "<joão@exemplo.com>": "<email@example.com>",
+    "De 8.8.8.8 a 192.168.0.1": "De 0.0.0.0 a 192.168.0.1",
+    "CPF:529.982.247-25, 52998224725": f"CPF:{CPF}, {CPF}",
+    "1,529.982.247-25,ana": f"1,{CPF},ana",
+    "11.222.333/0001-81 ou 11222333000181": f"{CNPJ} ou {CNPJ}",
+    "12.ABC.345/01DE-35 ou 12ABC34501DE35": f"{CNPJ} ou {CNPJ}",
+    "Ligue (11) 98765-4321.": f"Ligue {PHONE}.",
+    "(11)3456-7890; 11 3456-7890; 11 98765-4321": f"{PHONE}; {PHONE}; {PHONE}",
+    "11987654321; 5511987654321; 98765-4321": f"{PHONE}; {PHONE}; {PHONE}",
+    "+55 (11) 98765-4321; +351 912 345 678; +14155552671": f"{PHONE}; {PHONE}; {PHONE}",
+    "(011) 9 8765-4321; 11 98765\u20114321": f"{PHONE}; {PHONE}",
+}
+
+LEFT = (
+    *("@ana", "x @ y", "lodash@4.17.2", "ana@localhost", "versão 1.2.3.4.5", "300.1.1.1", "10.0.0.1"),
+    *("529.982.247-26", "111.111.111-11", "11.222.333/0001-82", "00000000000000"),
+    *("2010-2020", "CEP 01310-100", "1735689600", "3.14159265358", "0,11987654321", "1.000.000.000", "0800 123 4567"),
+    *("f(11) = 98765", "x+1234567890", "10 20 30 40 50", "(10) 98765 é", "2024-11-29 10:30:00"),
+)
+
+
+def test_each_kind_has_one_replacement() -> None:
+    """Addresses, CPF, CNPJ and phone numbers as people write them."""
+    masked = {text: MaskPII().format(text) for text in MASKED}
+    assert masked == MASKED
+
+
+def test_other_numbers_stay() -> None:
+    """Wrong check digits, years, decimals, local addresses and handles are no personal data."""
+    assert [MaskPII().format(text) for text in LEFT] == list(LEFT)
+
+
+PIECES = st.sampled_from([*MASKED, *LEFT, CPF, CNPJ, PHONE, *"0123456789.,-/()+@ ", "11", "a", "com", "52998224725"])
+
+
+@given(st.lists(PIECES, max_size=8).map("".join))
+def test_a_masked_text_stays_as_it_is(text: str) -> None:
+    """However numbers and addresses touch each other."""
+    once = MaskPII().format(text)
+    assert MaskPII().format(once) == once
+
+
+@pytest.mark.parametrize("piece", ["aB3/+", "a.", "a@", "98-", "1", "ABCDEFGH "])
+def test_no_text_takes_for_ever(piece: str) -> None:
+    """Texts without blanks, such as encoded images, end: what is square takes hours here."""
+    assert MaskPII().format(piece * 100_000)
+
+
+def test_a_resumed_task_finds_its_scores(model_folder: Any, tmp_path: Path) -> None:
+    """A task that starts again behind another one makes the same texts, so that no score is computed twice."""
+    config = ScorerConfig(model=str(model_folder("qwen3")), dtype="float32", device="cpu")
+    rows = [{"prompt": f"Escreva a ana{i}@empresa.com, 11 98765-432{i}", "response": words(i, 5)} for i in range(4)]
+    step = PerMessage(MaskPII())
+
+    def from_store(first: int) -> float:
+        made = (ConversationAdapter()(None, row, "a.jsonl", at) for at, row in enumerate(rows))
+        documents = [Document(**one) for one in made][first:]
+        quality = QualityFilter(config, checkpoints_dir=tmp_path / "checkpoints")
+        written = [RowAdapter()(None, document) for document in quality.run(step.run(documents))]
+        assert [row["prompt"] for row in written] == [f"Escreva a email@example.com, {PHONE}"] * len(written)
+        return quality.stats["from_store"].total if "from_store" in quality.stats.stats else 0
+
+    assert (from_store(1), from_store(0)) == (0, 3)
+
+
+def test_curate_masks_what_it_scores_and_writes(model_folder: Any, tmp_path: Path) -> None:
+    """`--mask-pii`: in what is kept and in what is dropped; two conversations that differ in an address are one."""
+    pytest.importorskip("spacy", reason="the extra curate is not installed")
+    rows = [
+        {"id": "a", "messages": turns("Qual é o CPF de Ana?", f"529.982.247-25. {words(1)}")},
+        {"id": "b", "conversations": [{"from": "human", "value": "Oi, 8.8.8.8"}, {"from": "gpt", "value": words(2)}]},
+        {"id": "c", "prompt": "Escreva a ana@x.com", "response": ""},
+        {"id": "d", "conversations": [{"from": "human", "value": "Oi, 8.8.4.4"}, {"from": "gpt", "value": words(2)}]},
+    ]
+    write_rows(tmp_path / "in" / "a.jsonl", rows)
+    output = tmp_path / "out"
+    arguments = ("--output", output, "--model", model_folder("qwen3"), "--mask-pii", "--no-progress")
+    run_command("curate", tmp_path / "in", *arguments)
+    kept, excluded = read_rows(output / "kept"), read_rows(output / "excluded")
+    assert [row["id"] for row in kept] == ["a", "b"] and {row["id"] for row in excluded} == {"c", "d"}
+    assert kept[0]["messages"][1]["content"] == f"{CPF}. {words(1)}"
+    assert kept[1]["conversations"][0] == {"from": "human", "value": "Oi, 0.0.0.0"}
+    assert excluded[1]["prompt"] == "Escreva a email@example.com"

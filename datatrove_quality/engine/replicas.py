@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from loguru import logger
 
 from datatrove_quality.config import Unscorable
+from datatrove_quality.model.cores import Threads, undivided_threads
 from datatrove_quality.model.devices import is_out_of_memory
 
 
@@ -95,6 +96,10 @@ class Replica:
 
     def work(self, batches: "queue.SimpleQueue[Batch | None]") -> None:
         """Compute the batches of a queue until it gives END. An error is raised where the result is read."""
+        with Threads() as threads:
+            self._work(batches, threads)
+
+    def _work(self, batches: "queue.SimpleQueue[Batch | None]", threads: Threads) -> None:
         computing: _Launched | None = None
         while True:
             try:
@@ -103,6 +108,7 @@ class Replica:
                 self._finish(computing)
                 computing = None
                 continue
+            threads.adjust()
             launched = None if batch is END else self._launch(batch)
             self._finish(computing)
             if batch is END:
@@ -285,7 +291,9 @@ def _have_waiting_threads_yield() -> None:
 def _keep_a_team() -> None:
     import torch
 
-    torch.zeros(2**20).add_(1)  # large enough for all threads
+    # All threads that this process may ever take, though it has fewer while it shares the cores.
+    torch.set_num_threads(undivided_threads() or torch.get_num_threads())
+    torch.zeros(2**20).add_(1)  # large enough for all of them
     threading.Event().wait()
 
 

@@ -17,6 +17,7 @@ from datatrove_quality.engine.model_setup import set_up
 from datatrove_quality.engine.replicas import Replica
 from datatrove_quality.engine.store import Logit, ScoreStore
 from datatrove_quality.engine.streaming import Input, LogitStream
+from datatrove_quality.model.cores import Threads
 from datatrove_quality.model.devices import any_device, choose_devices
 from datatrove_quality.model.files import computing_dtype, find_model
 from datatrove_quality.model.fingerprint import Fingerprint, fingerprint, library_versions
@@ -128,10 +129,11 @@ class Scorer:
 
     def _load(self) -> LoadedModel:
         started = time.perf_counter()
-        devices = choose_devices(self.config.device)
-        model = load_weights(self.config, self._files, devices[0])
-        self._require_same_files(model)
-        loaded = set_up(self.config, self._files, model, devices)
+        with Threads():
+            devices = choose_devices(self.config.device)
+            model = load_weights(self.config, self._files, devices[0])
+            self._require_same_files(model)
+            loaded = set_up(self.config, self._files, model, devices)
         logger.info(self._description(loaded, time.perf_counter() - started))
         return loaded
 

@@ -1,5 +1,7 @@
 """GPUs divided among the processes of a machine: each takes free ones, for as long as it lives.
 
+Processes that divide the machine's cores (cores.py) register here too.
+
 A lease is a locked file. The kernel unlocks it when its process ends in whatever way, so that nothing is left behind
 and no process needs to know how many processes there are, which rank they run, or in what order they start.
 """
@@ -57,6 +59,13 @@ def register(gpus: Sequence[str], folder: Path | None = None) -> None:
     with _undisturbed(folder):
         for gpu in gpus:
             _hold(gpu, folder)
+
+
+def release(gpu: str) -> None:
+    """Give back what this process has leased or registered; does nothing where it has not."""
+    file = _held.pop(gpu, None)
+    if file is not None:
+        os.close(file)
 
 
 def holders(gpu: str, folder: Path | None = None) -> list[int]:

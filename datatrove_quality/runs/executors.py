@@ -117,10 +117,6 @@ def run_to_end(stages: Sequence[PipelineExecutor], wait: bool) -> bool:
     Raises:
         IncompleteRun: see `require_complete`.
     """
-    if pools := [stage.workers for stage in stages if isinstance(stage, WatchedExecutor) and stage.workers > 1]:
-        # Otherwise each worker's torch takes all cores for itself, and their threads wait for each other. The workers
-        # of all stages get the environment that those of the first one start with.
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // min(pools))))
     queued: list[SlurmExecutor] = []
     for stage in stages:
         stage.run()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from datatrove_quality.config import ScorerConfig
+from datatrove_quality.model.weights import ADAPTER_WEIGHTS
 
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def refuse_other_base(config: ScorerConfig, model: "PreTrainedModel", files: Ite
     Raises:
         ValueError: names what is missing or not used.
     """
-    stored = set(stored_tensors(path for path in files if path.name != "adapter_model.safetensors"))
+    stored = set(stored_tensors(path for path in files if path.name != ADAPTER_WEIGHTS))
     own = (name for name in model.state_dict() if ".modules_to_save." not in name and ".lora_" not in name)
     expected = {name.replace(".base_layer.", ".").replace(".original_module.", ".") for name in own}
     expected -= (getattr(model, "all_tied_weights_keys", None) or {}).keys()

@@ -15,7 +15,7 @@ from loguru import logger
 from datatrove_quality.config import ScorerConfig, ScoreScale
 from datatrove_quality.model.devices import native_dtype
 from datatrove_quality.model.digests import blob_digests, wrong_files
-from datatrove_quality.model.hub import explained, fetch, fetch_command, is_path, resolve_commit, source
+from datatrove_quality.model.hub import explained, fetch, fetch_command, fetch_weights, is_path, resolve_commit
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.model.weights import ADAPTER_CONFIG, missing_weights, model_files
 
@@ -42,6 +42,7 @@ class FoundModel:
         renderer: its tokenizer, ready to render and cut texts; each `find_model` gives one of its own.
         scale: how its logit becomes a score.
         packable: whether its forward pass takes sequences end to end, without padding.
+        folder: where its files lie on this machine: its own folder, or that of its commit in the hub's cache.
         commit: of the hub's repository; None: it is a local folder.
         adapter: whether an adapter's files are beside the model's, which peft then applies to it.
     """
@@ -50,6 +51,7 @@ class FoundModel:
     renderer: Renderer
     scale: ScoreScale
     packable: bool
+    folder: Path
     commit: str | None = None
     adapter: bool = False
 
@@ -66,9 +68,12 @@ def find_model(config: ScorerConfig) -> FoundModel:
     from datatrove_quality.model.architectures import is_packable, why_not_scorable
 
     commit = resolve_commit(config)
-    model_config = _load_model_config(config, commit)
-    skeleton = _skeleton(config, model_config)
-    tokenizer = _load_tokenizer(config, skeleton, commit)
+    folder = fetch(config, commit) if commit else Path(config.model).absolute()
+    if commit:
+        _require_right_files(config, folder)
+    model_config = _load_model_config(config, folder)
+    skeleton = _skeleton(config, model_config, folder)
+    tokenizer = _load_tokenizer(config, skeleton, folder)
     max_tokens = _token_limit(config, tokenizer, skeleton)
     if reason := why_not_scorable(skeleton, max_tokens):
         raise ValueError(f"model={config.model!r}: {reason}")
@@ -76,9 +81,10 @@ def find_model(config: ScorerConfig) -> FoundModel:
     known_tokens = embeddings if max(tokenizer.get_vocab().values()) >= embeddings else None
     renderer = Renderer(tokenizer, max_tokens, config.chat_template, config.add_special_tokens, known_tokens)
     renderer.require_known_tokens([SAMPLE_TEXT])
-    adapter = _has_adapter(config, commit)
-    _require_right_files(config, commit)
-    return FoundModel(model_config, renderer, _scale(config, model_config), is_packable(skeleton), commit, adapter)
+    # With peft transformers applies an adapter that is beside the model's files, without it says nothing.
+    adapter = (folder / ADAPTER_CONFIG).is_file()
+    scale = _scale(config, model_config)
+    return FoundModel(model_config, renderer, scale, is_packable(skeleton), folder, commit, adapter)
 
 
 def computing_dtype(config: ScorerConfig, found: FoundModel, device: "torch.device") -> str | None:
@@ -92,20 +98,6 @@ def computing_dtype(config: ScorerConfig, found: FoundModel, device: "torch.devi
     if stored is None:
         return None
     return str(stored if native_dtype(device, stored) else torch.float32).removeprefix("torch.")
-
-
-def model_folder(config: ScorerConfig, found: FoundModel) -> Path:
-    """Where a classifier's files lie on this machine: its own folder, or that of its commit in the hub's cache."""
-    if found.commit is None:
-        return Path(config.model).absolute()
-    return _snapshot(config, found.commit)
-
-
-def _snapshot(config: ScorerConfig, commit: str) -> Path:
-    from transformers.utils.hub import cached_file
-
-    with explained(config):
-        return Path(str(cached_file(config.model, "config.json", revision=commit))).parent
 
 
 def pinned(config: ScorerConfig) -> ScorerConfig:
@@ -144,9 +136,9 @@ def prepare_for_nodes(config: ScorerConfig) -> ScorerConfig:
     import torch
 
     found = find_model(config)
+    folder = found.folder
     if found.commit:
-        fetch(config, found.commit)
-    folder = model_folder(config, found)
+        fetch_weights(config, found.commit, folder)
     if missing := missing_weights(folder):
         raise ValueError(
             f"model={config.model!r}: {missing} is not in {folder}. "
@@ -164,11 +156,11 @@ def prepare_for_nodes(config: ScorerConfig) -> ScorerConfig:
     )
 
 
-def _load_model_config(config: ScorerConfig, commit: str | None) -> "PreTrainedConfig":
+def _load_model_config(config: ScorerConfig, folder: Path) -> "PreTrainedConfig":
     from transformers import AutoConfig
 
-    with explained(config, partial(_advice_on_code, config, commit)):
-        model_config = AutoConfig.from_pretrained(config.model, **source(config, commit))
+    with explained(config, partial(_advice_on_code, config, folder)):
+        model_config = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
     names = model_config.architectures or []
     if names and not any(name.endswith("ForSequenceClassification") for name in names):
         raise ValueError(
@@ -183,7 +175,7 @@ def _load_model_config(config: ScorerConfig, commit: str | None) -> "PreTrainedC
     return model_config
 
 
-def _advice_on_code(config: ScorerConfig, commit: str | None, error: BaseException) -> str | None:
+def _advice_on_code(config: ScorerConfig, folder: Path, error: BaseException) -> str | None:
     """What to do where a model comes with code of its own and transformers has none for it."""
     from transformers import CONFIG_MAPPING, PreTrainedConfig
 
@@ -191,30 +183,29 @@ def _advice_on_code(config: ScorerConfig, commit: str | None, error: BaseExcepti
         return None
     values: dict[str, Any] = {}
     with suppress(OSError, ValueError):  # what cannot be read names no code
-        values, _ = PreTrainedConfig.get_config_dict(config.model, revision=commit or config.revision)
+        values, _ = PreTrainedConfig.get_config_dict(folder)
     if "auto_map" not in values or values.get("model_type") in CONFIG_MAPPING:
         return None
     return "It comes with code of its own, which is not run unless you set trust_remote_code=True."
 
 
-def _skeleton(config: ScorerConfig, model_config: "PreTrainedConfig") -> "PreTrainedModel":
+def _skeleton(config: ScorerConfig, model_config: "PreTrainedConfig", folder: Path) -> "PreTrainedModel":
     """The model without memory for its weights: its class, modules and shapes."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    with explained(config, partial(_advice_on_code, config, None)), torch.device("meta"):
+    with explained(config, partial(_advice_on_code, config, folder)), torch.device("meta"):
         return AutoModelForSequenceClassification.from_config(
             deepcopy(model_config), trust_remote_code=config.trust_remote_code
         )
 
 
-def _load_tokenizer(
-    config: ScorerConfig, skeleton: "PreTrainedModel", commit: str | None
-) -> "PreTrainedTokenizerBase":
+def _load_tokenizer(config: ScorerConfig, skeleton: "PreTrainedModel", folder: Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     with explained(config):
-        tokenizer = AutoTokenizer.from_pretrained(config.model, **source(config, commit))
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
+    tokenizer.name_or_path = config.model
     own_code = (tokenizer.init_kwargs.get("auto_map") or {}).get("AutoTokenizer")
     # Where transformers has a class for the model's type it takes that instead, without a word.
     if own_code and not config.trust_remote_code:
@@ -272,22 +263,8 @@ def _positions(skeleton: "PreTrainedModel") -> float:
     return min((limit for limit in limits if limit > 0), default=math.inf)
 
 
-def _has_adapter(config: ScorerConfig, commit: str | None) -> bool:
-    """Whether PEFT's files are beside the model's: with peft transformers applies them, without it says nothing."""
-    from transformers.utils.hub import cached_file
-
-    if commit is None:
-        return Path(config.model, ADAPTER_CONFIG).is_file()
-    with explained(config):
-        missing_is_none = {"_raise_exceptions_for_missing_entries": False}
-        return cached_file(config.model, ADAPTER_CONFIG, revision=commit, **missing_is_none) is not None
-
-
-def _require_right_files(config: ScorerConfig, commit: str | None) -> None:
-    """What was read from the hub's cache, beside the weights, is what the hub says."""
-    if commit is None:
-        return
-    folder = _snapshot(config, commit)
+def _require_right_files(config: ScorerConfig, folder: Path) -> None:
+    """What is read from the hub's cache, beside the weights, is what the hub says."""
     files = (path for path in model_files(folder) if path.suffix != ".safetensors")
     if wrong := wrong_files({path: blob_digests(path) for path in files}):
         raise ValueError(

@@ -5,14 +5,25 @@ Nothing is imported at the top that takes long, so that a command can check a mo
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from datatrove_quality.atomic_write import write_atomic
 from datatrove_quality.config import ScorerConfig
 from datatrove_quality.model.devices import is_out_of_memory
-from datatrove_quality.model.weights import MODEL_FILES
+from datatrove_quality.model.weights import MODEL_FILES, missing_weights
 
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
+
+
+SECONDS_TO_ANSWER = 10
+THREADS = 8
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 # What to do about an error, where its stage of loading knows; None: it does not.
 Advice = Callable[[BaseException], str | None]
@@ -41,16 +52,6 @@ def is_path(model: str) -> bool:
     return model.startswith((".", "/", "~")) or model.count("/") > 1
 
 
-def fetch(config: ScorerConfig, commit: str) -> None:
-    """Download a classifier's files at one commit into the hub's cache."""
-    from huggingface_hub import is_offline_mode, snapshot_download
-
-    patterns = [f"*{ending}" for ending in MODEL_FILES]
-    with explained(config):
-        # Offline, huggingface_hub 1.33 asks the hub for a commit's files even where the cache has them all.
-        snapshot_download(config.model, revision=commit, allow_patterns=patterns, local_files_only=is_offline_mode())
-
-
 def fetch_command(config: ScorerConfig, commit: str | None) -> str:
     """The command that fetches a classifier, for an error message."""
     revision = f" --revision {commit or config.revision}" if commit or config.revision else ""
@@ -60,30 +61,163 @@ def fetch_command(config: ScorerConfig, commit: str | None) -> str:
 def resolve_commit(config: ScorerConfig) -> str | None:
     """The commit that a hub model's revision points to now, so that all its files come from the same one.
 
+    Where the hub cannot be reached, it is the one that it pointed to when the model was fetched.
+
     Returns:
         Forty hexadecimal digits; None: the model is a local folder.
 
     Raises:
-        ValueError: there is neither such a folder nor such a repository, or the hub cannot be reached.
+        ValueError: there is neither such a folder nor such a repository, or the hub cannot be reached and the model
+            is not in its cache.
     """
-    from transformers.utils.hub import cached_file
-
     require_folder(config.model)
     if os.path.isdir(config.model):
         return None
+    if _COMMIT.fullmatch(config.revision or ""):
+        return config.revision
     with explained(config):
-        path = cached_file(config.model, "config.json", revision=config.revision or "main")
-        if path is None:
+        try:
+            commit = str(_told_by_hub(config, config.revision or "main").sha)
+        except ConnectionError:
+            if cached := _cached(config, config.revision or "main"):
+                return cached.name
+            raise
+        _note_revision(config, commit)
+    return commit
+
+
+def fetch(config: ScorerConfig, commit: str) -> Path:
+    """Have all files of a commit but its weights in the hub's cache.
+
+    transformers takes a file that it cannot fetch for one that the repository has not: another chat template, or none
+    of the tokenizer's settings. So all are fetched here, or none is used; config.json comes last.
+
+    Args:
+        config: which classifier.
+        commit: of its repository.
+
+    Returns:
+        The folder of the commit.
+
+    Raises:
+        ValueError: files cannot be fetched, or the repository has no config.json.
+    """
+    with explained(config):
+        try:
+            names = _names(config, commit)
+        except ConnectionError:
+            if cached := _cached(config, commit):
+                return cached
+            raise
+        if "config.json" not in names:
             raise ValueError("The repository has no config.json.")
-        commit = re.search(r"/snapshots/([0-9a-f]{40})/", str(path).replace(os.sep, "/"))
-        if commit is None:
-            raise ValueError(f"Its files lie at {path}, which names no commit.")
-    return commit.group(1)
+    with explained(config, _advice_on_download):
+        wanted = [name for name in names if name.endswith(MODEL_FILES) and not name.endswith(".safetensors")]
+        _download(config, commit, [name for name in wanted if name != "config.json"])
+        [path] = _download(config, commit, ["config.json"])
+    return path.parent
 
 
-def source(config: ScorerConfig, commit: str | None) -> dict[str, Any]:
-    """The arguments by which transformers' loaders find one revision of a classifier."""
-    return {"revision": commit or config.revision or "main", "trust_remote_code": config.trust_remote_code}
+def fetch_weights(config: ScorerConfig, commit: str, folder: Path) -> None:
+    """Have the weights of a commit in the hub's cache, and those of an adapter.
+
+    Args:
+        config: which classifier.
+        commit: of its repository.
+        folder: of the commit, as `fetch` gave it.
+
+    Raises:
+        ValueError: they cannot be fetched, or the repository has no safetensors weights.
+    """
+    from huggingface_hub import is_offline_mode
+
+    missing = missing_weights(folder)
+    if missing is None:
+        return
+    if is_offline_mode():
+        raise ValueError(
+            f"model={config.model!r} cannot be loaded. Its weights ({missing}) are not in this machine's cache. "
+            f"{fetch_command(config, commit)}"
+        )
+    with explained(config):
+        names = set(_names(config, commit))
+    with explained(config, _advice_on_download):
+        while (missing := missing_weights(folder)) and missing in names:
+            _download(config, commit, [missing])
+
+
+def _names(config: ScorerConfig, commit: str) -> list[str]:
+    """The files of a commit."""
+    return [file.rfilename for file in _told_by_hub(config, commit).siblings or ()]
+
+
+def _told_by_hub(config: ScorerConfig, revision: str) -> "ModelInfo":
+    """What the hub says of a revision; asked once, so that a node without network is not kept waiting.
+
+    Raises:
+        ConnectionError: it cannot be reached, or is not in order.
+        OSError: its answer is no.
+    """
+    from huggingface_hub import HfApi, errors, is_offline_mode
+
+    if is_offline_mode():
+        raise errors.OfflineModeIsEnabled("HF_HUB_OFFLINE is set.")
+    with _as_connection_error():
+        return HfApi().model_info(config.model, revision=revision, timeout=SECONDS_TO_ANSWER)
+
+
+def _download(config: ScorerConfig, commit: str, names: Iterable[str]) -> list[Path]:
+    """Have some files in the hub's cache; a file that is there is not asked for."""
+    from huggingface_hub import hf_hub_download
+
+    def one(name: str) -> Path:
+        with _as_connection_error():
+            return Path(hf_hub_download(config.model, name, revision=commit))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(one, names))
+
+
+@contextmanager
+def _as_connection_error() -> Iterator[None]:
+    """An error of the connection, or of a server that is down or busy, as Python has it.
+
+    Raises:
+        ConnectionError: in the place of the HTTP client's own errors.
+    """
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.HfHubHTTPError as error:
+        if error.response.status_code >= 500 or error.response.status_code in (408, 429):
+            raise ConnectionError(str(error)) from error
+        raise
+    except (OSError, ValueError, TypeError, RuntimeError):
+        raise
+    except Exception as error:  # the client's; which one it is depends on the version of huggingface_hub
+        raise ConnectionError(f"{type(error).__name__}: {error}") from error
+
+
+def _cached(config: ScorerConfig, revision: str) -> Path | None:
+    """The folder of a revision in the hub's cache; None: it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(config.model, "config.json", revision=revision)
+    return Path(path).parent if isinstance(path, str) else None
+
+
+def _note_revision(config: ScorerConfig, commit: str) -> None:
+    """Keep in the hub's cache which commit a branch pointed to, for when the hub cannot be reached."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    repository = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=config.model, repo_type="model"))
+    path = repository / "refs" / (config.revision or "main")
+    with suppress(OSError):  # a cache that others fill
+        if not path.is_file() or path.read_text() != commit:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, commit)
 
 
 @contextmanager
@@ -126,14 +260,20 @@ def _hub_advice(config: ScorerConfig, error: BaseException) -> str | None:
         return f"The hub has no such model, or a private one: check the name, or run `hf auth login`. {neither}"
     if caused_by(errors.HFValidationError):
         return f"It is no hub id 'org/name'. {neither}"
-    if caused_by(errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, ConnectionError, TimeoutError):
-        return f"The hub cannot be reached from here. {fetch_command(config, None)} {neither}"
     return None
+
+
+def _advice_on_download(error: BaseException) -> str:
+    """What to do where a file of the hub's did not come, or not whole."""
+    return "Its files could not be fetched whole: start again; what has come is not fetched again."
 
 
 def _general_advice(config: ScorerConfig, error: BaseException) -> str:
     if is_out_of_memory(error):
         return "There is not enough memory for it."
+    if isinstance(error, ConnectionError):
+        neither = f"There is no folder {os.path.abspath(config.model)} either."
+        return f"The hub cannot be reached from here. {fetch_command(config, None)} {neither}"
     if os.path.isdir(config.model):
         return (
             "The folder is not a whole classifier: it needs config.json, model.safetensors and the tokenizer's files."

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -13,10 +12,10 @@ from datatrove_quality.config import ScorerConfig
 from datatrove_quality.model.checkpoint import refuse_integers, refuse_other_base, refuse_unexpected
 from datatrove_quality.model.devices import native_dtype
 from datatrove_quality.model.digests import blob_digests, cached_digest, forget, stamps, wrong_files
-from datatrove_quality.model.files import FoundModel, model_folder
-from datatrove_quality.model.hub import explained, fetch, fetch_command, source
+from datatrove_quality.model.files import FoundModel
+from datatrove_quality.model.hub import explained, fetch_weights
 from datatrove_quality.model.staging import copied_digests, staged
-from datatrove_quality.model.weights import missing_weights, weight_files
+from datatrove_quality.model.weights import ADAPTER_CONFIG, INDEX, missing_weights, weight_files
 
 
 if TYPE_CHECKING:
@@ -41,11 +40,11 @@ def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device"
     """
     from datatrove_quality.model.forward import keep_head_in_float32
 
-    original = model_folder(config, found)
-    if found.adapter:
-        _require_mergeable(config, found, original)
-    folder = staged(original)
-    model = _verified(config, found, original, folder)
+    if found.commit:
+        fetch_weights(config, found.commit, found.folder)
+    _require_safetensors(config, found)
+    folder = staged(found.folder)
+    model = _verified(config, found, folder)
     refuse_integers(config, model, weight_files(folder))
     if config.dtype == "auto" and not native_dtype(device, model.dtype):
         logger.warning(
@@ -57,20 +56,12 @@ def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device"
     return cast("Any", model).to(device).eval().requires_grad_(False)
 
 
-def _verified(config: ScorerConfig, found: FoundModel, original: Path, folder: Path) -> "PreTrainedModel":
+def _verified(config: ScorerConfig, found: FoundModel, folder: Path) -> "PreTrainedModel":
     """The model from files that are what they should be, and that did not change while they were read."""
-    by_hub_id = folder == original and found.commit is not None and not found.adapter
-    if missing_weights(original) is None:
-        files = weight_files(folder)
-        before = stamps(files)
-        _require_right(config, found, original, folder)
-        model = _load(config, found, None if by_hub_id else folder)
-    else:
-        # The hub's are fetched while they are loaded.
-        model = _load(config, found, None if by_hub_id else folder)
-        files = weight_files(folder)
-        before = stamps(files)
-        _require_right(config, found, original, folder)
+    files = weight_files(folder)
+    before = stamps(files)
+    _require_right(config, found, folder)
+    model = _load(config, found, folder)
     if stamps(files) != before:
         raise ValueError(f"model={config.model!r}: its weights in {folder} changed during loading: start again.")
     if found.adapter:
@@ -78,15 +69,15 @@ def _verified(config: ScorerConfig, found: FoundModel, original: Path, folder: P
     return model
 
 
-def _require_right(config: ScorerConfig, found: FoundModel, original: Path, folder: Path) -> None:
+def _require_right(config: ScorerConfig, found: FoundModel, folder: Path) -> None:
     """The weights are those of the commit or, of a local folder, those that were hashed for the fingerprint.
 
     Raises:
         ValueError: names the files that are not.
     """
     known = blob_digests if found.commit else _local_digests
-    expected = {path: known(path) for path in weight_files(original)}
-    if folder == original:
+    expected = {path: known(path) for path in weight_files(found.folder)}
+    if folder == found.folder:
         wrong = wrong_files(expected)
     else:
         # `staged` has just compared the copy with what it has copied.
@@ -94,7 +85,7 @@ def _require_right(config: ScorerConfig, found: FoundModel, original: Path, fold
         wrong = [
             path
             for path, digests in expected.items()
-            if digests and copied.get(str(path.relative_to(original))) not in digests
+            if digests and copied.get(str(path.relative_to(found.folder))) not in digests
         ]
     if not wrong:
         return
@@ -126,19 +117,20 @@ def _without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _load(config: ScorerConfig, found: FoundModel, folder: Path | None) -> "PreTrainedModel":
+def _load(config: ScorerConfig, found: FoundModel, folder: Path) -> "PreTrainedModel":
     from transformers import AutoModelForSequenceClassification
 
-    with explained(config, partial(_advice_on_weights, config, found)), _without_bars():
+    with explained(config, _advice_on_weights), _without_bars():
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            str(folder or config.model),
+            folder,
             config=found.config,
             dtype=config.dtype,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are in the report
-            **source(config, found.commit),
+            trust_remote_code=config.trust_remote_code,
         )
+    model.name_or_path = config.model
     _require_all(config, report)
     refuse_unexpected(config, model, report["unexpected_keys"])
     return model
@@ -159,33 +151,29 @@ def _require_all(config: ScorerConfig, report: dict[str, Any]) -> None:
         )
 
 
-def _advice_on_weights(config: ScorerConfig, found: FoundModel, error: BaseException) -> str | None:
-    """What to do where weights cannot be read, by what is in the model's folder."""
-    from huggingface_hub import is_offline_mode
+def _advice_on_weights(error: BaseException) -> str | None:
     from safetensors import SafetensorError
 
     if isinstance(error, SafetensorError):
         return "A file of its weights is damaged, or is no safetensors file: fetch it again."
-    missing = missing_weights(model_folder(config, found))
-    if missing is None:
-        return None
-    if found.commit is not None and is_offline_mode():
-        return f"Its weights are not in this machine's cache. {fetch_command(config, found.commit)}"
-    return f"It has no safetensors weights ({missing}), the only kind that is read: convert it with save_pretrained()."
+    return None
 
 
-def _require_mergeable(config: ScorerConfig, found: FoundModel, folder: Path) -> None:
-    """peft is there, and so is the model that the adapter belongs to."""
-    if find_spec("peft") is None:
+def _require_safetensors(config: ScorerConfig, found: FoundModel) -> None:
+    """The weights are there; those of an adapter too, peft, and the model that the adapter belongs to."""
+    if found.adapter and find_spec("peft") is None:
         raise ValueError(
-            f"model={config.model!r} has an adapter (adapter_config.json), which transformers ignores without peft: "
+            f"model={config.model!r} has an adapter ({ADAPTER_CONFIG}), which transformers ignores without peft: "
             "`pip install peft`, or merge the adapter into the model, or delete its files."
         )
-    if found.commit:
-        # By its hub id transformers would load the base model that the adapter's config names, at no known commit.
-        fetch(config, found.commit)
-    if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+    missing = missing_weights(found.folder)
+    if missing and found.adapter and not any((found.folder / name).is_file() for name in ("model.safetensors", INDEX)):
         raise ValueError(
             f"model={config.model!r} is an adapter without the model that it belongs to: merge it into that model "
             "(merge_and_unload) and save the result."
+        )
+    if missing:
+        raise ValueError(
+            f"model={config.model!r} cannot be loaded. It has no safetensors weights ({missing}), the only kind that "
+            "is read: convert it with save_pretrained()."
         )

@@ -5,8 +5,10 @@ from pathlib import Path
 
 
 # What a classifier is made of; weights in other formats are never read.
-MODEL_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".py")
+MODEL_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".py", ".tiktoken", ".spm", ".codes")
+INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -22,21 +24,25 @@ def weights_size(folder: Path) -> int:
 
 def missing_weights(folder: Path) -> str | None:
     """The name of a file of weights that a model's folder should hold and does not."""
-    index = folder / "model.safetensors.index.json"
-    if any((folder / name).is_file() for name in ("model.safetensors", "adapter_model.safetensors")):
-        return None
-    if not index.is_file():
-        return "model.safetensors"
-    names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+    names = ["model.safetensors"]
+    if not (folder / names[0]).is_file() and (folder / INDEX).is_file():
+        names = _shards(folder)
+    if (folder / ADAPTER_CONFIG).is_file():
+        names.append(ADAPTER_WEIGHTS)
     return next((name for name in names if not (folder / name).is_file()), None)
 
 
 def weight_files(folder: Path) -> list[Path]:
     """The files that transformers reads weights from: one, or an index and what it names; and an adapter's."""
-    index = folder / "model.safetensors.index.json"
-    adapter = [folder / ADAPTER_CONFIG, folder / "adapter_model.safetensors"]
     files = [folder / "model.safetensors"]
-    if not files[0].is_file() and index.is_file():
-        names = set(json.loads(index.read_bytes())["weight_map"].values())
-        files = [index, *(folder / name for name in sorted(names))]
-    return [path for path in files + adapter if path.is_file()]
+    if not files[0].is_file() and (folder / INDEX).is_file():
+        files = [folder / INDEX, *(folder / name for name in _shards(folder))]
+    files += [folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS]
+    return [path for path in files if path.is_file()]
+
+
+def _shards(folder: Path) -> list[str]:
+    try:
+        return sorted(set(json.loads((folder / INDEX).read_bytes())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder / INDEX} names no files of weights: fetch it again. {error}") from error

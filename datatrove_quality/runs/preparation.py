@@ -8,7 +8,7 @@ from datatrove.executor.base import PipelineExecutor
 from loguru import logger
 
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.model.files import find_model, model_folder, pinned, prepare_for_nodes
+from datatrove_quality.model.files import find_model, pinned, prepare_for_nodes
 from datatrove_quality.model.weights import weights_size
 from datatrove_quality.runs.inputs import Inputs
 
@@ -47,7 +47,7 @@ class Preparation:
             scorer = pinned(scorer)
             return cls(scorer, scorer)
         settled = prepare_for_nodes(scorer)
-        return cls(settled, replace(settled, device="cpu"), weights_size(model_folder(settled, find_model(settled))))
+        return cls(settled, replace(settled, device="cpu"), weights_size(find_model(settled).folder))
 
 
 def memory_gb(weights: int) -> int:

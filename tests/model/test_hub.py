@@ -1,99 +1,89 @@
-"""Names of models: what can only be a path is refused at once, and each error of the hub says what to do."""
+"""Models by their names: what can only be a path is refused at once; the hub's answers, moves and faults; errors."""
 
-import json
 import os
+import shutil
 import subprocess
 import sys
-import textwrap
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
+from loopback_hub import Fault, serving, use
+from safetensors.torch import load_file, save_file
 
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.model.files import find_model
+from datatrove_quality.engine.scorer import Scorer
+from datatrove_quality.model.files import find_model, pinned
 from datatrove_quality.model.hub import require_folder
 
 
-ANSWERS = {
-    "gated": (403, "GatedRepo"),
-    "missing": (401, "RepoNotFound"),
-    "without-revision": (404, "RevisionNotFound"),
-    "without-config": (404, "EntryNotFound"),
-    "forbidden": (403, None),
-    "broken": (503, None),
-}
+NAME = "org/classifier"
+TEXTS = ["Qual é a capital?", "Minha cor favorita é azul."]
 
 
-class Hub(BaseHTTPRequestHandler):
-    """A hub whose answer follows from the repository's name."""
-
-    def do_HEAD(self):
-        status, code = ANSWERS.get(self.path.split("/")[2], (404, None)) if self.path.count("/") > 1 else (404, None)
-        self.send_response(status)
-        if code is not None:
-            self.send_header("X-Error-Code", code)
-        self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_GET = do_HEAD  # noqa: N815  # the name that http.server looks for
-
-    def log_message(self, *arguments): ...
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub of this test's own, and an empty cache."""
+    with serving() as one:
+        use(one, tmp_path / "hub", monkeypatch)
+        yield one
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    """What a process tells of each repository of such a hub, and of one more name."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    code = """
-        import json, sys, time
-        time.sleep = lambda seconds: None  # between two attempts
-        from datatrove_quality.config import ScorerConfig
-        from datatrove_quality.model.files import find_model
-        told = {}
-        for name in sys.argv[1:]:
-            try:
-                find_model(ScorerConfig(model=name, revision="v2", device="cpu"))
-            except ValueError as error:
-                told[name] = str(error)
-        print(json.dumps(told))
-    """
-    names = [*(f"org/{name}" for name in ANSWERS), "no hub id"]
-    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
-    environment |= {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_HOME": str(tmp_path_factory.mktemp("hf")),
-    }
-    command = [sys.executable, "-c", textwrap.dedent(code), *names]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)
-    server.shutdown()
-    server.server_close()
-    return json.loads(run.stdout.splitlines()[-1])
+@pytest.fixture
+def folder(tmp_path, model_folder):
+    """A classifier that a test may change."""
+    return shutil.copytree(model_folder("qwen3"), tmp_path / "model")
+
+
+def config(model=NAME, **options):
+    return ScorerConfig(model=str(model), dtype="float32", device="cpu", **options)
+
+
+def values(model=NAME, **options):
+    return [score.score for score in Scorer(config(model, **options)).score(TEXTS)]
+
+
+def other_weights(folder):
+    """The same classifier with another head."""
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"score.weight": -weights["score.weight"]}, folder / "model.safetensors", {"format": "pt"})
+
+
+# --- answers of the hub ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("name", "todo", "or_a_folder"),
+    ("status", "code", "todo", "or_a_folder"),
     [
-        ("org/gated", "Ask for access on its hub page, then run `hf auth login`", False),
-        ("org/forbidden", "Ask for access on its hub page, then run `hf auth login`", False),
-        ("org/missing", "The hub has no such model, or a private one: check the name", True),
-        ("org/without-revision", "revision='v2': its hub page has no such branch, tag or commit", False),
-        (
-            "org/without-config",
-            "Check the name and the revision on the hub.\nThe repository has no config.json",
-            False,
-        ),
-        ("org/broken", "The hub cannot be reached from here. Run `hf download org/broken --revision v2`", True),
-        ("no hub id", "It is no hub id 'org/name'", True),
+        (403, "GatedRepo", "Ask for access on its hub page, then run `hf auth login`", False),
+        (403, None, "Ask for access on its hub page, then run `hf auth login`", False),
+        (401, None, "Ask for access on its hub page, then run `hf auth login`|The hub has no such model", None),
+        (401, "RepoNotFound", "The hub has no such model, or a private one: check the name", True),
+        (404, "RevisionNotFound", "revision='v2': its hub page has no such branch, tag or commit", False),
+        (503, None, "The hub cannot be reached from here. Run `hf download org/classifier --revision v2`", True),
+        (429, None, "The hub cannot be reached from here. Run `hf download org/classifier --revision v2`", True),
     ],
 )
-def test_each_answer_of_the_hub_says_what_to_do(told, name, todo, or_a_folder):
+def test_each_answer_of_the_hub_says_what_to_do(hub, folder, status, code, todo, or_a_folder):
     """By the types of the errors; where the name could be a folder's too, that there is none is said as well."""
-    first = f"model={name!r} cannot be loaded. {todo}"
-    assert told[name].startswith(first)
-    assert (f"There is no folder {os.path.abspath(name)} either." in told[name]) == or_a_folder
+    hub.publish(NAME, folder, branch="v2")
+    hub.faults = [Fault("/api/", status=status, code=code)]
+    with pytest.raises(ValueError, match=f"model='org/classifier' cannot be loaded\\. ({todo})") as error:
+        find_model(config(revision="v2"))
+    if or_a_folder is not None:
+        assert (f"There is no folder {os.path.abspath(NAME)} either." in str(error.value)) == or_a_folder
+    assert len(hub.requests) == 1  # nobody is kept waiting
+
+
+def test_a_repository_of_something_else(hub, tmp_path, folder):
+    """A data set's files, say; and a name that no repository can have."""
+    (folder / "config.json").unlink()
+    hub.publish(NAME, folder)
+    with pytest.raises(
+        ValueError, match=r"Check the name and the revision on the hub\.\nThe repository has no config"
+    ):
+        find_model(config())
+    with pytest.raises(ValueError, match=r"It is no hub id 'org/name'.*There is no folder"):
+        find_model(config("no hub id"))
 
 
 def test_a_hub_name_without_network():
@@ -101,6 +91,190 @@ def test_a_hub_name_without_network():
     name = "no-such-org/no-such-model"
     with pytest.raises(ValueError, match=rf"hf download {name}` .*There is no folder {os.path.abspath(name)} either"):
         find_model(ScorerConfig(model=name))
+
+
+def test_a_server_that_refuses_connections(hub, folder, monkeypatch):
+    """The client's own error is explained, too."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(ValueError, match="The hub cannot be reached from here"):
+        find_model(config())
+
+
+# --- commits ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_scores_are_those_of_the_commit_that_was_found(hub, folder):
+    """The branch moves after the model was found, and before its weights are fetched."""
+    right = values(folder)
+    commit = hub.publish(NAME, folder)
+    one = Scorer(config())
+    assert one.fingerprint.parts["commit"] == commit
+    other_weights(folder)
+    moved = hub.publish(NAME, folder)
+    assert [score.score for score in one.score(TEXTS)] == right
+    assert values() == values(folder) != right
+    assert pinned(config()).revision == moved
+
+
+def test_the_branch_moves_while_files_are_fetched(hub, folder):
+    """Every file is that of the commit of the first answer."""
+    right = values(folder)
+    hub.publish(NAME, folder)
+    template = (folder / "chat_template.jinja").read_text()
+
+    def move(request):
+        if "/resolve/" in request and len(hub.downloads()) == 1:
+            (folder / "chat_template.jinja").write_text("{{ messages }}")
+            other_weights(folder)
+            hub.publish(NAME, folder)
+
+    hub.on_request = move
+    one = Scorer(config())
+    assert one.renderer.tokenizer.chat_template == template
+    assert [score.score for score in one.score(TEXTS)] == right
+
+
+def test_a_model_that_was_fetched_is_there_without_the_hub(hub, folder, monkeypatch):
+    """By its branch and by its commit, while the hub is down, and offline."""
+    from huggingface_hub import constants
+
+    commit = hub.publish(NAME, folder)
+    right = values()
+    hub.faults = [Fault("", status=503)]
+    assert values() == values(revision=commit) == right
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    hub.requests.clear()
+    assert values() == values(revision=commit) == right
+    assert not hub.requests
+
+
+def test_what_is_there_is_not_fetched_again(hub, folder):
+    """A second process asks for the list of files alone; after a move, for what has changed."""
+    hub.publish(NAME, folder)
+    values()
+    hub.requests.clear()
+    values()
+    assert all("/api/" in request for request in hub.requests) and len(hub.requests) <= 2
+    other_weights(folder)
+    hub.publish(NAME, folder)
+    values()
+    assert [request.rpartition("/")[2] for request in hub.downloads()] == ["model.safetensors"]
+
+
+# --- downloads that go wrong -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json", "tokenizer.json", "config.json"])
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 403}, {"share": 0.5}])
+def test_a_file_that_does_not_come_is_not_left_out(hub, folder, name, fault):
+    """transformers would go on without it: with another template, or the tokenizer's settings missing."""
+    hub.publish(NAME, folder)
+    hub.faults = [Fault(f"/resolve/.*{name}", **fault)]
+    todo = "Ask for access" if fault == {"status": 403} else "could not be fetched whole: start again"
+    for _ in range(2):  # nor is the second start content with what the first one has fetched
+        with pytest.raises(ValueError, match=f"model='org/classifier' cannot be loaded.*{todo}"):
+            find_model(config())
+    hub.faults = [Fault("/api/", status=503)]
+    with pytest.raises(ValueError, match="The hub cannot be reached"):
+        find_model(config(revision=hub.publish(NAME, folder)))
+    hub.faults = []
+    assert values() == values(folder)
+
+
+@pytest.mark.parametrize("fault", [{"share": 0.4}, {"status": 500}])
+def test_a_download_of_weights_that_breaks_off_says_to_start_again(hub, folder, fault):
+    """Not to convert the model."""
+    hub.publish(NAME, folder)
+    hub.faults = [Fault("safetensors", **fault)]
+    with pytest.raises(ValueError, match="could not be fetched whole: start again") as error:
+        values()
+    assert "convert" not in str(error.value)
+    hub.faults = []
+    assert values() == values(folder)
+
+
+def test_one_break_in_a_download_is_overcome(hub, folder):
+    """huggingface_hub tries again."""
+    hub.publish(NAME, folder)
+    hub.faults = [Fault("GET|safetensors", share=0.4, times=2)]
+    assert values() == values(folder)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "chat_template.jinja", "model.safetensors"])
+def test_wrong_bytes_of_the_right_size_are_refused(hub, folder, name):
+    """On the way, or on the disk: the hub names each file by its digest."""
+    hub.publish(NAME, folder)
+    hub.faults = [Fault(f"/resolve/.*{name}", wrong=True)]
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"blobs/[0-9a-f]+: the bytes are not those that the hub names"):
+            values()
+
+
+def test_a_repository_without_safetensors(hub, folder):
+    """Pickled weights are not fetched."""
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    hub.publish(NAME, folder)
+    with pytest.raises(ValueError, match=r"no safetensors weights \(model\.safetensors\).*convert"):
+        values()
+    assert not hub.downloads(".bin")
+
+
+# --- adapters --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def adapted(folder):
+    """A classifier with a LoRA adapter beside its weights, whose configuration names a base model on the hub."""
+    peft = pytest.importorskip("peft")
+    pytest.importorskip("transformers", minversion="5.22", reason="the extra `adapters` needs it")
+    from transformers import AutoModelForSequenceClassification
+
+    base = AutoModelForSequenceClassification.from_pretrained(folder)
+    base.name_or_path = "org/base"
+    settings = peft.LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["q_proj"], init_lora_weights=False)
+    settings.modules_to_save = None
+    peft.get_peft_model(base, settings).save_pretrained(folder)
+    return folder
+
+
+def test_an_adapter_of_the_hub_is_applied_to_the_base_beside_it(hub, adapted, folder):
+    """Not to that which its configuration names, at a commit that no run knows."""
+    assert '"org/base"' in (adapted / "adapter_config.json").read_text()
+    commit = hub.publish(NAME, adapted)
+    other_weights(shutil.copytree(adapted, adapted.parent / "base"))
+    hub.publish("org/base", adapted.parent / "base")
+    one = Scorer(config())
+    assert [score.score for score in one.score(TEXTS)] == values(adapted)
+    assert one.fingerprint.parts["adapter"] == "applied" and one.fingerprint.parts["commit"] == commit
+    assert not any("org/base" in request for request in hub.requests)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
+def test_an_adapter_whose_file_does_not_come_is_not_left_out(hub, adapted, name):
+    """Without it the scores would be the base model's."""
+    hub.publish(NAME, adapted)
+    hub.faults = [Fault(f"/resolve/.*{name}", status=503)]
+    with pytest.raises(ValueError, match="could not be fetched whole: start again"):
+        values()
+
+
+def test_an_adapter_without_its_base_is_refused(hub, adapted):
+    """The base model that its configuration names is on the hub, too, and is not what is meant by the commit."""
+    hub.publish("org/base", adapted)
+    (adapted / "model.safetensors").unlink()
+    hub.publish(NAME, adapted)
+    with pytest.raises(ValueError, match="adapter without the model that it belongs to"):
+        values()
+    (adapted / "config.json").unlink()
+    hub.publish(NAME, adapted)
+    with pytest.raises(ValueError, match=r"no config\.json"):
+        values()
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["/nowhere/model", "./nowhere", "..", "~/nowhere", "a/b/c", "org/name/"])

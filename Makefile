@@ -89,6 +89,7 @@ faults: .venv/with-curate
 	$(BIN)/python tests/faults/kill_and_resume.py --signal USR1 --kills 200
 	$(BIN)/python tests/faults/hostile.py --rows 100000
 	$(BIN)/python tests/faults/inject.py --seeds 300
+	$(BIN)/python tests/faults/broken_certificates.py --trials 1000
 	$(BIN)/python tests/faults/kill_curation.py --kills 60
 	$(BIN)/python tests/faults/kill_curation.py --kills 60 --copies 2
 	$(BIN)/python -m pytest -m slurm_long -o faulthandler_timeout=0 tests/slurm

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
+    from datatrove_quality.cascade.calibration import calibrate_cascade
+    from datatrove_quality.cascade.values import Cascade
     from datatrove_quality.config import Score, ScorerConfig, ScoreScale
     from datatrove_quality.curation.answer_filters import AnswerFilter
     from datatrove_quality.curation.personal_data import MaskPII
@@ -31,6 +33,7 @@ __version__ = "0.1.0"
 # wait for DataTrove, numpy and their dependencies.
 _MODULES = {
     "AnswerFilter": "curation.answer_filters",
+    "Cascade": "cascade.values",
     "Cluster": "runs.cluster",
     "ConversationAdapter": "rows.to_document",
     "ConversationJsonlReader": "readers.jsonl",
@@ -50,6 +53,7 @@ _MODULES = {
     "ScoresAdapter": "rows.to_row",
     "Stage": "runs.stages",
     "TextAdapter": "rows.to_document",
+    "calibrate_cascade": "cascade.calibration",
     "evaluate_scores": "evaluation.metrics",
     "load_scorer": "engine.scorer",
     "parse_conversation": "rows.layouts",
@@ -58,6 +62,7 @@ _MODULES = {
 
 __all__ = [
     "AnswerFilter",
+    "Cascade",
     "Cluster",
     "ConversationAdapter",
     "ConversationJsonlReader",
@@ -77,6 +82,7 @@ __all__ = [
     "ScoresAdapter",
     "Stage",
     "TextAdapter",
+    "calibrate_cascade",
     "evaluate_scores",
     "load_scorer",
     "parse_conversation",

@@ -13,6 +13,7 @@ def test_public_names():
     """A name is added or removed on purpose only."""
     assert datatrove_quality.__all__ == [
         "AnswerFilter",
+        "Cascade",
         "Cluster",
         "ConversationAdapter",
         "ConversationJsonlReader",
@@ -32,6 +33,7 @@ def test_public_names():
         "ScoresAdapter",
         "Stage",
         "TextAdapter",
+        "calibrate_cascade",
         "evaluate_scores",
         "load_scorer",
         "parse_conversation",

@@ -73,9 +73,9 @@ def calibrate_cascade(
     """Choose a band on one half of a sample, and certify it on the other.
 
     The promise is `disagreement`, a bound on the share of all decisions that differ from the classifier's; or
-    `wrongly_dropped` (as a share of what the classifier keeps) and `wrongly_kept` (of what it drops); or all three. The
-    chance of being wrong, 1 - confidence, is divided among them. The certifying half is looked at once, with one band,
-    so that its errors are binomial: over all calibrations, those without a certificate included, at most
+    `wrongly_dropped` (as a share of what the classifier keeps) and `wrongly_kept` (of what it drops); or all three.
+    The chance of being wrong, 1 - confidence, is divided among them. The certifying half is looked at once, with one
+    band, so that its errors are binomial: over all calibrations, those without a certificate included, at most
     1 - confidence end in a certificate whose promise is broken.
 
     Args:
@@ -219,7 +219,8 @@ class _Sample:
             if found < needed:
                 return (
                     f"The sample is too small: a promise of {limit:.3%} {kind.replace('_', ' ')} needs {needed:,} "
-                    f"certifying {ROWS_OF[kind]} without one error, and there are {found:,}; half of a sample certifies."
+                    f"certifying {ROWS_OF[kind]} without one error, and there are {found:,}; half of a sample "
+                    "certifies."
                 )
         return None
 
@@ -328,9 +329,9 @@ def _broken(bounds: tuple[Bound, ...], alpha: float) -> str | None:
     for bound in bounds:
         if chance_of_at_most(bound.errors, bound.rows, bound.promised) > alpha:
             return (
-                f"The promise of {bound.promised:.3%} {bound.kind.replace('_', ' ')} is not shown: {bound.errors:,} of "
-                f"{bound.rows:,} certifying {ROWS_OF[bound.kind]} are decided wrongly, at most {bound.upper:.3%} of "
-                "all. More rows, a looser promise or a better proxy may show it."
+                f"The promise of {bound.promised:.3%} {bound.kind.replace('_', ' ')} is not shown: {bound.errors:,} "
+                f"of {bound.rows:,} certifying {ROWS_OF[bound.kind]} are decided wrongly, at most {bound.upper:.3%} "
+                "of all. More rows, a looser promise or a better proxy may show it."
             )
     return None
 

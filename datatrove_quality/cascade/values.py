@@ -78,8 +78,8 @@ class Cascade:
 
     Args:
         proxy: the cheaper classifier, or its hub id or folder. None: not known yet, see `calibrate_cascade`.
-        band: two proxy scores, `(low, high)`. Documents below `low` are dropped, documents above `high` are kept; those
-            from `low` to `high` are scored by the classifier. May be infinite.
+        band: two proxy scores, `(low, high)`. Documents below `low` are dropped, documents above `high` are kept;
+            those from `low` to `high` are scored by the classifier. May be infinite.
         certificate: issued by `calibrate_cascade`. None: the band is set by hand, and promises nothing.
         audit: of the documents that the proxy decides, the share that the classifier scores too, chosen at random;
             these are then decided by the classifier.
@@ -200,13 +200,13 @@ class Cascade:
             return
         if certificate.min_score != min_score:
             raise ValueError(
-                f"min_score={min_score}: the cascade's certificate is for min_score={certificate.min_score}. Calibrate "
-                "for this threshold; the classifier's scores that are in the score store are reused."
+                f"min_score={min_score}: the cascade's certificate is for min_score={certificate.min_score}. "
+                "Calibrate for this threshold; the classifier's scores that are in the score store are reused."
             )
         if certificate.prefix not in (None, prefix):
             raise ValueError(
-                f"prefix={prefix!r}: the cascade's certificate is for prefix={certificate.prefix!r}. Give that one, or "
-                "calibrate again."
+                f"prefix={prefix!r}: the cascade's certificate is for prefix={certificate.prefix!r}. Give that one, "
+                "or calibrate again."
             )
 
     def require_models(self, classifier: str, proxy: str) -> None:
@@ -227,8 +227,8 @@ class Cascade:
             if issued not in (None, found):
                 raise ValueError(
                     f"cascade: its certificate was issued for the {name} with the fingerprint {issued}, and this one "
-                    f"has {found}: weights, tokenizer, chat template, dtype or max_tokens differ. Give the model as it "
-                    "was, or calibrate again."
+                    f"has {found}: weights, tokenizer, chat template, dtype or max_tokens differ. Give the model as "
+                    "it was, or calibrate again."
                 )
 
     def with_certificate(self, **values: Any) -> Self:

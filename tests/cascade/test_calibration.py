@@ -112,11 +112,11 @@ def test_further_attempts_are_paid_for():
 
 
 def test_missing_scores():
-    """Without a proxy's score the classifier decides; without the classifier's, each decision of the proxy is wrong."""
+    """Without the proxy's score the classifier decides; without the classifier's, the proxy decides wrongly."""
     scores, proxies, min_score = (np.copy(values) for values in sample())
     proxies[::10] = np.nan
     found = calibrate_cascade(scores, proxies, float(min_score), disagreement=0.01)
-    assert found.cascade is not None and 0.1 < found.rescored
+    assert found.cascade is not None and found.rescored > 0.1
     scores[::20] = np.nan
     proxies[::20] = np.resize([-9, 9], 300)
     found = calibrate_cascade(scores, proxies, float(min_score), disagreement=0.01)

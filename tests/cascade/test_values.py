@@ -50,7 +50,7 @@ def test_an_edited_file_is_refused(tmp_path, edit):
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"digest": 1', "3"])
 def test_another_file_is_refused(tmp_path, content):
     (tmp_path / "other.json").write_text(content)
-    with pytest.raises(ValueError, match="other.json' is no file of datatrove-quality calibrate"):
+    with pytest.raises(ValueError, match=r"other\.json' is no file of datatrove-quality calibrate"):
         Cascade.load(tmp_path / "other.json")
 
 

@@ -362,13 +362,13 @@ class QualityFilter(BaseFilter):
                 yield entry, item
                 continue
             token = renderer.control_token_in(item)
-            notes = entry.notes if token is None else (*entry.notes, "special_tokens")
-            if token is not None and self.special_tokens == "reject":
-                error = Unscorable("special_tokens", f"the text spells out the control token {token!r}")
-                yield entry._replace(notes=notes), error
-                continue
+            if token is not None:
+                entry = _Entry(entry.document, (*entry.notes, "special_tokens"))
+                if self.special_tokens == "reject":
+                    yield entry, Unscorable("special_tokens", f"the text spells out the control token {token!r}")
+                    continue
             text, left_out = renderer.render_checked(item)
-            yield entry._replace(notes=(*notes, "template_left_out") if left_out else notes), text
+            yield _Entry(entry.document, (*entry.notes, "template_left_out")) if left_out else entry, text
 
     def _read(self, doc: Document) -> _Pair:
         """A document and what of it is scored.

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.config import Unscorable
+from datatrove_quality.model.direct_rendering import Render, direct_rendering, is_plain
 from datatrove_quality.model.template_checks import TemplateChecks, leaves_out, require_all_rendered
 from datatrove_quality.model.template_limits import limit_template
 from datatrove_quality.rows.normal_form import parsed
@@ -223,6 +224,8 @@ class Renderer:
                 "to score plain text, set messages_key=None (in a filter) or pass strings (to a scorer)."
             )
         try:
+            if not arguments and self._render_plain is not None and is_plain(conversation):
+                return self._render_plain(conversation)
             limit_template(self.tokenizer.get_chat_template(self.chat_template))
             return str(
                 self.tokenizer.apply_chat_template(
@@ -235,6 +238,10 @@ class Renderer:
             raise Unscorable(
                 "template_error", f"the chat template refused the conversation: {error!s:.500}"
             ) from error
+
+    @cached_property
+    def _render_plain(self) -> Render | None:
+        return direct_rendering(self.tokenizer, self.chat_template)
 
     def tokenize(self, texts: list[str]) -> list[TokenizedText | Unscorable]:
         """The tokens of rendered texts, cut at `max_tokens`, or why they have no tokens."""

@@ -67,14 +67,16 @@ class TemplateChecks:
             Unscorable: it leaves out messages of a role.
         """
         names = [self._roles.get(message["role"]) or self._role(message["role"]) for message in conversation]
-        for number, message in enumerate(conversation):
-            kind = _kind(names[number], number == 0, message)
+        has_other_names = False
+        for number, (message, name) in enumerate(zip(conversation, names, strict=True)):
+            kind = _kind(name, number == 0, message)
             reason = self._left_out.get(kind)
             if reason is None:
                 reason = self._left_out[kind] = self._why_left_out(kind)
             if reason:
                 raise Unscorable("role_not_rendered", f"message {number + 1}: {reason}")
-        if all(message["role"] == name for message, name in zip(conversation, names, strict=True)):
+            has_other_names |= message["role"] != name
+        if not has_other_names:
             return conversation
         return [message | {"role": name} for message, name in zip(conversation, names, strict=True)]
 
@@ -182,9 +184,14 @@ def _said_by(role: str) -> Message:
 
 def leaves_out(conversation: Conversation, text: str) -> bool:
     """Whether a rendered text lacks a part of a message, but for thoughts of earlier turns."""
+    end = 0
     for message in conversation:
         content = message["content"].strip()
-        if content not in text and not _is_found(content, text):
+        # Nearly all templates keep the order, so the search goes on behind the message before.
+        start = text.find(content, end)
+        if start >= 0:
+            end = start + len(content)
+        elif content not in text and not _is_found(content, text):
             return True
         if len(message) > 2 and any(name not in text for name in _called(message)):
             return True

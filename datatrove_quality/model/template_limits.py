@@ -21,21 +21,25 @@ MAX_CHARACTERS = 16 * 2**20
 _now = threading.local()
 
 
-def limit_template(source: Any) -> None:
+def limit_template(source: Any) -> Template | None:
     """Set the limits for a template; the next times nothing is left to do.
 
     Args:
         source: the text of the template; anything else is left alone.
+
+    Returns:
+        What transformers has compiled; None: it is not known.
     """
     try:
         from transformers.utils.chat_template_utils import _compile_jinja_template
     except ImportError:  # a version that keeps its templates elsewhere
-        return
+        return None
     if not isinstance(source, str):
-        return
-    template = _compile_jinja_template(source)
+        return None
+    template: Template = _compile_jinja_template(source)
     if not getattr(template, "is_limited", False):
         _recompile(template, source)
+    return template
 
 
 def counted(items: Iterable[Any]) -> "_Counted":

@@ -5,6 +5,7 @@ from tiny_models import chatml_tokenizer
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.model.rendering import Renderer
+from datatrove_quality.model.template_checks import TemplateChecks
 from datatrove_quality.rows.types import ConversationWithArguments
 
 
@@ -110,17 +111,16 @@ def test_calls_and_thoughts():
     assert reason(plain.render([user("Oi"), assistant("", tool_calls=[CALL])])) == "role_not_rendered"
 
 
-def test_each_kind_is_asked_once(monkeypatch):
+def test_each_kind_is_probed_once():
     """The probe is cached: a corpus of a million rows has a few kinds of messages."""
-    one = renderer(SILENT)
+    render, probes = renderer(SILENT)._apply_template, []
+    checks = TemplateChecks(lambda conversation, arguments: probes.append(1) or render(conversation, arguments))
     turns = [user("Oi"), assistant("Olá"), user("E?"), assistant("Bem")]
-    one.render(turns)
-    calls = []
-    real = one.tokenizer.apply_chat_template
-    monkeypatch.setattr(one.tokenizer, "apply_chat_template", lambda *a, **k: calls.append(1) or real(*a, **k))
+    checks.prepared(turns)
+    probed = len(probes)
     for _ in range(10):
-        one.render(turns)
-    assert len(calls) == 10
+        checks.prepared(turns)
+    assert len(probes) == probed > 0
 
 
 @pytest.mark.parametrize(

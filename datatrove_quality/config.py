@@ -83,6 +83,15 @@ class ScoreScale:
         # An offset that is no whole number could round out of the scale.
         return int(max(self.low, min(rounded, self.high)))
 
+    def outside(self, threshold: float) -> str | None:
+        """What is wrong with a threshold outside the scale, for an error; None: it is on the scale."""
+        if self.low <= threshold <= self.high:
+            return None
+        # With its decimal point forgotten.
+        meant = next((threshold / ten for ten in (10, 100) if self.low <= threshold / ten <= self.high), None)
+        hint = "." if meant is None else f": did you mean {meant:g}?"
+        return f"{threshold:g} is outside the scale of the scores, {self.low} to {self.high}{hint}"
+
 
 @dataclass(frozen=True)
 class Score:

@@ -29,6 +29,8 @@ def check_output(output: str) -> None:
     except OSError as error:
         where = "" if existing == folder else f" {existing}:"
         reason = "it is a file, not a folder" if not existing.is_dir() else error.strerror
+        if existing.is_dir() and isinstance(error, FileNotFoundError):  # /proc and kin are there, but take no file
+            reason = "nothing can be created there"
         raise ValueError(f"--output {output} cannot be written:{where} {reason}.") from error
 
 
@@ -67,13 +69,8 @@ def check_thresholds(options: argparse.Namespace, scale: ScoreScale | None) -> N
     if scale is None or options.allow_outside_scale:
         return
     for name, value in (("--min-score", low), ("--max-score", high)):
-        if value is not None and not scale.low <= value <= scale.high:
-            meant = _meant(value, scale)
-            raise ValueError(
-                f"{name} {value:g} is outside the scale of the scores, {scale.low} to {scale.high}"
-                + (f": did you mean {meant:g}? " if meant is not None else ". ")
-                + "If it is meant, add --allow-outside-scale."
-            )
+        if value is not None and (wrong := scale.outside(value)):
+            raise ValueError(f"{name} {wrong} If it is meant, add --allow-outside-scale.")
 
 
 def known_scale(options: argparse.Namespace) -> ScoreScale | None:
@@ -123,8 +120,3 @@ def _config_file(model: str, revision: str | None) -> Path | None:
     except HFValidationError:
         return None
     return Path(found) if isinstance(found, str) else None
-
-
-def _meant(value: float, scale: ScoreScale) -> float | None:
-    """What a threshold outside the scale may have been meant to be: with its decimal point forgotten."""
-    return next((value / ten for ten in (10, 100) if scale.low <= value / ten <= scale.high), None)

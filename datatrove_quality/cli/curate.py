@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> None:
         return
     if started.output.isdir(INTERMEDIATE):
         print("No longer needed:", started.path(INTERMEDIATE))
-    print_result(options, started, result)
+    print_result(result)
 
 
 def curation(options: argparse.Namespace) -> "Curation":

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
         return
     if not result.filters[0].documents:
         print("warning: the input has no row.", file=sys.stderr)
-    print_result(options, started, result)
+    print_result(result)
 
 
 def pipeline(options: argparse.Namespace, started: "Run", adapter: Callable) -> "list[PipelineStep]":

@@ -24,6 +24,7 @@ from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from datatrove_quality import __version__
+from datatrove_quality.cli.messages import in_one_line, in_options
 from datatrove_quality.runs.terminal import quiet_stderr
 
 
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except (ValueError, OSError, ImportError) as error:
-        print(f"error: {in_one_line(str(error))}", file=sys.stderr)
+        _print_error(str(error), arguments)
         return FAILED if isinstance(error, OSError) and error.errno in _SYSTEM_ERRORS else MISTAKE
     except (KeyboardInterrupt, SystemExit) as end:
         return _ended(end, arguments)
@@ -110,7 +111,7 @@ def run(arguments: Sequence[str]) -> None:
     if not arguments:
         parser.error(f"give a command: {', '.join(COMMANDS)}; datatrove-quality --help describes them")
     options = parser.parse_args(arguments)
-    with quiet_stderr(not getattr(options, "verbose", True)):
+    with quiet_stderr(not getattr(options, "verbose", False)):
         command(options.command).run(options)
 
 
@@ -158,21 +159,23 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(TERMINATED)
 
 
+def _print_error(message: str, arguments: Sequence[str]) -> None:
+    """Show an error: in one line, with the subcommand's options for the parameters that it names."""
+    if (named := _named(arguments)) is not None:
+        subparser = Parser(prog=named)
+        command(named).add_options(subparser)
+        message = in_options(message, subparser)
+    print(f"error: {in_one_line(message)}", file=sys.stderr)
+
+
 def _ended(end: KeyboardInterrupt | SystemExit, arguments: Sequence[str]) -> int:
     """Say what ended the command, and give its code."""
     code = INTERRUPTED if isinstance(end, KeyboardInterrupt) else end.code
     if isinstance(code, str):
-        print(f"error: {in_one_line(str(code))}", file=sys.stderr)
+        _print_error(code, arguments)
         return FAILED
     if code in (INTERRUPTED, TERMINATED):
         named = _named(arguments)
         resumes = named is not None and getattr(command(named), "RESUMES", False)
         print("stopped" + ("; the same command goes on where it stopped" if resumes else ""), file=sys.stderr)
     return int(code or 0)
-
-
-def in_one_line(text: str) -> str:
-    """A message as one line: where its lines are a list, they are told apart by semicolons."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    joined = "".join(line + (" " if line.endswith((".", ":", ",", ";")) else "; ") for line in lines)
-    return joined.rstrip(" ;") if lines else text

@@ -43,6 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("scored", nargs="+", metavar="SCORED", help=scored_help)
     add("--output", required=True, metavar="DIR", help="where report.html and report.json are written")
     add("--threshold", type=number, metavar="X", help="mark this threshold (default: the run's min_score)")
+    add("--allow-outside-scale", action="store_true", help="take a threshold that is outside the scale of the scores")
     add("--group-by", metavar="COLUMN", help="show scores by the values of a column, such as source")
     against_help = "compare with another run over the same documents, by id"
     add("--against", nargs="+", default=[], metavar="OTHER", help=against_help)

@@ -1,7 +1,6 @@
 """What the commands that run a pipeline do alike: their checks, the run, and what is printed at its end."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -100,24 +99,13 @@ def execute(run: "Run", *stages: Any) -> "RunResult | None":
         sys.exit(str(error))
 
 
-def print_result(options: argparse.Namespace, run: "Run", result: "RunResult") -> None:
+def print_result(result: "RunResult") -> None:
     """Print what became of the documents, what the run was, where everything is, and what to type next.
 
     Raises:
         SystemExit: no document could be scored.
     """
     print(result.table())
-    model = "the scores that the rows have" if options.model is None else options.model
-    bounds = {"at or above": options.min_score, "at or below": options.max_score}
-    kept = " and ".join(f"{words} {value:g}" for words, value in bounds.items() if value is not None)
-    folder = shlex.quote(options.output)
-    lines = {
-        "model": model,
-        "threshold": f"scores {kept} are kept" if kept else "none: rows are annotated",
-        "rows": ", ".join(result.folders),
-        "logs": run.path("logs"),
-        "next": f"datatrove-quality report {folder} --output {folder}-report",
-    }
-    print("\n".join(f"{name:<12}{text}" for name, text in lines.items()))
+    print(result.ending())
     if problem := result.problem():
         sys.exit(problem)

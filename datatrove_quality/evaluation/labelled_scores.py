@@ -82,7 +82,7 @@ def compute_labelled_scores(
             else:
                 yield label, item
 
-    for label, result in tqdm(scorer.stream_pairs(with_label()), unit=" documents"):
+    for label, result in tqdm(scorer.stream_pairs(with_label()), unit=" documents", disable=None):
         if isinstance(result, Unscorable):
             found.left_out[result.reason] += 1
         else:
@@ -107,7 +107,7 @@ def read_labelled_scores(
     """
     found = LabelledScores(scale)
     row: Row = {}
-    for row in tqdm(read_columns(inputs), unit=" rows"):
+    for row in tqdm(read_columns(inputs), unit=" rows", disable=None):
         try:
             label, score = parse_label(row.get(labels), scale), score_of(row, scores)
         except Unscorable as error:

@@ -88,7 +88,7 @@ def read_scored_sample(
     """
     sample = ScoredSample()
     row: Row = {}
-    for row in tqdm(read_columns(inputs), unit=" rows"):
+    for row in tqdm(read_columns(inputs), unit=" rows", disable=None):
         sample.add_score(row, prefix)
         if labels is not None:
             sample.add_label(row, labels, scale or ScoreScale())

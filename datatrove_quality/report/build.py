@@ -23,6 +23,7 @@ from datatrove_quality.report.notes import notes_on, notes_on_columns
 from datatrove_quality.report.page import build_page
 from datatrove_quality.report.scored_rows import ScoredRows
 from datatrove_quality.report.sources import Sources
+from datatrove_quality.runs.provenance import recorded_scale
 from datatrove_quality.stats import read_stats
 
 
@@ -36,6 +37,7 @@ class ReportOptions:
     Args:
         scored: run folders, folders, files or globs of scored rows.
         threshold: that is marked; None: the run's `min_score`.
+        allow_outside_scale: take a threshold that is outside the scale of the scores.
         group_by: a column, such as "source".
         against: another run over the same documents, as `scored`.
         stats: folders of a `QualityStats`; empty: those found beside the rows.
@@ -49,6 +51,7 @@ class ReportOptions:
 
     scored: Sequence[str]
     threshold: float | None = None
+    allow_outside_scale: bool = False
     group_by: str | None = None
     against: Sequence[str] = ()
     stats: Sequence[str] = ()
@@ -71,6 +74,7 @@ def build_report(options: ReportOptions) -> Report:
     """
     sources = Sources.find(options.scored)
     columns = columns_of(options, sources)
+    _refuse_outside_scale(options, sources, columns.prefix)
     totals = _stats_totals(options, sources, columns)
     counts = ScoreCounts(_threshold(options, sources), options.sample, options.seed)
     index = ScoreIndex(counts.threshold) if options.against else None
@@ -172,6 +176,17 @@ def _threshold(options: ReportOptions, sources: Sources) -> float | None:
             f"The runs have different thresholds, so none is marked: give one by --threshold. ({found})"
         )
     return found.pop() if len(found) == 1 else None
+
+
+def _refuse_outside_scale(options: ReportOptions, sources: Sources, prefix: str) -> None:
+    """Refuse a threshold that is outside the scale, where that is known before the rows are read."""
+    if options.threshold is None or options.allow_outside_scale:
+        return
+    inputs = {id(file.inputs): file.inputs for file in sources.files}
+    scales = {recorded_scale(some, prefix) for some in inputs.values()}
+    scale = scales.pop() if len(scales) == 1 else None
+    if scale is not None and (wrong := scale.outside(options.threshold)):
+        raise ValueError(f"threshold={wrong} If it is meant, set allow_outside_scale=True.")
 
 
 def _stats_totals(options: ReportOptions, sources: Sources, columns: Columns) -> Totals:

@@ -1,4 +1,4 @@
-"""Which rows are shown: random samples of score bands, of both sides of the threshold, and of reasons."""
+"""Which rows are shown: samples of score bands and of reasons, and the closest on both sides of the threshold."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,6 @@ from datatrove_quality.report.histograms import MAX_SCORE
 
 MAX_BANDS = 12
 BAND_WIDTHS = [width * 10**power for power in range(4) for width in (1, 2, 5)]  # in points
-NEAR = 0.25  # from the threshold: "just above" and "just below"
 
 # What a sample is of: an integer score band, a side of the threshold, or a reason.
 BAND, SIDE, REASON_OF = "band", "side", "reason"
@@ -21,7 +20,8 @@ class Sampler:
     """Keeps a random sample of each of many sets of rows, of the same rows whenever the seed is the same.
 
     A set is named by what it is a set of and a value: `("band", 3)`. Each row gets a random number, and those with the
-    lowest are kept: so the samples of two sets make one of their union.
+    lowest are kept: so the samples of two sets make one of their union. Where rows come with another number, such as a
+    distance, those with the lowest of it are kept.
 
     Args:
         size: the most rows per set.
@@ -62,7 +62,7 @@ class ScoreSamples:
     """Samples of the rows with a score, and one row for each reason why others have none.
 
     Args:
-        threshold: on both sides of which rows are sampled; None: no threshold.
+        threshold: on both sides of which the closest rows are taken; None: no threshold.
         size: the most rows per score band, and on either side of the threshold.
         seed: decides the samples.
     """
@@ -82,11 +82,13 @@ class ScoreSamples:
             here = bands == band
             self._sampler.add((BAND, band), rows[here], drawn[here])
         if self.threshold is not None:
-            above = (scores >= self.threshold) & (scores < self.threshold + NEAR)
-            below = (scores < self.threshold) & (scores >= self.threshold - NEAR)
-            for side, here in (("above", above), ("below", below)):
+            above = scores >= self.threshold
+            # Sorted by the distance; of equal distances, which whole numbers have, by the random number: numpy sorts
+            # complex numbers so.
+            closeness = np.abs(scores - self.threshold) + 1j * drawn
+            for side, here in (("above", above), ("below", ~above)):
                 if here.any():
-                    self._sampler.add((SIDE, side), rows[here], drawn[here])
+                    self._sampler.add((SIDE, side), rows[here], closeness[here])
 
     def add_reason(self, reason: str, row: int, drawn: float) -> None:
         """Offer a row that has no score for a reason."""

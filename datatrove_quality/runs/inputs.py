@@ -164,10 +164,14 @@ class Inputs:
             return list(pool.map(self._read_footer, self.sizes))
 
     def sample(self, adapter: Callable, count: int) -> list[Document]:
-        """The first documents of the first file that has any."""
+        """The first documents of the first file that has any; what the readers warn of is left to who reads all."""
         reader = self.reader(adapter)
         found = (list(islice(reader.read_file(path), count)) for path in self.sizes)
-        return next(filter(None, found), [])
+        logger.disable("datatrove_quality.readers")
+        try:
+            return next(filter(None, found), [])
+        finally:
+            logger.enable("datatrove_quality.readers")
 
     def tasks(self, asked: int | None) -> int:
         """Into how many parts the files are divided.

@@ -90,11 +90,14 @@ def refuse_mixed_scores(inputs: Inputs, prefix: str) -> dict[str, Any] | None:
 
 
 def recorded_scale(inputs: Inputs, prefix: str) -> ScoreScale | None:
-    """The scale of the scores that the rows have; None: nothing says it, or files differ."""
+    """The scale of the scores that the rows have; None: nothing says it, what says it is none, or files differ."""
     scales = [scorer.get("scale") for scorer in _scorers(inputs, prefix).values()]
     if not scales or not scales[0] or any(scale != scales[0] for scale in scales):
         return None
-    return ScoreScale(**scales[0])
+    try:
+        return ScoreScale(**scales[0])
+    except (TypeError, ValueError):  # written by others
+        return None
 
 
 def refuse_other_scores(inputs: Inputs, prefix: str, own: "Scorer") -> None:

@@ -43,14 +43,16 @@ from datatrove_quality.runs.run_record import (
     INTERMEDIATE,
     UNFINISHED,
     claim_output,
-    recorded_run,
+    continued_run,
+    refuse_other_settings,
     require_claimable,
 )
 from datatrove_quality.runs.scoring import Scoring, readable_record, tell_documents_per_task
 from datatrove_quality.runs.slurm_queue import refuse_while_queued
 from datatrove_quality.runs.stages import Stage, as_stages
 from datatrove_quality.runs.step_settings import step_settings
-from datatrove_quality.runs.summary import Summary
+from datatrove_quality.runs.summary import Summary, about_run
+from datatrove_quality.runs.terminal import quiet_stderr
 
 
 if TYPE_CHECKING:
@@ -69,12 +71,14 @@ class RunResult:
         steps: of a run of several stages, what each step that can drop documents counted.
         seconds: how long it took. None: not known, since an earlier run had done a part, or jobs did it.
         folders: paths of the folders of rows that it wrote.
+        about: what the run was, where its files are and what to type next, by name; see `about_run`.
     """
 
     filters: list[Summary] = field(default_factory=list)
     steps: list[StepCount] = field(default_factory=list)
     seconds: float | None = None
     folders: list[str] = field(default_factory=list)
+    about: dict[str, str] = field(default_factory=dict)
 
     def table(self) -> str:
         """What became of the documents, as a table of text."""
@@ -82,6 +86,11 @@ class RunResult:
             return table(self.steps)
         several = len(self.filters) > 1
         return "\n".join(f"\n{each.prefix}:" * several + each.table(self.seconds) for each in self.filters)
+
+    def ending(self) -> str:
+        """What the run was, where its files are, and the next command to type: a line each."""
+        width = max(map(len, self.about), default=0) + 2
+        return "\n".join(f"{name:<{max(12, width)}}{text}" for name, text in self.about.items())
 
     def problem(self) -> str | None:
         """Why the output must not be taken for a finished corpus; None: it may."""
@@ -115,6 +124,7 @@ class Run:
         overwrite: delete what an earlier run wrote into the folder. Scores in `checkpoints` stay.
         cluster: what to request from SLURM or Ray.
         name: of the jobs.
+        verbose: `run(...)` shows all of DataTrove's log, not only warnings and errors; the log files have all of it.
 
     Raises:
         ValueError: an argument is not one of those above, there are no such files, the output overlaps the input, a
@@ -133,6 +143,7 @@ class Run:
         overwrite: bool = False,
         cluster: Cluster | None = None,
         name: str = "quality",
+        verbose: bool = False,
     ):
         require_count("tasks", tasks)
         require_count("workers", workers)
@@ -148,8 +159,10 @@ class Run:
         self.limit = limit
         self.overwrite = overwrite
         self.name = name
+        self.verbose = verbose
         self.inputs = find_inputs(str(input))
-        self.output = folder_at(str(output))
+        self._output = str(output)
+        self.output = folder_at(self._output)
         refuse_overlap(self.inputs, self.output)
         if not is_import_in_worker():
             refuse_active(self.output)
@@ -235,6 +248,8 @@ class Run:
     def __call__(self, *stages: Any) -> RunResult | None:
         """Run a pipeline, or stages one after the other, and print what became of the documents.
 
+        Of the log, warnings and errors are shown, unless the run is `verbose`.
+
         Args:
             stages: a list of steps; or one `Stage` after the other.
 
@@ -242,17 +257,18 @@ class Run:
             ValueError: as `execute`; or no document could be scored.
             IncompleteRun: as `execute`.
         """
-        result = self.execute(*stages)
+        with quiet_stderr(not self.verbose):
+            result = self.execute(*stages)
         if result is None:
             return None
         print(result.table())
-        print("Written to", ", ".join(result.folders))
+        print(result.ending())
         if problem := result.problem():
             raise ValueError(problem)
         return result
 
     def execute(self, *stages: Any) -> RunResult | None:
-        """Run as `run(...)` does, and print nothing about the documents.
+        """Run as `run(...)` does, show all of the log, and print nothing about the documents.
 
         Args:
             stages: a list of steps; or one `Stage` after the other.
@@ -268,6 +284,8 @@ class Run:
         given = as_stages(stages, self.tasks)
         self._require_main_guard(given)
         refuse_overlap(self.inputs, self.output, self.folders)
+        if not self.overwrite:
+            refuse_other_settings(self.output, self._record(given))
         scoring = Scoring(
             [step for stage in given for step in stage.filters], self.inputs, self._adapter, self.executor
         )
@@ -289,9 +307,10 @@ class Run:
     def _take_output(self, record: dict[str, Any]) -> bool:
         """Make the output folder this run's, and tell all steps that publish files; gives whether it is continued."""
         sizes, folder = self.inputs.sizes, self.inputs.folder
-        recorded = None if self.overwrite else recorded_run(self.output)
-        refuse_changed(folder, sizes, (recorded or {}).get("contents") or {})
-        contents = (recorded or {}).get("contents") or input_contents(folder, sizes)
+        continued = None if self.overwrite else continued_run(self.output, record)
+        recorded = (continued or {}).get("contents") or {}
+        refuse_changed(folder, sizes, recorded)
+        contents = recorded or input_contents(folder, sizes)
         claim = new_claim()
         resumed = claim_output(self.output, record | {"contents": contents, CLAIM: claim}, self.overwrite)
         self._claim.hold(None if resumed else claim["id"])
@@ -319,14 +338,14 @@ class Run:
                     writer.schema = sidecar_schema(own)
         tell_documents_per_task(stages[0].pipeline, self.inputs, self.tasks)
 
-    def _record(self, stages: list[Stage], scoring: Scoring) -> dict[str, Any]:
-        """What `run_record` keeps of this run."""
+    def _record(self, stages: list[Stage], scoring: Scoring | None = None) -> dict[str, Any]:
+        """What `run_record` keeps of this run; without `scoring`, what is known before its models are found."""
 
         def settings(step: Any) -> dict[str, Any]:
             found = step_settings(step, self.path(""))
-            return found | scoring.settings(step) if isinstance(step, QualityFilter) else found
+            return found | scoring.settings(step) if scoring and isinstance(step, QualityFilter) else found
 
-        filters = scoring.described()
+        filters = scoring.described() if scoring else []
         return {
             "name": self.name,
             "input": self.inputs.folder.path,
@@ -396,12 +415,14 @@ class Run:
 
     def _result(self, stages: list[Stage], seconds: float | None) -> RunResult:
         folders = [self.path(name) for name in self.folders]
+        filters = [step for stage in stages for step in stage.filters]
+        about = about_run(filters, folders, self.path("logs"), self._output)
         if len(stages) == 1:
-            return RunResult(Summary.of_run(self.output), [], seconds, folders)
+            return RunResult(Summary.of_run(self.output), [], seconds, folders, about)
         if self.output.isdir(UNFINISHED):  # what killed tasks left
             self.output.rm(UNFINISHED, recursive=True)
         counts = [get_datafolder(self.path(f"logs/counts/{stage.name}")) for stage in stages if stage.has_documents]
-        return RunResult([], total_counts(counts, self.tasks), seconds, folders)
+        return RunResult([], total_counts(counts, self.tasks), seconds, folders, about)
 
 
 def _root(name: str) -> str:

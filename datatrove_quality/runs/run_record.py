@@ -35,6 +35,8 @@ LOGS = (
     *("logs/counts", "logs/statistics"),
 )
 
+# Parts of the names of settings that only a model tells, or the columns that follow from it.
+_OF_MODELS = frozenset({"scorer", "scores", "schema"})
 # More differences than these are counted, not listed.
 MAX_DIFFERENCES = 10
 
@@ -48,17 +50,18 @@ def claim_output(output: DataFolder, record: dict[str, Any], overwrite: bool) ->
         overwrite: delete what another run wrote there.
 
     Returns:
-        Whether an earlier run had the same settings, so that this one continues it.
+        Whether this run continues an earlier one.
 
     Raises:
         ValueError: as `require_claimable`.
     """
     require_claimable(output, record, overwrite)
-    recorded = _readable(output)
-    if recorded and not overwrite and DELETING not in recorded:
-        if CLAIM not in recorded and CLAIM in record:
-            _write(output, recorded | {CLAIM: record[CLAIM]})
+    continued = None if overwrite else continued_run(output, record)
+    if continued is not None:
+        if CLAIM not in continued and CLAIM in record:
+            _write(output, continued | {CLAIM: record[CLAIM]})
         return True
+    recorded = _readable(output)
     # First the claim, so that a run that is still there publishes nothing more; then what it has written.
     deleted = [*_deletable(output), *recorded.get(DELETING, ())]
     _write(output, record | {DELETING: deleted})
@@ -84,6 +87,31 @@ def _readable(output: DataFolder) -> dict[str, Any]:
         return {}
 
 
+def continued_run(output: DataFolder, record: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of the run that this one continues; None: it starts from the start.
+
+    Args:
+        output: the run's folder, which is claimable.
+        record: see `require_claimable`.
+    """
+    recorded = _readable(output)
+    return recorded if recorded and DELETING not in recorded and not _differences(recorded, record) else None
+
+
+def refuse_other_settings(output: DataFolder, record: dict[str, Any]) -> None:
+    """Refuse what `require_claimable` would refuse, as far as it is known before a model is found; takes no time.
+
+    Args:
+        output: the run's folder.
+        record: the run, without what its models tell.
+
+    Raises:
+        ValueError: the folder holds a run that was started with different settings.
+    """
+    if output.isfile(RECORD) and not _has_left_nothing(output):
+        _require_same(output, record, but=_OF_MODELS)
+
+
 def require_claimable(output: DataFolder, record: dict[str, Any], overwrite: bool) -> None:
     """Refuse an output folder that `claim_output` would refuse, and change nothing.
 
@@ -95,7 +123,8 @@ def require_claimable(output: DataFolder, record: dict[str, Any], overwrite: boo
         overwrite: whether another run's output may be deleted.
 
     Raises:
-        ValueError: the folder holds a run that was started with different settings, or files that no run recorded.
+        ValueError: the folder holds a run that was started with different settings and has completed or written
+            something, or files that no run recorded.
     """
     recorded = output.isfile(RECORD)
     known = _deletable(output) if recorded else ()
@@ -105,8 +134,16 @@ def require_claimable(output: DataFolder, record: dict[str, Any], overwrite: boo
             f"output={output.path!r}: {', '.join(foreign)} holds files that no run recorded. Give another folder, or "
             "move them away."
         )
-    if recorded and not overwrite:
-        _require_same(output, json.loads(json.dumps(record)))  # as it was read back
+    if recorded and not overwrite and not _has_left_nothing(output):
+        _require_same(output, record)
+
+
+def _has_left_nothing(output: DataFolder) -> bool:
+    """Whether the recorded run has completed no task and written no row: it failed, and another one may start."""
+    if _taken(output, ["logs/completions", *(name for name in _deletable(output) if name not in LOGS)]):
+        return False
+    stages = output.list_files("logs/stages") if output.isdir("logs/stages") else []
+    return not any("/completions/" in path for path in stages)
 
 
 def _deletable(output: DataFolder) -> list[str]:
@@ -162,7 +199,7 @@ def recorded_run(folder: DataFolder) -> dict[str, Any] | None:
         raise ValueError(f"{folder.path}: its {RECORD} is damaged.") from error
 
 
-def _require_same(output: DataFolder, record: dict[str, Any]) -> None:
+def _require_same(output: DataFolder, record: dict[str, Any], but: frozenset[str] = frozenset()) -> None:
     start_again = "Give another folder, or overwrite=True (--overwrite) to delete that run's output and start again."
     try:
         recorded = recorded_run(output) or {}
@@ -173,15 +210,31 @@ def _require_same(output: DataFolder, record: dict[str, Any]) -> None:
             f"output={output.path!r} holds a run of an earlier version of datatrove-quality, which recorded its "
             f"settings differently. {start_again}"
         )
-    was, now = _decisive(recorded), _decisive(record)
-    names = [name for name in {**was, **now} if was.get(name, _NOTHING) != now.get(name, _NOTHING)]
-    if names:
-        lines = [f"  {name}: was {_shown(was, name)}, is now {_shown(now, name)}" for name in names[:MAX_DIFFERENCES]]
-        more = [f"  and {len(names) - MAX_DIFFERENCES} more"] if len(names) > MAX_DIFFERENCES else []
+    found = _differences(recorded, record, but)
+    if found:
+        lines = [f"  {name}: was {was}, is now {now}" for name, (was, now) in list(found.items())[:MAX_DIFFERENCES]]
+        more = [f"  and {len(found) - MAX_DIFFERENCES} more"] if len(found) > MAX_DIFFERENCES else []
         raise ValueError(
             f"output={output.path!r} holds a run that was started with different settings:\n"
             + "\n".join([*lines, *more, start_again])
         )
+
+
+def _differences(
+    recorded: dict[str, Any], record: dict[str, Any], but: frozenset[str] = frozenset()
+) -> dict[str, tuple[str, str]]:
+    """What the runs must share and do not, by name: how it was, and how it is now.
+
+    Args:
+        recorded: as it was read.
+        record: of this run.
+        but: parts of names that are not compared.
+    """
+    if "stages" not in recorded:
+        return {"stages": ("nothing", "recorded")}
+    was, now = _decisive(recorded), _decisive(json.loads(json.dumps(record)))  # as it would be read
+    names = [name for name in {**was, **now} if was.get(name, _NOTHING) != now.get(name, _NOTHING)]
+    return {name: (_shown(was, name), _shown(now, name)) for name in names if but.isdisjoint(name.split("."))}
 
 
 _NOTHING = object()

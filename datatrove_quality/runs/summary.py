@@ -1,6 +1,8 @@
 """What a run's filters did: DataTrove's statistics of all its tasks, added up, and as a short table."""
 
+import shlex
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,6 +115,33 @@ class Summary:
     def _line(self, name: str, count: float) -> str:
         share = f"{count / self.documents:.1%}" if self.documents else ""
         return f"{name:<34}{count:>12,}{share:>9}"
+
+
+def about_run(filters: Sequence[QualityFilter], folders: Sequence[str], logs: str, output: str) -> dict[str, str]:
+    """What is said at the end of a run beside its counts, by name.
+
+    Args:
+        filters: of its pipeline.
+        folders: of rows that it wrote.
+        logs: the path of its logs.
+        output: the run's folder as the user gave it.
+    """
+    about: dict[str, str] = {}
+    several = len({step.prefix for step in filters}) > 1
+    for step in filters:
+        before = f"{step.prefix} " * several
+        if step.scorer is not None or f"{before}model" not in about:
+            about[f"{before}model"] = step.scorer.model if step.scorer else "the scores that the rows have"
+        bounds = {"at or above": step.min_score, "at or below": step.max_score}
+        kept = " and ".join(f"{words} {value:g}" for words, value in bounds.items() if value is not None)
+        if kept or f"{before}threshold" not in about:
+            about[f"{before}threshold"] = f"scores {kept} are kept" if kept else "none: rows are annotated"
+    about |= {"rows": ", ".join(folders), "logs": logs}
+    if filters:
+        # The page is written to this machine.
+        page = "report" if "://" in output else shlex.quote(f"{output.rstrip('/')}-report")
+        about["next"] = f"datatrove-quality report {shlex.quote(output)} --output {page}"
+    return about
 
 
 def _is_of_filter(step: dict[str, Any]) -> bool:

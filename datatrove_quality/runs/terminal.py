@@ -1,9 +1,10 @@
 """What a terminal shows of the log: warnings and errors, one line each. Log files have all of it.
 
-DataTrove writes its whole log to `sys.stderr` too. The command replaces that stream, and so do its worker processes;
-progress bars and all else that is printed pass through.
+DataTrove writes its whole log to `sys.stderr` too. The command and `Run` replace that stream, and so do their worker
+processes; progress bars and all else that is printed pass through.
 """
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -52,7 +53,7 @@ class QuietStream:
 
 @contextmanager
 def quiet_stderr(quiet: bool = True) -> Iterator[None]:
-    """Leave log messages below warnings out of `sys.stderr`, for handlers that are added meanwhile.
+    """Leave log messages below warnings out of `sys.stderr`.
 
     Args:
         quiet: whether to do so; False: nothing changes.
@@ -61,7 +62,22 @@ def quiet_stderr(quiet: bool = True) -> Iterator[None]:
         yield
         return
     with redirect_stderr(cast(TextIO, QuietStream(sys.stderr))):
+        _move_log()
         yield
+    _move_log()
+
+
+def _move_log() -> None:
+    """Let the log that goes to the standard error go to what `sys.stderr` is now, as DataTrove does for each task."""
+    if "loguru" not in sys.modules:  # its handler is made when it is imported
+        return
+    from loguru import logger
+
+    numbers = re.findall(r"id=(\d+), level=\d+, sink=<stderr>", repr(logger))
+    for number in numbers:
+        logger.remove(int(number))
+    if numbers:
+        logger.add(sys.stderr)
 
 
 def is_quiet() -> bool:

@@ -180,18 +180,3 @@ def test_a_terminal_of_another_encoding_gets_the_table(tmp_path, encoding):
     )
     assert done.returncode == 0, done.stderr
     assert b"documents in" in done.stdout and b"int_score" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("one line", "one line"),
-        ("It differs:\n  min_score: was 4, is now 5\n  model: was a, is now b\nGive another folder.",
-         "It differs: min_score: was 4, is now 5; model: was a, is now b; Give another folder."),
-        ("Cannot be loaded. Check it.\n\nNot found.\n", "Cannot be loaded. Check it. Not found."),
-        ("", ""),
-    ],
-)  # fmt: skip
-def test_a_message_of_several_lines_is_shown_in_one(text, line):
-    """Logs and other programs take the last line of what a command printed for its error."""
-    assert cli.in_one_line(text) == line

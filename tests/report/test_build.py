@@ -134,12 +134,17 @@ def test_what_a_stranger_wrote_as_the_scorer_is_taken_as_far_as_it_is_usable(sca
     assert (facts.fingerprint, facts.model, facts.dtype, facts.commit, facts.scale) == ("7", "judge", None, None, None)
 
 
-def test_a_threshold_outside_the_scale_and_scores_beyond_the_histogram_are_noted(tmp_path):
-    """A slip such as 45 for 4.5 is said, and so are scores that the histogram cannot show where they are."""
+def test_a_threshold_outside_the_scale_is_refused_and_scores_beyond_the_histogram_are_noted(tmp_path):
+    """A slip such as 45 for 4.5 is refused, as a filter's; scores that the histogram cannot show are said."""
     scorer = {"fingerprint": "f", "parts": {}, "model": "m", "scale": {"offset": 1.0, "low": 1, "high": 5}}
     write(tmp_path / "run/kept/0.jsonl", [*scored(50), scored(1)[0] | {"id": "far", "quality_score": -5_000.0}])
     write(tmp_path / "run/logs/run.json", [{"prefix": "quality", "min_score": 3, "scorer": scorer}])
-    notes = make(tmp_path, tmp_path / "run", "--threshold", "45")[0]["notes"]
+    message = (
+        "threshold=45 is outside the scale of the scores, 1 to 5: did you mean 4.5? If it is meant, set allow_out"
+    )
+    assert message in refused(tmp_path, tmp_path / "run", "--threshold", "45")
+    assert not (tmp_path / "report").exists()
+    notes = make(tmp_path, tmp_path / "run", "--threshold", "45", "--allow-outside-scale")[0]["notes"]
     assert "The threshold 45 is outside the scale, which is from 1 to 5." in notes
     assert "1 scores lie beyond ±1,000 and count there in the histogram." in notes
     for threshold in (1, 5):

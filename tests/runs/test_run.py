@@ -23,7 +23,9 @@ from datatrove_quality import (
     TextAdapter,
 )
 from datatrove_quality.runs import run as run_module
+from datatrove_quality.runs import scoring as scoring_module
 from datatrove_quality.runs.active_run import active_run
+from datatrove_quality.runs.summary import about_run
 
 
 def pipeline(run, model, min_score=-1.0, **options):
@@ -60,7 +62,13 @@ def test_a_pipeline_of_ones_own_writes_each_row_once_in_the_inputs_format(tmp_pa
     assert result.problem() is None and result.seconds > 0
     printed = capsys.readouterr().out
     assert result.table() in printed
-    assert f"Written to {tmp_path}/out/kept, {tmp_path}/out/excluded" in printed
+    assert printed.endswith(
+        f"model       {model}\n"
+        "threshold   scores at or above -1 are kept\n"
+        f"rows        {tmp_path}/out/kept, {tmp_path}/out/excluded\n"
+        f"logs        {tmp_path}/out/logs\n"
+        f"next        datatrove-quality report {tmp_path}/out --output {tmp_path}/out-report\n"
+    )
     assert not list((tmp_path / "out/logs").glob("active.json"))
 
 
@@ -94,6 +102,94 @@ def test_a_rerun_continues_and_a_changed_pipeline_is_refused_with_the_difference
     assert {path: path.stat().st_mtime_ns for path in before} == after
     start(tmp_path, model, 2.0, overwrite=True)
     assert len(read_rows(tmp_path / "out/kept") + read_rows(tmp_path / "out/excluded")) == 20
+
+
+def test_other_settings_are_refused_before_the_model_is_looked_for(tmp_path, model, monkeypatch):
+    """What is compared without it takes no time; what only the model tells is compared later."""
+    write_rows(tmp_path / "in/a.parquet", rows(3))
+    start(tmp_path, model)
+
+    def no_model(config):
+        raise AssertionError
+
+    monkeypatch.setattr(scoring_module, "find_scorer", no_model)
+    with pytest.raises(
+        ValueError, match=r"different settings:\n  QualityFilter\.min_score: was -1\.0, is now 2\.0\nG"
+    ):
+        start(tmp_path, model, 2.0)
+    with pytest.raises(AssertionError):
+        start(tmp_path, model)
+
+
+def test_a_run_that_failed_before_it_wrote_anything_can_be_corrected(tmp_path, model):
+    """Wrong settings must not block the right ones; a completed task or a published row does."""
+    write_rows(tmp_path / "in/a.jsonl", [*rows(5), {"id": "bad"}])
+    with pytest.raises(ValueError, match="missing_column"):
+        start(tmp_path, model, options={"unscorable": "raise"})
+    saved = list((tmp_path / "out/logs/checkpoints").rglob("*"))
+    write_rows(tmp_path / "in/b.jsonl", rows(2, "b"))
+    start(tmp_path, model)
+    assert len(read_rows(tmp_path / "out/kept") + read_rows(tmp_path / "out/excluded")) == 8
+    assert saved and set(saved) <= set((tmp_path / "out/logs/checkpoints").rglob("*"))
+    record = json.loads((tmp_path / "out/logs/run.json").read_text())
+    assert sorted(record["files"]) == sorted(record["contents"]) == ["a.jsonl", "b.jsonl"]
+    for name in ("logs/completions", "excluded"):  # what is left is reason enough
+        moved = (tmp_path / "out" / name).rename(tmp_path / "moved")
+        with pytest.raises(ValueError, match=r"min_score: was -1\.0, is now 2\.0"):
+            start(tmp_path, model, 2.0)
+        moved.rename(tmp_path / "out" / name)
+
+
+def test_a_failed_stage_can_be_corrected_unless_another_one_is_complete(tmp_path, model):
+    """Of several stages, the completions of each count."""
+    write_rows(tmp_path / "in/a.jsonl", rows(5))
+
+    def staged(min_score, fails):
+        def passed(document):
+            if fails:
+                raise OSError("no such disk")
+            return True
+
+        run = Run(tmp_path / "in", tmp_path / "out")
+        first = [run.reader(ConversationAdapter()), LambdaFilter(passed), run.save("clean")]
+        second = [run.load("clean"), QualityFilter(model, min_score=min_score), run.writer("kept")]
+        return run(Stage("1-clean", first), Stage("2-score", second))
+
+    with pytest.raises(OSError, match="no such disk"):
+        staged(2.0, fails=True)
+    assert staged(-100.0, fails=False).steps[-1].came == 5
+    with pytest.raises(ValueError, match=r"min_score: was -100\.0, is now 2\.0"):
+        staged(2.0, fails=False)
+
+
+def test_a_script_shows_warnings_and_the_table_and_all_of_the_log_if_it_is_verbose(tmp_path, model, capsys):
+    """As the command does; the log file has all of it either way."""
+    write_rows(tmp_path / "in/a.jsonl", [*rows(3), b"{broken\n"])
+    for verbose in (False, True):
+        start(tmp_path, model, verbose=verbose, overwrite=True)
+        shown = capsys.readouterr()
+        assert ("Launching pipeline" in shown.err) == ("Quality score" in shown.err) == verbose
+        assert shown.err.count("1 line could not be read as a row") == 1
+        assert "documents in" in shown.out
+        assert "Launching pipeline" in (tmp_path / "out/logs/logs/task_00000.log").read_text()
+
+
+def test_of_several_filters_the_end_names_each_model_and_threshold(tmp_path):
+    """The last bounds of a prefix are those that hold; scores that the rows have come from no model."""
+    filters = [
+        QualityFilter(ScorerConfig(model="org/name")),
+        QualityFilter(None, min_score=4, max_score=4.5),
+        QualityFilter(None, prefix="instruct"),
+    ]
+    assert about_run(filters, ["/x/kept"], "/x/logs", "s3://x y/") == {
+        "quality model": "org/name",
+        "quality threshold": "scores at or above 4 and at or below 4.5 are kept",
+        "instruct model": "the scores that the rows have",
+        "instruct threshold": "none: rows are annotated",
+        "rows": "/x/kept",
+        "logs": "/x/logs",
+        "next": "datatrove-quality report 's3://x y/' --output report",
+    }
 
 
 def test_an_earlier_versions_folder_is_refused_and_can_be_overwritten(tmp_path, model):

@@ -4,6 +4,7 @@ import io
 import sys
 
 import pytest
+from datatrove.utils.logging import setup_default_logger
 from loguru import logger
 
 from datatrove_quality.runs.terminal import QuietStream, is_quiet, quiet_stderr
@@ -84,3 +85,22 @@ def test_all_else_passes(monkeypatch):
     assert stream.getvalue() == "a bar\n" and sys.stderr is stream
     with quiet_stderr(False):
         assert sys.stderr is stream
+
+
+def test_the_log_of_a_script_is_quiet_meanwhile_only(monkeypatch):
+    """In a script loguru writes to the standard error since it was imported; afterwards it does so again."""
+    stream = Stream(True)
+    monkeypatch.setattr(sys, "stderr", stream)
+    logger.add(stream, format="before: {message}")
+    try:
+        with quiet_stderr():
+            logger.info("Launching")
+            logger.warning("slow")
+            setup_default_logger()  # as DataTrove does after each task
+            logger.success("Stats")
+            logger.warning("done")
+        assert stream.getvalue() == "warning: slow\nwarning: done\n"
+        logger.info("my own line")
+        assert "my own line" in stream.getvalue()
+    finally:
+        logger.remove()

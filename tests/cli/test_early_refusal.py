@@ -92,7 +92,7 @@ def test_scoring_is_refused_early(folder, command, arguments, message):
         (["evaluate", "rows.jsonl", "--labels", "l", "--scores", "s", "--output", "file"], "--output file cannot be"),
         (["train", "rows.jsonl", "--labels", "level", "--model", MODEL, "--output", "out"], "--labels level: none"),
         (["train", "rows.jsonl", "--labels", "level", "--model", "./m", "--output", "out"], "--model ./m: there"),
-        (["train", "rows.jsonl", "--labels", "l", "--model", MODEL, "--output", "o", "--epochs", "0"], "--epochs 0: give"),
+        (["train", "rows.jsonl", "--labels", "l", "--model", MODEL, "--output", "o", "--epochs", "0"], "--epochs 0:"),
     ],
 )
 def test_other_commands_refuse_early(folder, arguments, message):

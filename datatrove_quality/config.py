@@ -4,6 +4,7 @@ import inspect
 import math
 import re
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Self
 
 
@@ -119,13 +120,18 @@ class ScorerConfig:
         revision: branch, tag or commit on the hub.
         dtype: "auto" takes the checkpoint's own where the device has it natively, else float32 with a warning;
             or "float32", "bfloat16", "float16".
-        max_tokens: longer texts are cut on the right. None: the tokenizer's `model_max_length`, at most what the
+        max_tokens: longer texts are cut, on the tokenizer's `truncation_side`, which is the right by default. None:
+            `score_max_tokens` in the model's config.json, else the tokenizer's `model_max_length`, at most what the
             model's positions admit.
         tokens_per_batch: how many tokens go through the model at once. None: chosen from the device.
         scale: how a logit becomes a score. None: `score_scale` in the model's config.json, else the model card's.
         chat_template: the text of a Jinja template. None: the tokenizer's own.
         add_special_tokens: whether the tokenizer adds its special tokens around the rendered text, as the card does,
             even where the text then has two BOS tokens.
+        add_bos_token: whether they include a BOS token; to be chosen where tokenizer_config.json says otherwise than
+            the tokenizer does, so that versions of transformers differ. None: as the tokenizer does.
+        template_date: what a chat template that writes the date takes for now, such as "2026-11-29". None: the day on
+            which the run, or the process, starts.
         device: "auto" is CUDA, else MPS, else CPU; or "cuda", "cuda:1", "mps", "cpu".
         compile: compile the model's layers with torch.compile. It takes up to some minutes, the next time seconds.
         fused: compute norms, rotary embeddings and gated activations in one kernel each, on CUDA and where they agree
@@ -148,6 +154,8 @@ class ScorerConfig:
     scale: ScoreScale | None = None
     chat_template: str | None = None
     add_special_tokens: bool = True
+    add_bos_token: bool | None = None
+    template_date: str | None = None
     device: str = "auto"
     compile: bool = False
     fused: bool = True
@@ -178,6 +186,18 @@ class ScorerConfig:
         for name in flags:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r}: give True or False.")
+        self._check_tokenizing()
+
+    def _check_tokenizing(self) -> None:
+        if self.add_bos_token is not None and not isinstance(self.add_bos_token, bool):
+            raise ValueError(f"add_bos_token={self.add_bos_token!r}: give True, False, or None.")
+        if self.add_bos_token and not self.add_special_tokens:
+            raise ValueError("add_bos_token=True has no effect with add_special_tokens=False: omit one of them.")
+        if self.template_date is not None and not _is_date(self.template_date):
+            raise ValueError(
+                f"template_date={self.template_date!r}: give a date such as '2026-11-29', also with a time, "
+                "'2026-11-29 18:30', or None."
+            )
 
     def _check_globs(self) -> None:
         globs = self.allow_unexpected
@@ -204,6 +224,13 @@ class ScorerConfig:
 # What help() and editors show, which would else be the signature of `__new__`.
 _own = inspect.signature(ScorerConfig.__init__)
 setattr(ScorerConfig, "__signature__", _own.replace(parameters=list(_own.parameters.values())[1:]))  # noqa: B010
+
+
+def _is_date(text: object) -> bool:
+    try:
+        return bool(datetime.fromisoformat(str(text))) and isinstance(text, str)
+    except ValueError:
+        return False
 
 
 def _require_number(name: str, value: object) -> None:

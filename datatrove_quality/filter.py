@@ -22,7 +22,7 @@ from datatrove_quality.config import Score, ScorerConfig, ScoreScale, Unscorable
 from datatrove_quality.engine.scorer import Input, Scorer, StoredScore, find_scorer
 from datatrove_quality.engine.store import ScoreStore, resolve_folder
 from datatrove_quality.main_guard import require_main_guard_of_pool
-from datatrove_quality.model.files import pinned
+from datatrove_quality.model.files import dated, pinned
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.progress import Progress
 from datatrove_quality.rows.of_document import changed_text_error, scored_conversation, size_of, text_edit
@@ -160,7 +160,8 @@ class QualityFilter(BaseFilter):
         self._check_arguments()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What executors pickle or copy: all tasks load the commit that the model's name refers to now.
+        """What executors pickle or copy: all tasks load the commit that the model's name refers to now, and have today
+        as the date of its chat template.
 
         Raises:
             ValueError: the hub does not know the model, or cannot be reached; or DataTrove has started workers from a
@@ -168,7 +169,7 @@ class QualityFilter(BaseFilter):
         """
         require_main_guard_of_pool()
         if self.scorer is not None:
-            self.scorer = pinned(self.scorer)
+            self.scorer = dated(pinned(self.scorer))
         return self.__dict__ | {"_running": False}
 
     def _check_arguments(self) -> None:

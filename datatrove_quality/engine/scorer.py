@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from loguru import logger
@@ -65,7 +65,9 @@ def find_scorer(config: ScorerConfig) -> "Scorer":
         raise ValueError(f"config={config!r}: give a ScorerConfig(model=...).")
     with _lock:
         if config not in _found:
-            _found[config] = Scorer(config)
+            made = Scorer(config)
+            # A date that is written into no text makes no other scorer.
+            _found[config] = _found.setdefault(made.config, made)
         return _found[config]
 
 
@@ -80,11 +82,17 @@ class Scorer:
     """
 
     def __init__(self, config: ScorerConfig):
-        self.config = config
         self.device = any_device(config.device)
         self._files = find_model(config)
         self.scale = self._files.scale
         self.renderer = self._files.renderer
+        writes_date = self.renderer.writes_date
+        self.config = replace(config, template_date=self.renderer.date if writes_date else None)
+        if writes_date and config.template_date is None:
+            logger.warning(
+                f"{config.model}: its chat template writes the date into texts, which changes scores from day to day. "
+                f"All texts get {self.renderer.date}; template_date (--template-date) sets another."
+            )
         self._fingerprint: Fingerprint | None = None
         self._model = LazyModel(lambda: self._load())
 

@@ -106,7 +106,7 @@ class ScoreStore:
         self._verdicts: dict[int, bool] = {}
         self._warned: set[object] = set()
         self._fs, self._root = url_to_fs(folder)
-        self._folder = f"{self._root.rstrip('/')}/{fingerprint.digest}"
+        self._folder = f"{self._root.rstrip('/')}/{fingerprint.store_digest}"
         self._rank = rank
         self._is_local = isinstance(self._fs, LocalFileSystem)
         seconds = SECONDS_BETWEEN_COMMITS if self._is_local else SECONDS_BETWEEN_PARTS
@@ -208,7 +208,7 @@ class ScoreStore:
         if header["format"] != FORMAT:
             self._warn("use all of", f"{path} was written by another version of this library")
             return None
-        if header["fingerprint"] != self._fingerprint.digest:
+        if header["fingerprint"] != self._fingerprint.store_digest:
             return None
         salt = self._salt(header["versions"])
         if salt == self._own.salt:
@@ -249,7 +249,7 @@ class ScoreStore:
     def _open_file(self) -> "_Sink":
         header = {
             "format": FORMAT,
-            "fingerprint": self._fingerprint.digest,
+            "fingerprint": self._fingerprint.store_digest,
             "versions": self._own.versions,
             "probes": self._own.probes,
             "verdicts": self._verdicts,
@@ -272,7 +272,7 @@ class ScoreStore:
             self._fs.pipe_file(path, json.dumps(self._fingerprint.describe(), indent=2).encode())
 
     def _salt(self, versions: dict[str, str]) -> int:
-        made_by = [FORMAT, self._fingerprint.digest, versions]
+        made_by = [FORMAT, self._fingerprint.store_digest, versions]
         return zlib.crc32(json.dumps(made_by, sort_keys=True).encode())
 
     def _warn(self, verb: str, error: object) -> None:

@@ -3,9 +3,11 @@
 import math
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +19,7 @@ from datatrove_quality.model.devices import native_dtype
 from datatrove_quality.model.digests import blob_digests, wrong_files
 from datatrove_quality.model.hub import explained, fetch, fetch_command, fetch_weights, is_path, resolve_commit
 from datatrove_quality.model.rendering import Renderer
+from datatrove_quality.model.tokenizer import SAMPLE_TEXT, load_tokenizer, settle_tokens
 from datatrove_quality.model.weights import ADAPTER_CONFIG, missing_weights, model_files
 
 
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
 NO_TOKEN_LIMIT = 2**31 - 1
 # Of a scale in a config.json: beyond it, it is a mistake.
 MAX_SCALE = 1_000
-SAMPLE_TEXT = "Qual é a capital de Portugal?"
+# In a config.json, beside `score_scale`: the most tokens of a text that the classifier was trained with.
+MAX_TOKENS_KEY = "score_max_tokens"
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class FoundModel:
         folder: where its files lie on this machine: its own folder, or that of its commit in the hub's cache.
         commit: of the hub's repository; None: it is a local folder.
         adapter: whether an adapter's files are beside the model's, which peft then applies to it.
+        tokenizing: what of the tokenizer was changed or is unusual, by name, see `settle_tokens`.
     """
 
     config: "PreTrainedConfig"
@@ -54,6 +59,7 @@ class FoundModel:
     folder: Path
     commit: str | None = None
     adapter: bool = False
+    tokenizing: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_model(config: ScorerConfig) -> FoundModel:
@@ -73,18 +79,21 @@ def find_model(config: ScorerConfig) -> FoundModel:
         _require_right_files(config, folder)
     model_config = _load_model_config(config, folder)
     skeleton = _skeleton(config, model_config, folder)
-    tokenizer = _load_tokenizer(config, skeleton, folder)
+    tokenizer, tokenizing = _load_tokenizer(config, skeleton, folder)
     max_tokens = _token_limit(config, tokenizer, skeleton)
     if reason := why_not_scorable(skeleton, max_tokens):
         raise ValueError(f"model={config.model!r}: {reason}")
     embeddings = _num_embeddings(skeleton)
     known_tokens = embeddings if max(tokenizer.get_vocab().values()) >= embeddings else None
-    renderer = Renderer(tokenizer, max_tokens, config.chat_template, config.add_special_tokens, known_tokens)
+    special = config.add_special_tokens
+    renderer = Renderer(
+        tokenizer, max_tokens, config.chat_template, special, known_tokens, dated(config).template_date
+    )
     renderer.require_known_tokens([SAMPLE_TEXT])
     # With peft transformers applies an adapter that is beside the model's files, without it says nothing.
     adapter = (folder / ADAPTER_CONFIG).is_file()
     scale = _scale(config, model_config)
-    return FoundModel(model_config, renderer, scale, is_packable(skeleton), folder, commit, adapter)
+    return FoundModel(model_config, renderer, scale, is_packable(skeleton), folder, commit, adapter, tokenizing)
 
 
 def computing_dtype(config: ScorerConfig, found: FoundModel, device: "torch.device") -> str | None:
@@ -115,6 +124,11 @@ def pinned(config: ScorerConfig) -> ScorerConfig:
     if is_path(config.model) or os.path.isdir(config.model) or re.fullmatch(r"[0-9a-f]{40}", config.revision or ""):
         return config
     return replace(config, revision=resolve_commit(config))
+
+
+def dated(config: ScorerConfig) -> ScorerConfig:
+    """The config with today as the date of its chat template, so that every process renders the same."""
+    return config if config.template_date else replace(config, template_date=date.today().isoformat())
 
 
 def prepare_for_nodes(config: ScorerConfig) -> ScorerConfig:
@@ -200,11 +214,12 @@ def _skeleton(config: ScorerConfig, model_config: "PreTrainedConfig", folder: Pa
         )
 
 
-def _load_tokenizer(config: ScorerConfig, skeleton: "PreTrainedModel", folder: Path) -> "PreTrainedTokenizerBase":
-    from transformers import AutoTokenizer
-
+def _load_tokenizer(
+    config: ScorerConfig, skeleton: "PreTrainedModel", folder: Path
+) -> "tuple[PreTrainedTokenizerBase, dict[str, Any]]":
+    """The tokenizer, found to belong to the model, and what affects its tokens beside its files."""
     with explained(config):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
+        tokenizer, stored = load_tokenizer(folder, trust_remote_code=config.trust_remote_code)
     tokenizer.name_or_path = config.model
     own_code = (tokenizer.init_kwargs.get("auto_map") or {}).get("AutoTokenizer")
     # Where transformers has a class for the model's type it takes that instead, without a word.
@@ -226,7 +241,7 @@ def _load_tokenizer(config: ScorerConfig, skeleton: "PreTrainedModel", folder: P
             f"model={config.model!r}: its tokenizer has {tokenizer.vocab_size} tokens and the model embeddings for "
             f"{embeddings}: they do not belong together; copy the classifier's own tokenizer files."
         )
-    return tokenizer
+    return tokenizer, settle_tokens(config, tokenizer, stored)
 
 
 def _num_embeddings(skeleton: "PreTrainedModel") -> int:
@@ -237,13 +252,25 @@ def _token_limit(config: ScorerConfig, tokenizer: "PreTrainedTokenizerBase", ske
     """How many tokens of a text are scored: the configured number, checked, or the most that the model takes."""
     positions = _positions(skeleton)
     if config.max_tokens is None:
-        return int(min(tokenizer.model_max_length, positions, NO_TOKEN_LIMIT))
+        own = _own_limit(config, skeleton)
+        return int(min(tokenizer.model_max_length if own is None else own, positions, NO_TOKEN_LIMIT))
     if config.max_tokens > positions:
         raise ValueError(
             f"model={config.model!r}, max_tokens={config.max_tokens}: the model has positions for {positions} tokens; "
             "set at most that."
         )
     return config.max_tokens
+
+
+def _own_limit(config: ScorerConfig, skeleton: "PreTrainedModel") -> int | None:
+    """The limit that the classifier names in its config.json."""
+    own = getattr(skeleton.config, MAX_TOKENS_KEY, None)
+    if own is not None and (isinstance(own, bool) or not isinstance(own, int) or own < 1):
+        raise ValueError(
+            f"model={config.model!r}: {MAX_TOKENS_KEY}={own!r} in its config.json is no number of tokens: give a "
+            "whole number from 1, or set max_tokens=."
+        )
+    return own
 
 
 def _positions(skeleton: "PreTrainedModel") -> float:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # Libraries whose versions may move a score a little; whether they did is judged by the self-check's probes.
 LIBRARIES = ("torch", "transformers", "tokenizers", "datatrove-quality")
+# The part that is there where the chat template writes the date.
+DATE = "template_date"
 # Keys of config.json that affect no logit, or that the fingerprint holds in a part of its own.
 IRRELEVANT_KEYS = (
     "_name_or_path",
@@ -28,6 +30,7 @@ IRRELEVANT_KEYS = (
     "id2label",
     "label2id",
     "problem_type",
+    "score_max_tokens",
     "score_scale",
     "torch_dtype",
     "transformers_version",
@@ -51,6 +54,11 @@ class Fingerprint:
     def digest(self) -> str:
         """Sixteen hexadecimal digits that identify all the parts."""
         return json_digest(self.parts, size=8)
+
+    @property
+    def store_digest(self) -> str:
+        """As `digest`, without the date that a chat template writes: stores find logits by the text, which has it."""
+        return json_digest({name: part for name, part in self.parts.items() if name != DATE}, size=8)
 
     def describe(self) -> dict[str, Any]:
         """What is written beside scores, so that it can be known later where they came from; JSON values."""
@@ -80,6 +88,8 @@ def fingerprint(config: ScorerConfig, found: "FoundModel", dtype: str) -> Finger
     return Fingerprint(
         parts
         | ({"adapter": "applied"} if found.adapter else {})
+        | dict(found.tokenizing)
+        | ({DATE: renderer.date} if renderer.writes_date else {})
         | {
             "chat_template": json_digest(template),
             "dtype": dtype,

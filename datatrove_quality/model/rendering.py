@@ -4,13 +4,14 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.model.direct_rendering import Render, direct_rendering, is_plain
-from datatrove_quality.model.template_checks import TemplateChecks, leaves_out, require_all_rendered
-from datatrove_quality.model.template_limits import limit_template
+from datatrove_quality.model.template_checks import TemplateChecks, leaves_out, require_all_rendered, writes_date
+from datatrove_quality.model.template_limits import at_date, limit_template
 from datatrove_quality.rows.normal_form import parsed
 from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, TOOL, USER
 from datatrove_quality.rows.types import Conversation, ConversationWithArguments
@@ -48,10 +49,12 @@ class Renderer:
 
     Args:
         tokenizer: the model's.
-        max_tokens: longer texts are cut on the right; the special tokens at the end stay.
+        max_tokens: longer texts are cut, on the right unless the tokenizer's `truncation_side` is "left"; special
+            tokens stay.
         chat_template: the text of a Jinja template; None: the tokenizer's own.
         add_special_tokens: whether the tokenizer adds its special tokens around the text.
         known_tokens: how many tokens the model has embeddings for, where the tokenizer has more. None: it has not.
+        date: what the template takes for now, in ISO format. None: the day on which the renderer is made.
 
     Raises:
         ValueError: `max_tokens` leaves no room for text beside the special tokens.
@@ -64,6 +67,7 @@ class Renderer:
         chat_template: str | None = None,
         add_special_tokens: bool = True,
         known_tokens: int | None = None,
+        date: str | None = None,
     ):
         special_tokens = tokenizer.num_special_tokens_to_add() if add_special_tokens else 0
         if max_tokens <= special_tokens:
@@ -71,7 +75,7 @@ class Renderer:
                 f"max_tokens={max_tokens}: the tokenizer adds {special_tokens} special tokens to each text, "
                 f"so set at least {special_tokens + 1}."
             )
-        tokenizer.truncation_side = "right"
+        self.date = date or datetime.now().date().isoformat()
         self.tokenizer = tokenizer
         self._tokenizing = threading.Lock()
         self.max_tokens = max_tokens
@@ -207,6 +211,16 @@ class Renderer:
         """What the chat template is known to do."""
         return TemplateChecks(self._apply_template)
 
+    @cached_property
+    def writes_date(self) -> bool:
+        """Whether the chat template writes the date into texts."""
+        has_template = self.chat_template is not None or bool(self.tokenizer.chat_template)
+        return has_template and writes_date(self._apply_now)
+
+    @cached_property
+    def _now(self) -> datetime:
+        return datetime.fromisoformat(self.date)
+
     def _text_or_reason(self, text: str | Unscorable) -> str | Unscorable:
         if isinstance(text, Unscorable):
             return text
@@ -217,6 +231,10 @@ class Renderer:
         return text if text.strip() else Unscorable("empty_text", "the text has no character but white space")
 
     def _apply_template(self, conversation: Conversation, arguments: dict[str, Any]) -> str:
+        with at_date(self._now):
+            return self._apply_now(conversation, arguments)
+
+    def _apply_now(self, conversation: Conversation, arguments: dict[str, Any]) -> str:
         if self.chat_template is None and not self.tokenizer.chat_template:
             raise ValueError(
                 f"The tokenizer of {self.tokenizer.name_or_path!r} has no chat template to render conversations with. "
@@ -248,7 +266,7 @@ class Renderer:
         if not texts:
             return []
         with self._tokenizing:
-            ids, encodings = self._encode([self._beginning(text) for text in texts])
+            ids, encodings = self._encode([self._decisive_part(text) for text in texts])
             return [
                 self._tokenized(ids[index], encodings[index] if encodings else None, texts[index])
                 for index in range(len(texts))
@@ -281,29 +299,45 @@ class Renderer:
             getattr(kind, name) is getattr(TokenizersBackend, name) for name in ("__call__", "_encode_plus")
         )
 
-    def _beginning(self, text: str) -> str:
+    def _decisive_part(self, text: str) -> str:
         """Of a text far too long, the part that determines the tokens kept; the whole text where that is not sure.
 
         A tokenizer divides a text into words before it looks into them, and where a word ends depends on the text
         around it: digits may be grouped from the right, tokens may swallow white space. None looks across two letters
-        with a space or mark between them. Therefore the part must have such a boundary after the kept tokens, and
-        before all that the cut may have torn.
+        with a space or mark between them. Therefore the part must have such a boundary between the kept tokens and all
+        that the cut may have torn.
         """
+        keeps_end = self.tokenizer.truncation_side == "left"
         length = CHARACTERS_PER_TOKEN * self.max_tokens
         while length < len(text):
-            encodings = self._call_tokenizer([text[:length]]).encodings
+            part = text[-length:] if keeps_end else text[:length]
+            encodings = self._call_tokenizer([part]).encodings
             if encodings is None:
                 return text
-            kept, left_out = encodings[0], encodings[0].overflowing
-            last = max((word for word in kept.word_ids if word is not None), default=0)
-            words = (word for part in left_out for word in part.word_ids if word is not None)
-            end = max((stop for _, stop in kept.offsets), default=0)
-            if max(words, default=0) > last + 2 and BOUNDARY.search(text, end, length - self._longest_token):
-                return text[:length]
-            if last == 0:
-                return text  # a tokenizer that makes one word of all
+            is_sure, is_one_word = (self._is_sure_end if keeps_end else self._is_sure_beginning)(part, encodings[0])
+            if is_sure:
+                return part
+            if is_one_word:
+                return text
             length *= 8
         return text
+
+    def _is_sure_beginning(self, part: str, kept: "Encoding") -> tuple[bool, bool]:
+        """Whether what follows a part cannot affect the tokens kept; whether those may be of one word."""
+        last = max((word for word in kept.word_ids if word is not None), default=0)
+        words = (word for left_out in kept.overflowing for word in left_out.word_ids if word is not None)
+        end = max((stop for _, stop in kept.offsets), default=0)
+        has_boundary = BOUNDARY.search(part, end, len(part) - self._longest_token) is not None
+        return max(words, default=0) > last + 2 and has_boundary, last == 0
+
+    def _is_sure_end(self, part: str, kept: "Encoding") -> tuple[bool, bool]:
+        """As `_is_sure_beginning`, of what precedes a part whose end is kept."""
+        own = [word for word in kept.word_ids if word is not None]
+        first = min(own, default=0)
+        words = (word for left_out in kept.overflowing for word in left_out.word_ids if word is not None)
+        start = min((start for start, stop in kept.offsets if stop > start), default=0)
+        has_boundary = BOUNDARY.search(part, self._longest_token, start) is not None
+        return min(words, default=first) < first - 2 and has_boundary, first == max(own, default=0)
 
     @cached_property
     def _longest_token(self) -> int:

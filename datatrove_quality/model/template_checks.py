@@ -9,9 +9,11 @@ wrap what they are given. What they leave out of a single message is found by co
 import json
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from datatrove_quality.config import Unscorable
+from datatrove_quality.model.template_limits import at_date
 from datatrove_quality.rows.layouts.messages import reasoning
 from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, TOOL, USER, known_role
 from datatrove_quality.rows.types import Conversation, Message
@@ -24,6 +26,9 @@ MARKER = "qzx7marker"
 NAME_MARKER = "qzx7name"
 THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
 """The block of thoughts before an answer, which templates leave out of earlier turns on purpose."""
+
+# They differ in all that a date can be written with: century, weekday, half of the day, ...
+TWO_DATES = (datetime(1999, 2, 3, 4, 5, 6), datetime(2012, 11, 27, 18, 39, 47))
 
 TEXT_ARGUMENTS = ("custom_instructions", "model_identity", "documents")
 TOOL_ARGUMENTS = ("tools", "python_tools", "xml_tools")
@@ -256,3 +261,31 @@ def require_all_rendered(apply: Apply) -> list[str]:
             )
         return [text]
     raise refused
+
+
+def writes_date(apply: Apply) -> bool:
+    """Whether the texts of a template change with the date: conversations of several kinds, each under two dates.
+
+    Args:
+        apply: renders a conversation with arguments for the template.
+    """
+    system, user, answer = (_said_by(role) for role in (SYSTEM, USER, ASSISTANT))
+    tool = {"type": "function", "function": {"name": "f", "description": "", "parameters": {"type": "object"}}}
+    kinds: list[tuple[Conversation, dict[str, Any]]] = [
+        ([user, answer], {}),
+        ([system, user, answer], {}),
+        ([user, answer], {"tools": [tool]}),
+        ([system, user, answer], {"tools": [tool]}),
+    ]
+    return any(_changes_with_date(apply, *kind) for kind in kinds)
+
+
+def _changes_with_date(apply: Apply, conversation: Conversation, arguments: dict[str, Any]) -> bool:
+    texts = set()
+    for date in TWO_DATES:
+        with at_date(date):
+            try:
+                texts.add(apply(conversation, arguments))
+            except Unscorable as error:
+                texts.add(str(error))
+    return len(texts) > 1

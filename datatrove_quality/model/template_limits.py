@@ -1,12 +1,14 @@
-"""Limits to what a chat template may do for one conversation: steps of its loops, and characters of its output.
+"""Limits to what a chat template may do for one conversation: steps of its loops, characters of its output, its date.
 
 Templates run in transformers' sandbox, in which a loop within a loop may still run for days, and a few lines may write
 gigabytes. transformers compiles a template once and keeps it; here the kept one is compiled again with counters in its
-loops, so that it is rendered as ever.
+loops, so that it is rendered as ever. What a template calls now is the date that is given, not the clock's.
 """
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from jinja2 import Environment, Template, nodes
@@ -40,6 +42,17 @@ def limit_template(source: Any) -> Template | None:
     if not getattr(template, "is_limited", False):
         _recompile(template, source)
     return template
+
+
+@contextmanager
+def at_date(date: datetime) -> Iterator[None]:
+    """While the block runs, this thread's templates take a date for now."""
+    before = getattr(_now, "date", None)
+    _now.date = date
+    try:
+        yield
+    finally:
+        _now.date = before
 
 
 def counted(items: Iterable[Any]) -> "_Counted":
@@ -79,7 +92,7 @@ def _recompile(template: Template, source: str) -> None:
     exec(environment.compile(tree, filename="<template>"), namespace)
     template.root_render_func = _limited(namespace["root"])
     template.blocks = namespace["blocks"]
-    template.globals = dict(template.globals) | {"range": _range_of(environment)}
+    template.globals = dict(template.globals) | {"range": _range_of(environment), "strftime_now": _strftime_now}
     template.is_limited = True  # type: ignore[attr-defined]
 
 
@@ -116,6 +129,11 @@ def _limited(render: Callable[[Any], Iterator[str]]) -> Callable[[Any], Iterator
             yield piece
 
     return limited
+
+
+def _strftime_now(form: str) -> str:
+    date: datetime = getattr(_now, "date", None) or datetime.now()
+    return date.strftime(form)
 
 
 def _count(steps: int) -> None:

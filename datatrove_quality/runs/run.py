@@ -44,6 +44,7 @@ from datatrove_quality.runs.run_record import (
     UNFINISHED,
     claim_output,
     continued_run,
+    readable_run,
     refuse_other_settings,
     require_claimable,
 )
@@ -286,9 +287,8 @@ class Run:
         refuse_overlap(self.inputs, self.output, self.folders)
         if not self.overwrite:
             refuse_other_settings(self.output, self._record(given))
-        scoring = Scoring(
-            [step for stage in given for step in stage.filters], self.inputs, self._adapter, self.executor
-        )
+        filters = [step for stage in given for step in stage.filters]
+        scoring = Scoring(filters, self.inputs, self._adapter, self.executor, readable_run(self.output))
         self._complete(given, scoring)
         record = self._record(given, scoring)
         require_claimable(self.output, record, self.overwrite)

@@ -61,7 +61,7 @@ def claim_output(output: DataFolder, record: dict[str, Any], overwrite: bool) ->
         if CLAIM not in continued and CLAIM in record:
             _write(output, continued | {CLAIM: record[CLAIM]})
         return True
-    recorded = _readable(output)
+    recorded = readable_run(output)
     # First the claim, so that a run that is still there publishes nothing more; then what it has written.
     deleted = [*_deletable(output), *recorded.get(DELETING, ())]
     _write(output, record | {DELETING: deleted})
@@ -80,7 +80,8 @@ def _write(output: DataFolder, record: dict[str, Any]) -> None:
         json.dump(record, file, indent=2, ensure_ascii=False)
 
 
-def _readable(output: DataFolder) -> dict[str, Any]:
+def readable_run(output: DataFolder) -> dict[str, Any]:
+    """As `recorded_run`; empty where there is none, or a damaged one."""
     try:
         return recorded_run(output) or {}
     except ValueError:  # damaged: only overwriting is possible
@@ -94,7 +95,7 @@ def continued_run(output: DataFolder, record: dict[str, Any]) -> dict[str, Any] 
         output: the run's folder, which is claimable.
         record: see `require_claimable`.
     """
-    recorded = _readable(output)
+    recorded = readable_run(output)
     return recorded if recorded and DELETING not in recorded and not _differences(recorded, record) else None
 
 

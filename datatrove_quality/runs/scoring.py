@@ -1,13 +1,16 @@
 """The quality filters of a run before it starts: their models are found, and what they cannot score is refused."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from datatrove.pipeline.readers.base import BaseDiskReader
+from loguru import logger
 
 from datatrove_quality.config import ScorerConfig
 from datatrove_quality.engine.scorer import find_scorer
 from datatrove_quality.filter import QualityFilter
+from datatrove_quality.model.fingerprint import DATE
 from datatrove_quality.runs.inputs import Inputs, refuse_wrong_schema
 from datatrove_quality.runs.preparation import Preparation
 from datatrove_quality.runs.provenance import refuse_mixed_scores, refuse_other_scores, refuse_without_scores
@@ -21,13 +24,22 @@ class Scoring:
         inputs: the files.
         adapter: makes a document of a row. None: the run's own reader is not used.
         executor: "local", "slurm" or "ray".
+        recorded: the record of the run that the output folder holds, whose date of the chat template is used again.
 
     Raises:
         ValueError: a model cannot be found, the rows are not what the filters need, or scores would mix.
     """
 
-    def __init__(self, filters: Sequence[QualityFilter], inputs: Inputs, adapter: Any, executor: str):
+    def __init__(
+        self,
+        filters: Sequence[QualityFilter],
+        inputs: Inputs,
+        adapter: Any,
+        executor: str,
+        recorded: dict[str, Any] | None = None,
+    ):
         self.filters = list(filters)
+        self._recorded = _parts_of_scorers(recorded or {})
         self.weights: dict[int, int] = {}
         # Of each prefix, the scorer to look at on this machine; None: the rows have its scores already.
         self.scorers: dict[str, ScorerConfig | None] = {}
@@ -46,7 +58,7 @@ class Scoring:
 
     def _settle(self, step: QualityFilter, inputs: Inputs, executor: str) -> None:
         assert step.scorer is not None
-        prepared = Preparation.of(step.scorer, executor)
+        prepared = self._prepared(step.scorer, step.prefix, executor)
         step.scorer = prepared.scorer
         self.weights[id(step)] = prepared.weights
         found = find_scorer(prepared.here)
@@ -56,6 +68,22 @@ class Scoring:
             refuse_other_scores(inputs, step.prefix, found)
         self.scorers[step.prefix] = prepared.here
         self.made_by[step.prefix] = step.expected_scorer = found.describe()
+
+    def _prepared(self, scorer: ScorerConfig, prefix: str, executor: str) -> Preparation:
+        """The classifier for the tasks, which all have one date: that of the run in the folder, if it had the same."""
+        parts = self._recorded.get(prefix, {})
+        if scorer.template_date is None and DATE in parts:
+            again = Preparation.of(replace(scorer, template_date=parts[DATE]), executor)
+            if find_scorer(again.here).fingerprint.parts == parts:
+                logger.info(f"{scorer.model}: the date in texts is again {parts[DATE]}, as in the run in the folder.")
+                return again
+        prepared = Preparation.of(scorer, executor)
+        date = find_scorer(prepared.here).config.template_date
+        return replace(
+            prepared,
+            scorer=replace(prepared.scorer, template_date=date),
+            here=replace(prepared.here, template_date=date),
+        )
 
     def weights_of(self, filters: Sequence[QualityFilter]) -> int:
         """Bytes of the models of some filters; 0 where the tasks run on this machine."""
@@ -80,6 +108,12 @@ class Scoring:
             }
             for step in self.filters
         ]
+
+
+def _parts_of_scorers(recorded: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By prefix, the fingerprint's parts of each scorer in a run's record."""
+    found = recorded.get("filters") or ()
+    return {each["prefix"]: each["scorer"]["parts"] for each in found if each.get("scorer")}
 
 
 def readable_record(filters: Sequence[dict[str, Any]], adapter: Any) -> dict[str, Any]:

@@ -125,13 +125,21 @@ def test_truncation_keeps_the_last_special_token():
     assert (result.ids[0], result.ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
 
 
-def test_the_cut_is_on_the_right():
-    """A tokenizer saved with truncation on the left is still cut on the right."""
-    tokenizer = chatml_tokenizer()
+def keeping_the_end(make=chatml_tokenizer):
+    """A tokenizer that was saved with truncation on the left."""
+    tokenizer = make()
     tokenizer.truncation_side = "left"
-    (cut,) = renderer(tokenizer, 5).encode(["abcdefghijkl"])
-    (whole,) = renderer().encode(["abcdefghijkl"])
-    assert cut.ids == whole.ids[:5]
+    return tokenizer
+
+
+@pytest.mark.parametrize("make", [chatml_tokenizer, llama_tokenizer, encoder_tokenizer])
+def test_the_cut_is_where_the_tokenizer_has_it(make):
+    """A tokenizer saved with truncation on the left keeps the end of a text, and its special tokens."""
+    plain = keeping_the_end(make)
+    for text in ("abcdefghijkl", "ab"):
+        expected = plain(text, truncation=True, max_length=6)["input_ids"]
+        (cut,) = renderer(keeping_the_end(make), 6).encode([text])
+        assert (cut.ids, cut.truncated) == (expected, len(plain(text)["input_ids"]) > 6)
 
 
 @pytest.mark.parametrize("max_tokens", [1, 2])
@@ -251,9 +259,11 @@ def test_cutting_a_long_text_first_changes_no_token(make, monkeypatch):
     for _ in range(150):
         pieces = ["palavra ", "a" * 90, " ", "\n" * 30, "🙂", "e\u0301", "123456", "<|im_end|>", "\t", "não, é"]
         text = "".join(rng.choice(pieces) for _ in range(rng.randrange(900))) + "fim"
-        renderer = Renderer(make(), rng.choice([3, 9, 40]))
+        tokenizer = make()
+        tokenizer.truncation_side = rng.choice(["left", "right"])
+        renderer = Renderer(tokenizer, rng.choice([3, 9, 40]))
         (cut,) = renderer.tokenize([text])
-        monkeypatch.setattr(Renderer, "_beginning", lambda self, text: text)
+        monkeypatch.setattr(Renderer, "_decisive_part", lambda self, text: text)
         assert renderer.tokenize([text]) == [cut]
         monkeypatch.undo()
 
@@ -294,20 +304,22 @@ def test_what_stands_behind_a_cut_may_reach_far_back(make, monkeypatch):
         "<|reserved_special_token_1|>",
         "um texto, ",
     ]
-    one = Renderer(make(), 5)
-    for _ in range(300):
+    ends = Renderer(make(), 5), Renderer(keeping_the_end(make), 5)
+    for number in range(400):
+        one = ends[number % 2]
         texts = ["".join(rng.choice(pieces) for _ in range(rng.randrange(1, 20))) for _ in range(2)]
         texts.append("a" + rng.choice(pieces) * rng.randrange(1, 20))
         cut = one.tokenize(texts)
         with monkeypatch.context() as patch:
-            patch.setattr(Renderer, "_beginning", lambda self, text: text)
+            patch.setattr(Renderer, "_decisive_part", lambda self, text: text)
             assert one.tokenize(texts) == cut
 
 
-def test_a_hundred_megabytes_are_not_tokenized(monkeypatch):
-    """A message of 100 MB costs what its beginning costs."""
+@pytest.mark.parametrize("make", [chatml_tokenizer, keeping_the_end])
+def test_a_hundred_megabytes_are_not_tokenized(monkeypatch, make):
+    """A message of 100 MB costs what the end that is kept costs."""
     seen = []
-    renderer = Renderer(chatml_tokenizer(), 50)
+    renderer = Renderer(make(), 50)
     real = renderer._call_tokenizer
     monkeypatch.setattr(renderer, "_call_tokenizer", lambda texts: seen.extend(map(len, texts)) or real(texts))
     (tokenized,) = renderer.tokenize(["uma palavra " * 9_000_000])
@@ -316,11 +328,50 @@ def test_a_hundred_megabytes_are_not_tokenized(monkeypatch):
     assert max(seen) <= 50 * 16
 
 
-def test_a_text_without_words_is_tokenized_whole():
+@pytest.mark.parametrize("make", [chatml_tokenizer, keeping_the_end])
+def test_a_text_without_words_is_tokenized_whole(make):
     """Where a text is one word to the tokenizer, nothing is cut off before it is tokenized."""
-    tokenizer = chatml_tokenizer()
+    tokenizer = make()
     tokenizer.backend_tokenizer.pre_tokenizer = None
     text = "uma palavra e outra " * 100
     (tokenized,) = Renderer(tokenizer, 5).tokenize([text])
-    assert tokenized.ids == tokenizer(text)["input_ids"][:5]
+    assert tokenized.ids == tokenizer(text, truncation=True, max_length=5)["input_ids"]
     assert tokenized.truncated
+
+
+# --- the date --------------------------------------------------------------------------------------------------------
+
+DATED = "{{ strftime_now('%d %b %Y %H:%M') }}{% for m in messages %}{{ m.role + m.content }}{% endfor %}"
+
+
+def test_a_template_takes_the_date_that_is_given():
+    """Not the clock's; two renderers of one template do not disturb each other."""
+    first, second = (renderer(chat_template=DATED, date=date) for date in ("2020-02-03", "2021-12-31 23:45"))
+    texts = [one.render(TURNS) for one in (first, second, first)]
+    assert [text[:17] for text in texts] == ["03 Feb 2020 00:00", "31 Dec 2021 23:45", "03 Feb 2020 00:00"]
+
+
+@pytest.mark.parametrize(
+    ("template", "writes"),
+    [
+        (DATED, True),
+        ("{{ strftime_now('%Y')[:2] }}{{ messages[0].content }}", True),
+        ("{% if tools %}{{ strftime_now('%p') }}{% endif %}{{ messages[0].content }}", True),
+        ("{% if messages[0].role == 'system' %}{{ strftime_now('%A') }}{% endif %}{{ messages[0].content }}", True),
+        (
+            "{% if strftime_now is defined %}{% set d = strftime_now('%d') %}{% endif %}{{ messages[0].content }}",
+            False,
+        ),
+        ("{% set now = strftime_now('%d') %}{{ raise_exception('at ' + now) }}", True),
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", False),
+        (CHATML, False),
+    ],
+)
+def test_a_template_that_writes_the_date_is_known(template, writes):
+    """By what it renders under two dates, with a system turn, with tools, or where it refuses."""
+    assert renderer(chat_template=template).writes_date is writes
+
+
+def test_no_template_writes_no_date():
+    """A classifier of plain texts needs no template."""
+    assert not renderer(encoder_tokenizer()).writes_date

@@ -34,6 +34,8 @@ def add_fields(
 ) -> None:
     """Add an option for each of some fields of a dataclass, `--max-tokens` for `max_tokens`.
 
+    A truth value is a flag; where it may be None, it is two: `--add-bos-token` and `--no-add-bos-token`.
+
     Args:
         group: to which the options are added.
         kind: a dataclass whose docstring has an `Args:` section, which becomes the help.
@@ -49,7 +51,9 @@ def add_fields(
         text = _with_default(texts[name], default)
         kind_of_value = _without_none(types[name])
         if kind_of_value is bool:
-            group.add_argument(flag, action="store_true", help=text)
+            is_open = default is None
+            action = argparse.BooleanOptionalAction if is_open else "store_true"
+            group.add_argument(flag, action=action, default=None if is_open else False, help=text)
             continue
         is_repeated = get_origin(kind_of_value) is tuple
         read, placeholder = (readers or {}).get(name) or _READERS[_of_items(kind_of_value)]

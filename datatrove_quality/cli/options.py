@@ -21,7 +21,7 @@ CARD_MODEL = "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier"
 
 # Fields of `ScorerConfig` that are options, beside `model`.
 CLASSIFIER_OPTIONS = (
-    *("revision", "scale", "chat_template", "dtype", "max_tokens"),
+    *("revision", "scale", "chat_template", "template_date", "add_bos_token", "dtype", "max_tokens"),
     *("device", "tokens_per_batch", "compile", "allow_unexpected", "allow_constant_scores"),
 )
 
@@ -31,7 +31,11 @@ ROW_OPTIONS = tuple(field.name for field in fields(Where))
 
 def add_classifier_options(group: argparse._ArgumentGroup) -> None:
     """Options of a `ScorerConfig` beside `--model`."""
-    readers: dict[str, Reader] = {"chat_template": (text_file, "FILE"), "allow_unexpected": (str, "GLOB")}
+    readers: dict[str, Reader] = {
+        "chat_template": (text_file, "FILE"),
+        "template_date": (str, "DATE"),
+        "allow_unexpected": (str, "GLOB"),
+    }
     add_fields(group, ScorerConfig, CLASSIFIER_OPTIONS, {"dtype": DTYPES}, readers)
 
 

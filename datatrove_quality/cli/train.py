@@ -27,7 +27,7 @@ RESUMES = True
 
 # All fields of `TrainingConfig`, by the group in which help shows them.
 GROUPS = {
-    "base model": ("model", "revision", "chat_template", "pad_token", "freeze"),
+    "base model": (*("model", "revision", "chat_template", "template_date", "add_bos_token", "pad_token", "freeze"),),
     "recipe (docs/training.md says where each default comes from)": (
         *("epochs", "batch_size", "learning_rate", "warmup_steps", "weight_decay", "adam_beta2", "max_tokens"),
         *("scale", "holdout", "evaluations", "order", "seed", "dedup"),
@@ -46,7 +46,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--held-out", metavar="INPUT", help="rows to evaluate on, instead of a part of INPUT")
     for title, names in GROUPS.items():
         group = parser.add_argument_group(title)
-        add_fields(group, TrainingConfig, names, CHOICES, {"chat_template": (text_file, "FILE")})
+        add_fields(
+            group,
+            TrainingConfig,
+            names,
+            CHOICES,
+            {"chat_template": (text_file, "FILE"), "template_date": (str, "DATE")},
+        )
     add_row_options(parser.add_argument_group("rows"), ids=False)
 
 

@@ -173,12 +173,12 @@ def _require_stored_eos(model: str, tokenizer: "PreTrainedTokenizerBase", stored
 
 def _gives(tokenizer: "PreTrainedTokenizerBase", token: int, place: int) -> bool:
     """Whether the tokenizer puts a token before (place 0) or behind (place -1) a text."""
-    ids = tokenizer(SAMPLE_TEXT)["input_ids"]
+    ids = tokenizer(SAMPLE_TEXT, verbose=False)["input_ids"]
     return bool(ids) and ids[place] == token
 
 
 def _require_same_tokens(model: str, tokenizer: "PreTrainedTokenizerBase") -> None:
-    first, *others = (tokenizer(RANDOM_SAMPLE)["input_ids"] for _ in range(CALLS))
+    first, *others = (tokenizer(RANDOM_SAMPLE, verbose=False)["input_ids"] for _ in range(CALLS))
     if any(ids != first for ids in others):
         raise ValueError(
             f"model={model!r}: its tokenizer gives one and the same text other tokens on each call: switch subword "

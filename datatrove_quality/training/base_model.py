@@ -5,8 +5,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.model.files import find_model
+from datatrove_quality.model.files import MAX_TOKENS_KEY, find_model
 from datatrove_quality.model.rendering import Renderer
+from datatrove_quality.model.tokenizer import load_tokenizer, settle_tokens
 from datatrove_quality.training.config import TrainingConfig
 
 
@@ -34,7 +35,7 @@ def find_base(config: TrainingConfig) -> BaseModel:
     """Load the base model's config and tokenizer, set them up as the classifier's, and read them as the scorer will.
 
     Args:
-        config: for its `model`, `revision`, `scale`, `max_tokens`, `chat_template` and `pad_token`.
+        config: for its `model`, `revision`, `scale`, `max_tokens`, and all that affects how texts are tokenized.
 
     Raises:
         ValueError: it cannot be loaded, has no pad token and none is chosen, or cannot be scored with.
@@ -47,26 +48,31 @@ def find_base(config: TrainingConfig) -> BaseModel:
     tokenizer.chat_template = config.chat_template or tokenizer.chat_template
     tokenizer.padding_side = "right"
     tokenizer.model_max_length = config.max_tokens
+    setattr(model_config, MAX_TOKENS_KEY, None)  # that of a base model that is a classifier
     with TemporaryDirectory() as folder:
         model_config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         try:
-            renderer = find_model(ScorerConfig(model=folder)).renderer
+            renderer = find_model(ScorerConfig(model=folder, template_date=config.template_date)).renderer
         except ValueError as error:
             raise ValueError(str(error).replace(folder, config.model)) from error
     tokenizer.model_max_length = renderer.max_tokens
+    setattr(model_config, MAX_TOKENS_KEY, renderer.max_tokens)
     return BaseModel(model_config, tokenizer, renderer)
 
 
 def _load(config: TrainingConfig) -> "tuple[PreTrainedConfig, PreTrainedTokenizerBase]":
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     source: dict[str, Any] = {"revision": config.revision or "main"}
     try:
         model_config = AutoConfig.from_pretrained(config.model, num_labels=1, **source)
-        return model_config, AutoTokenizer.from_pretrained(config.model, **source)
+        tokenizer, stored = load_tokenizer(config.model, **source)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"model={config.model!r} (--model) cannot be loaded as a base model: {error}") from error
+    # The tokenizer that is saved needs no choice: it adds the token, and has no sampling.
+    settle_tokens(ScorerConfig(model=config.model, add_bos_token=config.add_bos_token), tokenizer, stored)
+    return model_config, tokenizer
 
 
 def _pad_token_id(config: TrainingConfig, tokenizer: "PreTrainedTokenizerBase") -> int:

@@ -30,7 +30,8 @@ class TrainingConfig:
         warmup_steps: steps in which the learning rate rises to its peak; then it falls along a cosine to zero.
         weight_decay: of AdamW, on weight matrices.
         adam_beta2: of AdamW, the decay rate of the second moment.
-        max_tokens: longer texts are cut on the right; at most what the model's positions admit.
+        max_tokens: longer texts are cut, on the tokenizer's `truncation_side`; at most what the model's positions
+            admit. Saved with the classifier.
         scale: what the labels mean: `logit = label - offset`, levels from `low` to `high`.
         holdout: what is held out for evaluation: a share of the rows, or from 1 on a number of rows.
         evaluations: how many times, evenly over the run, the model is evaluated and a checkpoint is saved.
@@ -42,6 +43,10 @@ class TrainingConfig:
         seed: of the new head, the split and the order.
         dedup: leave out rows that look the same to the model as an earlier one.
         chat_template: the text of a Jinja template; saved with the classifier. None: the tokenizer's own.
+        template_date: what a chat template that writes the date takes for now, such as "2026-11-29". None: the day on
+            which the training starts.
+        add_bos_token: whether a BOS token is put before each text; saved with the classifier. To be chosen where
+            tokenizer_config.json says otherwise than the tokenizer does. None: as the tokenizer does.
         pad_token: a token of the vocabulary to pad with; saved with the classifier. None: the tokenizer's own.
         device: "auto" is a GPU where there is one, else the CPU; or "cpu".
 
@@ -69,6 +74,8 @@ class TrainingConfig:
     seed: int = 0
     dedup: bool = False
     chat_template: str | None = None
+    template_date: str | None = None
+    add_bos_token: bool | None = None
     pad_token: str | None = None
     device: str = "auto"
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +40,18 @@ def run_settings(
         "device": arguments.device.type,
         "dtype": "bfloat16" if arguments.bf16 else "float32",
         "max_tokens": renderer.max_tokens,
+        "template_date": renderer.date if renderer.writes_date else None,
         "rows": digest.hexdigest(),
     }
+
+
+def with_recorded_date(config: TrainingConfig, output: Path) -> TrainingConfig:
+    """The config with the date that the chat template wrote when this folder's training began, unless it has one."""
+    path = output / RECORD
+    if config.template_date is not None or not path.is_file():
+        return config
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    return replace(config, template_date=recorded.get("asked", {}).get("template_date"))
 
 
 def claim_folder(output: Path, settings: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from datatrove_quality.training.folder import (
     last_checkpoint,
     run_settings,
     save_classifier,
+    with_recorded_date,
 )
 from datatrove_quality.training.hf_trainer import logits_to_scores, make_trainer, training_arguments
 
@@ -67,6 +68,7 @@ def train_classifier(
     arguments = training_arguments(config, output / CHECKPOINTS)
     if arguments.process_index > 0:
         logger.disable(__package__)
+    config = with_recorded_date(config, output)
     base = find_base(config)
     examples, training, held_out = read_split(rows, held_out_rows, base.renderer, config)
     steps = num_steps(len(training), config)

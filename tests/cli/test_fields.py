@@ -22,6 +22,7 @@ class Recipe:
         heat: of the oven. None: a cold dish.
         scale: of the marks.
         fast: whether it is fast.
+        fried: whether it is fried. None: as usual.
         herbs: what is added.
         secret: no option has it.
 
@@ -34,6 +35,7 @@ class Recipe:
     heat: float | None = None
     scale: ScoreScale = field(default_factory=ScoreScale)
     fast: bool = False
+    fried: bool | None = None
     herbs: tuple[str, ...] = ()
     secret: str = "salt"
 
@@ -41,7 +43,9 @@ class Recipe:
 @pytest.fixture
 def parser():
     parser = argparse.ArgumentParser(exit_on_error=False)
-    add_fields(parser.add_argument_group("recipe"), Recipe, ("dish", "grams", "heat", "scale", "fast", "herbs"))
+    add_fields(
+        parser.add_argument_group("recipe"), Recipe, ("dish", "grams", "heat", "scale", "fast", "fried", "herbs")
+    )
     return parser
 
 
@@ -50,8 +54,10 @@ def test_options_fill_the_dataclass(parser):
     assert filled(Recipe, parser.parse_args(["--dish", "soup"])) == Recipe("soup")
     given = ["--dish", "soup", "--grams", "7", "--heat", "1e2", "--scale", "0,0,5", "--fast"]
     given += ["--herbs", "dill", "--herbs", "mint"]
-    expected = Recipe("soup", 7, 100.0, ScoreScale(0.0, 0, 5), True, ("dill", "mint"))
+    expected = Recipe("soup", 7, 100.0, ScoreScale(0.0, 0, 5), True, herbs=("dill", "mint"))
     assert filled(Recipe, parser.parse_args(given)) == expected
+    for flag, fried in (("--fried", True), ("--no-fried", False)):
+        assert filled(Recipe, parser.parse_args(["--dish", "soup", flag])) == Recipe("soup", fried=fried)
 
 
 def test_help_is_the_docstring(parser):
@@ -60,7 +66,8 @@ def test_help_is_the_docstring(parser):
     assert "--dish DISH its name --grams N how much of it, 100% of what is eaten (default: 5)" in text
     assert "--heat X of the oven. default: a cold dish" in text
     assert "--scale OFFSET,LOW,HIGH of the marks (default: 1,1,5)" in text
-    assert "--fast whether it is fast --herbs HERBS what is added; may be given several times" in text
+    assert "--fast whether it is fast --fried, --no-fried whether it is fried. default: as usual --herbs" in text
+    assert "--herbs HERBS what is added; may be given several times" in text
 
 
 @pytest.mark.parametrize("given", [["--grams", "much"], ["--heat", "nan"], ["--scale", "1,5"]])

@@ -38,6 +38,7 @@ def test_the_folder_scores_as_it_is(trained):
     assert values["architectures"] == ["Qwen3ForSequenceClassification"]
     assert values["problem_type"] == "regression"
     assert values["score_scale"] == {"offset": 1.0, "low": 1, "high": 5}
+    assert values["score_max_tokens"] == 96  # as many as there are positions
     tokenizer = AutoTokenizer.from_pretrained(trained)
     assert values["pad_token_id"] == tokenizer.pad_token_id
     assert tokenizer.model_max_length == 96

@@ -152,6 +152,6 @@ def score_nothing(config: "ScorerConfig") -> None:
 
     replicas = load_scorer(config).replicas
     replicas[:] = [
-        Replica(one.model, lambda model, sequences: torch.zeros(len(sequences)), one.plan, GPU_TOKENS_PER_BATCH)
+        Replica(one.model, lambda model, sequences: torch.zeros(len(sequences), 1), one.plan, GPU_TOKENS_PER_BATCH)
         for one in replicas
     ]

@@ -59,7 +59,7 @@ class SimulatedGpu:
         needed = sum(map(len, sequences)) / TOKENS_PER_SECOND
         self.busy += needed
         self.free_at = max(max(begun, self.free_at) + needed, launched)
-        return Logits(torch.zeros(len(sequences)), self.free_at)
+        return Logits(torch.zeros(len(sequences), 1), self.free_at)
 
 
 class Logits:
@@ -70,7 +70,7 @@ class Logits:
         self.ready_at = ready_at
         self.device = values.device
 
-    def tolist(self) -> list[float]:
+    def tolist(self) -> list[list[float]]:
         """Wait for them as for a GPU's."""
         time.sleep(max(0.0, self.ready_at - time.perf_counter()))
         return self.values.tolist()

@@ -83,11 +83,11 @@ def store_seconds(scorer: Scorer, count: int, folder: str) -> float:
     texts = [text for text in rendered if isinstance(text, str)]
     started = time.process_time()
     with ScoreStore(folder, scorer.fingerprint, rank=0) as store:
-        store.settle([(1, 0.0)], lambda one, other: True)
+        store.settle([(1, [0.0])], lambda one, other: True)
         for window in windows(texts, len, WINDOW_ITEMS, WINDOW_CHARACTERS):
             store.lookup(window)
             for place, text in enumerate(window):
-                store.add(text, Logit(1.2345678806304932, 350, False))
+                store.add(text, Logit((1.2345678806304932,), 350, False))
                 if place % DOCUMENTS_PER_BATCH == 0:
                     store.save()
     return time.process_time() - started

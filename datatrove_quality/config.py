@@ -3,12 +3,14 @@
 import inspect
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Self
 
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+# What a classifier was trained for, by transformers' names: what its logits mean.
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 # What an `Unscorable.reason` looks like.
 REASON = r"[a-z][a-z0-9_]{0,39}"
@@ -99,16 +101,19 @@ class Score:
     """The score of one document.
 
     Args:
-        score: logit plus the scale's offset, not clipped.
+        score: logit plus the scale's offset, not clipped; of a classifier with several outputs, what `score_of` names.
         int_score: rounded and clipped to the scale.
         tokens: the number of tokens that were scored, special tokens included.
         truncated: whether the text was longer than `max_tokens`, so that its end was not seen.
+        outputs: of a classifier with several outputs or with probabilities, what each says, such as
+            "score_clarity", "probability_toxic" or "label".
     """
 
     score: float
     int_score: int
     tokens: int
     truncated: bool
+    outputs: dict[str, float | str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +121,7 @@ class ScorerConfig:
     """Which classifier scores, and how. Two equal configs share one loaded model per process.
 
     Args:
-        model: hub id or local folder of a sequence classifier with one output.
+        model: hub id or local folder of a sequence classifier.
         revision: branch, tag or commit on the hub.
         dtype: "auto" takes the checkpoint's own where the device has it natively, else float32 with a warning;
             or "float32", "bfloat16", "float16".
@@ -124,7 +129,13 @@ class ScorerConfig:
             `score_max_tokens` in the model's config.json, else the tokenizer's `model_max_length`, at most what the
             model's positions admit.
         tokens_per_batch: how many tokens go through the model at once. None: chosen from the device.
-        scale: how a logit becomes a score. None: `score_scale` in the model's config.json, else the model card's.
+        scale: how a logit becomes a score. None: `score_scale` in the model's config.json, else the model card's; of
+            probabilities, 0 to 1 or the labels' range.
+        score_of: the name of the output that is the score, where there are several. None: of labels that are numbers,
+            the expected level.
+        problem_type: what the outputs mean: "regression" (logits are scores), "single_label_classification" (a softmax
+            makes probabilities) or "multi_label_classification" (a sigmoid does). None: what the model's config.json
+            names, else regression for one output.
         chat_template: the text of a Jinja template. None: the tokenizer's own.
         add_special_tokens: whether the tokenizer adds its special tokens around the rendered text, as the card does,
             even where the text then has two BOS tokens.
@@ -152,6 +163,8 @@ class ScorerConfig:
     max_tokens: int | None = None
     tokens_per_batch: int | None = None
     scale: ScoreScale | None = None
+    score_of: str | None = None
+    problem_type: str | None = None
     chat_template: str | None = None
     add_special_tokens: bool = True
     add_bos_token: bool | None = None
@@ -210,6 +223,10 @@ class ScorerConfig:
             raise ValueError(f"model={self.model!r}: give a hub id such as 'org/name', or a local folder.")
         if self.revision is not None and (not isinstance(self.revision, str) or not self.revision.strip()):
             raise ValueError(f"revision={self.revision!r}: give a branch, tag or commit, or None.")
+        if self.score_of is not None and (not isinstance(self.score_of, str) or not self.score_of.strip()):
+            raise ValueError(f"score_of={self.score_of!r}: give the name of one of the model's outputs, or None.")
+        if self.problem_type not in (None, *PROBLEM_TYPES):
+            raise ValueError(f"problem_type={self.problem_type!r}: give one of {', '.join(PROBLEM_TYPES)}, or None.")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype={self.dtype!r}: give one of {', '.join(map(repr, DTYPES))}.")
         if not isinstance(self.device, str) or not re.fullmatch(r"auto|cuda(:[0-9]+)?|mps|cpu", self.device):

@@ -3,13 +3,12 @@
 import contextlib
 import math
 import os
-import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import replace
 from itertools import chain
 from os import PathLike
-from typing import Any, Generic, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.filters.base_filter import BaseFilter
@@ -23,18 +22,18 @@ from datatrove_quality.engine.scorer import Input, Scorer, StoredScore, find_sco
 from datatrove_quality.engine.store import ScoreStore, resolve_folder
 from datatrove_quality.main_guard import require_main_guard_of_pool
 from datatrove_quality.model.files import dated, pinned
-from datatrove_quality.model.rendering import Renderer
-from datatrove_quality.progress import Progress
+from datatrove_quality.progress import Measured, Progress
 from datatrove_quality.rows.of_document import changed_text_error, scored_conversation, size_of, text_edit
 from datatrove_quality.rows.roles import USER, known_role
-from datatrove_quality.rows.score_columns import RecordedScore, check_prefix, recorded_score
+from datatrove_quality.rows.score_columns import RecordedScore, check_prefix, recorded_score, score_column
 from datatrove_quality.rows.types import MESSAGES, conversation_error
+from datatrove_quality.schema import require_output_columns
 
 
 T = TypeVar("T")
 Result = Score | RecordedScore | Unscorable
 
-SCORE_FIELDS = tuple(field.name for field in fields(Score))
+SCORE_FIELDS = ("score", "int_score", "tokens", "truncated")
 
 # A corpus whose first documents are all unscorable is a corpus read wrongly.
 DOCUMENTS_BEFORE_GIVING_UP = 1_000
@@ -57,34 +56,13 @@ class _Entry(NamedTuple):
 _Pair = tuple[_Entry, Input]
 
 
-class _Measured(Generic[T]):
-    """Iterates over items, counts them, and adds up the seconds that it takes to get them."""
-
-    def __init__(self, items: Iterable[T]) -> None:
-        self._items = items
-        self.seconds = 0.0
-        self.count = 0
-
-    def __iter__(self) -> Iterator[T]:
-        iterator = iter(self._items)
-        while True:
-            started = time.perf_counter()
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-            finally:
-                self.seconds += time.perf_counter() - started
-            self.count += 1
-            yield item
-
-
 class QualityFilter(BaseFilter):
     """Scores documents with a classifier and keeps those within bounds.
 
     A scored document gets `{prefix}_score` (float), `{prefix}_int_score` (int), `{prefix}_tokens` (int) and
     `{prefix}_truncated` (bool) in its metadata; one that cannot be scored gets `{prefix}_error` (str). A dropped one
-    gets a `filter_reason`: "below_min_score", "above_max_score" or "unscorable_<reason>".
+    gets a `filter_reason`: "below_min_score", "above_max_score" or "unscorable_<reason>". A classifier with several
+    outputs adds `{prefix}_score_{name}` or `{prefix}_probability_{name}` for each, and `{prefix}_label`.
 
     Nothing is loaded at construction: the model is loaded when the first document arrives that needs it, once per
     process.
@@ -96,6 +74,8 @@ class QualityFilter(BaseFilter):
         min_score: keep documents that score at least this. None: no lower bound.
         max_score: keep documents that score at most this. None: no upper bound. Both None: annotate, drop nothing.
         prefix: what the metadata keys begin with.
+        score_of: the name of the output that is the score, where the classifier has several; as the `score_of` of
+            `ScorerConfig`. With scorer=None, filter by this one's column.
         messages_key: the metadata key that holds the conversation. None: score the document's text.
         unscorable: "drop", "keep" or "raise". None: "keep" when annotating, "drop" when filtering.
         exclusion_writer: gets the dropped documents.
@@ -137,9 +117,11 @@ class QualityFilter(BaseFilter):
         render_tools: bool = False,
         progress: bool | None = None,
         documents_per_task: Sequence[int] | None = None,
+        score_of: str | None = None,
     ):
         super().__init__(exclusion_writer)  # type: ignore[arg-type]  # None is its default
         self.scorer = ScorerConfig(model=str(scorer)) if isinstance(scorer, str | PathLike) else scorer
+        self.score_of = score_of
         self.min_score = min_score
         self.max_score = max_score
         self.prefix = prefix
@@ -180,6 +162,12 @@ class QualityFilter(BaseFilter):
                 f"scorer={self.scorer!r}: give a ScorerConfig(model=...), or a model's hub id or folder; None filters "
                 "by the scores in the metadata."
             )
+        elif self.score_of not in (None, self.scorer.score_of):
+            if self.scorer.score_of is not None:
+                raise ValueError(
+                    f"score_of={self.score_of!r}: the scorer has {self.scorer.score_of!r}; omit one of them."
+                )
+            self.scorer = replace(self.scorer, score_of=self.score_of)
         flags = ("reuse_scores", "allow_no_answer", "accept_changed_text", "render_tools")
         for name, values in (*((flag, (True, False)) for flag in flags), ("progress", (True, False, None))):
             if not any(getattr(self, name) is value for value in values):
@@ -251,7 +239,7 @@ class QualityFilter(BaseFilter):
     def _run(self, data: Iterable[Document] | None, rank: int, world_size: int) -> Iterator[Document]:
         # The same step runs several ranks in a row under SLURM's tasks_per_job: each counts from zero.
         self.stats = Stats(str(self))
-        documents = _Measured(data or ())
+        documents = Measured(data or ())
         expected = dict(enumerate(self.documents_per_task or ())).get(rank)
         with Progress(self.stats, self.progress, f"task {rank}", expected) as progress:
             scored = progress.following(self._scored(documents, rank))
@@ -264,7 +252,7 @@ class QualityFilter(BaseFilter):
 
     def filter(self, doc: Document) -> bool | tuple[bool, str]:
         """Keep or drop a document by the score or the error that its metadata holds."""
-        score = doc.metadata.get(f"{self.prefix}_score")
+        score = doc.metadata.get(self._score_column(doc))
         if score is None:
             error = cast(Unscorable, Unscorable.from_text(doc.metadata[f"{self.prefix}_error"]))
             return self.unscorable == "keep" or (False, f"unscorable_{error.reason}")
@@ -286,12 +274,12 @@ class QualityFilter(BaseFilter):
                 "not use this task's output, and report it."
             )
 
-    def _scored(self, documents: _Measured[Document], rank: int) -> Iterator[Document]:
+    def _scored(self, documents: Measured[Document], rank: int) -> Iterator[Document]:
         """The documents in their order, each with its score or error in its metadata; holds what the scorer holds."""
         counts: Counter[str] = Counter()
         pairs = map(self._read, documents)
         results = self._results(pairs, rank)
-        scored = _Measured(results)
+        scored = Measured(results)
         booked = 0.0
         try:
             for entry, result in scored:
@@ -326,12 +314,14 @@ class QualityFilter(BaseFilter):
                 continue
             scorer = find_scorer(self.scorer)
             self._require_the_runs(scorer)
+            if isinstance(self.exclusion_writer, ParquetWriter):
+                require_output_columns(self.exclusion_writer.schema, self.prefix, scorer)
             if self.messages_key is not None:
                 scorer.renderer.require_template()
             if self.scorer.scale is None:
                 self._warn_of_bounds_outside(scorer.scale)
             with self._store(scorer, rank) as store:
-                yield from scorer.stream_pairs(self._rendered(chain([(entry, item)], pairs), scorer.renderer), store)
+                yield from scorer.stream_pairs(self._rendered(chain([(entry, item)], pairs), scorer), store)
 
     def _require_the_runs(self, scorer: Scorer) -> None:
         """A task scores with what the run's record names, or not at all."""
@@ -356,10 +346,16 @@ class QualityFilter(BaseFilter):
             return contextlib.nullcontext()
         return ScoreStore(self.checkpoints_dir, scorer.fingerprint, rank)
 
-    def _rendered(self, pairs: Iterator[_Pair], renderer: Renderer) -> Iterator[_Pair]:
+    def _rendered(self, pairs: Iterator[_Pair], scorer: Scorer) -> Iterator[_Pair]:
         """Each document with its text; those that spell out a control token are noted, and rejected if set."""
+        renderer = scorer.renderer
         for entry, item in pairs:
-            if isinstance(item, RecordedScore | Unscorable):
+            if isinstance(item, RecordedScore):
+                yield entry, item
+                continue
+            for name in scorer.outputs.columns:  # of an earlier run
+                entry.document.metadata.pop(f"{self.prefix}_{name}", None)
+            if isinstance(item, Unscorable):
                 yield entry, item
                 continue
             token = renderer.control_token_in(item)
@@ -390,13 +386,13 @@ class QualityFilter(BaseFilter):
     def _input(self, doc: Document) -> Input:
         """What of a document is scored, or what is known: its score, or why it has none."""
         if self.scorer is None or self.reuse_scores:
-            recorded = recorded_score(doc.metadata, self.prefix)
+            recorded = recorded_score(doc.metadata, self.prefix, self.score_of if self.scorer is None else None)
             if isinstance(recorded, RecordedScore) or (recorded is not None and self.scorer is None):
                 return recorded
         if (error := conversation_error(doc.metadata)) is not None:
             return error
         if self.scorer is None:
-            return Unscorable("missing_score", f"the document has no metadata {self.prefix + '_score'!r}")
+            return Unscorable("missing_score", f"the document has no metadata {self._score_column(doc)!r}")
         if self.messages_key is None:
             text: object = doc.text
             if isinstance(text, str):
@@ -407,17 +403,21 @@ class QualityFilter(BaseFilter):
         except Unscorable as invalid:
             return invalid
 
+    def _score_column(self, doc: Document) -> str:
+        return score_column(doc.metadata, self.prefix, self.score_of if self.scorer is None else None)
+
     def _annotate(self, doc: Document, result: Result) -> None:
         """Write a result into the metadata, in the place of whatever an earlier run left there."""
         doc.metadata.pop("filter_reason", None)
         if isinstance(result, RecordedScore):
             doc.metadata.pop(f"{self.prefix}_error", None)
-            doc.metadata[f"{self.prefix}_score"] = result.score
+            doc.metadata[self._score_column(doc)] = result.score
             return
         for suffix in (*SCORE_FIELDS, "error"):
             doc.metadata.pop(f"{self.prefix}_{suffix}", None)
         if isinstance(result, Score):
-            doc.metadata |= {f"{self.prefix}_{name}": getattr(result, name) for name in SCORE_FIELDS}
+            values = {name: getattr(result, name) for name in SCORE_FIELDS} | result.outputs
+            doc.metadata |= {f"{self.prefix}_{name}": value for name, value in values.items()}
             return
         doc.metadata[f"{self.prefix}_error"] = result.to_text()
         if self.unscorable == "raise":

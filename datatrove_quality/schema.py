@@ -11,6 +11,8 @@ from datatrove_quality.rows.types import described
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from datatrove_quality.engine.scorer import Scorer
+
 
 def score_schema(
     source_schema: "pa.Schema", prefix: str = "quality", scorer: ScorerConfig | None = None
@@ -20,13 +22,14 @@ def score_schema(
     Args:
         source_schema: the schema of the source files.
         prefix: the prefix of the `QualityFilter`.
-        scorer: of the `QualityFilter`; its fingerprint, name and scale are then carried in the schema's metadata as
-            `{prefix}_scorer`, in JSON. Finds the model, but loads no weights.
+        scorer: of the `QualityFilter`, required where it has several outputs; its fingerprint, name and scale are then
+            carried in the schema's metadata as `{prefix}_scorer`, in JSON. Finds the model, but loads no weights.
 
     Returns:
         The source's fields and schema metadata as they are, and the nullable columns `{prefix}_score` (float64),
         `{prefix}_int_score` and `{prefix}_tokens` (int64), `{prefix}_truncated` (bool), `{prefix}_error` and
-        `filter_reason` (string). A field of the source with such a name is replaced.
+        `filter_reason` (string); with a scorer of several outputs also those of each output. A field of the source with
+        such a name is replaced.
 
     Raises:
         ValueError: the schema is no pyarrow.Schema, the prefix is not usable, or the scorer's model cannot be found.
@@ -41,7 +44,9 @@ def score_schema(
             "pyarrow.parquet.read_schema(file)"
         )
     check_prefix(prefix)
-    types = score_types(prefix) | {"filter_reason": "string"}
+    found = None if scorer is None else find_scorer(scorer)
+    outputs = {} if found is None else {f"{prefix}_{name}": alias for name, alias in found.outputs.columns.items()}
+    types = score_types(prefix) | outputs | {"filter_reason": "string"}
     ours = {name: pa.field(name, pa.type_for_alias(alias)) for name, alias in types.items()}
     fields = [ours.get(field.name, field) for field in source_schema]
     names = set(source_schema.names)
@@ -49,6 +54,25 @@ def score_schema(
     key = f"{prefix}_scorer".encode()
     # An earlier scorer's entry does not describe the new scores.
     metadata = {name: value for name, value in (source_schema.metadata or {}).items() if name != key}
-    if scorer is not None:
-        metadata[key] = json.dumps(find_scorer(scorer).describe()).encode()
+    if found is not None:
+        metadata[key] = json.dumps(found.describe()).encode()
     return pa.schema(fields, metadata=metadata or None)
+
+
+def require_output_columns(schema: "pa.Schema", prefix: str, scorer: "Scorer") -> None:
+    """Refuse a writer's schema that would lose what each of several outputs says.
+
+    Args:
+        schema: of a Parquet writer.
+        prefix: the prefix of the `QualityFilter`.
+        scorer: of the `QualityFilter`.
+
+    Raises:
+        ValueError: it lacks columns; names them.
+    """
+    names = [f"{prefix}_{name}" for name in scorer.outputs.columns]
+    if missing := [name for name in names if name not in schema.names]:
+        raise ValueError(
+            f"exclusion_writer: its schema has no {', '.join(missing)}, which would be lost: pass "
+            f"schema=score_schema(source_schema, {prefix!r}, scorer)."
+        )

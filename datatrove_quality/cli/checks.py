@@ -77,11 +77,11 @@ def known_scale(options: argparse.Namespace) -> ScoreScale | None:
     """The scale of a model's scores, as far as local files tell.
 
     Args:
-        options: with `model`, `revision` and `scale`.
+        options: with `model`, `revision`, `scale` and `problem_type`.
 
     Returns:
         The scale that was given, that of the model's config.json, or the model card's if it has none; None: the model
-        is not on this machine.
+        is not on this machine, or its score is made of probabilities or of one of several outputs.
 
     Raises:
         ValueError: the scale in config.json is not valid.
@@ -92,8 +92,12 @@ def known_scale(options: argparse.Namespace) -> ScoreScale | None:
     if path is None:
         return None
     try:
-        stored = json.loads(path.read_bytes()).get("score_scale")
+        values = json.loads(path.read_bytes())
+        stored = values.get("score_scale")
     except (OSError, ValueError, AttributeError):  # loading the model tells more about it
+        return None
+    is_one_logit = (options.problem_type or values.get("problem_type")) in (None, "regression")
+    if stored is None and not (is_one_logit and len(values.get("id2label") or "1") == 1):
         return None
     return _scale(options.model, stored)
 

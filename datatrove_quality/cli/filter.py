@@ -73,6 +73,7 @@ def pipeline(options: argparse.Namespace, started: "Run", adapter: Callable) -> 
             min_score=options.min_score,
             max_score=options.max_score,
             prefix=options.prefix,
+            score_of=options.score_of,
             messages_key="messages" if options.text is None else None,
             unscorable=options.unscorable,
             exclusion_writer=None if options.scores_only else started.writer("excluded"),
@@ -121,7 +122,7 @@ def check(options: argparse.Namespace) -> None:
     if options.scores_from_columns:
         scoring = ("special_tokens", "allow_no_answer", "render_tools", "reuse_scores")
         others = (*scoring, "scores_only", "checkpoints", "no_checkpoints")
-        names = ("model", *CLASSIFIER_OPTIONS, *others)
+        names = ("model", *(name for name in CLASSIFIER_OPTIONS if name != "score_of"), *others)
         refuse_without_effect(options, add_options, names, "--scores-from-columns scores nothing")
         return
     if options.scores_only and not (options.min_score is None and options.max_score is None):

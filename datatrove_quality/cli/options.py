@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.cli.fields import Reader, add_fields, filled
 from datatrove_quality.cli.option_types import number, positive, text_file
-from datatrove_quality.config import DTYPES, ScorerConfig
+from datatrove_quality.config import DTYPES, PROBLEM_TYPES, ScorerConfig
 from datatrove_quality.rows.layouts import SCHEMAS, Where
 
 
@@ -21,7 +21,8 @@ CARD_MODEL = "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier"
 
 # Fields of `ScorerConfig` that are options, beside `model`.
 CLASSIFIER_OPTIONS = (
-    *("revision", "scale", "chat_template", "template_date", "add_bos_token", "dtype", "max_tokens"),
+    *("revision", "scale", "score_of", "problem_type", "chat_template", "template_date", "add_bos_token"),
+    *("dtype", "max_tokens"),
     *("device", "tokens_per_batch", "compile", "allow_unexpected", "allow_constant_scores"),
 )
 
@@ -35,8 +36,9 @@ def add_classifier_options(group: argparse._ArgumentGroup) -> None:
         "chat_template": (text_file, "FILE"),
         "template_date": (str, "DATE"),
         "allow_unexpected": (str, "GLOB"),
+        "score_of": (str, "NAME"),
     }
-    add_fields(group, ScorerConfig, CLASSIFIER_OPTIONS, {"dtype": DTYPES}, readers)
+    add_fields(group, ScorerConfig, CLASSIFIER_OPTIONS, {"dtype": DTYPES, "problem_type": PROBLEM_TYPES}, readers)
 
 
 def add_score_options(group: argparse._ArgumentGroup) -> None:

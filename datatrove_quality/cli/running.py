@@ -72,7 +72,7 @@ def check_scale(options: argparse.Namespace, run: "Run", adapter: Callable) -> N
     if options.model is None:
         from datatrove_quality.runs.provenance import recorded_scale
 
-        check_thresholds(options, recorded_scale(run.inputs, options.prefix))
+        check_thresholds(options, recorded_scale(run.inputs, options.prefix, options.score_of))
     elif known_scale(options) is None:
         from datatrove_quality.engine.scorer import find_scorer
         from datatrove_quality.runs.inputs import refuse_wrong_schema

@@ -32,7 +32,7 @@ class LoadedModel:
 
     Args:
         replicas: the model on each device.
-        probes: the self-check's probes: the number of tokens and the logit of each.
+        probes: the self-check's probes: the number of tokens and the logits of each.
         attention: what attention runs on, for the log.
     """
 

@@ -91,7 +91,7 @@ class _Setup:
 
         return kernel_name(self._model) if self._packed else self._own_attention
 
-    def expected_before_norms(self) -> list[float | None] | None:
+    def expected_before_norms(self) -> list[list[float] | None] | None:
         """The model's own logits with its own norms; None where they say nothing about ours.
 
         In half precision a norm that rounds otherwise moves a logit further than the check allows between two forward
@@ -115,7 +115,7 @@ class _Setup:
                 pool_in_last_layer(copied)
         return [self._model, *copies]
 
-    def check(self, models: "list[PreTrainedModel]", expected: list[float | None] | None) -> Probes:
+    def check(self, models: "list[PreTrainedModel]", expected: list[list[float] | None] | None) -> Probes:
         """What the first replica gives on the probes, compared with the model's own logits and with each copy's."""
         from datatrove_quality.model import self_check
 
@@ -141,7 +141,7 @@ class _Setup:
         except Exception as error:  # no compiler, one that fails, or code that is wrong
             raise ValueError(f"compile=True does not work here: {error!s:.500}\nSet compile=False.") from error
 
-    def _own_logits(self) -> list[float | None]:
+    def _own_logits(self) -> list[list[float] | None]:
         from datatrove_quality.model.self_check import own_logits
 
         return own_logits(self._model, self._probes, self._own_attention)

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 # Lengths and a token budget in, lists of indices out: `packed_batches` or `padded_batches`.
 Plan = Callable[[Sequence[int], int], list[list[int]]]
-# Token ids in, one logit per sequence out: `packed_logits` or `padded_logits`.
+# Token ids in, a row of logits per sequence out: `packed_logits` or `padded_logits`.
 Forward = Callable[["PreTrainedModel", Sequence[Sequence[int]]], "Tensor"]
-Value = float | Unscorable
+# The logits of a sequence, one an output, or why it has none.
+Value = Sequence[float] | Unscorable
 
 # After an out-of-memory error, so many batches that fit are the sign to try larger ones again.
 BATCHES_BEFORE_REGROWING = 50
@@ -173,7 +174,7 @@ class Replica:
         return None
 
     def _read(self, count: int, passes: list[_Pass]) -> list[Value]:
-        values: list[Value] = [float("nan")] * count
+        values: dict[int, Value] = {}
         for indices, logits, done in passes:
             if logits is None:
                 values[indices[0]] = Unscorable(
@@ -184,7 +185,7 @@ class Replica:
                 done.synchronize()
             for index, value in zip(indices, logits.tolist(), strict=True):
                 values[index] = value
-        return values
+        return [values[index] for index in range(count)]
 
     def _shrink(self, tokens: int) -> None:
         self._limit = max(1, min(self._limit, tokens) // 2)

@@ -85,6 +85,7 @@ class Scorer:
         self.device = any_device(config.device)
         self._files = find_model(config)
         self.scale = self._files.scale
+        self.outputs = self._files.outputs
         self.renderer = self._files.renderer
         writes_date = self.renderer.writes_date
         self.config = replace(config, template_date=self.renderer.date if writes_date else None)
@@ -130,10 +131,10 @@ class Scorer:
         return cast(Fingerprint, self._fingerprint)
 
     def describe(self) -> dict[str, Any]:
-        """What is written beside scores: the fingerprint, and the model's name and scale, which affect no logit."""
+        """What is written beside scores: the fingerprint, and of what affects no logit the name, scale and outputs."""
         is_local = "commit" not in self.fingerprint.parts
         model = os.path.basename(os.path.abspath(self.config.model)) if is_local else self.config.model
-        return self.fingerprint.describe() | {"model": model, "scale": asdict(self.scale)}
+        return self.fingerprint.describe() | {"model": model, "scale": asdict(self.scale)} | self.outputs.describe()
 
     def _load(self) -> LoadedModel:
         started = time.perf_counter()
@@ -227,12 +228,14 @@ class Scorer:
                 yield companion, self._score(logit) if isinstance(logit, Logit) else logit
 
     def _score(self, logit: Logit) -> Score | Unscorable:
-        if not math.isfinite(logit.value):
+        if not all(map(math.isfinite, logit.values)):
+            found = ", ".join(map(str, logit.values))
             return Unscorable(
-                "non_finite_score", f"the model's output for the text's {logit.tokens} tokens is {logit.value}"
+                "non_finite_score", f"the model's output for the text's {logit.tokens} tokens is {found}"
             )
         kind = StoredScore if logit.stored else Score
-        return kind(self.scale.score(logit.value), self.scale.int_score(logit.value), logit.tokens, logit.truncated)
+        value, outputs = self.outputs.read(logit.values, self.scale.offset)
+        return kind(self.scale.score(value), self.scale.int_score(value), logit.tokens, logit.truncated, outputs)
 
 
 def _device_name(device: "torch.device") -> str:

@@ -8,7 +8,7 @@
 A file belongs to one process, which only appends to it. There are no locks: those of Lustre and NFS may hold on one
 node only, and two copies of a rank may live at once. A rank reads all of its files when it starts. A line is a record,
 
-    <digest of the rendered text> <logit> <tokens> <truncated> <checksum>
+    <digest of the rendered text> <logits, with commas between> <tokens> <truncated> <checksum>
 
 so that a torn or damaged line costs that record alone; or a header: JSON with the versions of the libraries and what
 the self-check's probes gave under them. Logits by other versions count only where the probes agree. Files may be
@@ -41,20 +41,21 @@ SECONDS_BETWEEN_COMMITS = 1.0
 SECONDS_BETWEEN_PARTS = 60.0
 
 
-Probes = list[tuple[int, float]]
+# The number of tokens of each of the self-check's probes, and its logits.
+Probes = list[tuple[int, list[float]]]
 
 
 class Logit(NamedTuple):
     """What a classifier says of a text, before any scale.
 
     Args:
-        value: the model's output; may be NaN or infinite.
+        values: the model's outputs; may be NaN or infinite.
         tokens: how many tokens the model saw.
         truncated: whether the text had more.
         stored: whether it was known without a forward pass.
     """
 
-    value: float
+    values: tuple[float, ...]
     tokens: int
     truncated: bool
     stored: bool = False
@@ -68,21 +69,21 @@ class _Records:
         versions: of the libraries.
         salt: what the records' checksums start from, so that no other scorer's record passes for one of these.
         probes: what the self-check's probes gave under these versions.
-        logits: value, tokens and truncated by the key of the text; plain tuples, which no garbage collection visits.
+        logits: tokens, truncated and values by the key of the text; plain tuples, which no garbage collection visits.
     """
 
     versions: dict[str, str]
     salt: int
     probes: Probes = field(default_factory=list)
-    logits: dict[bytes, tuple[float, int, bool]] = field(default_factory=dict)
+    logits: dict[bytes, tuple[Any, ...]] = field(default_factory=dict)
 
     def read(self, line: bytes) -> bool:
         """Take in a record; False if it is damaged."""
         payload = _unchecked(line, self.salt)
         if payload is None:
             return False
-        key, value, tokens, truncated = payload.split(b" ")
-        self.logits[bytes.fromhex(key.decode())] = (float(value), int(tokens), truncated == b"1")
+        key, values, tokens, truncated = payload.split(b" ")
+        self.logits[bytes.fromhex(key.decode())] = (int(tokens), truncated == b"1", *map(float, values.split(b",")))
         return True
 
 
@@ -126,14 +127,14 @@ class ScoreStore:
 
     def lookup(self, texts: Iterable[str]) -> dict[str, Logit]:
         """The known logits of some rendered texts."""
-        known = ((text, self._own.logits.get(_key(text))) for text in texts)
-        return {text: Logit(*logit, stored=True) for text, logit in known if logit is not None}
+        found = ((text, self._own.logits.get(_key(text))) for text in texts)
+        return {text: Logit(one[2:], one[0], one[1], stored=True) for text, one in found if one is not None}
 
     def settle(self, probes: Probes, agree: Callable[[Probes, Probes], bool]) -> None:
         """Learn what the model gives on the self-check's probes; needed before the first `add`.
 
         Args:
-            probes: number of tokens and logit of each.
+            probes: number of tokens and logits of each.
             agree: whether two such lists are the same but for the dtype's noise.
         """
         if self._own.probes and not self._others:
@@ -148,9 +149,9 @@ class ScoreStore:
     def add(self, text: str, logit: Logit) -> None:
         """Keep a new logit; any thread may."""
         key = _key(text)
-        value, tokens, truncated, _ = logit
-        self._own.logits[key] = (value, tokens, truncated)
-        record = f"{key.hex()} {value!r} {tokens} {truncated:d}"
+        values, tokens, truncated, _ = logit
+        self._own.logits[key] = (tokens, truncated, *values)
+        record = f"{key.hex()} {','.join(map(repr, values))} {tokens} {truncated:d}"
         self._writer.add(_checked(record.encode(), self._own.salt))
 
     def save(self) -> None:
@@ -214,7 +215,8 @@ class ScoreStore:
         if salt == self._own.salt:
             self._verdicts |= {int(other): verdict for other, verdict in header["verdicts"].items()}
             return self._own
-        probes = [(tokens, value) for tokens, value in header["probes"]]
+        # Before there were several outputs, a probe's logit was a number.
+        probes = [(tokens, one if isinstance(one, list) else [one]) for tokens, one in header["probes"]]
         return self._others.setdefault(salt, _Records(header["versions"], salt, probes))
 
     def _judge(self) -> None:

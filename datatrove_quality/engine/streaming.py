@@ -221,7 +221,7 @@ class LogitStream:
     ) -> list[Logit | Unscorable]:
         """The logits of a micro-batch, kept in the store before the caller sees them."""
         logits = [
-            value if isinstance(value, Unscorable) else Logit(value, len(one.ids), one.truncated)
+            value if isinstance(value, Unscorable) else Logit(tuple(value), len(one.ids), one.truncated)
             for one, value in zip(tokenized, values, strict=True)
         ]
         if self._store is not None:

@@ -18,6 +18,7 @@ from datatrove_quality.config import ScorerConfig, ScoreScale
 from datatrove_quality.model.devices import native_dtype
 from datatrove_quality.model.digests import blob_digests, wrong_files
 from datatrove_quality.model.hub import explained, fetch, fetch_command, fetch_weights, is_path, resolve_commit
+from datatrove_quality.model.outputs import Outputs, outputs_of
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.model.tokenizer import SAMPLE_TEXT, load_tokenizer, settle_tokens
 from datatrove_quality.model.weights import ADAPTER_CONFIG, missing_weights, model_files
@@ -44,6 +45,7 @@ class FoundModel:
     Args:
         config: of the model, as transformers reads it.
         renderer: its tokenizer, ready to render and cut texts; each `find_model` gives one of its own.
+        outputs: what its outputs mean.
         scale: how its logit becomes a score.
         packable: whether its forward pass takes sequences end to end, without padding.
         folder: where its files lie on this machine: its own folder, or that of its commit in the hub's cache.
@@ -54,6 +56,7 @@ class FoundModel:
 
     config: "PreTrainedConfig"
     renderer: Renderer
+    outputs: Outputs
     scale: ScoreScale
     packable: bool
     folder: Path
@@ -78,6 +81,7 @@ def find_model(config: ScorerConfig) -> FoundModel:
     if commit:
         _require_right_files(config, folder)
     model_config = _load_model_config(config, folder)
+    outputs = outputs_of(config, model_config)
     skeleton = _skeleton(config, model_config, folder)
     tokenizer, tokenizing = _load_tokenizer(config, skeleton, folder)
     max_tokens = _token_limit(config, tokenizer, skeleton)
@@ -92,8 +96,8 @@ def find_model(config: ScorerConfig) -> FoundModel:
     renderer.require_known_tokens([SAMPLE_TEXT])
     # With peft transformers applies an adapter that is beside the model's files, without it says nothing.
     adapter = (folder / ADAPTER_CONFIG).is_file()
-    scale = _scale(config, model_config)
-    return FoundModel(model_config, renderer, scale, is_packable(skeleton), folder, commit, adapter, tokenizing)
+    scale, packable = _scale(config, model_config, outputs), is_packable(skeleton)
+    return FoundModel(model_config, renderer, outputs, scale, packable, folder, commit, adapter, tokenizing)
 
 
 def computing_dtype(config: ScorerConfig, found: FoundModel, device: "torch.device") -> str | None:
@@ -178,13 +182,8 @@ def _load_model_config(config: ScorerConfig, folder: Path) -> "PreTrainedConfig"
     names = model_config.architectures or []
     if names and not any(name.endswith("ForSequenceClassification") for name in names):
         raise ValueError(
-            f"model={config.model!r} is a {', '.join(names)}: give a sequence classifier with one regression output, "
-            "such as Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier."
-        )
-    if model_config.num_labels != 1:
-        raise ValueError(
-            f"model={config.model!r} has {model_config.num_labels} outputs: a quality score needs a classifier with "
-            "one regression output (num_labels=1)."
+            f"model={config.model!r} is a {', '.join(names)}: give a sequence classifier, such as "
+            "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier."
         )
     return model_config
 
@@ -300,11 +299,13 @@ def _require_right_files(config: ScorerConfig, folder: Path) -> None:
         )
 
 
-def _scale(config: ScorerConfig, model_config: "PreTrainedConfig") -> ScoreScale:
-    """The configured scale, else the one in the model's config.json, else the model card's."""
+def _scale(config: ScorerConfig, model_config: "PreTrainedConfig", outputs: Outputs) -> ScoreScale:
+    """The configured scale, else the one in config.json, else that of the outputs, else the model card's."""
     if config.scale is not None:
         return config.scale
     stored = getattr(model_config, "score_scale", None)
+    if stored is None and outputs.scale is not None:
+        return outputs.scale
     if stored is None:
         logger.info(f"{config.model} names no score_scale: using the model card's, {ScoreScale()}.")
         return ScoreScale()

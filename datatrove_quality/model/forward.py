@@ -1,4 +1,4 @@
-"""The forward passes: token ids in, one logit per sequence out.
+"""The forward passes: token ids in, a row of logits per sequence out.
 
 Decoders run without padding. Sequences are laid end to end in one row, positions restart at each sequence, and packed
 attention (attention.py) keeps the sequences apart by their cumulative lengths. Encoders run padded.
@@ -82,7 +82,7 @@ def packed_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) ->
         sequences: token ids, none empty.
 
     Returns:
-        Logits, float32, shape (sequences,).
+        Logits, float32, shape (sequences, outputs).
     """
     pad_token_id = model.config.get_text_config().pad_token_id
     batch = pack([up_to_pooled(ids, pad_token_id) for ids in sequences], model.device)
@@ -92,7 +92,7 @@ def packed_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) ->
         hidden = backbone(**batch, pooled=pooled, use_cache=False).last_hidden_state[0]
     else:
         hidden = backbone(**batch, use_cache=False).last_hidden_state[0, pooled]
-    return model.score(hidden)[:, 0]  # type: ignore[operator]
+    return model.score(hidden)  # type: ignore[operator]
 
 
 def keep_head_in_float32(model: PreTrainedModel) -> None:
@@ -213,18 +213,18 @@ def padded_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) ->
     """One forward pass over sequences padded on the right to the longest, with an attention mask.
 
     Args:
-        model: any sequence classifier with one output and a pad token.
+        model: any sequence classifier with a pad token.
         sequences: token ids, none empty.
 
     Returns:
-        Logits, float32, shape (sequences,).
+        Logits, float32, shape (sequences, outputs).
     """
     rows = [torch.tensor(ids) for ids in sequences]
     pad_token_id = model.config.get_text_config().pad_token_id
     input_ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_token_id)
     mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
     output = model(input_ids=_to_device(input_ids, model.device), attention_mask=_to_device(mask, model.device))
-    return output.logits[:, 0].float()
+    return output.logits.float()
 
 
 @contextmanager

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 AFFORDABLE_FLOPS = {"cpu": 2e11, "mps": 4e12, "cuda": 2e14}
 LONGEST_PROBE = 8_192
 TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 0.1, "bfloat16": 0.1}
+# The number of tokens of each probe, and its logits.
+Probed = list[tuple[int, list[float]]]
 # Of different texts: what a model gives that does not look at them; a trained one is far from it in any dtype.
 SAME = 1e-6
 TEXTS = (
@@ -32,7 +34,7 @@ TEXTS = (
 )
 
 
-def probe_logits(model: "PreTrainedModel", logits: "Logits", inputs: list[Any]) -> list[tuple[int, float]]:
+def probe_logits(model: "PreTrainedModel", logits: "Logits", inputs: list[Any]) -> Probed:
     """What our forward pass gives for the probes, all in one batch.
 
     Args:
@@ -41,7 +43,7 @@ def probe_logits(model: "PreTrainedModel", logits: "Logits", inputs: list[Any]) 
         inputs: the probes.
 
     Returns:
-        The number of tokens and the logit of each.
+        The number of tokens and the logits of each.
 
     Raises:
         ValueError: the model asks attention for something that is not computed here.
@@ -76,7 +78,7 @@ def can_pool_in_last_layer(model: "PreTrainedModel", logits: "Logits", inputs: l
     return False
 
 
-def own_logits(model: "PreTrainedModel", inputs: list[Any], own_attention: str) -> list[float | None]:
+def own_logits(model: "PreTrainedModel", inputs: list[Any], own_attention: str) -> list[list[float] | None]:
     """What the model's own forward pass gives for the probes, one at a time; None where memory is too small for it.
 
     Without a kernel that spares it, attention to a long probe takes more memory than a batch of ours ever does.
@@ -91,19 +93,19 @@ def own_logits(model: "PreTrainedModel", inputs: list[Any], own_attention: str) 
     """
     import torch
 
-    def logit(probe: Any) -> float | None:
+    def logits(probe: Any) -> list[float] | None:
         try:
-            return float(model(**probe).logits[0, 0])
+            return model(**probe).logits[0].float().tolist()
         except torch.OutOfMemoryError:
             logger.info(f"The self-check leaves out a probe: plain attention to it does not fit into {model.device}.")
             return None
 
     attention = with_attention(model, own_attention if is_packable(model) else None)
     with _scorable(model), torch.inference_mode(), attention:
-        return [logit(probe) for probe in inputs]
+        return [logits(probe) for probe in inputs]
 
 
-def require_own_logits(model: "PreTrainedModel", ours: list[tuple[int, float]], own: list[float | None]) -> None:
+def require_own_logits(model: "PreTrainedModel", ours: Probed, own: list[list[float] | None]) -> None:
     """Compare our logits with the model's own.
 
     Args:
@@ -118,14 +120,14 @@ def require_own_logits(model: "PreTrainedModel", ours: list[tuple[int, float]], 
         if reference is not None and not _near(mine, reference, model.dtype):
             raise ValueError(
                 f"model={model.name_or_path!r}: self-check failed on a probe of {tokens} tokens: our forward "
-                f"pass gives the logit {mine:.5f}, the model's own {reference:.5f}, more than "
+                f"pass gives the logit {_shown(mine)}, the model's own {_shown(reference)}, more than "
                 f"{_tolerance(model.dtype)} apart ({type(model).__name__}, {model.dtype}, {model.device}). Try "
                 "dtype='float32' or another version of transformers or torch, and report the model. "
                 "self_check=False scores anyway."
             )
 
 
-def require_varied_logits(model: "PreTrainedModel", ours: list[tuple[int, float]]) -> None:
+def require_varied_logits(model: "PreTrainedModel", ours: Probed) -> None:
     """Refuse a model that gives every probe the same logit, as one whose head or body is zeros or was cut does.
 
     Args:
@@ -135,18 +137,17 @@ def require_varied_logits(model: "PreTrainedModel", ours: list[tuple[int, float]
     Raises:
         ValueError: all logits are the same.
     """
-    values = [logit for _, logit in ours]
-    is_finite = all(map(math.isfinite, values))
-    if is_finite and len(values) > 1 and max(values) - min(values) <= SAME * max(1.0, abs(values[0])):
+    outputs = list(zip(*(logits for _, logits in ours), strict=True))
+    if len(ours) > 1 and all(map(_is_constant, outputs)):
         raise ValueError(
-            f"model={model.name_or_path!r} gives {len(values)} different texts one and the same logit, "
-            f"{values[0]:.6f}: its weights are damaged or were never trained. Fetch or save it again; "
+            f"model={model.name_or_path!r} gives {len(ours)} different texts one and the same logit, "
+            f"{_shown(ours[0][1])}: its weights are damaged or were never trained. Fetch or save it again; "
             "allow_constant_scores=True (--allow-constant-scores) scores anyway."
         )
 
 
 def require_same_logits(
-    model: "PreTrainedModel", logits: "Logits", inputs: list[Any], expected: list[tuple[int, float]], otherwise: str
+    model: "PreTrainedModel", logits: "Logits", inputs: list[Any], expected: Probed, otherwise: str
 ) -> None:
     """Compare what a model gives, copied to another device or compiled, with what it gave before.
 
@@ -164,11 +165,11 @@ def require_same_logits(
         if not _near(here, there, model.dtype):
             raise ValueError(
                 f"model={model.name_or_path!r}: on a probe of {tokens} tokens {model.device} gives the logit "
-                f"{here:.5f} where {there:.5f} is right: {otherwise}"
+                f"{_shown(here)} where {_shown(there)} is right: {otherwise}"
             )
 
 
-def agree(ours: list[tuple[int, float]], others: list[tuple[int, float]], dtype: "torch.dtype") -> bool:
+def agree(ours: Probed, others: Probed, dtype: "torch.dtype") -> bool:
     """Whether two versions of the libraries give the same on the probes, but for the dtype's noise.
 
     Only the short probes run on every device; a long one is compared where both have it.
@@ -227,9 +228,20 @@ def _settings(model: "PreTrainedModel") -> dict[str, Any]:
     return found | {f"config.{key}": repr(value) for key, value in model.config.to_dict().items()}
 
 
-def _near(one: float, other: float, dtype: "torch.dtype") -> bool:
+def _near(one: list[float], other: list[float], dtype: "torch.dtype") -> bool:
     # Not `>`: a NaN on either side must fail.
-    return abs(one - other) <= _tolerance(dtype) * max(1.0, abs(other))
+    tolerance = _tolerance(dtype)
+    pairs = zip(one, other, strict=False)
+    return len(one) == len(other) and all(abs(a - b) <= tolerance * max(1.0, abs(b)) for a, b in pairs)
+
+
+def _is_constant(values: Sequence[float]) -> bool:
+    """Whether an output is the same for all probes."""
+    return all(map(math.isfinite, values)) and max(values) - min(values) <= SAME * max(1.0, abs(values[0]))
+
+
+def _shown(logits: Sequence[float]) -> str:
+    return ", ".join(f"{logit:.5f}" for logit in logits)
 
 
 def _tolerance(dtype: "torch.dtype") -> float:

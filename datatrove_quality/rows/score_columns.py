@@ -1,5 +1,6 @@
 """The score columns: their names and types, and the scores that a document carries in them already."""
 
+import re
 import sys
 from numbers import Real
 from typing import Any, NamedTuple, cast
@@ -29,6 +30,35 @@ def score_types(prefix: str) -> dict[str, str]:
     }
 
 
+def clean_name(label: str) -> str:
+    """A classifier's label as a part of a column's name: letters, digits and underscores."""
+    return re.sub(r"\W+", "_", label).strip("_").lower()
+
+
+def output_values(metadata: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """What each output of a classifier with several said of a document, by column."""
+    probabilities = f"{prefix}_probability_"
+    found = {name: value for name, value in metadata.items() if name.startswith((f"{prefix}_score_", probabilities))}
+    # Without probabilities beside it, a label is a column of the source's.
+    label = f"{prefix}_label"
+    has_label = label in metadata and any(name.startswith(probabilities) for name in found)
+    return found | ({label: metadata[label]} if has_label else {})
+
+
+def score_column(metadata: dict[str, Any], prefix: str, score_of: str | None = None) -> str:
+    """The column of a document's score.
+
+    Args:
+        metadata: the document's.
+        prefix: what the names of the score columns begin with.
+        score_of: an output of a classifier with several, by its label or name. None: the one that was the score.
+    """
+    if score_of is None:
+        return f"{prefix}_score"
+    probability = f"{prefix}_probability_{clean_name(score_of)}"
+    return probability if probability in metadata else f"{prefix}_score_{clean_name(score_of)}"
+
+
 class RecordedScore(NamedTuple):
     """A score that was there before; the values beside it may be missing.
 
@@ -45,25 +75,29 @@ class RecordedScore(NamedTuple):
     truncated: bool
 
 
-def recorded_score(metadata: dict[str, Any], prefix: str) -> RecordedScore | Unscorable | None:
+def recorded_score(
+    metadata: dict[str, Any], prefix: str, score_of: str | None = None
+) -> RecordedScore | Unscorable | None:
     """What an earlier run found out about a document.
 
     Args:
         metadata: the document's.
         prefix: what the names of the score columns begin with.
+        score_of: see `score_column`.
 
     Returns:
         Its score; why it has none, if that was recorded or the score is no finite number; None: nothing is recorded.
     """
-    score = metadata.get(f"{prefix}_score")
+    column = score_column(metadata, prefix, score_of)
+    score = metadata.get(column)
     if score is None:
         return Unscorable.from_text(metadata.get(f"{prefix}_error"))
     if not is_score(score):
-        return Unscorable("invalid_score", f"{prefix}_score is {_printable(score)}, not a finite number")
+        return Unscorable("invalid_score", f"{column} is {_printable(score)}, not a finite number")
     int_score, tokens = metadata.get(f"{prefix}_int_score"), metadata.get(f"{prefix}_tokens")
     return RecordedScore(
         score if type(score) is float else float(score),
-        int_score if type(int_score) is int else None,
+        int_score if type(int_score) is int and score_of is None else None,  # which is of one output
         tokens if type(tokens) is int else None,
         metadata.get(f"{prefix}_truncated") is True,
     )

@@ -11,7 +11,7 @@ from datatrove.pipeline.writers import JsonlWriter
 from datatrove_quality.rows.edits import CannotWriteBack, checksum, is_edited, write_back
 from datatrove_quality.rows.json_values import json_text, with_constants
 from datatrove_quality.rows.layouts import Where, nested_metadata
-from datatrove_quality.rows.score_columns import check_prefix, score_types
+from datatrove_quality.rows.score_columns import check_prefix, output_values, score_types
 from datatrove_quality.rows.to_document import same
 from datatrove_quality.rows.types import CONVERSATION_ERROR, MESSAGES, RESERVED, SOURCE, Row
 
@@ -143,7 +143,8 @@ class ScoresAdapter:
     """Gives the scores only: for a writer's `adapter=`, as a sidecar of a corpus that is not rewritten.
 
     Each row has `id`, `file_path`, and `{prefix}_score`, `_int_score`, `_tokens`, `_truncated` and `_error`, null
-    where the document has none, so that all rows have the same columns; and `filter_reason` where there is one.
+    where the document has none, so that all rows have the same columns; what each output of a classifier with several
+    says, where the document has it; and `filter_reason` where there is one.
 
     Args:
         prefix: the prefix of the `QualityFilter`. None: those of all filters that the document went through.
@@ -163,7 +164,7 @@ class ScoresAdapter:
         metadata = document.metadata
         row: Row = {"id": document.id, "file_path": metadata.get("file_path")}
         for prefix in [self.prefix] if self.prefix else _prefixes(metadata):
-            row |= {name: metadata.get(name) for name in score_types(prefix)}
+            row |= {name: metadata.get(name) for name in score_types(prefix)} | output_values(metadata, prefix)
         if metadata.get("filter_reason") is not None:
             row["filter_reason"] = metadata["filter_reason"]
         return _for_jsonl_writer(row) if isinstance(writer, JsonlWriter) else row
@@ -172,6 +173,8 @@ class ScoresAdapter:
 def _prefixes(metadata: Row) -> list[str]:
     """The prefixes of the filters that left a score or an error, in their order."""
     errors = metadata.keys() - {CONVERSATION_ERROR, *metadata.get(SOURCE, {}).get("columns", ())}
-    found = [name.removesuffix("_int_score") for name in metadata if name.endswith("_int_score")]
-    found += [name.removesuffix("_error") for name in metadata if name.endswith("_error") and name in errors]
+    # An output's own name may end so, and its value is a float.
+    values = [(name, value) for name, value in metadata.items() if not isinstance(value, float)]
+    found = [name.removesuffix("_int_score") for name, _ in values if name.endswith("_int_score")]
+    found += [name.removesuffix("_error") for name, _ in values if name.endswith("_error") and name in errors]
     return found

@@ -14,7 +14,7 @@ from datatrove.io import get_datafolder
 from loguru import logger
 
 from datatrove_quality.config import ScorerConfig, ScoreScale
-from datatrove_quality.rows.score_columns import recorded_score
+from datatrove_quality.rows.score_columns import recorded_score, score_column
 from datatrove_quality.runs.inputs import Inputs, path_in
 from datatrove_quality.runs.run_record import ROW_FOLDERS, recorded_run
 from datatrove_quality.schema import score_schema
@@ -54,17 +54,18 @@ def sidecar_schema(scorers: Mapping[str, ScorerConfig | None]) -> "pa.Schema":
     return schema
 
 
-def refuse_without_scores(inputs: Inputs, adapter: Callable, prefix: str) -> None:
+def refuse_without_scores(inputs: Inputs, adapter: Callable, prefix: str, score_of: str | None = None) -> None:
     """Refuse a corpus in whose first thousand rows there is no score.
 
     Raises:
         ValueError: it is one.
     """
     sample = inputs.sample(adapter, 1_000)
-    if sample and all(recorded_score(doc.metadata, prefix) is None for doc in sample):
+    if sample and all(recorded_score(doc.metadata, prefix, score_of) is None for doc in sample):
+        column, of = score_column({}, prefix, score_of), "" if score_of is None else ", score_of (--score-of)"
         raise ValueError(
             f"scorer=None (--scores-from-columns): the first {len(sample)} rows have no score in a column "
-            f"{prefix + '_score'!r}. Set prefix (--prefix) to what its name begins with, or give a scorer."
+            f"{column!r}. Set prefix (--prefix){of} to what its name begins with, or give a scorer."
         )
 
 
@@ -75,7 +76,10 @@ def refuse_mixed_scores(inputs: Inputs, prefix: str) -> dict[str, Any] | None:
         The one that made them all, for the run's record, see `Scorer.describe`; None: it is not known.
     """
     described = _scorers(inputs, prefix)
-    files = {(scorer["fingerprint"], str(scorer.get("scale"))): path for path, scorer in described.items()}
+    files = {
+        (scorer["fingerprint"], str(scorer.get("scale")), str(scorer.get("outputs"))): path
+        for path, scorer in described.items()
+    }
     if len(files) > 1:
         raise ValueError(
             f"The input holds scores of {len(files)} scorers or scales, in such files as "
@@ -89,9 +93,12 @@ def refuse_mixed_scores(inputs: Inputs, prefix: str) -> dict[str, Any] | None:
     return next(iter(described.values()))
 
 
-def recorded_scale(inputs: Inputs, prefix: str) -> ScoreScale | None:
+def recorded_scale(inputs: Inputs, prefix: str, score_of: str | None = None) -> ScoreScale | None:
     """The scale of the scores that the rows have; None: nothing says it, what says it is none, or files differ."""
-    scales = [scorer.get("scale") for scorer in _scorers(inputs, prefix).values()]
+    scorers = _scorers(inputs, prefix).values()
+    if score_of is not None and any(of.get("outputs", {}).get("problem_type") != "regression" for of in scorers):
+        return ScoreScale(offset=0, low=0, high=1)  # of a probability, whatever that of the recorded score is
+    scales = [scorer.get("scale") for scorer in scorers]
     if not scales or not scales[0] or any(scale != scales[0] for scale in scales):
         return None
     try:
@@ -108,6 +115,9 @@ def refuse_other_scores(inputs: Inputs, prefix: str, own: "Scorer") -> None:
         scale = asdict(own.scale)
         if scorer.get("scale") not in (None, scale):
             differences.append(f"scale was {scorer['scale']}, is now {scale}")
+        outputs = own.outputs.describe().get("outputs")
+        if scorer.get("outputs") != outputs:
+            differences.append(f"outputs was {scorer.get('outputs')}, is now {outputs}")
         if differences:
             listed = "\n".join(f"  {line}" for line in differences)
             raise ValueError(

@@ -53,7 +53,7 @@ class Scoring:
             elif step.prefix not in self.scorers:
                 self.scorers[step.prefix] = None
                 if adapter is not None:
-                    refuse_without_scores(inputs, adapter, step.prefix)
+                    refuse_without_scores(inputs, adapter, step.prefix, step.score_of)
                 self.made_by[step.prefix] = refuse_mixed_scores(inputs, step.prefix)
 
     def _settle(self, step: QualityFilter, inputs: Inputs, executor: str) -> None:
@@ -95,7 +95,8 @@ class Scoring:
         if made_by is None:
             return {"scorer": None}
         kind = "computed" if step.scorer is not None else "from columns"
-        return {"scores": kind, "scorer": made_by["parts"] | {"scale": made_by.get("scale")}}
+        outputs = {"outputs": made_by["outputs"]} if "outputs" in made_by else {}
+        return {"scores": kind, "scorer": made_by["parts"] | {"scale": made_by.get("scale")} | outputs}
 
     def described(self) -> list[dict[str, Any]]:
         """Each filter for readers of the run's record."""

@@ -65,19 +65,19 @@ def test_the_next_batch_is_queued_before_the_last_is_read():
 
         def _read(self, count, passes):
             result = super()._read(count, passes)
-            events.append(("read", int(result[0])))
+            events.append(("read", int(result[0][0])))
             return result
 
     model = torch.nn.Linear(1, 1)
     model.device = torch.device("cpu")
-    first_ids = lambda model, sequences: torch.tensor([float(ids[0]) for ids in sequences])  # noqa: E731
+    first_ids = lambda model, sequences: torch.tensor([[float(ids[0])] for ids in sequences])  # noqa: E731
     replica = Asynchronous(model, first_ids, lambda lengths, budget: [list(range(len(lengths)))], 100)
     queue = replicas.queue.SimpleQueue()
     batches = [replicas.Batch([[number]], list, replicas.Future()) for number in range(4)]
     for batch in [*batches, replicas.END]:
         queue.put(batch)
     replica.work(queue)
-    assert [batch.result.result() for batch in batches] == [[0.0], [1.0], [2.0], [3.0]]
+    assert [batch.result.result() for batch in batches] == [[[0.0]], [[1.0]], [[2.0]], [[3.0]]]
     assert events[:4] == [("queued", 0), ("queued", 1), ("read", 0), ("queued", 2)]
 
 

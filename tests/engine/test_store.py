@@ -28,7 +28,7 @@ from datatrove_quality.model.fingerprint import Fingerprint
 
 
 SCORER = Fingerprint({"weights": "w", "dtype": "float32"})
-PROBES = [(9, 0.5), (12, 1.5), (15, -2.0)]
+PROBES = [(9, [0.5]), (12, [1.5]), (15, [-2.0])]
 
 
 def same(one, other):
@@ -45,7 +45,7 @@ def fill(folder, texts, rank=0, **options):
     """Keep the length of each text as its logit."""
     with opened(folder, rank, **options) as store:
         for text in texts:
-            store.add(text, Logit(len(text) / 3, len(text), len(text) > 20))
+            store.add(text, Logit((len(text) / 3,), len(text), len(text) > 20))
 
 
 def known(folder, texts, rank=0, **options):
@@ -68,9 +68,9 @@ def test_what_was_kept_comes_back_bit_for_bit(tmp_path):
     values = [0.1 + 0.2, -0.0, 1e-310, float("nan"), float("inf"), 3.4028234663852886e38]
     with opened(tmp_path) as store:
         for value in values:
-            store.add(repr(value), Logit(value, 3, True))
+            store.add(repr(value), Logit((value, 2 * value), 3, True))
     found = known(tmp_path, map(repr, values))
-    assert [repr(found[repr(value)].value) for value in values] == list(map(repr, values))
+    assert [repr(found[repr(value)].values) for value in values] == [repr((value, 2 * value)) for value in values]
     assert all(logit[1:] == (3, True, True) for logit in found.values())
 
 
@@ -127,7 +127,7 @@ def test_two_copies_at_once_write_two_files(tmp_path):
     """A requeue whose first copy lives on: neither waits for, or damages, the other."""
     one, other = opened(tmp_path), opened(tmp_path)
     for index, text in enumerate(TEXTS):
-        (one, other)[index % 2].add(text, Logit(1.0, 2, False))
+        (one, other)[index % 2].add(text, Logit((1.0,), 2, False))
         (one, other)[index % 2].save()
     one.close()
     other.close()
@@ -141,7 +141,7 @@ def test_two_copies_at_once_write_two_files(tmp_path):
 def test_a_thread_writes_while_nobody_asks(tmp_path):
     """A consumer that stalls does not keep scores in memory for more than five seconds."""
     store = opened(tmp_path)
-    store.add("texto", Logit(1.0, 2, False))
+    store.add("texto", Logit((1.0,), 2, False))
     deadline = time.monotonic() + 5
     while not files(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -152,7 +152,7 @@ def test_a_thread_writes_while_nobody_asks(tmp_path):
 def test_saving_reaches_the_operating_system_at_once(tmp_path):
     """What the scorer has handed on is in the file, before any thread's turn."""
     store = opened(tmp_path)
-    store.add("texto", Logit(1.0, 2, False))
+    store.add("texto", Logit((1.0,), 2, False))
     store.save()
     assert b" 1.0 2 0 " in files(tmp_path)[0].read_bytes()
     store.close()
@@ -172,7 +172,7 @@ def test_a_process_that_ends_with_a_held_traceback_has_written(tmp_path):
     code = (
         "import sys; sys.path[:0] = sys.argv[2:]\n"
         "import test_store as t\n"
-        "store = t.opened(sys.argv[1]); store.add('texto', t.Logit(1.0, 2, False))\n"
+        "store = t.opened(sys.argv[1]); store.add('texto', t.Logit((1.0,), 2, False))\n"
         "raise SystemExit(3)\n"
     )
     here = str(Path(__file__).parent)
@@ -185,16 +185,16 @@ def test_object_storage_gets_whole_parts():
     """What cannot be appended to gets a new object per commit, with the header in each."""
     folder = f"memory://checkpoints-{random.random()}"
     store = opened(folder)
-    store.add("a", Logit(1.0, 2, False))
+    store.add("a", Logit((1.0,), 2, False))
     store.save()
     filesystem = fsspec.filesystem("memory")
     assert not filesystem.glob(f"{folder}/*/*.scores")  # not each window: at most every 60 s
     store._writer.write()
-    store.add("b", Logit(2.0, 2, False))
+    store.add("b", Logit((2.0,), 2, False))
     store.close()
     assert len(filesystem.glob(f"{folder}/*/*.scores")) == 2
     assert filesystem.exists(f"{folder}/{SCORER.digest}/scorer.json")
-    assert {text: logit.value for text, logit in known(folder, "ab").items()} == {"a": 1.0, "b": 2.0}
+    assert {text: logit.values for text, logit in known(folder, "ab").items()} == {"a": (1.0,), "b": (2.0,)}
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def test_a_folder_that_cannot_be_written_is_said_once(tmp_path, log, monkeypatch
     monkeypatch.setattr(store_module, "File", refuse)
     with opened(tmp_path) as store:
         for text in TEXTS:
-            store.add(text, Logit(1.0, 2, False))
+            store.add(text, Logit((1.0,), 2, False))
             store.save()
         assert len(store.lookup(TEXTS)) == len(TEXTS)
     assert len(warnings(log)) == 1
@@ -280,7 +280,7 @@ def test_a_disk_that_is_full_for_a_while_costs_nothing(tmp_path, log, monkeypatc
         for index, text in enumerate(TEXTS):
             if index in ((0,) if pause else (0, 7, 20)):
                 full[:] = ["none", "half"]
-            store.add(text, Logit(1.0, 2, False))
+            store.add(text, Logit((1.0,), 2, False))
             store.save()
     assert set(known(tmp_path, TEXTS)) == set(TEXTS)
     assert len(warnings(log)) == 1
@@ -297,7 +297,7 @@ def test_a_disk_that_stays_full_does_not_fill_the_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(store_files, "MAX_WAITING_LINES", 10)
     with opened(tmp_path) as store:
         for text in TEXTS:
-            store.add(text, Logit(1.0, 2, False))
+            store.add(text, Logit((1.0,), 2, False))
             store.save()
         assert len(store._writer._lines) == 10
         assert len(store.lookup(TEXTS)) == len(TEXTS)
@@ -307,11 +307,11 @@ def test_a_folder_that_is_deleted_meanwhile_is_made_again(tmp_path, monkeypatch)
     """Checkpoints may be deleted at any time: what comes later is kept in a new file."""
     monkeypatch.setattr(store_files, "SECONDS_AFTER_A_FAILURE", 0.0)
     with opened(tmp_path) as store:
-        store.add("antes", Logit(1.0, 2, False))
+        store.add("antes", Logit((1.0,), 2, False))
         store.save()
         shutil.rmtree(tmp_path / SCORER.digest)
         store._writer._sync()
-        store.add("depois", Logit(2.0, 2, False))
+        store.add("depois", Logit((2.0,), 2, False))
     assert set(known(tmp_path, ["antes", "depois"])) == {"depois"}
 
 
@@ -331,7 +331,7 @@ def test_a_part_that_arrived_although_it_seemed_not_to_is_not_written_over(monke
     monkeypatch.setattr(store_files, "SECONDS_AFTER_A_FAILURE", 0.0)
     with opened(folder) as store:
         for text in "abc":
-            store.add(text, Logit(1.0, 2, False))
+            store.add(text, Logit((1.0,), 2, False))
             store._writer.write()
     assert set(known(folder, "abc")) == set("abc")
 
@@ -340,7 +340,7 @@ def test_a_file_in_the_place_of_the_folder(tmp_path, log):
     """Beneath a file nothing can be kept; that is said, and no more."""
     (tmp_path / "file").write_text("x")
     with opened(tmp_path / "file") as store:
-        store.add("texto", Logit(1.0, 2, False))
+        store.add("texto", Logit((1.0,), 2, False))
     assert len(warnings(log)) == 1
     assert (tmp_path / "file").read_text() == "x"
 
@@ -440,19 +440,19 @@ def test_other_versions_with_other_probes_start_afresh(tmp_path, other_versions,
     """An upgrade that moves scores is said, and mixes nothing; the older version still finds its own."""
     fill(tmp_path, TEXTS)
     other_versions("9.9")
-    moved = [(tokens, value + 1) for tokens, value in PROBES]
+    moved = [(tokens, [value + 1]) for tokens, (value,) in PROBES]
     with ScoreStore(str(tmp_path), SCORER, 0) as store:
         store.settle(moved, same)
         assert not store.lookup(TEXTS)
-        store.add(TEXTS[0], Logit(7.0, 1, False))
+        store.add(TEXTS[0], Logit((7.0,), 1, False))
     assert any("not used" in line and "torch" in line for line in warnings(log))
     with ScoreStore(str(tmp_path), SCORER, 0) as store:
         assert not store.undecided
-        assert [logit.value for logit in store.lookup(TEXTS).values()] == [7.0]
+        assert [logit.values for logit in store.lookup(TEXTS).values()] == [(7.0,)]
     other_versions("8.8")
     with ScoreStore(str(tmp_path), SCORER, 0) as store:
         store.settle(PROBES, same)
-        assert store.lookup(TEXTS)[TEXTS[0]].value == len(TEXTS[0]) / 3
+        assert store.lookup(TEXTS)[TEXTS[0]].values == (len(TEXTS[0]) / 3,)
 
 
 # --- through scorer and filter ---------------------------------------------------------------------------------------
@@ -573,7 +573,7 @@ def test_a_score_that_is_not_finite_is_kept_as_such(config, tmp_path, computed, 
 
     def load(self):
         loaded = real(self)
-        loaded.replicas[0].forward = lambda model, ids: torch.full((len(ids),), float("nan"))
+        loaded.replicas[0].forward = lambda model, ids: torch.full((len(ids), 1), float("nan"))
         return loaded
 
     monkeypatch.setattr(Scorer, "_load", load)

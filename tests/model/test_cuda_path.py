@@ -97,7 +97,7 @@ def test_a_decoder_never_waits(gpu, attended, family, dtype, pooled):
     attended.clear()
     with gpu.asynchronous() as calls:
         logits = forward.packed_logits(model, SEQUENCES)
-    assert logits.shape == (len(SEQUENCES),) and logits.dtype == torch.float32
+    assert logits.shape == (len(SEQUENCES), 1) and logits.dtype == torch.float32
     assert logits.device == torch.device("cuda:0")
     assert calls == ["copy to cuda:0"] * 3
     tokens = sum(map(len, SEQUENCES))
@@ -123,7 +123,7 @@ def test_an_encoder_never_waits(gpu, family):
     model = classifier(gpu, family)
     with gpu.asynchronous() as calls:
         logits = forward.padded_logits(model, SEQUENCES)
-    assert logits.shape == (len(SEQUENCES),) and logits.dtype == torch.float32
+    assert logits.shape == (len(SEQUENCES), 1) and logits.dtype == torch.float32
     assert logits.device == torch.device("cuda:0")
     assert calls == ["copy to cuda:0"] * 2
 

@@ -28,8 +28,8 @@ def score_schema(
     Returns:
         The source's fields and schema metadata as they are, and the nullable columns `{prefix}_score` (float64),
         `{prefix}_int_score` and `{prefix}_tokens` (int64), `{prefix}_truncated` (bool), `{prefix}_error` and
-        `filter_reason` (string); with a scorer of several outputs also those of each output. A field of the source with
-        such a name is replaced.
+        `filter_reason` (string); with a scorer of several outputs also those of each output. A field of the source
+        with such a name is replaced.
 
     Raises:
         ValueError: the schema is no pyarrow.Schema, the prefix is not usable, or the scorer's model cannot be found.

@@ -16,8 +16,8 @@ def thresholds(low=None, high=None, allow=False):
     return argparse.Namespace(min_score=low, max_score=high, allow_outside_scale=allow)
 
 
-def model(name, revision=None, scale=None):
-    return argparse.Namespace(model=str(name), revision=revision, scale=scale)
+def model(name, revision=None, scale=None, problem_type=None):
+    return argparse.Namespace(model=str(name), revision=revision, scale=scale, problem_type=problem_type)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,7 @@ def test_the_scale_that_local_files_tell(tmp_path, monkeypatch):
     assert known_scale(model(tmp_path / "own")) == ScoreScale(0, 0, 5)
     assert known_scale(model(tmp_path / "own", scale=ScoreScale(2, 1, 9))) == ScoreScale(2, 1, 9)
     assert known_scale(model(tmp_path / "none")) == CARD
+    assert known_scale(model(tmp_path / "none", problem_type="multi_label_classification")) is None
     assert known_scale(model(tmp_path / "bad")) is None
     assert known_scale(model(tmp_path / "empty")) is None
     assert known_scale(model("org/name-that-is-in-no-cache")) is None

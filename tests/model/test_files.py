@@ -4,7 +4,6 @@ import pytest
 from scorers import TURNS, assert_like_the_card, config_of, edited, loaded, refused
 from tiny_models import (
     DECODER,
-    DECODERS,
     ENCODERS,
     Card,
     chatml_tokenizer,
@@ -40,12 +39,6 @@ def test_a_bad_scale_in_the_models_config(model_folder, tmp_path, scale):
     folder = edited(model_folder("qwen3"), tmp_path / "m", score_scale=scale)
     with pytest.raises(ValueError, match=r"model=.*score_scale=.*config\.json"):
         find_model(config_of(folder))
-
-
-def test_two_outputs(tmp_path):
-    """A classifier of classes has no score."""
-    folder = save_model(tmp_path / "m", "qwen3", chatml_tokenizer(), **(DECODERS["qwen3"][2] | {"num_labels": 2}))
-    refused(config_of(folder), "2 outputs.*num_labels=1")
 
 
 def test_another_kind_of_model(model_folder, tmp_path):

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 EXTRAS = {
     "train": ("accelerate", "sklearn", "matplotlib"),
     "plots": ("matplotlib",),
+    "annotate": ("aiohttp", "json_repair"),
     "curate": ("spacy",),
     "ray": ("ray",),
     "completion": ("shtab",),

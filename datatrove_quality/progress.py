@@ -4,7 +4,7 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -34,15 +34,24 @@ class Progress:
         wanted: None: a bar if there is a terminal, and lines; True: a bar in any case, and lines; False: neither.
         label: the text before the bar.
         expected: documents to come. None: not known.
+        outcomes: says what became of the documents, from the counts by name. None: as `QualityFilter` counts.
     """
 
     _showing: ClassVar["Progress | None"] = None
 
-    def __init__(self, stats: Stats, wanted: bool | None, label: str, expected: int | None):
+    def __init__(
+        self,
+        stats: Stats,
+        wanted: bool | None,
+        label: str,
+        expected: int | None,
+        outcomes: Callable[[dict[str, int]], list[str]] | None = None,
+    ):
         self._stats = stats
         self._wanted = wanted
         self._label = label
         self._expected = expected
+        self._describe = outcomes
         self._bar: tqdm | None = None
 
     def __enter__(self) -> "Progress":
@@ -125,7 +134,9 @@ class Progress:
         return documents, tokens
 
     def _outcomes(self) -> list[str]:
-        """The share that is kept, and why most of the others are not."""
+        """The share that is kept, and why most of the others are not; or what the caller says instead."""
+        if self._describe is not None:
+            return self._describe({name: self._count(name) for name in self._stats.stats})
         drops = {name.removeprefix("dropped_"): self._count(name) for name in self._stats.stats if "dropped_" in name}
         commonest = sorted(drops.items(), key=lambda drop: -drop[1])[:REASONS_SHOWN]
         share = self._count("forwarded") / max(1, self._count("total"))

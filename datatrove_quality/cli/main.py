@@ -33,6 +33,7 @@ COMMANDS = {
     "demo": "score and filter the demo conversations with the demo classifier",
     "inspect": "show, for a few rows, what would be scored",
     "filter": "score conversations and keep those at or above a threshold",
+    "annotate": "ask an LLM judge about conversations, to train a classifier on its answers",
     "curate": "clean, deduplicate, score and filter conversations",
     "report": "write an HTML page about scored rows",
     "evaluate": "compare a classifier's scores with labels",

@@ -257,7 +257,7 @@ class ScoreStore:
             "verdicts": self._verdicts,
         }
         line = _checked(json.dumps(header).encode(), 0)
-        name = f"{self._rank:05d}_{_job()}_{uuid.uuid4().hex[:8]}"
+        name = new_file_name(self._rank)
         self._fs.makedirs(self._folder, exist_ok=True)
         self._describe_scorer()
         if self._is_local:
@@ -315,6 +315,11 @@ def resolve_folder(folder: object) -> str:
     if os.path.isfile(path):
         raise ValueError(f"checkpoints_dir={folder!r} is a file: give a folder, which need not be there yet.")
     return path  # whole, since the job may run elsewhere than where it is put together
+
+
+def new_file_name(rank: int) -> str:
+    """A name, without ending, for the file of one process: it begins with the rank, and no other process has it."""
+    return f"{rank:05d}_{_job()}_{uuid.uuid4().hex[:8]}"
 
 
 def _key(text: str) -> bytes:

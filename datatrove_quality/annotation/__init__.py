@@ -1,0 +1,1 @@
+"""Annotations by an LLM judge: rubrics, prompts, answers, and the step that asks an endpoint about every row."""

@@ -1,0 +1,154 @@
+"""What a judge answered, as a level and a reason; or why it is neither."""
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datatrove_quality.annotation.rubric import Rubric
+from datatrove_quality.config import Unscorable
+
+
+# The places of a reply at which a level may be told: `"score": 4`.
+_SCORE = re.compile(r'"score"\s*:\s*"?')
+_THOUGHTS = re.compile(r"^.*?</think>", re.DOTALL)
+_WHOLE = re.compile(r"[+-]?[0-9]{1,9}(\.0*)?")
+MAX_REASON = 2_000
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A usable answer.
+
+    Args:
+        level: one of the rubric's.
+        reason: for it; "" where none was given.
+        repaired: whether the answer was no valid JSON and had to be mended.
+    """
+
+    level: int
+    reason: str
+    repaired: bool
+
+
+def read_answer(text: str, rubric: Rubric) -> Verdict:
+    """The verdict in a judge's answer.
+
+    Args:
+        text: the answer, with or without thoughts before it.
+        rubric: that was asked.
+
+    Raises:
+        Unscorable: there is none; the reason is "empty_answer", "unparsable_answer", "ambiguous_answer" or
+            "score_out_of_range".
+    """
+    text = text.strip()
+    if not text.startswith("{"):  # a reason may speak of these tags
+        text = _THOUGHTS.sub("", text).strip()
+    if not text:
+        raise Unscorable("empty_answer", "the judge answered nothing")
+    found, repaired = _object_in(text)
+    if "score" not in found:
+        raise Unscorable("unparsable_answer", f"no score in {text!r:.200}")
+    level = _whole(found["score"])
+    if level is None:
+        raise Unscorable("unparsable_answer", f"the score {found['score']!r:.80} is not a whole number")
+    if level not in rubric.values:
+        low, high = rubric.scale
+        raise Unscorable("score_out_of_range", f"the score {level} is not from {low} to {high}")
+    reason = found.get("reason")
+    text = reason if isinstance(reason, str) else "" if reason is None else json.dumps(reason, ensure_ascii=False)
+    text = text[:MAX_REASON].encode("utf-8", "replace").decode()  # JSON can spell half of a UTF-16 pair
+    return Verdict(level, text, repaired)
+
+
+def answer_schema(rubric: Rubric) -> dict[str, Any]:
+    """The JSON schema of an answer, for servers that can hold a model to one."""
+    score = {"type": "integer", "enum": rubric.values}
+    reason = {"type": "string"}
+    both: dict[str, Any] = {"reason": reason, "score": score}
+    names = ["reason", "score"] if rubric.reason == "before" else ["score", "reason"]
+    properties = {name: both[name] for name in names}
+    return {"type": "object", "properties": properties, "required": names, "additionalProperties": False}
+
+
+def expected_level(tokens: Sequence[Any], text: str, rubric: Rubric) -> float:
+    """The mean level over the probabilities of the level tokens, renormalised over the scale.
+
+    Args:
+        tokens: of the answer, each with "token" and "top_logprobs" (a list of "token" and "logprob").
+        text: the answer.
+        rubric: that was asked; its levels have one digit.
+
+    Raises:
+        Unscorable: the probabilities of the score's token are not there; the reason is "no_logprobs".
+    """
+    place = [match.end() for match in _SCORE.finditer(text)]
+    if len(place) != 1:
+        raise Unscorable("no_logprobs", f"the answer has {len(place)} places for a score")
+    position = 0
+    for token in tokens:
+        end = position + len(token["token"])
+        if position <= place[0] < end:
+            return _mean_level(token.get("top_logprobs") or [], text[position : place[0]], rubric)
+        position = end
+    raise Unscorable("no_logprobs", "the endpoint gave no token at the place of the score")
+
+
+def _mean_level(alternatives: Sequence[Any], before: str, rubric: Rubric) -> float:
+    """`before` is what stands in the score's token before the digit, such as a space."""
+    masses = dict.fromkeys(map(str, rubric.values), 0.0)
+    for alternative in alternatives:
+        digit = alternative["token"].removeprefix(before).strip()
+        if digit in masses:
+            masses[digit] += math.exp(alternative["logprob"])
+    total = sum(masses.values())
+    if not total > 0:
+        raise Unscorable("no_logprobs", "no level is among the likeliest tokens at the place of the score")
+    return sum(int(level) * mass for level, mass in masses.items()) / total
+
+
+def _object_in(text: str) -> tuple[dict[str, Any], bool]:
+    """The object that an answer is, or holds; and whether it had to be mended."""
+    try:
+        found = json.loads(text, object_pairs_hook=_unique)
+    except (json.JSONDecodeError, RecursionError):
+        return _repaired(text), True
+    if isinstance(found, dict):
+        return found, False
+    raise Unscorable("unparsable_answer", f"a {type(found).__name__} instead of an object: {text!r:.200}")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise Unscorable("ambiguous_answer", f"the answer has an entry twice: {[name for name, _ in pairs]}")
+    return found
+
+
+def _repaired(text: str) -> dict[str, Any]:
+    """The object in a text that is not all JSON: with a fence or words around it, single quotes, a comma too many."""
+    import json_repair
+
+    try:
+        found: Any = json_repair.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Unscorable("unparsable_answer", f"{error} in {text!r:.200}") from error
+    objects = [one for one in (found if isinstance(found, list) else [found]) if isinstance(one, dict)]
+    scored = [one for one in objects if "score" in one]
+    if len(scored) > 1 or len(re.findall(r"""["']score["']\s*:""", text)) > 1:
+        raise Unscorable("ambiguous_answer", f"the answer has several scores: {text!r:.200}")
+    if not scored:
+        raise Unscorable("unparsable_answer", f"no JSON object with a score in {text!r:.200}")
+    return scored[0]
+
+
+def _whole(value: Any) -> int | None:
+    """A score as a whole number, also written as 4.0 or "4"."""
+    if isinstance(value, str):
+        return int(float(value)) if _WHOLE.fullmatch(value.strip()) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if math.isfinite(value) and int(value) == value else None

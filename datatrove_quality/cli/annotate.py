@@ -1,0 +1,174 @@
+"""Ask an LLM judge about each conversation, and write its level and reason as columns.
+
+    datatrove-quality annotate data/ --output annotated/ --rubric instruct-quality-pt \\
+        --endpoint http://localhost:8000/v1 --model Qwen/Qwen2.5-32B-Instruct
+
+reads JSONL, CSV or Parquet and writes `annotated/rows` in the same format. Each row ends with `judge_score` or
+`judge_error`. The endpoint is any server with OpenAI's interface, such as vLLM's; an API key is read from the
+environment variable OPENAI_API_KEY. Stopped and started again with the same arguments, it asks for what is missing.
+`--show 2` prints the prompts of two rows, and asks nobody. Then
+
+    datatrove-quality train annotated/ --labels judge_score --model Qwen/Qwen3-0.6B --output classifier/
+
+Needs the extra `annotate`.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from datatrove_quality.annotation.config import Connection, JudgeConfig
+from datatrove_quality.annotation.rubric import load_rubric, shipped_rubrics
+from datatrove_quality.cli.checks import check_output
+from datatrove_quality.cli.executor_options import add_executor_options
+from datatrove_quality.cli.fields import add_fields, filled
+from datatrove_quality.cli.option_types import number, positive
+from datatrove_quality.cli.options import add_row_options, add_run_options, row_adapter
+from datatrove_quality.cli.running import execute, make_run
+from datatrove_quality.extras import require
+
+
+if TYPE_CHECKING:
+    from datatrove.data import Document
+
+    from datatrove_quality.annotation.step import LLMJudge
+    from datatrove_quality.runs.run import Run, RunResult
+
+RESUMES = True
+
+JUDGE_OPTIONS = ("samples", "logprobs", "retries", "tokenizer")
+CONNECTION_OPTIONS = ("api_key_env", "concurrency", "timeout", "patience")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    add = parser.add_argument
+    add("input", metavar="INPUT", help="folder, file or glob in quotes, of .jsonl, .json, .csv or .parquet")
+    add("--output", metavar="DIR", required=True, help="where rows/ and logs/ are written")
+    judge = parser.add_argument_group("judge")
+    judge.add_argument(
+        "--rubric", required=True, metavar="NAME", help=f"a .toml file, or one of {', '.join(shipped_rubrics())}"
+    )
+    judge.add_argument("--model", default="", help="the name under which the endpoint serves the judge")
+    add_fields(judge, JudgeConfig, JUDGE_OPTIONS)
+    judge.add_argument("--show", type=positive, metavar="N", help="print the prompts of N rows, and ask nobody")
+    endpoint = parser.add_argument_group("endpoint")
+    endpoint.add_argument("--endpoint", default="", metavar="URL", help="its address up to and including /v1")
+    add_fields(endpoint, Connection, CONNECTION_OPTIONS)
+    endpoint.add_argument(
+        "--max-failures",
+        type=number,
+        default=0.2,
+        metavar="P",
+        help="stop when more than this share of answers cannot be used (default: 0.2)",
+    )
+    endpoint.add_argument(
+        "--price-per-million", type=prices, metavar="IN,OUT", help="of prompt and answer tokens, for the estimate"
+    )
+    add_row_options(parser.add_argument_group("rows"))
+    add_run_options(parser.add_argument_group("run"))
+    add_executor_options(parser)
+
+
+def prices(text: str) -> tuple[float, float]:
+    """`IN,OUT` as two numbers."""
+    parts = [number(part) for part in text.split(",")]
+    if len(parts) != 2 or min(parts) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: give IN,OUT, such as 0.15,0.60")
+    return parts[0], parts[1]
+
+
+def run(options: argparse.Namespace) -> None:
+    """Annotate as the command line says.
+
+    Args:
+        options: the command line.
+    """
+    rubric = load_rubric(options.rubric)
+    if options.show:
+        options.model, options.endpoint = options.model or "none", options.endpoint or "http://localhost/v1"
+    for name in ("model", "endpoint"):
+        if not getattr(options, name):
+            raise ValueError(f"--{name} is missing: give the {'judge' if name == 'model' else 'address'}.")
+    judge = filled(JudgeConfig, argparse.Namespace(**vars(options) | {"rubric": rubric}))
+    connection = filled(Connection, options)
+    check_output(options.output)
+    require("annotate", "datatrove-quality annotate")
+    from datatrove_quality.annotation.estimate import SAMPLE
+    from datatrove_quality.annotation.step import LLMJudge
+    from datatrove_quality.runs.inputs import refuse_wrong_schema
+
+    adapter = row_adapter(options)
+    started = make_run(options, "annotate")
+    refuse_wrong_schema(started.inputs, adapter)
+    step = LLMJudge(
+        judge,
+        connection,
+        messages_key="messages" if options.text is None else None,
+        checkpoints_dir=options.checkpoints or started.checkpoints,
+        max_failures=options.max_failures,
+        progress=options.progress,
+        documents_per_task=started.inputs.documents_per_task(started.tasks, options.limit),
+    )
+    documents = started.inputs.sample(adapter, options.show or SAMPLE)
+    if options.show:
+        show(step, documents)
+        return
+    annotate(options, started, step, documents, adapter)
+
+
+def show(step: "LLMJudge", documents: "list[Document]") -> None:
+    """Print the prompts of some documents, as they would be sent."""
+    for document, prompt in zip(documents, step.prompts(documents), strict=True):
+        print(f"===== {document.id}")
+        print(getattr(prompt, "text", f"not asked about: {prompt}"))
+
+
+def annotate(
+    options: argparse.Namespace, started: "Run", step: "LLMJudge", documents: "list[Document]", adapter: Callable
+) -> None:
+    """Look at the endpoint, say what it will take, and run."""
+    from datatrove_quality.annotation.asking import check_endpoint
+    from datatrove_quality.annotation.columns import annotated_schema
+    from datatrove_quality.annotation.endpoint import EndpointUnusable
+    from datatrove_quality.annotation.estimate import Estimate, rows_in
+    from datatrove_quality.annotation.prompt import Prompt
+    from datatrove_quality.annotation.step import TooManyFailures
+
+    check_endpoint(step.connection, step.judge.model)
+    prompts = [prompt for prompt in step.prompts(documents) if isinstance(prompt, Prompt)]
+    rows = rows_in(started.inputs, options.limit, started.tasks)
+    expected = Estimate.of(step.judge, prompts, len(prompts) / max(1, len(documents)), rows)
+    print(f"Estimated: {expected.text(options.price_per_million)}", file=sys.stderr)
+    schema = annotated_schema(started.inputs.parquet_schema()) if started.inputs.is_parquet else None
+    pipeline = [started.reader(adapter), step, started.writer("rows", schema=schema)]
+    try:
+        result = execute(started, pipeline)
+    except (EndpointUnusable, TooManyFailures) as error:  # in the midst of a run: not the command line's fault
+        sys.exit(str(error))
+    if result is not None:
+        print_result(options, started, result)
+
+
+def print_result(options: argparse.Namespace, started: "Run", result: "RunResult") -> None:
+    """Print what became of the rows, where everything is, and what to type next.
+
+    Raises:
+        SystemExit: no row has a label.
+    """
+    from datatrove_quality.annotation.summary import AnnotationSummary
+
+    summary = AnnotationSummary.of_run(started.output)
+    print(summary.table(result.seconds, options.price_per_million))
+    rows = started.path("rows")
+    lines = {
+        "judge": f"{options.model}, by {options.rubric}",
+        "rows": rows,
+        "logs": started.path("logs"),
+        "next": f"datatrove-quality train {shlex.quote(rows)} --labels judge_score --model MODEL --output DIR",
+    }
+    print("\n".join(f"{name:<12}{text}" for name, text in lines.items()))
+    if problem := summary.problem():
+        sys.exit(problem)

@@ -1,0 +1,114 @@
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datatrove_quality.annotation.answers import answer_schema, expected_level, read_answer
+from datatrove_quality.annotation.rubric import load_rubric
+from datatrove_quality.config import Unscorable
+
+
+RUBRIC = load_rubric("instruct-quality-pt")
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "repaired"),
+    [
+        ('{"reason": "boa", "score": 4}', 4, False),
+        ('  {"score": 4.0}\n', 4, False),
+        ('{"score": "4"}', 4, False),
+        ('<think>a 1? {"score": 1}</think>\n{"reason": "", "score": 4}', 4, False),
+        ('a 1? {"score": 1}</think>{"reason": "", "score": 4}', 4, False),
+        ('{"reason": "só há </think> e {\\"score\\": 1}", "score": 4}', 4, False),
+        ('```json\n{"reason": "boa", "score": 4}\n```', 4, True),
+        ("{'reason': 'boa', 'score': 4,}", 4, True),
+        ('Claro! {"reason": "boa", "score": 4} Espero ter ajudado.', 4, True),
+    ],
+)
+def test_levels_are_read(text, level, repaired):
+    """What a person would take for a level, and whether it had to be mended."""
+    found = read_answer(text, RUBRIC)
+    assert (found.level, found.repaired) == (level, repaired)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "empty_answer"),
+        ("<think>hm</think>", "empty_answer"),
+        ("A nota é 4.", "unparsable_answer"),
+        ("4", "unparsable_answer"),
+        ('{"nota": 4}', "unparsable_answer"),
+        ('{"score": "4/5"}', "unparsable_answer"),
+        ('{"score": 3.5}', "unparsable_answer"),
+        ('{"score": true}', "unparsable_answer"),
+        ('{"score": null}', "unparsable_answer"),
+        ('{"score": NaN}', "unparsable_answer"),
+        ('[{"score": 4}]', "unparsable_answer"),
+        ('{"score": 0}', "score_out_of_range"),
+        ('{"score": 6}', "score_out_of_range"),
+        ('{"score": 4, "score": 2}', "ambiguous_answer"),
+        ('{"score": 4} ou {"score": 2}', "ambiguous_answer"),
+        ('{"a": ' * 3_000, "unparsable_answer"),
+    ],
+)
+def test_no_level_is_guessed(text, reason):
+    """A wrong level that looks right is worse than none."""
+    with pytest.raises(Unscorable) as caught:
+        read_answer(text, RUBRIC)
+    assert caught.value.reason == reason
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(alphabet='{}[]":,\\ 0123456789scoreanN.\n', max_size=60))
+def test_any_answer_is_a_level_or_a_reason(text):
+    """Whatever a model writes, and half of a UTF-16 pair in it, can be written to a file."""
+    try:
+        found = read_answer(text, RUBRIC)
+    except Unscorable as error:
+        error.to_text().encode()
+    else:
+        assert found.level in RUBRIC.values
+
+
+def test_a_reason_can_be_written():
+    """JSON can spell what UTF-8 cannot hold."""
+    read_answer('{"reason": "\\ud83d", "score": 4}', RUBRIC).reason.encode()
+
+
+def test_schema_orders_the_entries():
+    """Servers that generate by the schema keep its order: a reason that comes first can matter for the score."""
+    schema = answer_schema(RUBRIC)
+    assert list(schema["properties"]) == ["reason", "score"]
+    assert schema["properties"]["score"]["enum"] == [1, 2, 3, 4, 5]
+    json.dumps(schema)
+
+
+def tokens(*texts, **top):
+    made = [{"token": text, "logprob": 0.0, "top_logprobs": []} for text in texts]
+    for index, alternatives in top.items():
+        made[int(index[1:])]["top_logprobs"] = [
+            {"token": token, "logprob": math.log(p)} for token, p in alternatives.items()
+        ]
+    return made
+
+
+@pytest.mark.parametrize("digit", ["4", " 4"])
+def test_expected_level(digit):
+    """The mean over the levels alone: what else the model might have written has no say."""
+    before = digit[:-1]
+    text = '{"reason": "9", "score":' + digit + "}"
+    made = tokens(
+        '{"reason": "9", "', "score", '":', digit, "}", _3={before + "4": 0.5, before + "5": 0.25, "x": 0.25}
+    )
+    assert expected_level(made, text, RUBRIC) == pytest.approx((4 * 0.5 + 5 * 0.25) / 0.75)
+
+
+def test_expected_level_needs_probabilities():
+    """Without them there is no mean, and the level itself is not taken for one."""
+    text = '{"score": 4}'
+    for made in ([], tokens('{"score": ', "4", "}"), tokens('{"score": ', "4", "}", _1={"x": 1.0})):
+        with pytest.raises(Unscorable, match=r"level|token"):
+            expected_level(made, text, RUBRIC)

@@ -22,8 +22,17 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 
+BATCH_BYTES = 16 * 2**20
+"""Of rows that are in memory at once, on average: a thousand with large columns would take gigabytes."""
+
+BUFFER_BYTES = 2**20
+"""Of a column of a local file that are read at once, instead of all that the row group has of it."""
+
+
 class ConversationParquetReader(ParquetReader):
     """Reads Parquet files as DataTrove's `ParquetReader` does, and goes on behind damage.
+
+    At most `batch_size` rows are in memory at once, and fewer where rows are large.
 
     Args:
         data_folder: this and all other arguments are those of `ParquetReader`. Without `adapter`, rows go through
@@ -40,9 +49,13 @@ class ConversationParquetReader(ParquetReader):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        with self.data_folder.open(filepath, "rb") as file:
+        is_local = self.data_folder.is_local()
+        path = self.data_folder.resolve_paths(filepath)
+        with pa.OSFile(path) if is_local else self.data_folder.open(filepath, "rb") as file:
             try:
-                parquet = pq.ParquetFile(file, page_checksum_verification=True)
+                # Object storage is read by whole columns of row groups: jumping between them fetches much for nothing.
+                options = {"buffer_size": BUFFER_BYTES, "pre_buffer": False} if is_local else {}
+                parquet = pq.ParquetFile(file, page_checksum_verification=True, **options)
             except (OSError, pa.ArrowException) as error:
                 yield self._damaged(filepath, 0, error, "it is no whole Parquet file: none of its rows can be read")
                 return
@@ -62,9 +75,11 @@ class ConversationParquetReader(ParquetReader):
     def _read_group(self, parquet: "pq.ParquetFile", group: int, filepath: str, row: int) -> Iterator[Document]:
         import pyarrow as pa
 
-        end = row + parquet.metadata.row_group(group).num_rows
+        described = parquet.metadata.row_group(group)
+        end = row + described.num_rows
         columns = None if self.read_metadata else [self.text_key, self.id_key]
-        batches = parquet.iter_batches(self.batch_size, row_groups=[group], columns=columns)
+        size = _rows_of(described.num_rows, described.total_byte_size, self.batch_size)
+        batches = parquet.iter_batches(size, row_groups=[group], columns=columns)
         while row < end:
             with self.track_time("batch"):
                 try:
@@ -75,9 +90,13 @@ class ConversationParquetReader(ParquetReader):
                     lost = f"rows {row} to {end - 1}, the rest of row group {group}, cannot be read"
                     yield self._damaged(filepath, row, error, lost)
                     return
-                documents = self._documents(batch, filepath, row)
+            # What was stored in few bytes, such as the same text in each row, may take many here.
+            size = _rows_of(batch.num_rows, batch.nbytes, self.batch_size)
+            for start in range(0, batch.num_rows, size):
+                with self.track_time("batch"):
+                    documents = self._documents(batch.slice(start, size), filepath, row + start)
+                yield from filter(None, documents)
             row += batch.num_rows
-            yield from filter(None, documents)
 
     def _documents(self, batch: "pa.RecordBatch", filepath: str, row: int) -> list[Document | None]:
         import pyarrow as pa
@@ -106,3 +125,8 @@ class ConversationParquetReader(ParquetReader):
         logger.warning(f"`{filepath}` is damaged: {lost}: {error}")
         reason = InvalidConversation("damaged_file", f"{lost} ({type(error).__name__}: {error})")
         return unread_document(self, "", filepath, row, reason)
+
+
+def _rows_of(rows: int, size: int, limit: int) -> int:
+    """How many rows are read at once, of some that take so many bytes together."""
+    return max(1, min(limit, rows * BATCH_BYTES // max(1, size)))

@@ -21,9 +21,12 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 from loguru import logger
 
 from datatrove_quality.rows.arrow_values import record_batch
+from datatrove_quality.rows.of_document import size_of
 
 
 ID_LENGTH = 8
+WAITING_BYTES = 16 * 2**20
+"""Of rows that wait to be written as Parquet: a thousand with large columns would take gigabytes."""
 
 
 class Claim(Protocol):
@@ -61,9 +64,19 @@ class WholeJsonlWriter(WholeFiles, JsonlWriter):
 
 
 class WholeParquetWriter(WholeFiles, ParquetWriter):
-    """A `ParquetWriter` of whole files, with columns of extension types too."""
+    """A `ParquetWriter` of whole files, with columns of extension types too; rows that wait are bounded by bytes."""
+
+    _waiting_bytes = 0
+
+    def _write(self, document: dict, file_handler: Any, filename: str) -> None:
+        super()._write(document, file_handler, filename)
+        self._waiting_bytes += size_of(document)
+        if self._waiting_bytes > WAITING_BYTES:
+            for waiting in list(self._batches):
+                self._write_batch(waiting)
 
     def _write_batch(self, filename: str) -> None:
+        self._waiting_bytes = 0
         if self._batches[filename]:
             self._writers[filename].write_batch(record_batch(self._batches.pop(filename), self.schema))
 

@@ -132,3 +132,22 @@ def test_an_error_of_the_file_system_is_raised(file, monkeypatch):
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_, **__: (fail() for _ in range(1)))
     with pytest.raises(OSError, match="Input/output"):
         read(file)
+
+
+@pytest.mark.parametrize("is_repeated", [False, True])
+def test_rows_with_large_columns_are_read_a_few_at_a_time(tmp_path, monkeypatch, is_repeated):
+    """What is in memory is bounded by bytes, not by rows; also where a value is stored once for all rows."""
+    monkeypatch.setattr("datatrove_quality.readers.parquet.BATCH_BYTES", 100_000)
+    path = tmp_path / "in" / "a.parquet"
+    path.parent.mkdir()
+    large = ["x" * 10_000 if is_repeated else random.Random(index).randbytes(5_000).hex() for index in range(300)]
+    pq.write_table(pa.Table.from_pylist([row | {"large": large[at]} for at, row in enumerate(rows(300))]), path)
+    made = []
+    reader = ConversationParquetReader(
+        str(path.parent), adapter=lambda *arguments: made.append(1) or ConversationAdapter()(*arguments[:4])
+    )
+    documents = reader.run()
+    for taken in range(1, 301):
+        document = next(documents)
+        assert document.id == f"r{taken - 1}" and document.metadata["large"] == large[taken - 1]
+        assert len(made) <= taken + 10

@@ -91,6 +91,7 @@ def test_a_row_group_is_not_damaged_for_an_error_that_passes(tmp_path, monkeypat
             return super().read(*arguments)
 
     monkeypatch.setattr(reader.data_folder, "open", lambda *_, **__: Failing(content))
+    monkeypatch.setattr(reader.data_folder, "is_local", lambda: False)
     with pytest.raises(type(error)):
         list(reader.read_file("rows.parquet"))
 

@@ -9,7 +9,8 @@ from datatrove.pipeline.dedup import MinhashDedupSignature
 from samples import read_rows, words
 
 from datatrove_quality.curation.deduplication import minhash_config
-from datatrove_quality.runs.outputs import WholeOutput, whole_files
+from datatrove_quality.rows.to_row import RowAdapter
+from datatrove_quality.runs.outputs import WholeOutput, WholeParquetWriter, whole_files
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
@@ -102,3 +103,14 @@ def test_a_late_copy_does_not_disturb_who_reads(tmp_path):
     list(step.run(looking()))
     assert len(before) == 14 and seen == [True] * 20
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.sig")} == before
+
+
+def test_rows_that_wait_to_be_written_are_bounded_by_bytes(tmp_path, monkeypatch):
+    """A thousand rows with large columns would be held otherwise; all are written, in their order."""
+    monkeypatch.setattr("datatrove_quality.runs.outputs.WAITING_BYTES", 10_000)
+    with WholeParquetWriter(str(tmp_path / "kept"), str(tmp_path / "unfinished"), adapter=RowAdapter()) as writer:
+        for number in range(50):
+            writer.write(Document(text="x" * 1_000, id=str(number)), 0)
+            assert sum(map(len, writer._batches.values())) <= 10
+    (path,) = (tmp_path / "kept").iterdir()
+    assert [row["id"] for row in read_rows(path)] == [str(number) for number in range(50)]

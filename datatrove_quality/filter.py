@@ -285,7 +285,9 @@ class QualityFilter(BaseFilter):
             for entry, result in scored:
                 self._annotate(entry.document, result)
                 self._count(entry, result, counts)
-                if scored.count == DOCUMENTS_BEFORE_GIVING_UP == counts["unscorable"]:
+                # A damaged part of a file says nothing about the settings.
+                unread = counts["unscorable"] - counts["unscorable_damaged_file"]
+                if unread == DOCUMENTS_BEFORE_GIVING_UP and not counts["scored"]:
                     raise ValueError(
                         f"None of the task's first {scored.count} documents could be scored: {_advice(counts)}"
                     )

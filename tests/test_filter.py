@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from itertools import count, islice
+from itertools import chain, count, islice
 from types import SimpleNamespace
 
 import dill
@@ -283,6 +283,17 @@ def test_giving_up_holds_when_annotating_too(config):
     step = QualityFilter(config)
     with pytest.raises(ValueError, match="first 1000 documents"):
         list(step.run(Document(text="x", id="a") for _ in range(1_000)))
+
+
+def test_a_damaged_part_is_no_corpus_read_wrongly(config):
+    """A row group that cannot be read has many rows, whatever the settings are."""
+    damaged = (
+        Document(text="x", id=str(index), metadata={"conversation_error": "damaged_file: rows 0 to 1099"})
+        for index in range(1_100)
+    )
+    step = QualityFilter(config)
+    assert len(list(step.run(chain(damaged, [document(TURNS)])))) == 1_101
+    assert statistics(step)["unscorable_damaged_file"] == 1_100
 
 
 def test_999_bad_documents_and_a_good_one(config):

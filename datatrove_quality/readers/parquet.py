@@ -1,10 +1,11 @@
 """Parquet files in, documents out, with a document in the place of what cannot be read.
 
-DataTrove's reader raises at the first damaged page, and the task with it. Here the rest of that row group becomes one
-document with `metadata["conversation_error"]`, which says how many rows are missing, and the next row group is read.
+DataTrove's reader raises at the first damaged page, and the task with it. Here each row of the rest of that row group
+becomes a document with `metadata["conversation_error"]`, so that every row has its place, and the next row group is read.
 """
 
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from datatrove.data import Document
@@ -68,7 +69,7 @@ class ConversationParquetReader(ParquetReader):
             for group in range(parquet.num_row_groups):
                 yield from self._read_group(parquet, group, filepath, row)
                 row += parquet.metadata.row_group(group).num_rows
-            if row != parquet.metadata.num_rows:
+            if not _counts_agree(parquet):
                 counts = ValueError(f"its row groups hold {row} rows, and the file {parquet.metadata.num_rows}")
                 yield self._damaged(filepath, row, counts, "its own counts of its rows disagree: some may be missing")
 
@@ -88,7 +89,10 @@ class ConversationParquetReader(ParquetReader):
                         raise pa.ArrowInvalid("there are fewer rows than the file's footer says")
                 except (OSError, pa.ArrowException) as error:
                     lost = f"rows {row} to {end - 1}, the rest of row group {group}, cannot be read"
-                    yield self._damaged(filepath, row, error, lost)
+                    first = self._damaged(filepath, row, error, lost)
+                    yield first
+                    for missing in range(row + 1, end if _counts_agree(parquet) else row + 1):
+                        yield replace(first, id=f"{filepath}/{missing}", metadata=dict(first.metadata))
                     return
             # What was stored in few bytes, such as the same text in each row, may take many here.
             size = _rows_of(batch.num_rows, batch.nbytes, self.batch_size)
@@ -125,6 +129,12 @@ class ConversationParquetReader(ParquetReader):
         logger.warning(f"`{filepath}` is damaged: {lost}: {error}")
         reason = InvalidConversation("damaged_file", f"{lost} ({type(error).__name__}: {error})")
         return unread_document(self, "", filepath, row, reason)
+
+
+def _counts_agree(parquet: "pq.ParquetFile") -> bool:
+    """Whether a footer's counts can be trusted: a damaged one may tell of any number of rows."""
+    described = parquet.metadata
+    return sum(described.row_group(at).num_rows for at in range(described.num_row_groups)) == described.num_rows
 
 
 def _rows_of(rows: int, size: int, limit: int) -> int:

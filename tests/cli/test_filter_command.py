@@ -101,6 +101,23 @@ def test_scores_only_writes_one_row_per_input_row_in_order(tmp_path, model):
     assert not (tmp_path / "out/kept").exists()
 
 
+def test_scores_only_after_a_damaged_row_group_has_a_row_for_each(tmp_path, model):
+    """Rows that cannot be read keep their places, so that the sidecar can be joined by position too."""
+    items = rows(60)
+    path = write_rows(tmp_path / "in/a.parquet", items, row_group_size=20, compression="none")
+    data = path.read_bytes()
+    at = data.index(b"Pergunta 25 de a") - 7  # in the second row group, the length of a text
+    path.write_bytes(data[:at] + b"\xff" * 6 + data[at + 6 :])
+    run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--scores-only")
+    scores = read_rows(tmp_path / "out/scores")
+    lost = range(20, 40)
+    assert [row["id"] for row in scores] == [
+        f"a.parquet/{at}" if at in lost else item["id"] for at, item in enumerate(items)
+    ]
+    assert all((row["quality_score"] is None) == (at in lost) for at, row in enumerate(scores))
+    assert all(scores[at]["quality_error"].startswith("damaged_file: rows 20 to 39") for at in lost)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -350,8 +367,9 @@ def test_a_damaged_parquet_file_costs_its_rows_and_not_the_run(tmp_path, model):
     run(source, "--output", tmp_path / "out", "--model", model, "--min-score", -99)
     kept = [row["id"] for row in read_rows(tmp_path / "out" / "kept")]
     assert kept == [f"a-{index}" for index in [*range(100), *range(200, 300)]]
-    (excluded,) = read_rows(tmp_path / "out" / "excluded")
-    assert excluded["quality_error"].startswith("damaged_file: rows 100 to 199")
+    excluded = read_rows(tmp_path / "out" / "excluded")
+    assert [row["id"] for row in excluded] == [f"a.parquet/{index}" for index in range(100, 200)]
+    assert all(row["quality_error"].startswith("damaged_file: rows 100 to 199") for row in excluded)
 
 
 def test_a_new_threshold_computes_nothing(tmp_path, model, monkeypatch):

@@ -1,7 +1,8 @@
 """Parquet files in, documents out, with a document in the place of what cannot be read.
 
-DataTrove's reader raises at the first damaged page, and the task with it. Here each row of the rest of that row group
-becomes a document with `metadata["conversation_error"]`, so that every row has its place, and the next row group is read.
+DataTrove's reader raises at the first damaged page, and the task with it. Here each row of the rest of that row
+group becomes a document with `metadata["conversation_error"]`, so that every row has its place, and the next row
+group is read.
 """
 
 from collections.abc import Generator, Iterator

@@ -8,6 +8,7 @@ the names of roles. A row carries both: the values as they are to be read, and t
 import json
 import uuid
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.rows.json_values import parse_json
@@ -135,9 +136,18 @@ def record_batch(rows: list[Row], schema: "pa.Schema | None") -> "pa.RecordBatch
     if schema is None or not any(_has_extension(field.type) for field in schema):
         return pa.RecordBatch.from_pylist(rows, schema=schema)
     stored = pa.schema([field.with_type(_storage(field.type)) for field in schema])
-    extended = [field.name for field in schema if _has_extension(field.type)]
-    values = [{**row, **{name: _stored_value(row.get(name)) for name in extended}} for row in rows]
+    types = {field.name: field.type for field in schema if _has_extension(field.type)}
+    values = [{**row, **{name: _stored_value(row.get(name), kind) for name, kind in types.items()}} for row in rows]
     return pa.RecordBatch.from_pylist(values, schema=stored).cast(schema)
+
+
+@lru_cache(maxsize=16)
+def nested_extension(schema: "pa.Schema | None") -> str | None:
+    """The first column with an extension type inside another type, of which Arrow makes no array itself."""
+    import pyarrow as pa
+
+    fields = [] if schema is None else [field for field in schema if _has_extension(field.type)]
+    return next((field.name for field in fields if not isinstance(field.type, pa.BaseExtensionType)), None)
 
 
 def _types_in(kind: "pa.DataType") -> "Iterable[pa.DataType]":
@@ -163,14 +173,29 @@ def _storage(kind: "pa.DataType") -> "pa.DataType":
         return pa.list_(kind.value_field.with_type(_storage(kind.value_type)))
     if types.is_large_list(kind):
         return pa.large_list(kind.value_field.with_type(_storage(kind.value_type)))
+    if types.is_fixed_size_list(kind):
+        return pa.list_(kind.value_field.with_type(_storage(kind.value_type)), kind.list_size)
+    if types.is_map(kind):
+        return pa.map_(_storage(kind.key_type), kind.item_field.with_type(_storage(kind.item_type)), kind.keys_sorted)
     if types.is_struct(kind):
         return pa.struct([field.with_type(_storage(field.type)) for field in kind])
     return kind
 
 
-def _stored_value(value: Any) -> Any:
-    if isinstance(value, uuid.UUID):
-        return value.bytes
-    if isinstance(value, list):
-        return [_stored_value(item) for item in value]
-    return {key: _stored_value(item) for key, item in value.items()} if isinstance(value, dict) else value
+def _stored_value(value: Any, kind: "pa.DataType") -> Any:
+    """The value as its type stores it; what is not of the type stays, for Arrow to refuse."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    if isinstance(kind, pa.BaseExtensionType):
+        if isinstance(value, uuid.UUID):
+            return value.bytes
+        return int(value) if isinstance(value, bool) else value
+    if types.is_struct(kind) and isinstance(value, dict):
+        kinds = {field.name: field.type for field in kind}
+        return {name: _stored_value(item, kinds[name]) if name in kinds else item for name, item in value.items()}
+    if types.is_map(kind) and isinstance(value, list):
+        return [(_stored_value(key, kind.key_type), _stored_value(item, kind.item_type)) for key, item in value]
+    if kind.num_fields == 1 and isinstance(value, list):
+        return [_stored_value(item, kind.value_type) for item in value]
+    return value

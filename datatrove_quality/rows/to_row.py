@@ -6,8 +6,9 @@ from typing import Any
 
 import orjson
 from datatrove.data import Document
-from datatrove.pipeline.writers import JsonlWriter
+from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
 
+from datatrove_quality.rows.arrow_values import nested_extension
 from datatrove_quality.rows.edits import CannotWriteBack, checksum, is_edited, write_back
 from datatrove_quality.rows.json_values import json_text, with_constants
 from datatrove_quality.rows.layouts import Where, nested_metadata
@@ -58,8 +59,22 @@ class RowAdapter:
             row = {"text": document.text, "id": document.id, **metadata}
             row.pop(CONVERSATION_ERROR, None)
         if not isinstance(writer, JsonlWriter):
+            _refuse_nested_extensions(writer)
             return row
         return _for_jsonl_writer(row, isinstance(source, dict) and bool(source.get("constants")))
+
+
+def _refuse_nested_extensions(writer: Any) -> None:
+    """Refuse what DataTrove's own Parquet writer cannot write before a thousand rows wait for it.
+
+    Raises:
+        ValueError: it has such a column.
+    """
+    if type(writer) is ParquetWriter and (name := nested_extension(writer.schema)):
+        raise ValueError(
+            f"DataTrove's ParquetWriter cannot write column {name!r}, whose type has JSON, UUID or another extension "
+            "type inside a list, an object or a map: write with run.writer() of a Run, or as JSONL."
+        )
 
 
 def _with_edits(row: Row, document: Document, source: Row) -> Row:

@@ -190,8 +190,8 @@ class Inputs:
 
         try:
             with self.folder.open(path, "rb") as file:
-                footer = pq.read_metadata(file)
-                return footer.schema.to_arrow_schema(), footer.num_rows
+                parquet = pq.ParquetFile(file)  # which knows extension types, as the reader does
+                return parquet.schema_arrow, parquet.metadata.num_rows
         except pa.ArrowException as error:
             raise ValueError(f"{path_in(self.folder, path)} is no whole Parquet file: {error}") from error
 

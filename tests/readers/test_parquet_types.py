@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datatrove.data import Document
+from datatrove.pipeline.writers import ParquetWriter
 from layout_rows import CALL, CALLED, ONE, U1, assistant, user
 
+from datatrove_quality import ConversationAdapter, QualityFilter, Run, ScorerConfig
 from datatrove_quality.readers.parquet import ConversationParquetReader
 from datatrove_quality.rows.arrow_values import record_batch
 from datatrove_quality.rows.to_row import RowAdapter
@@ -109,12 +111,63 @@ def test_columns_that_python_cannot_hold(tmp_path: Path) -> None:
 
 
 def test_other_extension_types(tmp_path: Path) -> None:
-    """A UUID comes back as one."""
-    kind = pa.uuid()
-    ids = pa.ExtensionArray.from_storage(kind, pa.array([bytes(range(16)), None], kind.storage_type))
-    table = pa.table({"uuid": ids, "messages": [ONE, ONE]})
+    """A UUID comes back as one, in lists, objects and maps too; DuckDB makes maps of JSON of objects."""
+    uuids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(range(16)), None], pa.uuid().storage_type))
+    texts = as_json([{"a": 1}, "x"])
+    bounds, keys = pa.array([0, 1, 2], pa.int32()), pa.array(["k", "l"])
+    columns = {
+        "messages": pa.array([ONE, ONE]),
+        "uuid": uuids,
+        "list": pa.ListArray.from_arrays(bounds, uuids),
+        "pair": pa.FixedSizeListArray.from_arrays(uuids, 1),
+        "object": pa.StructArray.from_arrays([uuids, texts], names=["u", "j"]),
+        "map": pa.MapArray.from_arrays(bounds, keys, texts),
+        "lists": pa.MapArray.from_arrays(bounds, keys, pa.ListArray.from_arrays(bounds, uuids)),
+        "flag": pa.ExtensionArray.from_storage(pa.bool8(), pa.array([1, 0], pa.int8())),
+    }
+    table = pa.table(columns)
     rows = [RowAdapter()(None, document) for document in read(tmp_path, table)]
     assert pa.Table.from_batches([record_batch(rows, table.schema)]).equals(table)
+
+
+def as_duckdb_writes(path: Path, table: pa.Table) -> None:
+    """Without Arrow's own schema in the file: its types are those that Parquet has."""
+    path.parent.mkdir(parents=True)
+    with pq.ParquetWriter(path, table.schema, store_schema=False) as writer:
+        writer.write_table(table)
+
+
+def test_a_run_writes_the_types_that_it_reads(tmp_path: Path, model_folder: Any) -> None:
+    """JSON that is written as plain text would be scored with its quotes the next time."""
+    ids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(range(16))], pa.uuid().storage_type))
+    table = pa.table({"id": ids, "messages": messages_with_json("content", ONE), "more": as_json([{"a": 1}])})
+    as_duckdb_writes(tmp_path / "in" / "a.parquet", table)
+    assert pq.read_table(tmp_path / "in").schema.equals(table.schema)
+    config = ScorerConfig(model=str(model_folder("qwen3")), dtype="float32", device="cpu")
+    run = Run(str(tmp_path / "in"), str(tmp_path / "out"))
+    result = run.execute(
+        [run.reader(ConversationAdapter()), QualityFilter(config, progress=False), run.writer("kept")]
+    )
+    assert result is not None
+    (path,) = (tmp_path / "out" / "kept").iterdir()
+    written = pq.read_table(path)
+    assert written.select(table.column_names).replace_schema_metadata(None).equals(table)
+    assert written["quality_error"].to_pylist() == [None]
+
+
+def test_datatroves_own_writer(tmp_path: Path) -> None:
+    """It writes extension types, but not inside others: refused at the first row, and the error says what can."""
+    ids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(range(16))], pa.uuid().storage_type))
+    table = pa.table({"id": ids, "messages": as_json([ONE])})
+    for name, source in (("plain", table), ("nested", table.set_column(1, "messages", listed(ONE)))):
+        writer = ParquetWriter(str(tmp_path / name), adapter=RowAdapter(), schema=source.schema)
+        documents = read(tmp_path / f"in-{name}", source)
+        if name == "nested":
+            with pytest.raises(ValueError, match=r"column 'messages', whose type has JSON.*run.writer"):
+                list(writer.run(documents))
+        else:
+            list(writer.run(documents))
+            assert pq.read_table(tmp_path / name).equals(source)
 
 
 def test_two_columns_of_one_name(tmp_path: Path) -> None:

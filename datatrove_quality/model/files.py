@@ -10,14 +10,15 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
 from datatrove_quality.config import ScorerConfig, ScoreScale
 from datatrove_quality.model.devices import native_dtype
 from datatrove_quality.model.digests import blob_digests, wrong_files
-from datatrove_quality.model.hub import explained, fetch, fetch_command, fetch_weights, is_path, resolve_commit
+from datatrove_quality.model.hub import fetch, fetch_weights, is_path, resolve_commit
+from datatrove_quality.model.load_errors import advice_on_config, advice_on_tokenizer, explained, fetch_command
 from datatrove_quality.model.outputs import Outputs, outputs_of
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.model.tokenizer import SAMPLE_TEXT, load_tokenizer, settle_tokens
@@ -26,7 +27,6 @@ from datatrove_quality.model.weights import ADAPTER_CONFIG, missing_weights, mod
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -180,6 +180,8 @@ def _load_model_config(config: ScorerConfig, folder: Path) -> "PreTrainedConfig"
     with explained(config, partial(_advice_on_code, config, folder)):
         model_config = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
     names = model_config.architectures or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"model={config.model!r}: architectures={names!r} in its config.json is no list of names.")
     if names and not any(name.endswith("ForSequenceClassification") for name in names):
         raise ValueError(
             f"model={config.model!r} is a {', '.join(names)}: give a sequence classifier, such as "
@@ -189,16 +191,16 @@ def _load_model_config(config: ScorerConfig, folder: Path) -> "PreTrainedConfig"
 
 
 def _advice_on_code(config: ScorerConfig, folder: Path, error: BaseException) -> str | None:
-    """What to do where a model comes with code of its own and transformers has none for it."""
+    """What to do about a config.json, or where a model comes with code of its own and transformers has none for it."""
     from transformers import CONFIG_MAPPING, PreTrainedConfig
 
     if config.trust_remote_code or not isinstance(error, ValueError):
-        return None
+        return advice_on_config(folder, error)
     values: dict[str, Any] = {}
-    with suppress(OSError, ValueError):  # what cannot be read names no code
+    with suppress(Exception):  # what cannot be read names no code
         values, _ = PreTrainedConfig.get_config_dict(folder)
     if "auto_map" not in values or values.get("model_type") in CONFIG_MAPPING:
-        return None
+        return advice_on_config(folder, error)
     return "It comes with code of its own, which is not run unless you set trust_remote_code=True."
 
 
@@ -208,16 +210,18 @@ def _skeleton(config: ScorerConfig, model_config: "PreTrainedConfig", folder: Pa
     from transformers import AutoModelForSequenceClassification
 
     with explained(config, partial(_advice_on_code, config, folder)), torch.device("meta"):
-        return AutoModelForSequenceClassification.from_config(
+        skeleton = AutoModelForSequenceClassification.from_config(
             deepcopy(model_config), trust_remote_code=config.trust_remote_code
         )
+    skeleton.name_or_path = config.model
+    return skeleton
 
 
 def _load_tokenizer(
     config: ScorerConfig, skeleton: "PreTrainedModel", folder: Path
 ) -> "tuple[PreTrainedTokenizerBase, dict[str, Any]]":
     """The tokenizer, found to belong to the model, and what affects its tokens beside its files."""
-    with explained(config):
+    with explained(config, partial(advice_on_tokenizer, folder)):
         tokenizer, stored = load_tokenizer(folder, trust_remote_code=config.trust_remote_code)
     tokenizer.name_or_path = config.model
     own_code = (tokenizer.init_kwargs.get("auto_map") or {}).get("AutoTokenizer")
@@ -226,6 +230,12 @@ def _load_tokenizer(
         raise ValueError(
             f"model={config.model!r}: its tokenizer comes with code of its own, {own_code}, which is not run unless "
             "you set trust_remote_code=True; without it, texts may become other tokens than in training."
+        )
+    limit = tokenizer.model_max_length
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit >= 1:
+        raise ValueError(
+            f"model={config.model!r}: model_max_length={limit!r} in its tokenizer_config.json is no number of tokens: "
+            "correct it, or omit it for no limit."
         )
     # Where a folder has no tokenizer files, transformers makes up a tokenizer with an empty vocabulary.
     if not tokenizer(SAMPLE_TEXT, add_special_tokens=False)["input_ids"]:
@@ -244,7 +254,14 @@ def _load_tokenizer(
 
 
 def _num_embeddings(skeleton: "PreTrainedModel") -> int:
-    return cast("nn.Embedding", skeleton.get_input_embeddings()).num_embeddings
+    embeddings = skeleton.get_input_embeddings()
+    count = getattr(embeddings, "num_embeddings", None)
+    if count is None:
+        raise ValueError(
+            f"model={skeleton.name_or_path!r}: {type(skeleton).__name__} has embeddings of its own kind "
+            f"({type(embeddings).__name__}), which is not supported: give a classifier of another architecture."
+        )
+    return int(count)
 
 
 def _token_limit(config: ScorerConfig, tokenizer: "PreTrainedTokenizerBase", skeleton: "PreTrainedModel") -> int:

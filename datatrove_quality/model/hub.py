@@ -1,11 +1,11 @@
-"""Where a classifier comes from: a local folder or the Hugging Face hub; and errors that say what to do.
+"""Where a classifier comes from: a local folder or the Hugging Face hub.
 
 Nothing is imported at the top that takes long, so that a command can check a model's name before it does anything.
 """
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from datatrove_quality.atomic_write import write_atomic
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.model.devices import is_out_of_memory
+from datatrove_quality.model.load_errors import advice_on_download, explained, fetch_command
 from datatrove_quality.model.weights import MODEL_FILES, missing_weights
 
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 SECONDS_TO_ANSWER = 10
 THREADS = 8
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-
-# What to do about an error, where its stage of loading knows; None: it does not.
-Advice = Callable[[BaseException], str | None]
 
 
 def require_folder(model: str) -> None:
@@ -50,12 +47,6 @@ def require_folder(model: str) -> None:
 def is_path(model: str) -> bool:
     """Whether a model's name can only be a path: a hub id has at most one slash and begins with none."""
     return model.startswith((".", "/", "~")) or model.count("/") > 1
-
-
-def fetch_command(config: ScorerConfig, commit: str | None) -> str:
-    """The command that fetches a classifier, for an error message."""
-    revision = f" --revision {commit or config.revision}" if commit or config.revision else ""
-    return f"Run `hf download {config.model}{revision}` on a node that reaches the hub, or give a local folder."
 
 
 def resolve_commit(config: ScorerConfig) -> str | None:
@@ -111,7 +102,7 @@ def fetch(config: ScorerConfig, commit: str) -> Path:
             raise
         if "config.json" not in names:
             raise ValueError("The repository has no config.json.")
-    with explained(config, _advice_on_download):
+    with explained(config, advice_on_download):
         wanted = [name for name in names if name.endswith(MODEL_FILES) and not name.endswith(".safetensors")]
         _download(config, commit, [name for name in wanted if name != "config.json"])
         [path] = _download(config, commit, ["config.json"])
@@ -141,7 +132,7 @@ def fetch_weights(config: ScorerConfig, commit: str, folder: Path) -> None:
         )
     with explained(config):
         names = set(_names(config, commit))
-    with explained(config, _advice_on_download):
+    with explained(config, advice_on_download):
         while (missing := missing_weights(folder)) and missing in names:
             _download(config, commit, [missing])
 
@@ -218,71 +209,3 @@ def _note_revision(config: ScorerConfig, commit: str) -> None:
         if not path.is_file() or path.read_text() != commit:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, commit)
-
-
-@contextmanager
-def explained(config: ScorerConfig, advice: Advice = lambda error: None) -> Iterator[None]:
-    """Turn what transformers raises while loading into an error that says what to do.
-
-    Args:
-        config: which classifier, and how.
-        advice: what this stage of loading knows about an error. Errors of the hub are known here.
-    """
-    from safetensors import SafetensorError
-
-    # TypeError: of transformers before 5.22, for a config.json that holds a list.
-    wrong_files = (OSError, ValueError, KeyError, TypeError, SafetensorError)
-    try:
-        yield
-    except (*wrong_files, ImportError, RuntimeError, MemoryError) as error:
-        todo = _hub_advice(config, error) or advice(error) or _general_advice(config, error)
-        raise ValueError(f"model={config.model!r} cannot be loaded. {todo}\n{error}") from error
-
-
-def _hub_advice(config: ScorerConfig, error: BaseException) -> str | None:
-    """What to do about an error of the hub, by its type; None: it is another error."""
-    from huggingface_hub import errors
-
-    if os.path.isdir(config.model):
-        return None
-    causes = list(_causes(error))
-
-    def caused_by(*types: type[BaseException]) -> bool:
-        return any(isinstance(cause, types) for cause in causes)
-
-    neither = f"There is no folder {os.path.abspath(config.model)} either."
-    refused = {cause.response.status_code for cause in causes if isinstance(cause, errors.HfHubHTTPError)} & {401, 403}
-    if caused_by(errors.GatedRepoError) or (refused and not caused_by(errors.RepositoryNotFoundError)):
-        return "Ask for access on its hub page, then run `hf auth login` where the weights are fetched."
-    if caused_by(errors.RevisionNotFoundError):
-        return f"revision={config.revision!r}: its hub page has no such branch, tag or commit."
-    if caused_by(errors.RepositoryNotFoundError):
-        return f"The hub has no such model, or a private one: check the name, or run `hf auth login`. {neither}"
-    if caused_by(errors.HFValidationError):
-        return f"It is no hub id 'org/name'. {neither}"
-    return None
-
-
-def _advice_on_download(error: BaseException) -> str:
-    """What to do where a file of the hub's did not come, or not whole."""
-    return "Its files could not be fetched whole: start again; what has come is not fetched again."
-
-
-def _general_advice(config: ScorerConfig, error: BaseException) -> str:
-    if is_out_of_memory(error):
-        return "There is not enough memory for it."
-    if isinstance(error, ConnectionError):
-        neither = f"There is no folder {os.path.abspath(config.model)} either."
-        return f"The hub cannot be reached from here. {fetch_command(config, None)} {neither}"
-    if os.path.isdir(config.model):
-        return (
-            "The folder is not a whole classifier: it needs config.json, model.safetensors and the tokenizer's files."
-        )
-    return "Check the name and the revision on the hub."
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, what caused it, and so on."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -13,7 +13,8 @@ from datatrove_quality.model.checkpoint import refuse_integers, refuse_other_bas
 from datatrove_quality.model.devices import native_dtype
 from datatrove_quality.model.digests import blob_digests, cached_digest, forget, stamps, wrong_files
 from datatrove_quality.model.files import FoundModel
-from datatrove_quality.model.hub import explained, fetch_weights
+from datatrove_quality.model.hub import fetch_weights
+from datatrove_quality.model.load_errors import explained
 from datatrove_quality.model.staging import copied_digests, staged
 from datatrove_quality.model.weights import ADAPTER_CONFIG, INDEX, missing_weights, weight_files
 

@@ -206,8 +206,9 @@ def _scorable(model: "PreTrainedModel") -> Iterator[None]:
         # Some kernels go to the current device, whatever their tensors are on.
         with torch.cuda.device(model.device) if is_cuda else nullcontext():
             yield
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(f"model={model.name_or_path!r} cannot be scored with: {error}") from error
+    except Exception as error:  # a forward pass raises whatever comes of a configuration that is nonsense
+        said = str(error) if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"model={model.name_or_path!r} cannot be scored with: {said}") from error
     after = _settings(model)
     if changed := sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name)):
         raise ValueError(

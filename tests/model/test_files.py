@@ -1,5 +1,8 @@
 """A classifier without its weights: found and checked to fit together, or an error that says what to do."""
 
+import errno
+import json
+
 import pytest
 from scorers import TURNS, assert_like_the_card, config_of, edited, loaded, refused
 from tiny_models import (
@@ -7,6 +10,7 @@ from tiny_models import (
     ENCODERS,
     Card,
     chatml_tokenizer,
+    encoder_tokenizer,
     save_model,
 )
 from tokenizers.processors import TemplateProcessing
@@ -53,6 +57,64 @@ def test_broken_model_config(model_folder, tmp_path, text):
     folder = edited(model_folder("qwen3"), tmp_path / "m")
     (folder / "config.json").write_text(text)
     refused(config_of(folder), "cannot be loaded")
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "value"),
+    [
+        ("qwen3", "num_attention_heads", 0),
+        ("qwen3", "num_attention_heads", "four"),
+        ("qwen3", "head_dim", -16),
+        ("qwen3", "pad_token_id", 10**9),
+        ("qwen3", "hidden_act", "abc"),
+        ("qwen3", "dtype", "abc"),
+        ("qwen3", "architectures", 3),
+        ("qwen3", "id2label", 7),
+        ("bert", "hidden_size", 0),
+        ("bert", "vocab_size", 1.5),
+    ],
+)
+def test_nonsense_in_the_models_config_is_named(model_folder, tmp_path, family, name, value):
+    """Libraries raise whatever comes of it: divisions by zero, missing attributes, assertions."""
+    folder = edited(model_folder(family), tmp_path / "m", **{name: value})
+    with pytest.raises(ValueError, match=rf"model=.*config\.json|model=.*{name}") as error:
+        find_model(config_of(folder))
+    assert name in str(error.value) and "config.json" in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["abc", "512", 0, -1, True, [], float("nan")])
+def test_nonsense_for_the_tokenizers_limit_is_named(model_folder, tmp_path, value):
+    """It is compared with numbers of tokens before anything else looks at it."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": value}))
+    with pytest.raises(ValueError, match=r"model=.*model_max_length=.*tokenizer_config\.json"):
+        find_model(config_of(folder))
+
+
+def test_files_that_are_no_tokenizer(model_folder, tmp_path):
+    """Named as the reason, rather than the folder."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m")
+    (folder / "tokenizer.json").write_text("{}")
+    refused(config_of(folder), r"tokenizer\.json and tokenizer_config\.json no tokenizer can be made")
+
+
+def test_embeddings_of_another_kind(tmp_path):
+    """I-BERT computes with whole numbers."""
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    folder = save_model(tmp_path / "m", "ibert", encoder_tokenizer(), max_position_embeddings=256, **sizes)
+    refused(config_of(folder), "IBertForSequenceClassification has embeddings of its own kind")
+
+
+def test_a_passing_error_is_not_blamed_on_the_files(model_folder, monkeypatch):
+    """Too many open files, a disk that fails: nothing is to be corrected in the folder."""
+    import transformers
+
+    def failing(*arguments, **options):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", failing)
+    refused(config_of(model_folder("qwen3")), r"cannot be read or written: start again.*\n.*Too many open files")
 
 
 def test_empty_folder(tmp_path):

@@ -26,6 +26,7 @@ from datatrove_quality.progress import Measured, Progress
 from datatrove_quality.rows.of_document import changed_text_error, scored_conversation, size_of, text_edit
 from datatrove_quality.rows.roles import USER, known_role
 from datatrove_quality.rows.score_columns import RecordedScore, check_prefix, recorded_score, score_column
+from datatrove_quality.rows.source_guard import SourceGuard, checked_columns
 from datatrove_quality.rows.types import MESSAGES, conversation_error
 from datatrove_quality.schema import require_output_columns
 
@@ -90,6 +91,8 @@ class QualityFilter(BaseFilter):
         accept_changed_text: where a step has changed `doc.text` and not the conversation, score the conversation as it
             is. Else such a document is an error.
         render_tools: pass the row's tool definitions (`tools`, `functions`) to the chat template.
+        group_by: metadata columns that name the source of a document, such as "source". If none of a source's first
+            1,000 documents in a task can be scored, the step raises and names it.
         progress: None: a bar where DataTrove's first local worker logs to a terminal, and a line a minute in each
             task's log; True: the bar also where there is no terminal; False: neither.
         documents_per_task: how many documents each task reads, by rank, so that progress tells the time left.
@@ -115,6 +118,7 @@ class QualityFilter(BaseFilter):
         allow_no_answer: bool = False,
         accept_changed_text: bool = False,
         render_tools: bool = False,
+        group_by: str | Sequence[str] = (),
         progress: bool | None = None,
         documents_per_task: Sequence[int] | None = None,
         score_of: str | None = None,
@@ -134,6 +138,7 @@ class QualityFilter(BaseFilter):
         self.allow_no_answer = allow_no_answer
         self.accept_changed_text = accept_changed_text
         self.render_tools = render_tools
+        self.group_by = checked_columns(group_by)
         self.progress = progress
         self.documents_per_task = documents_per_task
         # The `Scorer.describe()` of the run that the step belongs to; set by what starts the run.
@@ -216,8 +221,8 @@ class QualityFilter(BaseFilter):
             The documents that are kept, in their order.
 
         Raises:
-            ValueError: the model cannot be loaded; none of the first 1,000 documents can be scored; or, with
-                `unscorable="raise"`, a document cannot.
+            ValueError: the model cannot be loaded; none of the first 1,000 documents, or of a source's, can be scored;
+                or, with `unscorable="raise"`, a document cannot.
             RuntimeError: at the end, a document was lost or counted twice.
         """
         if os.environ.get("DATATROVE_NODE_RANK", "-1") != "-1":
@@ -277,6 +282,7 @@ class QualityFilter(BaseFilter):
     def _scored(self, documents: Measured[Document], rank: int) -> Iterator[Document]:
         """The documents in their order, each with its score or error in its metadata; holds what the scorer holds."""
         counts: Counter[str] = Counter()
+        guard = SourceGuard(self.group_by)
         pairs = map(self._read, documents)
         results = self._results(pairs, rank)
         scored = Measured(results)
@@ -285,6 +291,7 @@ class QualityFilter(BaseFilter):
             for entry, result in scored:
                 self._annotate(entry.document, result)
                 self._count(entry, result, counts)
+                guard.note(entry.document.metadata, result.reason if isinstance(result, Unscorable) else None)
                 # A damaged part of a file says nothing about the settings.
                 unread = counts["unscorable"] - counts["unscorable_damaged_file"]
                 if unread == DOCUMENTS_BEFORE_GIVING_UP and not counts["scored"]:
@@ -302,6 +309,7 @@ class QualityFilter(BaseFilter):
             results.close()
             for name, number in counts.items():
                 self.stats[name] += MetricStats(total=number, n=number, mean=1, min=1, max=1)
+        guard.close()
         if FEW_SCORES <= counts["scored"] < DOCUMENTS_BEFORE_GIVING_UP:
             self._warn_of_constant_scores()
         if counts["unscorable"] and not counts["scored"]:

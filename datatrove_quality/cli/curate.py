@@ -114,9 +114,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_classifier_options(model)
     what = parser.add_argument_group("what is kept")
     add_score_options(what)
-    what.add_argument(
-        "--group-by", nargs="+", default=[], metavar="COLUMN", help="count scores by the values of columns too"
-    )
     add_run_options(parser.add_argument_group("run"))
     add_executor_options(parser, ("cpu", "gpu"))
 

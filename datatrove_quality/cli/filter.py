@@ -82,6 +82,7 @@ def pipeline(options: argparse.Namespace, started: "Run", adapter: Callable) -> 
             reuse_scores=options.reuse_scores,
             allow_no_answer=options.allow_no_answer,
             render_tools=options.render_tools,
+            group_by=options.group_by,
             progress=options.progress,
         ),
         started.writer("scores", ScoresAdapter(options.prefix)) if options.scores_only else started.writer("kept"),

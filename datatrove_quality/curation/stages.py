@@ -61,7 +61,7 @@ class Curation:
         language: DataTrove's code of the language whose word tokenizer is used.
         keep_languages: codes of the languages to keep. (): all.
         language_threshold: the probability from which a text counts as one of a language.
-        group_by: columns by whose values scores are counted too.
+        group_by: columns by whose values scores are counted too; see also `QualityFilter`.
         checkpoints: where scores are saved as they are computed. None: in the run's folder.
         progress: see `QualityFilter`.
     """
@@ -103,7 +103,7 @@ def curation_stages(
     clean = [
         run.reader(adapter),
         *([PerMessage(MaskPII())] if wanted.mask_pii else []),
-        ConversationRules(run.writer("excluded/rules"), wanted.without_rules, wanted.prefix),
+        ConversationRules(run.writer("excluded/rules"), wanted.without_rules, wanted.prefix, wanted.group_by),
         *answer_filters(run, wanted),
         run.save("cleaned"),
         whole(ExactDedupSignature(between("exact_signatures"), exact, finders)),
@@ -162,6 +162,7 @@ def scoring_steps(run: Run, wanted: Curation) -> list[PipelineStep]:
             special_tokens=wanted.special_tokens,
             allow_no_answer=wanted.allow_no_answer,
             render_tools=wanted.render_tools,
+            group_by=wanted.group_by,
             progress=wanted.progress,
         ),
         run.whole(QualityStats(run.path("logs/statistics"), wanted.prefix, wanted.group_by)),

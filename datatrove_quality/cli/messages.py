@@ -7,7 +7,11 @@ import shlex
 
 
 # What another option of the command does.
-_EQUIVALENTS = {"messages_key=None": "--text", "scorer=None": "--scores-from-columns"}
+_EQUIVALENTS = {
+    "TextAdapter and messages_key=None": "--text COLUMN",
+    "messages_key=None": "--text",
+    "scorer=None": "--scores-from-columns",
+}
 # A value as messages write it: a quoted text, a tuple of one, or a word; none, where the parameter is meant.
 _VALUE = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\('[^']*',\)|\.\.\.|[\w:+-]+(?:\.[\w+-]+)*|)"""
 
@@ -26,8 +30,9 @@ def in_options(text: str, parser: argparse.ArgumentParser) -> str:
         text: the message. Values are told apart from the text around them only by their form.
         parser: of the subcommand: parameters that are none of its options stay as they are.
     """
+    text = text.replace(" of ConversationAdapter", "")
     for parameter, option in _EQUIVALENTS.items():
-        if option in parser._option_string_actions:
+        if option.partition(" ")[0] in parser._option_string_actions:
             text = re.sub(rf"(?<![\w.-]){parameter}(?: \({option}\))?", option, text)
     for action in parser._actions:
         if action.option_strings:

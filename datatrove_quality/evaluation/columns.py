@@ -65,4 +65,5 @@ def listed(reasons: Counter[str]) -> str:
 
 def columns_found(row: Row) -> str:
     """The columns of the last row that was read, for an error about a column that is missing."""
-    return f"the last row has the columns {', '.join(sorted(map(str, row)))}"
+    names = sorted(str(name) for name in row if name != "file_path")  # which DataTrove's readers add
+    return f"the last row has the columns {', '.join(names)}"

@@ -7,8 +7,7 @@ from datatrove.data import Document
 from datatrove_quality.config import Unscorable
 from datatrove_quality.evaluation.labels import LabelledRow
 from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
-from datatrove_quality.rows.to_row import RowAdapter
-from datatrove_quality.rows.types import MESSAGES, Conversation, conversation_error
+from datatrove_quality.rows.types import MESSAGES, SOURCE, Conversation, conversation_error
 from datatrove_quality.runs.inputs import Inputs
 
 
@@ -53,8 +52,8 @@ def require_labels(inputs: Inputs, adapter: ConversationAdapter | TextAdapter, l
     """
     documents = inputs.sample(adapter, SAMPLE_ROWS)
     if documents and not any(labels in doc.metadata for doc in documents):
-        as_row = RowAdapter()
-        columns = sorted({name for doc in documents for name in as_row(None, doc)})
+        sources = [doc.metadata.get(SOURCE) or {} for doc in documents]  # lines that are not rows have none
+        columns = sorted({name for source in sources for name in source.get("columns", ())})
         raise ValueError(
             f"--labels {labels}: none of the first {len(documents)} rows has this column; there are "
             f"{', '.join(columns)}."

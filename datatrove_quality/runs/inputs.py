@@ -302,7 +302,7 @@ def refuse_unnamed_columns(adapter: Callable, path: str) -> None:
     if isinstance(adapter, ConversationAdapter) and not (adapter.prompt_key or adapter.messages_key):
         raise ValueError(
             f"input {path} is a table of texts: name its columns with prompt_key= and answer_key= of "
-            "ConversationAdapter (--prompt-key, --answer-key); plain text is scored with TextAdapter (--text COLUMN)."
+            "ConversationAdapter; plain text is scored with TextAdapter and messages_key=None."
         )
 
 
@@ -339,8 +339,8 @@ def refuse_wrong_schema(inputs: Inputs, adapter: Callable) -> None:
         first = next(error for error in errors if error is not None and error.reason == "missing_column")
         raise ValueError(
             f"None of the first {len(errors)} rows can be scored. missing_column: {first}. Name the columns: "
-            "--messages-key, or --prompt-key and --answer-key (arguments of ConversationAdapter); plain text is "
-            "scored with --text [COLUMN] (TextAdapter and messages_key=None)."
+            "messages_key=, or prompt_key= and answer_key= of ConversationAdapter; plain text is scored with "
+            "TextAdapter and messages_key=None."
         )
 
 

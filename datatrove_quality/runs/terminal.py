@@ -29,12 +29,13 @@ class QuietStream:
     def __init__(self, stream: TextIO):
         self._stream = stream
         self._last = ""
+        self._after_bar = False
 
     def write(self, text: str) -> int:
         """Write a text; loguru's messages are texts that carry their record."""
         record = getattr(text, "record", None)
         if record is None:
-            return self._stream.write(text)
+            return 0 if self._is_bar(text) else self._stream.write(text)
         line = f"{_line(record)}\n"
         if not self._is_shown(record) or line == self._last:
             return 0
@@ -46,6 +47,11 @@ class QuietStream:
             return False
         is_progress = record["name"] == _PROGRESS and not self._stream.isatty()
         return is_progress or record["level"].no >= 30  # loguru's number of WARNING
+
+    def _is_bar(self, text: str) -> bool:
+        """Whether a text is a bar of one of DataTrove's steps, which is for a terminal only, or the end of its line."""
+        after_bar, self._after_bar = self._after_bar, text.startswith("\r") and not self._stream.isatty()
+        return self._after_bar or (after_bar and text == "\n")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

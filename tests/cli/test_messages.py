@@ -28,6 +28,8 @@ def parser():
         ("reuse_scores (--reuse-scores): the scores", "--reuse-scores: the scores"),
         ("set chat_template=... to the template", "set --chat-template to the template"),
         ("plain text is scored with messages_key=None.", "plain text is scored with --text."),
+        ("with prompt_key= of ConversationAdapter; plain text with TextAdapter and messages_key=None.",
+         "with --prompt-key; plain text with --text COLUMN."),
         ("scorer=None (--scores-from-columns): no score", "--scores-from-columns: no score"),
         ("name them with prompt_key= and answer_key=.", "name them with --prompt-key and --answer-key."),
     ],

@@ -32,8 +32,8 @@ def test_texts_are_read_by_their_adapter(tmp_path):
 
 def test_a_column_that_no_row_has_is_refused(tmp_path):
     """The error names the column and those of the rows, not DataTrove's; one row with it is enough."""
-    write_rows(tmp_path / "a.jsonl", [{"messages": TURNS, "id": "a"}, {"messages": TURNS, "stars": 1}])
+    write_rows(tmp_path / "a.jsonl", [{"messages": TURNS, "id": "a"}, {"messages": TURNS, "stars": 1}, b"{broken\n"])
     inputs = find_inputs(str(tmp_path))
     require_labels(inputs, ConversationAdapter(), "stars")
-    with pytest.raises(ValueError, match=r"--labels grade: none of the first 2 .* there are id, messages, stars\."):
+    with pytest.raises(ValueError, match=r"--labels grade: none of the first 3 .* there are id, messages, stars\."):
         require_labels(inputs, ConversationAdapter(), "grade")

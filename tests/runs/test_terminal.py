@@ -6,6 +6,7 @@ import sys
 import pytest
 from datatrove.utils.logging import setup_default_logger
 from loguru import logger
+from tqdm import tqdm
 
 from datatrove_quality.runs.terminal import QuietStream, is_quiet, quiet_stderr
 
@@ -71,6 +72,19 @@ def test_without_a_terminal_progress_is_lines(logged):
     """In a file of `nohup` or a job there is no bar: a line a minute is what shows that a run lives."""
     assert logged(name="datatrove_quality.progress", terminal=False, info="5 documents") == "5 documents\n"
     assert logged(name="datatrove_quality.progress", terminal=True, info="5 documents") == ""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_bars_are_for_terminals(monkeypatch, terminal):
+    """DataTrove's steps draw them everywhere: in the file of a job they would be hundreds of lines."""
+    stream = Stream(terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with quiet_stderr():
+        for _ in tqdm(range(3), desc="Reading"):
+            pass
+        print("a line", file=sys.stderr)
+    assert stream.getvalue().endswith("a line\n")
+    assert (stream.getvalue() == "a line\n") == (not terminal)
 
 
 def test_all_else_passes(monkeypatch):

@@ -49,7 +49,7 @@ class QuietStream:
         return is_progress or record["level"].no >= 30  # loguru's number of WARNING
 
     def _is_bar(self, text: str) -> bool:
-        """Whether a text is a bar of one of DataTrove's steps, which is for a terminal only, or the end of its line."""
+        """Whether a text is a bar of one of DataTrove's steps, which is for terminals only, or its end."""
         after_bar, self._after_bar = self._after_bar, text.startswith("\r") and not self._stream.isatty()
         return self._after_bar or (after_bar and text == "\n")
 

@@ -23,10 +23,11 @@ from datatrove_quality.engine.store import ScoreStore, resolve_folder
 from datatrove_quality.main_guard import require_main_guard_of_pool
 from datatrove_quality.model.files import dated, pinned
 from datatrove_quality.progress import Measured, Progress
+from datatrove_quality.rows.answers import answer_lists, drop_answer_lists, other_answers
 from datatrove_quality.rows.of_document import changed_text_error, scored_conversation, size_of, text_edit
 from datatrove_quality.rows.roles import USER, known_role
 from datatrove_quality.rows.score_columns import RecordedScore, check_prefix, recorded_score, score_column
-from datatrove_quality.rows.source_guard import SourceGuard, checked_columns
+from datatrove_quality.rows.source_guard import SourceGuard, advice, checked_columns
 from datatrove_quality.rows.types import MESSAGES, conversation_error
 from datatrove_quality.schema import require_output_columns
 
@@ -43,10 +44,14 @@ FEW_SCORES = 50
 
 
 class _Entry(NamedTuple):
-    """A document on its way through the scorer, and the statistics in which it counts beside its score."""
+    """A document on its way through the scorer, and the statistics in which it counts beside its score.
+
+    `further` inputs come after it, of the same document: its other answers.
+    """
 
     document: Document
     notes: tuple[str, ...] = ()
+    further: int = 0
 
     @property
     def size(self) -> int:
@@ -55,6 +60,12 @@ class _Entry(NamedTuple):
 
 
 _Pair = tuple[_Entry, Input]
+
+
+def _with_further(results: Iterator[tuple[_Entry, Result]]) -> Iterator[tuple[_Entry, Result, list[Result]]]:
+    """Each document once, with the results of its other answers."""
+    for entry, result in results:
+        yield entry, result, [next(results)[1] for _ in range(entry.further)]
 
 
 class QualityFilter(BaseFilter):
@@ -91,6 +102,9 @@ class QualityFilter(BaseFilter):
         accept_changed_text: where a step has changed `doc.text` and not the conversation, score the conversation as it
             is. Else such a document is an error.
         render_tools: pass the row's tool definitions (`tools`, `functions`) to the chat template.
+        all_answers: score each answer that `ConversationAdapter(all_answers=True)` read. The document's score, by
+            which it is kept or dropped, is still that of the chosen or first one. `{prefix}_scores`, `_int_scores`,
+            `_token_counts`, `_truncations` and `_errors` are lists of all in the row's order, chosen before rejected.
         group_by: metadata columns that name the source of a document, such as "source". If none of a source's first
             1,000 documents in a task can be scored, the step raises and names it.
         progress: None: a bar where DataTrove's first local worker logs to a terminal, and a line a minute in each
@@ -118,6 +132,7 @@ class QualityFilter(BaseFilter):
         allow_no_answer: bool = False,
         accept_changed_text: bool = False,
         render_tools: bool = False,
+        all_answers: bool = False,
         group_by: str | Sequence[str] = (),
         progress: bool | None = None,
         documents_per_task: Sequence[int] | None = None,
@@ -138,6 +153,7 @@ class QualityFilter(BaseFilter):
         self.allow_no_answer = allow_no_answer
         self.accept_changed_text = accept_changed_text
         self.render_tools = render_tools
+        self.all_answers = all_answers
         self.group_by = checked_columns(group_by)
         self.progress = progress
         self.documents_per_task = documents_per_task
@@ -173,7 +189,7 @@ class QualityFilter(BaseFilter):
                     f"score_of={self.score_of!r}: the scorer has {self.scorer.score_of!r}; omit one of them."
                 )
             self.scorer = replace(self.scorer, score_of=self.score_of)
-        flags = ("reuse_scores", "allow_no_answer", "accept_changed_text", "render_tools")
+        flags = ("reuse_scores", "allow_no_answer", "accept_changed_text", "render_tools", "all_answers")
         for name, values in (*((flag, (True, False)) for flag in flags), ("progress", (True, False, None))):
             if not any(getattr(self, name) is value for value in values):
                 raise ValueError(f"{name}={getattr(self, name)!r}: give {' or '.join(map(str, values))}.")
@@ -188,6 +204,8 @@ class QualityFilter(BaseFilter):
         if per_task is not None and (isinstance(per_task, str) or not isinstance(per_task, Sequence)):
             raise ValueError(f"documents_per_task={per_task!r:.80}: give a list with each task's number, or None.")
         check_prefix(self.prefix)
+        if self.all_answers and (self.reuse_scores or self.messages_key != MESSAGES):
+            raise ValueError("all_answers=True goes with neither reuse_scores nor another messages_key: omit them.")
         if self.messages_key is not None and (not isinstance(self.messages_key, str) or not self.messages_key):
             raise ValueError(f"messages_key={self.messages_key!r}: give a metadata key, or None to score the text.")
         if self.unscorable not in ("drop", "keep", "raise"):
@@ -205,8 +223,9 @@ class QualityFilter(BaseFilter):
             self._warn_of_bounds_outside(self.scorer.scale)
 
     def _check_nothing_needs_a_scorer(self) -> None:
-        for name, unset in (("reuse_scores", False), ("checkpoints_dir", None), ("special_tokens", "allow")):
-            if getattr(self, name) != unset:
+        unset = {"reuse_scores": False, "checkpoints_dir": None, "special_tokens": "allow", "all_answers": False}
+        for name, value in unset.items():
+            if getattr(self, name) != value:
                 raise ValueError(f"{name}={getattr(self, name)!r} does nothing with scorer=None: omit it.")
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:  # type: ignore[override]
@@ -283,20 +302,20 @@ class QualityFilter(BaseFilter):
         """The documents in their order, each with its score or error in its metadata; holds what the scorer holds."""
         counts: Counter[str] = Counter()
         guard = SourceGuard(self.group_by)
-        pairs = map(self._read, documents)
+        pairs = chain.from_iterable(map(self._answers, documents)) if self.all_answers else map(self._read, documents)
         results = self._results(pairs, rank)
-        scored = Measured(results)
+        scored = Measured(_with_further(results))
         booked = 0.0
         try:
-            for entry, result in scored:
-                self._annotate(entry.document, result)
+            for entry, result, further in scored:
+                self._annotate(entry.document, result, further)
                 self._count(entry, result, counts)
                 guard.note(entry.document.metadata, result.reason if isinstance(result, Unscorable) else None)
                 # A damaged part of a file says nothing about the settings.
                 unread = counts["unscorable"] - counts["unscorable_damaged_file"]
                 if unread == DOCUMENTS_BEFORE_GIVING_UP and not counts["scored"]:
                     raise ValueError(
-                        f"None of the task's first {scored.count} documents could be scored: {_advice(counts)}"
+                        f"None of the task's first {scored.count} documents could be scored: {advice(counts)}"
                     )
                 if not isinstance(result, Unscorable) and counts["scored"] == DOCUMENTS_BEFORE_GIVING_UP:
                     self._warn_of_constant_scores()
@@ -313,7 +332,7 @@ class QualityFilter(BaseFilter):
         if FEW_SCORES <= counts["scored"] < DOCUMENTS_BEFORE_GIVING_UP:
             self._warn_of_constant_scores()
         if counts["unscorable"] and not counts["scored"]:
-            message = f"None of the task's {counts['unscorable']} documents could be scored: {_advice(counts)}"
+            message = f"None of the task's {counts['unscorable']} documents could be scored: {advice(counts)}"
             logger.error(message)
 
     def _results(self, pairs: Iterator[_Pair], rank: int) -> Generator[tuple[_Entry, Result], None, None]:
@@ -325,7 +344,7 @@ class QualityFilter(BaseFilter):
             scorer = find_scorer(self.scorer)
             self._require_the_runs(scorer)
             if isinstance(self.exclusion_writer, ParquetWriter):
-                require_output_columns(self.exclusion_writer.schema, self.prefix, scorer)
+                require_output_columns(self.exclusion_writer.schema, self.prefix, scorer, self.all_answers)
             if self.messages_key is not None:
                 scorer.renderer.require_template()
             if self.scorer.scale is None:
@@ -370,12 +389,20 @@ class QualityFilter(BaseFilter):
                 continue
             token = renderer.control_token_in(item)
             if token is not None:
-                entry = _Entry(entry.document, (*entry.notes, "special_tokens"))
+                entry = entry._replace(notes=(*entry.notes, "special_tokens"))
                 if self.special_tokens == "reject":
                     yield entry, Unscorable("special_tokens", f"the text spells out the control token {token!r}")
                     continue
             text, left_out = renderer.render_checked(item)
-            yield _Entry(entry.document, (*entry.notes, "template_left_out")) if left_out else entry, text
+            yield entry._replace(notes=(*entry.notes, "template_left_out")) if left_out else entry, text
+
+    def _answers(self, doc: Document) -> list[_Pair]:
+        """A document and what of it is scored, once for each of its answers."""
+        entry, item = self._read(doc)
+        if isinstance(item, str | RecordedScore | Unscorable):
+            return [(entry, item)]
+        others = other_answers(doc, item)
+        return [(entry._replace(further=len(others)), item), *((_Entry(doc), other) for other in others)]
 
     def _read(self, doc: Document) -> _Pair:
         """A document and what of it is scored.
@@ -416,9 +443,13 @@ class QualityFilter(BaseFilter):
     def _score_column(self, doc: Document) -> str:
         return score_column(doc.metadata, self.prefix, self.score_of if self.scorer is None else None)
 
-    def _annotate(self, doc: Document, result: Result) -> None:
+    def _annotate(self, doc: Document, result: Result, further: Sequence[Result] = ()) -> None:
         """Write a result into the metadata, in the place of whatever an earlier run left there."""
         doc.metadata.pop("filter_reason", None)
+        if self.scorer is not None:
+            drop_answer_lists(doc.metadata, self.prefix)
+        if self.all_answers:
+            doc.metadata |= answer_lists([result, *further], self.prefix)
         if isinstance(result, RecordedScore):
             doc.metadata.pop(f"{self.prefix}_error", None)
             doc.metadata[self._score_column(doc)] = result.score
@@ -464,19 +495,3 @@ class QualityFilter(BaseFilter):
                     f"{name}={bound} lies outside the scale, {scale.low} to {scale.high}. Scores are not clipped and "
                     "may lie there too, but hardly any do."
                 )
-
-
-def _advice(counts: Counter[str]) -> str:
-    unscorable = Counter({name: count for name, count in counts.items() if name.startswith("unscorable_")})
-    ((name, count),) = unscorable.most_common(1)
-    reason = name.removeprefix("unscorable_")
-    if reason in ("template_error", "non_finite_score", "unknown_token"):
-        todo = "Look at the error of these documents, and check that model, dtype and chat_template are right."
-    elif reason in ("missing_score", "invalid_score"):
-        todo = "Set prefix= to what the names of the score columns begin with, or give a scorer=."
-    else:
-        todo = (
-            "Set the schema= or messages_key= of ConversationAdapter and the messages_key= of QualityFilter to where "
-            "the conversations are; plain text is scored with messages_key=None."
-        )
-    return f"{count} times because of {reason}. {todo}"

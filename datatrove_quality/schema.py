@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.rows.score_columns import check_prefix, score_types
+from datatrove_quality.rows.score_columns import answer_types, check_prefix, score_types
 from datatrove_quality.rows.types import described
 
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def score_schema(
-    source_schema: "pa.Schema", prefix: str = "quality", scorer: ScorerConfig | None = None
+    source_schema: "pa.Schema",
+    prefix: str = "quality",
+    scorer: ScorerConfig | None = None,
+    all_answers: bool = False,
 ) -> "pa.Schema":
     """The schema of the scored rows: for `ParquetWriter(schema=...)`.
 
@@ -24,12 +27,13 @@ def score_schema(
         prefix: the prefix of the `QualityFilter`.
         scorer: of the `QualityFilter`, required where it has several outputs; its fingerprint, name and scale are then
             carried in the schema's metadata as `{prefix}_scorer`, in JSON. Finds the model, but loads no weights.
+        all_answers: of the `QualityFilter`.
 
     Returns:
         The source's fields and schema metadata as they are, and the nullable columns `{prefix}_score` (float64),
         `{prefix}_int_score` and `{prefix}_tokens` (int64), `{prefix}_truncated` (bool), `{prefix}_error` and
-        `filter_reason` (string); with a scorer of several outputs also those of each output. A field of the source
-        with such a name is replaced.
+        `filter_reason` (string); with a scorer of several outputs also those of each output; with `all_answers` also
+        lists. A field of the source with such a name is replaced.
 
     Raises:
         ValueError: the schema is no pyarrow.Schema, the prefix is not usable, or the scorer's model cannot be found.
@@ -48,6 +52,9 @@ def score_schema(
     outputs = {} if found is None else {f"{prefix}_{name}": alias for name, alias in found.outputs.columns.items()}
     types = score_types(prefix) | outputs | {"filter_reason": "string"}
     ours = {name: pa.field(name, pa.type_for_alias(alias)) for name, alias in types.items()}
+    if all_answers:
+        lists = {name: pa.list_(pa.type_for_alias(alias)) for name, alias in answer_types(prefix).items()}
+        ours |= {name: pa.field(name, kind) for name, kind in lists.items()}
     fields = [ours.get(field.name, field) for field in source_schema]
     names = set(source_schema.names)
     fields += [field for name, field in ours.items() if name not in names]
@@ -59,20 +66,21 @@ def score_schema(
     return pa.schema(fields, metadata=metadata or None)
 
 
-def require_output_columns(schema: "pa.Schema", prefix: str, scorer: "Scorer") -> None:
-    """Refuse a writer's schema that would lose what each of several outputs says.
+def require_output_columns(schema: "pa.Schema", prefix: str, scorer: "Scorer", all_answers: bool = False) -> None:
+    """Refuse a writer's schema that would lose what each of several outputs, or of each of several answers, says.
 
     Args:
         schema: of a Parquet writer.
         prefix: the prefix of the `QualityFilter`.
         scorer: of the `QualityFilter`.
+        all_answers: of the `QualityFilter`.
 
     Raises:
         ValueError: it lacks columns; names them.
     """
-    names = [f"{prefix}_{name}" for name in scorer.outputs.columns]
+    names = [f"{prefix}_{name}" for name in scorer.outputs.columns] + list(answer_types(prefix) if all_answers else ())
     if missing := [name for name in names if name not in schema.names]:
         raise ValueError(
             f"exclusion_writer: its schema has no {', '.join(missing)}, which would be lost: pass "
-            f"schema=score_schema(source_schema, {prefix!r}, scorer)."
+            f"schema=score_schema(source_schema, {prefix!r}, scorer{', all_answers=True' if all_answers else ''})."
         )

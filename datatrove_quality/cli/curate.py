@@ -124,6 +124,8 @@ def check(options: argparse.Namespace) -> None:
     Raises:
         ValueError: two options do not go together; says which to omit.
     """
+    if options.all_answers and options.mask_pii:
+        raise ValueError("--mask-pii masks the conversation that is scored, not other answers: omit --all-answers.")
     if options.min_words > options.max_words:
         raise ValueError(
             f"--min-words {options.min_words} is above --max-words {options.max_words}: none would be kept."

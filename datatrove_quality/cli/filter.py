@@ -82,6 +82,7 @@ def pipeline(options: argparse.Namespace, started: "Run", adapter: Callable) -> 
             reuse_scores=options.reuse_scores,
             allow_no_answer=options.allow_no_answer,
             render_tools=options.render_tools,
+            all_answers=options.all_answers,
             group_by=options.group_by,
             progress=options.progress,
         ),
@@ -121,11 +122,13 @@ def check(options: argparse.Namespace) -> None:
         ValueError: two options do not go together; says which to omit.
     """
     if options.scores_from_columns:
-        scoring = ("special_tokens", "allow_no_answer", "render_tools", "reuse_scores")
+        scoring = ("special_tokens", "allow_no_answer", "render_tools", "all_answers", "reuse_scores")
         others = (*scoring, "scores_only", "checkpoints", "no_checkpoints")
         names = ("model", *(name for name in CLASSIFIER_OPTIONS if name != "score_of"), *others)
         refuse_without_effect(options, add_options, names, "--scores-from-columns scores nothing")
         return
+    if options.all_answers and (options.text is not None or options.reuse_scores):
+        raise ValueError("--all-answers scores conversations, all of them: omit --text and --reuse-scores.")
     if options.scores_only and not (options.min_score is None and options.max_score is None):
         raise ValueError("--scores-only drops nothing: omit --min-score and --max-score.")
     if options.scores_only and options.unscorable == "drop":

@@ -56,6 +56,7 @@ def add_score_options(group: argparse._ArgumentGroup) -> None:
     )
     add("--allow-no-answer", action="store_true", help="score conversations in which the assistant says nothing")
     add("--render-tools", action="store_true", help="pass the rows' tool definitions to the chat template")
+    add("--all-answers", action="store_true", help="score each answer of rows that have several, as lists")
     sources = "columns that name a row's source; none of a source's first 1,000 rows can be scored: the run stops"
     add("--group-by", nargs="+", default=[], metavar="COLUMN", help=sources)
 

@@ -73,6 +73,7 @@ class Curation:
     special_tokens: Any = "allow"
     allow_no_answer: bool = False
     render_tools: bool = False
+    all_answers: bool = False
     mask_pii: bool = False
     without_rules: tuple[str, ...] = ()
     min_words: int = 1
@@ -162,6 +163,7 @@ def scoring_steps(run: Run, wanted: Curation) -> list[PipelineStep]:
             special_tokens=wanted.special_tokens,
             allow_no_answer=wanted.allow_no_answer,
             render_tools=wanted.render_tools,
+            all_answers=wanted.all_answers,
             group_by=wanted.group_by,
             progress=wanted.progress,
         ),

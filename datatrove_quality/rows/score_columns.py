@@ -30,6 +30,23 @@ def score_types(prefix: str) -> dict[str, str]:
     }
 
 
+def answer_types(prefix: str) -> dict[str, str]:
+    """The columns in which each answer of a row has its place, and the Arrow types of their items."""
+    return {
+        f"{prefix}_scores": "float64",
+        f"{prefix}_int_scores": "int64",
+        f"{prefix}_token_counts": "int64",
+        f"{prefix}_truncations": "bool",
+        f"{prefix}_errors": "string",
+    }
+
+
+def answer_values(metadata: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The lists of all answers, by column; {}: there are none, for one of such a name may be the source's own."""
+    names = answer_types(prefix)
+    return {name: metadata[name] for name in names} if all(name in metadata for name in names) else {}
+
+
 def clean_name(label: str) -> str:
     """A classifier's label as a part of a column's name: letters, digits and underscores."""
     return re.sub(r"\W+", "_", label).strip("_").lower()

@@ -33,8 +33,10 @@ from datatrove_quality.config import Unscorable
 from datatrove_quality.rows.edits import checksum, shape, text_of
 from datatrove_quality.rows.json_values import json_text, safe_repr, writable
 from datatrove_quality.rows.layouts import Where, check_column, nested_metadata, read, text_in
+from datatrove_quality.rows.layouts.several import answer_rows
 from datatrove_quality.rows.layouts.table import NOT_LONG_TEXT
 from datatrove_quality.rows.types import (
+    ANSWERS,
     CONVERSATION_ERROR,
     MESSAGES,
     RESERVED,
@@ -57,7 +59,10 @@ ARROW_READERS = (ParquetReader, IpcReader, HuggingFaceDatasetReader)
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What an adapter reads in a row: a text, and either the conversation and its column (if any) or an error."""
+    """What an adapter reads in a row: a text, and either the conversation and its column (if any) or an error.
+
+    `answers` has the conversations with the row's other answers, or the text of an error.
+    """
 
     text: str
     messages: Conversation | None = None
@@ -65,6 +70,7 @@ class _Reading:
     error: Unscorable | None = None
     used: frozenset[str] = frozenset()
     is_alone: bool = False
+    answers: tuple[Conversation | str, ...] = ()
 
 
 class _Adapter:
@@ -100,6 +106,8 @@ class _Adapter:
             metadata[CONVERSATION_ERROR] = reading.error.to_text()
         elif reading.messages is not None:
             metadata[MESSAGES] = reading.messages
+            if reading.answers:
+                metadata[ANSWERS] = list(reading.answers)
         document = {"text": reading.text, "id": _document_id(row.get(self.id_key), place)}
         # The last entry: what later steps add comes after it, see RowAdapter.
         metadata[SOURCE] = _bookkeeping(columns, metadata | document, reading) | self.settings
@@ -147,6 +155,9 @@ class ConversationAdapter(_Adapter):
         system_key: the column of the system prompt, where it has a name of its own.
         history_key: the column of the turns before the question, where it has a name of its own.
         ignored_columns: columns that hold no part of the conversation, though their names say so.
+        all_answers: read all answers of a row that has several (`chosen` and `rejected`, `choices`, `completions`).
+            The conversation is that with the first, or the chosen one; `QualityFilter(all_answers=True)` scores the
+            others too.
 
     Raises:
         ValueError: the schema is unknown, or a name is not usable or does not go with another.
@@ -160,6 +171,7 @@ class ConversationAdapter(_Adapter):
     system_key: str | None = None
     history_key: str | None = None
     ignored_columns: tuple[str, ...] = ()
+    all_answers: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ignored_columns", _as_tuple(self.ignored_columns))
@@ -186,9 +198,17 @@ class ConversationAdapter(_Adapter):
         return {"where": settings} if settings else {}
 
     def _read(self, row: Row) -> _Reading:
-        found = read(row, self.where)
+        first, *others = answer_rows(row, self.where) if self.all_answers else [row]
+        found = read(first, self.where)
         text = text_of(found.messages)
-        return _Reading(text, found.messages, found.column, used=frozenset(found.used), is_alone=found.is_alone)
+        answers = tuple(self._conversation_or_error(other) for other in others)
+        return _Reading(text, found.messages, found.column, None, frozenset(found.used), found.is_alone, answers)
+
+    def _conversation_or_error(self, row: Row) -> Conversation | str:
+        try:
+            return read(row, self.where).messages
+        except InvalidConversation as error:
+            return error.to_text()
 
 
 def _as_tuple(names: Any) -> Any:

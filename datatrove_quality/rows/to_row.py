@@ -12,9 +12,9 @@ from datatrove_quality.rows.arrow_values import nested_extension
 from datatrove_quality.rows.edits import CannotWriteBack, checksum, is_edited, write_back
 from datatrove_quality.rows.json_values import json_text, with_constants
 from datatrove_quality.rows.layouts import Where, nested_metadata
-from datatrove_quality.rows.score_columns import check_prefix, output_values, score_types
+from datatrove_quality.rows.score_columns import answer_values, check_prefix, output_values, score_types
 from datatrove_quality.rows.to_document import same
-from datatrove_quality.rows.types import CONVERSATION_ERROR, MESSAGES, RESERVED, SOURCE, Row
+from datatrove_quality.rows.types import ANSWERS, CONVERSATION_ERROR, MESSAGES, RESERVED, SOURCE, Row
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _added(metadata: Row, columns: set[str], nested: Row) -> Row:
     An entry of the source's own column `metadata` goes back there, unless a step has changed it, or has set it again:
     then it comes after `_source`.
     """
-    left_out = columns | {MESSAGES, "text", "id", "file_path", CONVERSATION_ERROR, SOURCE}
+    left_out = columns | {MESSAGES, "text", "id", "file_path", CONVERSATION_ERROR, SOURCE, ANSWERS}
     added = {}
     is_from_source = True
     for name, value in metadata.items():
@@ -180,6 +180,7 @@ class ScoresAdapter:
         row: Row = {"id": document.id, "file_path": metadata.get("file_path")}
         for prefix in [self.prefix] if self.prefix else _prefixes(metadata):
             row |= {name: metadata.get(name) for name in score_types(prefix)} | output_values(metadata, prefix)
+            row |= answer_values(metadata, prefix)
         if metadata.get("filter_reason") is not None:
             row["filter_reason"] = metadata["filter_reason"]
         return _for_jsonl_writer(row) if isinstance(writer, JsonlWriter) else row

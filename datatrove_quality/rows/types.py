@@ -28,6 +28,7 @@ Row = dict[str, Any]
 MESSAGES = "messages"
 CONVERSATION_ERROR = "conversation_error"
 SOURCE = "_source"
+ANSWERS = "_answers"
 RESERVED = frozenset(
     {
         "text",  # Document.text, and what `expand_metadata` would write in its place
@@ -37,6 +38,7 @@ RESERVED = frozenset(
         MESSAGES,  # the parsed conversation
         CONVERSATION_ERROR,
         SOURCE,
+        ANSWERS,  # the conversations with the row's other answers
     }
 )
 

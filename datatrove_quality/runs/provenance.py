@@ -5,7 +5,7 @@ JSONL, which cannot, the record of the run that wrote it speaks, as long as the 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -26,17 +26,20 @@ if TYPE_CHECKING:
     from datatrove_quality.engine.scorer import Scorer
 
 
-def output_schema(inputs: Inputs, scorers: Mapping[str, ScorerConfig | None]) -> "pa.Schema":
+def output_schema(
+    inputs: Inputs, scorers: Mapping[str, ScorerConfig | None], all_answers: Collection[str] = ()
+) -> "pa.Schema":
     """The columns of the scored rows of Parquet files, and which scorers made the scores.
 
     Args:
         inputs: the files.
         scorers: by what the names of its score columns begin with, each scorer of the run. None: the rows have these
             scores already, and the scorer is the one that all files name, if they do.
+        all_answers: the prefixes of those filters that score all answers of a row.
     """
     schema = inputs.parquet_schema()
     for prefix, scorer in scorers.items():
-        schema = score_schema(schema, prefix, scorer)
+        schema = score_schema(schema, prefix, scorer, prefix in all_answers)
         key = f"{prefix}_scorer"
         recorded = inputs.schema_metadata(key)
         if scorer is None and recorded[0] and len(_scorers(inputs, prefix)) == len(recorded):
@@ -44,13 +47,13 @@ def output_schema(inputs: Inputs, scorers: Mapping[str, ScorerConfig | None]) ->
     return schema
 
 
-def sidecar_schema(scorers: Mapping[str, ScorerConfig | None]) -> "pa.Schema":
-    """The columns of files that hold the scores alone; `scorers` as those of `output_schema`."""
+def sidecar_schema(scorers: Mapping[str, ScorerConfig | None], all_answers: Collection[str] = ()) -> "pa.Schema":
+    """The columns of files that hold the scores alone; arguments as those of `output_schema`."""
     import pyarrow as pa
 
     schema = pa.schema([("id", pa.string()), ("file_path", pa.string())])
     for prefix, scorer in scorers.items():
-        schema = score_schema(schema, prefix, scorer)
+        schema = score_schema(schema, prefix, scorer, prefix in all_answers)
     return schema
 
 

@@ -330,12 +330,12 @@ class Run:
         """Tell the steps what is known only when the pipeline is: columns of Parquet, documents of each task."""
         for writer, rows, follows in self._writers.values():
             if follows and isinstance(writer, WholeParquetWriter):
-                scorers = scoring.scorers
+                scorers, answers = scoring.scorers, scoring.all_answers
                 if not isinstance(rows, ScoresAdapter):
-                    writer.schema = output_schema(self.inputs, scorers)
+                    writer.schema = output_schema(self.inputs, scorers, answers)
                 else:
                     own = {rows.prefix: scorers.get(rows.prefix)} if rows.prefix else scorers
-                    writer.schema = sidecar_schema(own)
+                    writer.schema = sidecar_schema(own, answers)
         tell_documents_per_task(stages[0].pipeline, self.inputs, self.tasks)
 
     def _record(self, stages: list[Stage], scoring: Scoring | None = None) -> dict[str, Any]:

@@ -69,6 +69,11 @@ class Scoring:
         self.scorers[step.prefix] = prepared.here
         self.made_by[step.prefix] = step.expected_scorer = found.describe()
 
+    @property
+    def all_answers(self) -> set[str]:
+        """The prefixes of the filters that score all answers of a row."""
+        return {step.prefix for step in self.filters if step.all_answers}
+
     def _prepared(self, scorer: ScorerConfig, prefix: str, executor: str) -> Preparation:
         """The classifier for the tasks, which all have one date: that of the run in the folder, if it had the same."""
         parts = self._recorded.get(prefix, {})

@@ -27,6 +27,9 @@ LATER_ANSWERS = ("choices", "preferred_output")
 REJECTED = frozenset({"rejected", "non_preferred_output"})
 """Columns of answers that are not the row's answer: they are never read, and no reason to refuse the row."""
 
+SEVERAL_ANSWERS = ("completions", "generations", "responses")
+"""Columns of a list of answers, which is read only with `all_answers`."""
+
 CONTEXTS = ("input", "context")
 """Columns of a text that is joined to the question by a blank line."""
 
@@ -92,7 +95,7 @@ REFUSED = frozenset(
     {
         *OTHER_CHATS,
         *("chat_history", "conversation_history", "dialogue_history", "previous_messages"),
-        *("completions", "generations", "responses"),
+        *SEVERAL_ANSWERS,
         *("definition", "preamble", "documents", "model_output"),
         *("reasoning", "reasoning_content", "thinking", "thought", "thoughts", "rationale", "chain_of_thought", "cot"),
     }

@@ -4,10 +4,13 @@ DataTrove writes its whole log to `sys.stderr` too. The command and `Run` replac
 processes; progress bars and all else that is printed pass through.
 """
 
+import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any, TextIO, cast
 
 
@@ -15,6 +18,7 @@ from typing import Any, TextIO, cast
 _PROGRESS = "datatrove_quality.progress"
 # Logs an error and raises it: it is reported where it is caught.
 _RAISES_WHAT_IT_LOGS = "datatrove.executor.base"
+_PACKAGE = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 
 
 class QuietStream:
@@ -43,7 +47,7 @@ class QuietStream:
         return self._stream.write(line)
 
     def _is_shown(self, record: Any) -> bool:
-        if record["exception"] and record["name"] == _RAISES_WHAT_IT_LOGS:
+        if record["name"] == _RAISES_WHAT_IT_LOGS and (record["exception"] or record["extra"].get("raised")):
             return False
         is_progress = record["name"] == _PROGRESS and not self._stream.isatty()
         return is_progress or record["level"].no >= 30  # loguru's number of WARNING
@@ -84,6 +88,27 @@ def _move_log() -> None:
         logger.remove(int(number))
     if numbers:
         logger.add(sys.stderr)
+
+
+def shorten_logged_errors() -> None:
+    """Log a task's error without its traceback where the message says it all, in log files too.
+
+    That is a ValueError which this package raised: it names what to do. All other errors keep their tracebacks.
+    """
+    from loguru import logger
+
+    logger.configure(patcher=_without_traceback)
+
+
+def _without_traceback(record: Any) -> None:
+    caught = record["exception"]
+    is_told = caught is not None and record["name"] == _RAISES_WHAT_IT_LOGS and isinstance(caught.value, ValueError)
+    if not is_told or not is_quiet():
+        return
+    *_, (frame, _) = walk_tb(caught.traceback)
+    if frame.f_code.co_filename.startswith(_PACKAGE):
+        record["exception"] = None
+        record["extra"]["raised"] = True
 
 
 def is_quiet() -> bool:

@@ -2,12 +2,15 @@
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
 from datatrove.utils.logging import setup_default_logger
 from loguru import logger
 from tqdm import tqdm
 
+from datatrove_quality.model.hub import require_folder
+from datatrove_quality.runs.local import LocalExecutor
 from datatrove_quality.runs.terminal import QuietStream, is_quiet, quiet_stderr
 
 
@@ -118,3 +121,26 @@ def test_the_log_of_a_script_is_quiet_meanwhile_only(monkeypatch):
         assert "my own line" in stream.getvalue()
     finally:
         logger.remove()
+
+
+def test_what_the_package_refuses_is_one_line_in_a_tasks_log(tmp_path, monkeypatch):
+    """Without a traceback of three libraries; an error that does not say what to do keeps its own."""
+    monkeypatch.setattr(sys, "stderr", Stream(True))
+
+    def refuse(data, rank, world_size):
+        require_folder("/nowhere")
+
+    def fail(data, rank, world_size):
+        int("four")
+
+    def log_of(step, quiet):
+        executor = LocalExecutor([step], logging_dir=str(tmp_path / f"{step.__name__}-{quiet}"))
+        executor.quiet = quiet
+        with pytest.raises(ValueError, match=r"no folder /nowhere|invalid literal"):
+            executor._run_for_rank(0)
+        return Path(executor.logging_dir.path, "logs/task_00000.log").read_text(encoding="utf-8")
+
+    for step, quiet, is_short in ((fail, True, False), (refuse, False, False), (refuse, True, True)):
+        told = log_of(step, quiet)
+        assert ("Traceback" not in told) == is_short
+        assert told.count("no folder /nowhere" if step is refuse else "invalid literal") == (1 if is_short else 2)

@@ -19,6 +19,7 @@ from loguru import logger
 
 from datatrove_quality.config import Score, ScorerConfig, ScoreScale, Unscorable
 from datatrove_quality.engine.scorer import Input, Scorer, StoredScore, find_scorer
+from datatrove_quality.engine.shared_trunk import wanted
 from datatrove_quality.engine.store import ScoreStore, resolve_folder
 from datatrove_quality.main_guard import require_main_guard_of_pool
 from datatrove_quality.model.files import dated, pinned
@@ -265,7 +266,7 @@ class QualityFilter(BaseFilter):
         self.stats = Stats(str(self))
         documents = Measured(data or ())
         expected = dict(enumerate(self.documents_per_task or ())).get(rank)
-        with Progress(self.stats, self.progress, f"task {rank}", expected) as progress:
+        with wanted(self.scorer), Progress(self.stats, self.progress, f"task {rank}", expected) as progress:
             scored = progress.following(self._scored(documents, rank))
             yield from super().run(cast(DocumentsPipeline, scored), rank, world_size)
         self._require_all_accounted(documents.count)

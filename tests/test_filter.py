@@ -69,6 +69,7 @@ class FakeScorer:
     """Gives the scores that stand in the texts, one by one, without a model."""
 
     scale = ScoreScale()
+    outputs = SimpleNamespace(columns={})
     renderer = SimpleNamespace(control_token_in=lambda item: None, render_checked=lambda item: (item, False))
 
     def __init__(self, seconds=0.0):

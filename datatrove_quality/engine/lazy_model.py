@@ -4,7 +4,7 @@ import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ from datatrove_quality.engine.store import Probes, ScoreStore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from datatrove_quality.engine.shared_trunk import HandedOver
 
 
 # How soon a stream that is closed stops waiting for a model.
@@ -34,11 +36,17 @@ class LoadedModel:
         replicas: the model on each device.
         probes: the self-check's probes: the number of tokens and the logits of each.
         attention: what attention runs on, for the log.
+        own_attention: the implementation with which the model's own forward pass is right.
+        columns: which of the logits that the replicas compute are this classifier's.
+        beside: those of others on the same trunk, and who takes them.
     """
 
     replicas: list[Replica]
     probes: Probes
     attention: str
+    own_attention: str
+    columns: slice = field(default_factory=lambda: slice(None))
+    beside: "tuple[tuple[slice, HandedOver], ...]" = ()
 
     @property
     def model(self) -> "PreTrainedModel":

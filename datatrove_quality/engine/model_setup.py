@@ -46,7 +46,7 @@ def set_up(
             setup.compile(one, ours)
     plan = packed_batches if found.packable else padded_batches
     replicas = [Replica(one, setup.forward, plan, config.tokens_per_batch or tokens_per_batch(one)) for one in models]
-    return LoadedModel(replicas, ours, setup.attention)
+    return LoadedModel(replicas, ours, setup.attention, setup.own_attention)
 
 
 def own_attention(model: "PreTrainedModel") -> str:
@@ -78,7 +78,7 @@ class _Setup:
         self._fused = config.fused and not config.compile
         self._packed = found.packable
         self._model = model
-        self._own_attention = own_attention(model)
+        self.own_attention = own_attention(model)
         self.forward: Forward = packed_logits if self._packed else padded_logits
         if self._packed:
             model.set_attn_implementation(PACKED)
@@ -89,7 +89,7 @@ class _Setup:
         """What attention runs on, for the log."""
         from datatrove_quality.model.attention import kernel_name
 
-        return kernel_name(self._model) if self._packed else self._own_attention
+        return kernel_name(self._model) if self._packed else self.own_attention
 
     def expected_before_norms(self) -> list[list[float] | None] | None:
         """The model's own logits with its own norms; None where they say nothing about ours.
@@ -144,4 +144,4 @@ class _Setup:
     def _own_logits(self) -> list[list[float] | None]:
         from datatrove_quality.model.self_check import own_logits
 
-        return own_logits(self._model, self._probes, self._own_attention)
+        return own_logits(self._model, self._probes, self.own_attention)

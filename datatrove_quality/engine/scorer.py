@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -15,6 +15,7 @@ from datatrove_quality.config import Score, ScorerConfig, Unscorable
 from datatrove_quality.engine.lazy_model import LazyModel, LoadedModel
 from datatrove_quality.engine.model_setup import set_up
 from datatrove_quality.engine.replicas import Replica
+from datatrove_quality.engine.shared_trunk import Sharing, share, wanted_configs
 from datatrove_quality.engine.store import Logit, ScoreStore
 from datatrove_quality.engine.streaming import Input, LogitStream
 from datatrove_quality.model.cores import Threads
@@ -95,6 +96,7 @@ class Scorer:
                 f"All texts get {self.renderer.date}; template_date (--template-date) sets another."
             )
         self._fingerprint: Fingerprint | None = None
+        self._sharing = Sharing(self.config, self._files, self._require_same_files)
         self._model = LazyModel(lambda: self._load())
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -137,14 +139,18 @@ class Scorer:
         return self.fingerprint.describe() | {"model": model, "scale": asdict(self.scale)} | self.outputs.describe()
 
     def _load(self) -> LoadedModel:
+        """The classifier with its weights, which may have come with another's; and others' heads on its trunk."""
+        if self._sharing.loaded is not None:
+            return self._sharing.loaded
         started = time.perf_counter()
         with Threads():
             devices = choose_devices(self.config.device)
             model = load_weights(self.config, self._files, devices[0])
             self._require_same_files(model)
-            loaded = set_up(self.config, self._files, model, devices)
-        logger.info(self._description(loaded, time.perf_counter() - started))
-        return loaded
+            self._sharing.loaded = set_up(self.config, self._files, model, devices)
+            logger.info(self._description(self._sharing.loaded, time.perf_counter() - started))
+            share(self._sharing, (other._sharing for other in _wanted_beside(self)))
+        return self._sharing.loaded
 
     def _require_same_files(self, model: "PreTrainedModel") -> None:
         """Weights are read later than the model is found: they must be those whose scores the store gave meanwhile."""
@@ -222,7 +228,7 @@ class Scorer:
         Yields:
             For each pair, in order, the same thing and the input's result.
         """
-        logits = LogitStream(self.renderer, self._model, store, self._files.packable)
+        logits = LogitStream(self.renderer, self._model, store, self._files.packable, self._sharing.handed)
         with closing(logits.of(pairs)) as stream:
             for companion, logit in stream:
                 yield companion, self._score(logit) if isinstance(logit, Logit) else logit
@@ -236,6 +242,16 @@ class Scorer:
         kind = StoredScore if logit.stored else Score
         value, outputs = self.outputs.read(logit.values, self.scale.offset)
         return kind(self.scale.score(value), self.scale.int_score(value), logit.tokens, logit.truncated, outputs)
+
+
+def _wanted_beside(scorer: Scorer) -> list[Scorer]:
+    """The other scorers that steps need now."""
+    found: list[Scorer] = []
+    for config in wanted_configs():
+        with suppress(ValueError):  # there is no such model: its own step says so
+            other = find_scorer(config)
+            found += [] if other is scorer or other in found else [other]
+    return found
 
 
 def _device_name(device: "torch.device") -> str:

@@ -127,7 +127,7 @@ class ScoreStore:
 
     def lookup(self, texts: Iterable[str]) -> dict[str, Logit]:
         """The known logits of some rendered texts."""
-        found = ((text, self._own.logits.get(_key(text))) for text in texts)
+        found = ((text, self._own.logits.get(text_key(text))) for text in texts)
         return {text: Logit(one[2:], one[0], one[1], stored=True) for text, one in found if one is not None}
 
     def settle(self, probes: Probes, agree: Callable[[Probes, Probes], bool]) -> None:
@@ -148,7 +148,7 @@ class ScoreStore:
 
     def add(self, text: str, logit: Logit) -> None:
         """Keep a new logit; any thread may."""
-        key = _key(text)
+        key = text_key(text)
         values, tokens, truncated, _ = logit
         self._own.logits[key] = (tokens, truncated, *values)
         record = f"{key.hex()} {','.join(map(repr, values))} {tokens} {truncated:d}"
@@ -322,7 +322,8 @@ def new_file_name(rank: int) -> str:
     return f"{rank:05d}_{_job()}_{uuid.uuid4().hex[:8]}"
 
 
-def _key(text: str) -> bytes:
+def text_key(text: str) -> bytes:
+    """The digest of a rendered text."""
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 

@@ -28,6 +28,7 @@ from datatrove_quality.engine.ahead import Ahead
 from datatrove_quality.engine.batching import windows
 from datatrove_quality.engine.lazy_model import LazyModel
 from datatrove_quality.engine.replicas import Value, Workers
+from datatrove_quality.engine.shared_trunk import HandedOver
 from datatrove_quality.engine.store import Logit, ScoreStore
 from datatrove_quality.model.rendering import Renderer, TokenizedText
 from datatrove_quality.rows.normal_form import parsed
@@ -84,13 +85,22 @@ class LogitStream:
         model: loaded when there is a first text to compute.
         store: gives what is known already, and keeps what is new. None: each text is computed, repeated ones too.
         packs: whether sequences are batched without padding, and so in their own order.
+        handed: gives the logits that came with the forward passes of others on the same trunk. None: there are none.
     """
 
-    def __init__(self, renderer: Renderer, model: LazyModel, store: ScoreStore | None, packs: bool):
+    def __init__(
+        self,
+        renderer: Renderer,
+        model: LazyModel,
+        store: ScoreStore | None,
+        packs: bool,
+        handed: HandedOver | None = None,
+    ):
         self._renderer = renderer
         self._model = model
         self._store = store
         self._packs = packs
+        self._handed = handed or HandedOver()
         self._workers: Workers | None = None
         self._under_way: dict[str, Awaited] = {}
         self._ahead: Ahead | None = None
@@ -189,7 +199,18 @@ class LogitStream:
         self._under_way |= {text: logit for text, logit in again.items() if isinstance(logit, Awaited)}
         return [first.pop(text) if text in first else found[text] for text in texts]
 
-    def _submit(self, texts: list[str]) -> list[Awaited | Unscorable]:
+    def _submit(self, texts: list[str]) -> list[Logit | Awaited | Unscorable]:
+        """Have the logits of texts computed, unless they came with the forward passes of others."""
+        handed = self._handed.take(texts)
+        if handed and self._store is not None:
+            self._model.get(self._closed).settle(self._store)
+            for text, logit in handed.items():
+                self._store.add(text, logit)
+            self._store.save()
+        computed = iter(self._compute([text for text in texts if text not in handed]))
+        return [handed[text] if text in handed else next(computed) for text in texts]
+
+    def _compute(self, texts: list[str]) -> list[Awaited | Unscorable]:
         """Tokenize texts and have them computed."""
         results = self._renderer.tokenize(texts)
         tokenized = [(place, result) for place, result in enumerate(results) if isinstance(result, TokenizedText)]
@@ -219,11 +240,20 @@ class LogitStream:
     def _finish(
         self, tokenized: list[TokenizedText], texts: list[str], values: list[Value]
     ) -> list[Logit | Unscorable]:
-        """The logits of a micro-batch, kept in the store before the caller sees them."""
-        logits = [
-            value if isinstance(value, Unscorable) else Logit(tuple(value), len(one.ids), one.truncated)
-            for one, value in zip(tokenized, values, strict=True)
-        ]
+        """The logits of a micro-batch, kept in the store before the caller sees them, and handed to others."""
+        loaded = self._model.get()
+
+        def part(columns: slice) -> list[Logit | Unscorable]:
+            return [
+                value if isinstance(value, Unscorable) else Logit(tuple(value[columns]), len(one.ids), one.truncated)
+                for one, value in zip(tokenized, values, strict=True)
+            ]
+
+        logits = part(loaded.columns)
+        for columns, handed in loaded.beside:
+            for text, logit in zip(texts, part(columns), strict=True):
+                if isinstance(logit, Logit):
+                    handed.put(text, logit)
         if self._store is not None:
             for text, logit in zip(texts, logits, strict=True):
                 if isinstance(logit, Logit):

@@ -82,12 +82,12 @@ def find_model(config: ScorerConfig) -> FoundModel:
         _require_right_files(config, folder)
     model_config = _load_model_config(config, folder)
     outputs = outputs_of(config, model_config)
-    skeleton = _skeleton(config, model_config, folder)
-    tokenizer, tokenizing = _load_tokenizer(config, skeleton, folder)
-    max_tokens = _token_limit(config, tokenizer, skeleton)
-    if reason := why_not_scorable(skeleton, max_tokens):
+    empty = skeleton(config, model_config, folder)
+    tokenizer, tokenizing = _load_tokenizer(config, empty, folder)
+    max_tokens = _token_limit(config, tokenizer, empty)
+    if reason := why_not_scorable(empty, max_tokens):
         raise ValueError(f"model={config.model!r}: {reason}")
-    embeddings = _num_embeddings(skeleton)
+    embeddings = _num_embeddings(empty)
     known_tokens = embeddings if max(tokenizer.get_vocab().values()) >= embeddings else None
     special = config.add_special_tokens
     renderer = Renderer(
@@ -96,7 +96,7 @@ def find_model(config: ScorerConfig) -> FoundModel:
     renderer.require_known_tokens([SAMPLE_TEXT])
     # With peft transformers applies an adapter that is beside the model's files, without it says nothing.
     adapter = (folder / ADAPTER_CONFIG).is_file()
-    scale, packable = _scale(config, model_config, outputs), is_packable(skeleton)
+    scale, packable = _scale(config, model_config, outputs), is_packable(empty)
     return FoundModel(model_config, renderer, outputs, scale, packable, folder, commit, adapter, tokenizing)
 
 
@@ -204,7 +204,7 @@ def _advice_on_code(config: ScorerConfig, folder: Path, error: BaseException) ->
     return "It comes with code of its own, which is not run unless you set trust_remote_code=True."
 
 
-def _skeleton(config: ScorerConfig, model_config: "PreTrainedConfig", folder: Path) -> "PreTrainedModel":
+def skeleton(config: ScorerConfig, model_config: "PreTrainedConfig", folder: Path) -> "PreTrainedModel":
     """The model without memory for its weights: its class, modules and shapes."""
     import torch
     from transformers import AutoModelForSequenceClassification

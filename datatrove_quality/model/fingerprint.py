@@ -105,19 +105,23 @@ def library_versions() -> dict[str, str]:
 
 
 def _local_parts(folder: Path, config: ScorerConfig, found: "FoundModel") -> dict[str, str]:
-    values = json.loads((folder / "config.json").read_bytes())
-    decisive = {key: value for key, value in values.items() if key not in IRRELEVANT_KEYS}
     files = weight_files(folder) + (sorted(folder.glob("*.py")) if config.trust_remote_code else [])
     with ThreadPoolExecutor(THREADS) as pool:
         digests = dict(zip((path.name for path in files), pool.map(_hex_digest, files), strict=True))
     return {
-        "config": json_digest(decisive),
-        "tokenizer": _tokenizer_digest(folder, found.renderer.tokenizer),
+        "config": json_digest(decisive_values(folder)),
+        "tokenizer": tokenizer_digest(folder, found.renderer.tokenizer),
         "weights": json_digest(digests),
     }
 
 
-def _tokenizer_digest(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> str:
+def decisive_values(folder: Path) -> dict[str, Any]:
+    """What of a model's config.json affects its logits."""
+    values = json.loads((folder / "config.json").read_bytes())
+    return {key: value for key, value in values.items() if key not in IRRELEVANT_KEYS}
+
+
+def tokenizer_digest(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> str:
     """Of the tokenizer as it was loaded, from whichever files; how it cuts and pads is state of ours."""
     state: dict[str, Any] = {"special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()}}
     if tokenizer.is_fast:

@@ -20,6 +20,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from datatrove_quality.model.attention import PACKED, packed_attention, parameters
+from datatrove_quality.model.trunk import all_logits
 
 
 # The compiler makes two compiled functions per device. Beyond its own limit it would run layers uncompiled, silently.
@@ -74,15 +75,18 @@ def up_to_pooled(ids: Sequence[int], pad_token_id: int | None) -> Sequence[int]:
 
 
 @torch.inference_mode()
-def packed_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> Tensor:
+def packed_logits(
+    model: PreTrainedModel, sequences: Sequence[Sequence[int]], heads: Sequence[PreTrainedModel] = ()
+) -> Tensor:
     """One forward pass of a decoder over sequences laid end to end.
 
     Args:
         model: for which `is_packable` holds, with `PACKED` as its attention implementation.
         sequences: token ids, none empty.
+        heads: further ones of the same trunk, see `trunk.head_on_trunk`.
 
     Returns:
-        Logits, float32, shape (sequences, outputs).
+        Logits, float32, shape (sequences, outputs), those of the heads after the model's own.
     """
     pad_token_id = model.config.get_text_config().pad_token_id
     batch = pack([up_to_pooled(ids, pad_token_id) for ids in sequences], model.device)
@@ -92,7 +96,7 @@ def packed_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) ->
         hidden = backbone(**batch, pooled=pooled, use_cache=False).last_hidden_state[0]
     else:
         hidden = backbone(**batch, use_cache=False).last_hidden_state[0, pooled]
-    return model.score(hidden)  # type: ignore[operator]
+    return torch.cat([one.score(hidden) for one in (model, *heads)], -1)  # type: ignore[operator]
 
 
 def keep_head_in_float32(model: PreTrainedModel) -> None:
@@ -209,22 +213,25 @@ def compile_layers(model: PreTrainedModel) -> None:
 
 
 @torch.inference_mode()
-def padded_logits(model: PreTrainedModel, sequences: Sequence[Sequence[int]]) -> Tensor:
+def padded_logits(
+    model: PreTrainedModel, sequences: Sequence[Sequence[int]], heads: Sequence[PreTrainedModel] = ()
+) -> Tensor:
     """One forward pass over sequences padded on the right to the longest, with an attention mask.
 
     Args:
         model: any sequence classifier with a pad token.
         sequences: token ids, none empty.
+        heads: further ones of the same trunk, see `trunk.head_on_trunk`.
 
     Returns:
-        Logits, float32, shape (sequences, outputs).
+        Logits, float32, shape (sequences, outputs), those of the heads after the model's own.
     """
     rows = [torch.tensor(ids) for ids in sequences]
     pad_token_id = model.config.get_text_config().pad_token_id
     input_ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_token_id)
     mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-    output = model(input_ids=_to_device(input_ids, model.device), attention_mask=_to_device(mask, model.device))
-    return output.logits.float()
+    inputs = {"input_ids": _to_device(input_ids, model.device), "attention_mask": _to_device(mask, model.device)}
+    return all_logits(model, heads, **inputs).float()
 
 
 @contextmanager

@@ -70,6 +70,22 @@ def _verified(config: ScorerConfig, found: FoundModel, folder: Path) -> "PreTrai
     return model
 
 
+def require_right_weights(config: ScorerConfig, found: FoundModel) -> None:
+    """The weights are there, in the model's own folder, and are those that the fingerprint names.
+
+    Args:
+        config: which classifier, and how.
+        found: what `find_model` gave for the config.
+
+    Raises:
+        ValueError: they are not; names the files.
+    """
+    if found.commit:
+        fetch_weights(config, found.commit, found.folder)
+    _require_safetensors(config, found)
+    _require_right(config, found, found.folder)
+
+
 def _require_right(config: ScorerConfig, found: FoundModel, folder: Path) -> None:
     """The weights are those of the commit or, of a local folder, those that were hashed for the fingerprint.
 

@@ -10,6 +10,7 @@ from loguru import logger
 from datatrove_quality.model.architectures import is_packable
 from datatrove_quality.model.forward import pool_after_last_layer, pool_in_last_layer, with_attention
 from datatrove_quality.model.rendering import Renderer
+from datatrove_quality.model.trunk import all_logits
 
 
 if TYPE_CHECKING:
@@ -78,7 +79,9 @@ def can_pool_in_last_layer(model: "PreTrainedModel", logits: "Logits", inputs: l
     return False
 
 
-def own_logits(model: "PreTrainedModel", inputs: list[Any], own_attention: str) -> list[list[float] | None]:
+def own_logits(
+    model: "PreTrainedModel", inputs: list[Any], own_attention: str, heads: "Sequence[PreTrainedModel]" = ()
+) -> list[list[float] | None]:
     """What the model's own forward pass gives for the probes, one at a time; None where memory is too small for it.
 
     Without a kernel that spares it, attention to a long probe takes more memory than a batch of ours ever does.
@@ -87,6 +90,7 @@ def own_logits(model: "PreTrainedModel", inputs: list[Any], own_attention: str) 
         model: the loaded classifier.
         inputs: the probes.
         own_attention: the attention implementation that transformers chose for the model.
+        heads: further ones of the same trunk; their logits come after the model's own.
 
     Raises:
         ValueError: the model cannot be scored with at all.
@@ -95,7 +99,7 @@ def own_logits(model: "PreTrainedModel", inputs: list[Any], own_attention: str) 
 
     def logits(probe: Any) -> list[float] | None:
         try:
-            return model(**probe).logits[0].float().tolist()
+            return all_logits(model, heads, **probe)[0].float().tolist()
         except torch.OutOfMemoryError:
             logger.info(f"The self-check leaves out a probe: plain attention to it does not fit into {model.device}.")
             return None

@@ -14,7 +14,7 @@ from datatrove_quality.engine.lazy_model import LazyModel, LoadedModel, StoppedW
 from datatrove_quality.engine.scorer import Scorer
 
 
-LOADED = LoadedModel([], [], "sdpa")
+LOADED = LoadedModel([], [], "sdpa", "sdpa")
 
 
 def test_many_callers_load_once():

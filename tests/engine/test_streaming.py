@@ -228,7 +228,7 @@ def test_a_stream_that_is_left_while_the_model_loads(on_devices, folder, log):
     def load():
         loads.append(threading.current_thread().name)
         assert go.wait(60)
-        return LoadedModel(one.replicas, [], "sdpa")
+        return LoadedModel(one.replicas, [], "sdpa", "sdpa")
 
     model = LazyModel(load)
     stream = streaming.LogitStream(one.renderer, model, None, packs=True)

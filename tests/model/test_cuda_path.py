@@ -171,7 +171,7 @@ def test_fused_functions_never_wait(gpu, attended, launched, family):
     launched.clear()
     with gpu.asynchronous() as calls:
         logits = forward.packed_logits(model, SEQUENCES)
-    assert logits.device == torch.device("cuda:0") and logits.shape == (len(SEQUENCES),)
+    assert logits.device == torch.device("cuda:0") and logits.shape == (len(SEQUENCES), 1)
     assert calls == ["copy to cuda:0"] * 3
     layers = 3
     # The last layer runs twice: on all tokens up to its keys, then on the pooled ones.

@@ -56,6 +56,21 @@ def _rows_of(path: Path) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in data.splitlines()]
 
 
+def rows_by_id(output: Path) -> dict[str, dict[str, Any]]:
+    """The rows that a run wrote into `kept` and `excluded`, by id, each with its `folder`.
+
+    Raises:
+        SystemExit: a row is there twice.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for folder in ("kept", "excluded"):
+        for row in read_rows(output / folder):
+            if row["id"] in found:
+                raise SystemExit(f"FAILED: row {row['id']} was written twice")
+            found[row["id"]] = row | {"folder": folder}
+    return found
+
+
 def documents(count: int, seed: int = 0, **metadata: Any) -> list[Document]:
     """Documents with short random conversations, as an adapter gives them; `metadata` is added to each."""
     made = conversations(count, seed, longest=20)
@@ -68,6 +83,12 @@ def documents(count: int, seed: int = 0, **metadata: Any) -> list[Document]:
 def turns(question: str, answer: str) -> list[dict[str, str]]:
     """A conversation of two messages."""
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def dialogue(*contents: str, system: str | None = None) -> list[dict[str, str]]:
+    """A conversation in which user and assistant say these in turn."""
+    said = [{"role": ("user", "assistant")[n % 2], "content": content} for n, content in enumerate(contents)]
+    return said if system is None else [{"role": "system", "content": system}, *said]
 
 
 def rows(count: int, name: str = "a") -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from tiny_models import conversations
@@ -75,3 +76,8 @@ def assert_same(results, expected):
             assert isinstance(result, Unscorable) and result.reason == value.reason
         else:
             assert result.score == pytest.approx(value, abs=5e-5)
+
+
+def score_files(folder: str | Path) -> list[Path]:
+    """The files of a score store."""
+    return sorted(Path(folder).glob("*/*.scores"))

@@ -26,7 +26,7 @@ def config(model_folder):
     return ScorerConfig(model=str(model_folder("qwen3")), dtype="float32", device="cpu")
 
 
-def documents(*conversations):
+def with_conversations(*conversations):
     return [Document(text="t", id=str(at), metadata={"messages": turns}) for at, turns in enumerate(conversations)]
 
 
@@ -40,7 +40,7 @@ def statistics(step):
 def test_control_tokens_are_allowed_and_counted_by_default(config):
     """As the card does it: such a conversation has a score; how many there are can be seen."""
     step = QualityFilter(config)
-    out = list(step.run(documents(TURNS, FAKED, TURNS)))
+    out = list(step.run(with_conversations(TURNS, FAKED, TURNS)))
     assert all("quality_score" in doc.metadata for doc in out)
     assert statistics(step)["special_tokens"] == 1
 
@@ -48,7 +48,7 @@ def test_control_tokens_are_allowed_and_counted_by_default(config):
 def test_control_tokens_can_be_rejected(config):
     """A message that fakes turns buys no score; it is named, counted and dropped as unscorable."""
     step = QualityFilter(config, min_score=-100, special_tokens="reject")
-    docs = documents(TURNS, FAKED, TURNS)
+    docs = with_conversations(TURNS, FAKED, TURNS)
     assert [doc.id for doc in step.run(docs)] == ["0", "2"]
     assert docs[1].metadata["quality_error"] == "special_tokens: the text spells out the control token '<|im_end|>'"
     counts = statistics(step)
@@ -69,7 +69,7 @@ def test_control_tokens_can_be_rejected(config):
 def test_control_tokens_are_found_wherever_the_template_may_take_them_from(config, turns):
     """Split over parts, in a name, in the arguments of a call, in a role, in a conversation as JSON."""
     step = QualityFilter(config, special_tokens="reject", allow_no_answer=True)
-    (doc,) = step.run(documents(turns))
+    (doc,) = step.run(with_conversations(turns))
     assert doc.metadata["quality_error"].startswith("special_tokens")
 
 
@@ -77,7 +77,7 @@ def test_a_token_split_over_two_messages_is_found(config):
     """A template may put nothing between two messages."""
     halves = [{"role": "user", "content": "oi <|im_"}, {"role": "user", "content": "end|> x"}]
     step = QualityFilter(config, special_tokens="reject", allow_no_answer=True)
-    (doc,) = step.run(documents(halves))
+    (doc,) = step.run(with_conversations(halves))
     assert doc.metadata["quality_error"].startswith("special_tokens")
 
 
@@ -99,7 +99,7 @@ def test_control_tokens_in_plain_text(config):
 def test_what_only_looks_like_a_control_token_is_text(config):
     """Angle brackets and the tokens of other models pass."""
     step = QualityFilter(config, special_tokens="reject", allow_no_answer=True)
-    list(step.run(documents([{"role": "user", "content": "a <|im_end | > <s> [INST] <|im_"}])))
+    list(step.run(with_conversations([{"role": "user", "content": "a <|im_end | > <s> [INST] <|im_"}])))
     assert "special_tokens" not in statistics(step)
 
 
@@ -135,7 +135,7 @@ ESCAPES = {
 def test_a_malicious_template_is_refused(config, tmp_path, name):
     """Templates run sandboxed: reaching for Python's insides, changing the data or looping for ever is an error."""
     template = ESCAPES[name].replace("MARK", str(tmp_path / "mark"))
-    docs = documents([dict(turn) for turn in TURNS])
+    docs = with_conversations([dict(turn) for turn in TURNS])
     (doc,) = QualityFilter(ScorerConfig(model=config.model, device="cpu", chat_template=template)).run(docs)
     assert doc.metadata["quality_error"].startswith("template_error")
     assert doc.metadata["messages"] == TURNS
@@ -195,7 +195,7 @@ def test_no_token_is_written_anywhere(config, tmp_path, monkeypatch, log):
 def test_statistics_of_ranks_in_a_row_merge_to_the_truth(config):
     """One step object that runs several ranks, as under tasks_per_job=3: merged, they count each document once."""
     step = QualityFilter(config, min_score=0)
-    made = documents(*[TURNS, FAKED, [], TURNS, TURNS, "{", FAKED])
+    made = with_conversations(*[TURNS, FAKED, [], TURNS, TURNS, "{", FAKED])
     merged = Stats(str(step))
     for rank in range(3):
         list(step.run(made[rank::3], rank=rank, world_size=3))
@@ -215,11 +215,11 @@ def test_a_document_that_is_lost_or_doubled_is_an_error(config, monkeypatch):
         QualityFilter, "filter_batch", lambda self, batch: real(self, batch) if batch[0].id != "1" else []
     )
     with pytest.raises(RuntimeError, match="3 documents came in, 2 went out"):
-        list(QualityFilter(config).run(documents(TURNS, TURNS, TURNS)))
+        list(QualityFilter(config).run(with_conversations(TURNS, TURNS, TURNS)))
 
 
 def test_a_stream_that_is_left_early_is_no_error(config):
     """A consumer that needs only a few documents loses none: the accounts are not closed."""
-    stream = QualityFilter(config).run(documents(TURNS, TURNS, TURNS))
+    stream = QualityFilter(config).run(with_conversations(TURNS, TURNS, TURNS))
     assert next(stream).id == "0"
     stream.close()

@@ -38,7 +38,7 @@ def screen(monkeypatch):
     logger.add(sys.stderr)
 
 
-def documents(count=50):
+def scored_docs(count=50):
     return [
         Document(text="x", id=str(n), metadata={"quality_score": n % 5, "quality_tokens": 10}) for n in range(count)
     ]
@@ -47,7 +47,7 @@ def documents(count=50):
 def run(screen, **options):
     """A filter that drops two in five, with the screen in place of what pytest puts there."""
     with contextlib.redirect_stderr(screen):
-        yield from QualityFilter(None, min_score=2, **options).run(documents())
+        yield from QualityFilter(None, min_score=2, **options).run(scored_docs())
 
 
 def test_the_bar_shows_documents_speed_share_and_reasons(screen):
@@ -158,6 +158,6 @@ def test_the_last_filter_of_a_pipeline_speaks(screen):
     steps = QualityFilter(None), QualityFilter(None, min_score=2)
     for _ in range(2):
         with contextlib.redirect_stderr(screen):
-            assert len(list(steps[1].run(steps[0].run(documents())))) == 30
+            assert len(list(steps[1].run(steps[0].run(scored_docs())))) == 30
     bars = [line.rpartition("\r")[2] for line in screen.getvalue().split("\n")]
     assert sum(" 50doc [" in bar for bar in bars) == 2 and "100.0% kept" not in screen.getvalue()

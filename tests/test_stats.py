@@ -16,7 +16,7 @@ from datatrove_quality import stats as stats_module
 from datatrove_quality.stats import read_stats
 
 
-def documents(count=400):
+def scored_docs(count=400):
     """Scored and unscored documents of three sources."""
     rng = random.Random(5)
     made = []
@@ -52,7 +52,7 @@ def merged(folder):
 
 def test_the_numbers_are_those_of_the_documents(tmp_path):
     """Histogram, sums and groups equal what a plain loop counts, and all documents are in them."""
-    made = documents()
+    made = scored_docs()
     found = run(QualityStats(str(tmp_path / "s"), group_by="source"), made, 1)
     expected = Counter()
     for doc in made:
@@ -79,7 +79,8 @@ def test_the_numbers_are_those_of_the_documents(tmp_path):
 def test_eight_tasks_merge_into_what_one_counts(tmp_path):
     """However the corpus is divided among tasks, StatsMerger gives the same numbers for it."""
     one, eight = (
-        run(QualityStats(str(tmp_path / str(tasks)), group_by=["source"]), documents(), tasks) for tasks in (1, 8)
+        run(QualityStats(str(tmp_path / str(tasks)), group_by=["source"]), scored_docs(), tasks)
+        for tasks in (1, 8)
     )
     assert one == pytest.approx(eight) and len(one) > 400
 
@@ -87,9 +88,9 @@ def test_eight_tasks_merge_into_what_one_counts(tmp_path):
 def test_what_was_written_is_read_back_from_tasks_and_merged_ones(tmp_path):
     """The same totals from tasks' files, from StatsMerger's, and where both lie in a folder; no other prefix's."""
     folder = str(tmp_path / "s")
-    expected = run(QualityStats(folder, group_by="source"), documents(), 8)
+    expected = run(QualityStats(folder, group_by="source"), scored_docs(), 8)
     list(StatsMerger(folder, folder).run(None) or ())
-    list(QualityStats(folder, prefix="other").run(documents(5)))
+    list(QualityStats(folder, prefix="other").run(scored_docs(5)))
     for read in (read_stats(f"{folder}-merged"), read_stats(folder)):
         found = {
             (group, stat, key): total
@@ -105,7 +106,7 @@ def test_what_was_written_is_read_back_from_tasks_and_merged_ones(tmp_path):
 
 def test_metadata_is_left_alone(tmp_path):
     """Counting adds no column, needs no `url`, and passes every document on in its order."""
-    made = documents(60)
+    made = scored_docs(60)
     before = copy.deepcopy(made)
     out = list(QualityStats(str(tmp_path / "s"), group_by="source").run(made))
     assert [id(doc) for doc in out] == [id(doc) for doc in made]
@@ -131,7 +132,12 @@ def test_the_commonest_values_and_the_rest(tmp_path, monkeypatch):
 
 def test_what_a_threshold_drops_is_counted_too(tmp_path):
     """Between scoring and filtering, in an executor: the statistics hold the dropped and the kept."""
-    steps = [documents(50), QualityFilter(None), QualityStats(str(tmp_path / "s")), QualityFilter(None, min_score=4)]
+    steps = [
+        scored_docs(50),
+        QualityFilter(None),
+        QualityStats(str(tmp_path / "s")),
+        QualityFilter(None, min_score=4),
+    ]
     executor = LocalPipelineExecutor(steps, tasks=1, workers=1, logging_dir=str(tmp_path / "logs"))
     executor.run()
     histogram = json.loads((tmp_path / "s/histogram/quality_score/00000.json").read_text())

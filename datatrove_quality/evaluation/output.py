@@ -29,7 +29,7 @@ def write_evaluation(evaluation: Evaluation, rows: LabelledScores, settings: dic
     left_out = f"{rows.left_out.total():,} rows left out" + (f": {listed(rows.left_out)}" * bool(rows.left_out))
     text = f"{evaluation.to_markdown()}\n{left_out}\n"
     record = {
-        "asked": settings,
+        "settings": settings,
         "scale": asdict(rows.scale),
         "left_out": dict(rows.left_out),
         "evaluation": evaluation.to_dict(),

@@ -44,13 +44,15 @@ def refuse_unexpected(config: ScorerConfig, model: "PreTrainedModel", names: Ite
     refused = [name for name in unused if name not in allowed and _changes_scores(model, name)]
     if refused:
         raise ValueError(
-            f"model={config.model!r} stores tensors that {type(model).__name__} does not use: {_shown(refused)}. Its "
+            f"model={config.model!r} stores tensors that {type(model).__name__} does not use: {_first(refused)}. Its "
             "scores would not be those that it was trained to give: the config.json belongs to another model, or an "
             "adapter was not merged. Correct the folder; if you know that they do not matter, name them in "
             f"allow_unexpected=({refused[0]!r},) (--allow-unexpected {refused[0]!r})."
         )
     if unused:
-        logger.warning(f"{config.model}: {type(model).__name__} does not use these of its tensors: {_shown(unused)}")
+        logger.warning(
+            f"{config.model}: {type(model).__name__} does not use these of its tensors: {_first(unused)}"
+        )
 
 
 def _changes_scores(model: "PreTrainedModel", name: str) -> bool:
@@ -95,7 +97,7 @@ def refuse_integers(config: ScorerConfig, model: "PreTrainedModel", files: Itera
     ]
     if whole:
         raise ValueError(
-            f"model={config.model!r} stores weights as whole numbers ({_shown(whole)}) and its config.json has no "
+            f"model={config.model!r} stores weights as whole numbers ({_first(whole)}) and its config.json has no "
             "quantization_config: save it again in float32 or bfloat16."
         )
 
@@ -129,12 +131,12 @@ def refuse_other_base(config: ScorerConfig, model: "PreTrainedModel", files: Ite
     expected -= (getattr(model, "all_tied_weights_keys", None) or {}).keys()
     if missing := sorted(expected - stored):
         raise ValueError(
-            f"model={config.model!r} has an adapter, and beside it there is no {_shown(missing)}: merge the adapter "
+            f"model={config.model!r} has an adapter, and beside it there is no {_first(missing)}: merge the adapter "
             "into the model that it was trained on (merge_and_unload) and save that."
         )
     refuse_unexpected(config, model, stored - expected)
 
 
-def _shown(names: list[str]) -> str:
+def _first(names: list[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

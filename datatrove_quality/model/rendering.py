@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -12,6 +12,7 @@ from datatrove_quality.config import Unscorable
 from datatrove_quality.model.direct_rendering import Render, direct_rendering, is_plain
 from datatrove_quality.model.template_checks import TemplateChecks, leaves_out, require_all_rendered, writes_date
 from datatrove_quality.model.template_limits import at_date, limit_template
+from datatrove_quality.rows.json_values import texts_in
 from datatrove_quality.rows.normal_form import parsed
 from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, TOOL, USER
 from datatrove_quality.rows.types import Conversation, ConversationWithArguments
@@ -149,7 +150,7 @@ class Renderer:
             unusual = [message for message in item if len(message) > 2 or message["role"] not in self._usual_roles]
             others = [value for message in unusual for key, value in message.items() if key != "content"]
             if others or arguments_of(item):
-                texts += strings_in([*others, arguments_of(item)])
+                texts += texts_in([*others, arguments_of(item)], keys=True)
         try:
             return next((found[0] for found in map(self._spelled_out, texts) if found), None)
         except UnicodeEncodeError:
@@ -376,16 +377,3 @@ class Renderer:
 def arguments_of(conversation: Conversation) -> dict[str, Any]:
     """What a conversation's row gives to the chat template beside the messages."""
     return conversation.template_arguments if isinstance(conversation, ConversationWithArguments) else {}
-
-
-def strings_in(value: Any) -> Iterator[str]:
-    """All texts in a JSON value, keys included, however deep."""
-    waiting = [value]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict):
-            waiting += [*value, *value.values()]
-        elif isinstance(value, list | tuple):
-            waiting += value

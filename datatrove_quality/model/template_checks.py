@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.model.template_limits import at_date
+from datatrove_quality.rows.json_values import texts_in
 from datatrove_quality.rows.layouts.messages import reasoning
 from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, TOOL, USER, known_role
 from datatrove_quality.rows.types import Conversation, Message
@@ -93,7 +94,7 @@ class TemplateChecks:
         """
         for name, value in arguments.items():
             if name in TEXT_ARGUMENTS:
-                is_missing = any(part.strip() not in text for part in _texts_in(value))
+                is_missing = any(part.strip() not in text for part in texts_in(value))
             else:
                 is_missing = name in TOOL_ARGUMENTS and bool(value) and self._tools_left_out(name)
             if is_missing:
@@ -217,18 +218,6 @@ def _is_found(content: str, text: str) -> bool:
     """Whether a content is in the text in another form: without its thoughts, or as JSON has it."""
     answer = THOUGHT.sub("", content, count=1).strip() if THOUGHT.match(content) else content
     return answer in text or json.dumps(content, ensure_ascii=False)[1:-1] in text
-
-
-def _texts_in(value: Any) -> Iterator[str]:
-    waiting = [value]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict):
-            waiting += value.values()
-        elif isinstance(value, list | tuple):
-            waiting += value
 
 
 def require_all_rendered(apply: Apply) -> list[str]:

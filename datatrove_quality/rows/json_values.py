@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
@@ -110,3 +111,21 @@ def safe_repr(value: Any) -> str:
         raise
     except Exception:
         return f"<a {type(value).__name__} that cannot be shown>"
+
+
+def texts_in(value: Any, keys: bool = False) -> Iterator[str]:
+    """All texts in a JSON value, however deep, in no particular order.
+
+    Args:
+        value: any.
+        keys: whether the keys of objects are given too.
+    """
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            waiting += [*value, *value.values()] if keys else value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value

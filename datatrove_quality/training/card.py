@@ -78,7 +78,7 @@ def model_card(record: dict[str, Any], evaluation: Evaluation) -> str:
     Returns:
         Markdown.
     """
-    settings, rows = record["asked"], record["rows"]
+    settings, rows = record["settings"], record["rows"]
     elsewhere = ("model", "scale", "chat_template", "rows")
     recipe = [(name, value) for name, value in settings.items() if name not in elsewhere]
     counts = [

@@ -51,7 +51,7 @@ def with_recorded_date(config: TrainingConfig, output: Path) -> TrainingConfig:
     if config.template_date is not None or not path.is_file():
         return config
     recorded = json.loads(path.read_text(encoding="utf-8"))
-    return replace(config, template_date=recorded.get("asked", {}).get("template_date"))
+    return replace(config, template_date=recorded.get("settings", {}).get("template_date"))
 
 
 def claim_folder(output: Path, settings: dict[str, Any]) -> dict[str, Any]:
@@ -72,9 +72,9 @@ def claim_folder(output: Path, settings: dict[str, Any]) -> dict[str, Any]:
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise ValueError(f"output={output} (--output) holds what no training wrote: give another folder.")
         output.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"asked": settings})
+        write_json(path, {"settings": settings})
     record = json.loads(path.read_text(encoding="utf-8"))
-    was = record["asked"]
+    was = record["settings"]
     if changed := [name for name in settings if was.get(name) != settings[name]]:
         lines = [f"  {name}: was {was.get(name)!r:.80}, is now {settings[name]!r:.80}" for name in changed]
         raise ValueError(

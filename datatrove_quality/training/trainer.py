@@ -55,7 +55,7 @@ def train_classifier(
             while it trains is added to the squared error.
 
     Returns:
-        The record: "asked" (settings), "rows" (counts), "log" (losses, rates and held-out metrics by step) and
+        The record: "settings", "rows" (counts), "log" (losses, rates and held-out metrics by step) and
         "evaluation".
 
     Raises:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scorers import config_of
 
+from datatrove_quality.engine import store as store_module
 from datatrove_quality.engine.scorer import Scorer
 
 
@@ -29,6 +30,13 @@ def on_devices(monkeypatch):
         return one
 
     return scorer
+
+
+@pytest.fixture
+def other_versions(monkeypatch):
+    """Pretend that the libraries were others: `other_versions("9.9")`."""
+    real = store_module.library_versions()
+    return lambda number: monkeypatch.setattr(store_module, "library_versions", lambda: real | {"torch": number})
 
 
 @pytest.fixture(autouse=True)

@@ -50,7 +50,7 @@ def test_columns_are_read_and_written_about(tmp_path):
     assert (tmp_path / "new/out/evaluation.md").read_text(encoding="utf-8") == text
     assert text == evaluation.to_markdown() + "\n1 rows left out: missing_score 1\n"
     assert json.loads((tmp_path / "new/out/evaluation.json").read_text()) == {
-        "asked": {"input": "a"},
+        "settings": {"input": "a"},
         "scale": {"offset": 1.0, "low": 1, "high": 5},
         "left_out": {"missing_score": 1},
         "evaluation": evaluation.to_dict(),

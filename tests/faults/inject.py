@@ -31,6 +31,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from datatrove.utils.stats import MetricStats  # noqa: F401  # imported once, before the forks
 from hub_cache import lay_out_cache
 from loguru import logger
+from samples import rows_by_id
 from tiny_models import DECODER, chatml_tokenizer, conversations, save_model
 from transformers import AutoModelForSequenceClassification  # noqa: F401
 
@@ -199,20 +200,9 @@ def score(folder: Path) -> None:
     )
 
 
-def rows_of(folder: Path) -> dict[str, tuple[str, float]]:
-    """Folder and score of each row that a run wrote.
-
-    Raises:
-        SystemExit: a row is there twice.
-    """
-    found: dict[str, tuple[str, float]] = {}
-    for path in sorted([*folder.glob("out/kept/*"), *folder.glob("out/excluded/*")]):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            if row["id"] in found:
-                raise SystemExit(f"FAILED: row {row['id']} was written twice")
-            found[row["id"]] = (path.parent.name, row["quality_score"])
-    return found
+def outcomes(folder: Path) -> dict[str, tuple[str, float]]:
+    """Folder and score of each row that a run wrote, by its id."""
+    return {name: (row["folder"], row["quality_score"]) for name, row in rows_by_id(folder / "out").items()}
 
 
 def is_same(found: dict[str, tuple[str, float]], expected: dict[str, tuple[str, float]]) -> bool:
@@ -278,7 +268,7 @@ def require_right(end: int, folder: Path, expected: dict, what: str) -> None:
     """Refuse a run that ended well with other rows, or that crashed."""
     if end not in (WELL, REFUSED):
         raise SystemExit(f"FAILED: {what}: the process ended with {end}")
-    if end == WELL and not is_same(rows_of(folder), expected):
+    if end == WELL and not is_same(outcomes(folder), expected):
         raise SystemExit(f"FAILED: {what}: the run ended without an error, and its rows are not right")
 
 
@@ -289,7 +279,7 @@ def inject(seeds: int, first: int, folder: Path) -> Counter[str]:
     prepare(template)
     if run(template, Injector(template), folder / "counts.json") != WELL:
         raise SystemExit("FAILED: the undisturbed run did not end well")
-    expected = rows_of(template)
+    expected = outcomes(template)
     if len(expected) != ROWS or len({where for where, _ in expected.values()}) != 2:
         raise SystemExit(f"FAILED: the undisturbed run wrote {len(expected)} rows")
     counts = json.loads((folder / "counts.json").read_text())

@@ -29,6 +29,7 @@ import torch
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from loguru import logger
+from samples import rows_by_id, write_rows
 from tiny_models import DECODER, chatml_tokenizer, conversations, save_model
 from tqdm import tqdm
 from transformers import AutoModelForSequenceClassification  # noqa: F401  # imported once, before the forks
@@ -50,14 +51,6 @@ PROMISED_SECONDS = 5.0
 SECONDS_BETWEEN_KILLS = 0.7  # on average; of these some are spent on starting
 MIN_SCORE = 1.0
 TASKS = 2
-
-
-def write_rows(path: Path, count: int) -> None:
-    """Conversations with numbered ids, in two files."""
-    path.mkdir(parents=True)
-    made = [json.dumps({"id": str(index), "messages": turns}) for index, turns in enumerate(conversations(count))]
-    for part in range(TASKS):
-        (path / f"{part}.jsonl").write_text("\n".join(made[part::TASKS]) + "\n", encoding="utf-8")
 
 
 def pipeline(folder: Path, output: Path) -> list[PipelineStep]:
@@ -120,18 +113,6 @@ def attempt(folder: Path, output: Path, passes: Path, seconds_per_batch: float) 
         os._exit(status)
 
 
-def rows_of(output: Path) -> dict[str, dict]:
-    """The rows that a run wrote, by door and id; no id may stand twice."""
-    found: dict[str, dict] = {}
-    for path in sorted([*output.glob("kept/*"), *output.glob("excluded/*")]):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            if row["id"] in found:
-                raise SystemExit(f"FAILED: {row['id']} stands twice")
-            found[row["id"]] = row | {"door": path.parent.name}
-    return found
-
-
 def difference(expected: dict[str, dict], found: dict[str, dict]) -> str | None:
     """How two runs differ, but for the arithmetic's noise of 5e-5, which only batches of their own may bring."""
     if expected.keys() != found.keys():
@@ -183,10 +164,12 @@ def kill_and_resume(kills: int, number: signal.Signals, rows: int, seed: int, fo
     """
     rng = random.Random(seed)
     save_model(folder / "model", "qwen3", chatml_tokenizer(), **DECODER)
-    write_rows(folder / "in", rows)
+    made = [{"id": str(index), "messages": turns} for index, turns in enumerate(conversations(rows))]
+    for part in range(TASKS):
+        write_rows(folder / f"in/{part}.jsonl", made[part::TASKS])
     undisturbed = folder / "undisturbed"
     wait(attempt(folder, undisturbed, folder / "undisturbed.passes", 0.0))
-    expected = rows_of(undisturbed)
+    expected = rows_by_id(undisturbed)
     undisturbed_passes = read_passes(folder / "undisturbed.passes")
     times = Counter(text for *_, texts in undisturbed_passes for text in texts)
     repeats = {text for text, count in times.items() if count > 1}
@@ -209,7 +192,7 @@ def kill_and_resume(kills: int, number: signal.Signals, rows: int, seed: int, fo
         with suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
     wait(attempt(folder, folder / "killed", passes, 0.0))
-    found = rows_of(folder / "killed")
+    found = rows_by_id(folder / "killed")
     again, oldest, longest = lost(passes, deaths, repeats)
     if len(deaths) < kills:
         raise SystemExit(f"FAILED: the run ended after {len(deaths)} kills; give more --rows")

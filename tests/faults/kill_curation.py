@@ -104,8 +104,8 @@ def ended(process: int) -> str:
     return "well" if status == 0 else "killed" if os.WIFSIGNALED(status) else "failed"
 
 
-def rows_of(output: Path) -> dict[str, dict]:
-    """The rows that a run wrote, by door and line; the same tasks write the same lines."""
+def rows_by_line(output: Path) -> dict[str, dict]:
+    """The rows that a run wrote, by file and line; the same tasks write the same lines."""
     return {
         f"{path.relative_to(output)}:{number}": {"line": line} if '"quality_score":' not in line else parsed(line)
         for path in sorted([*output.glob("kept/*"), *output.glob("excluded/*/*")])
@@ -138,7 +138,7 @@ def kill_curation(kills: int, copies: int, rows: int, seed: int, folder: Path) -
 
     if ended(attempt(into("undisturbed"), None)) != "well":
         raise SystemExit("FAILED: the undisturbed run did not end")
-    expected = rows_of(folder / "undisturbed")
+    expected = rows_by_line(folder / "undisturbed")
     ends: Counter[str] = Counter()
     runs = 0
     while ends["killed"] < kills:
@@ -155,7 +155,7 @@ def kill_curation(kills: int, copies: int, rows: int, seed: int, folder: Path) -
                 raise SystemExit(f"FAILED: {name}: what a killed attempt or a copy left there makes the next one fail")
         if ended(attempt(into(name), None)) != "well":
             raise SystemExit(f"FAILED: run {name} did not end")
-        if problem := difference(expected, rows_of(folder / name)):
+        if problem := difference(expected, rows_by_line(folder / name)):
             raise SystemExit(f"FAILED: {name}: {problem}")
         tables = [(folder / run / "logs/counts/table.txt").read_text() for run in ("undisturbed", name)]
         if tables[0] != tables[1]:

@@ -50,8 +50,8 @@ def test_another_config_in_the_same_folder_is_refused_and_the_same_one_is_finish
 def test_a_folder_is_claimed_once_and_found_again(tmp_path):
     """The same settings find the record; others are named; a file is no folder."""
     folder = tmp_path / "a" / "b"
-    assert claim_folder(folder, {"epochs": 2, "seed": 0}) == {"asked": {"epochs": 2, "seed": 0}}
-    assert claim_folder(folder, {"epochs": 2, "seed": 0}) == {"asked": {"epochs": 2, "seed": 0}}
+    assert claim_folder(folder, {"epochs": 2, "seed": 0}) == {"settings": {"epochs": 2, "seed": 0}}
+    assert claim_folder(folder, {"epochs": 2, "seed": 0}) == {"settings": {"epochs": 2, "seed": 0}}
     with pytest.raises(ValueError, match=r"different settings.*\n  seed: was 0, is now 1$"):
         claim_folder(folder, {"epochs": 2, "seed": 1})
     (tmp_path / "file").write_text("x")

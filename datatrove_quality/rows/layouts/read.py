@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from datatrove_quality.rows.json_values import parse_json, writable
+from datatrove_quality.rows.json_values import parse_json, texts_in, writable
 from datatrove_quality.rows.layouts.answers import (
     contents,
     find_answer,
@@ -416,7 +416,7 @@ def _said(value: Any, column: str) -> Iterator[str]:
         else:
             yield from contents(side(value, column, USER if isinstance(value, str) else ASSISTANT))
     except InvalidConversation:
-        yield from (text.strip() for text in _leaves(value))
+        yield from (text.strip() for text in texts_in(value))
 
 
 def slots_in(value: Any, column: str) -> Iterator[Slot]:
@@ -425,17 +425,5 @@ def slots_in(value: Any, column: str) -> Iterator[Slot]:
         messages = side(value, column, USER if isinstance(value, str) else ASSISTANT)
         texts: Iterable[str] = [message["content"] for message in messages]
     except InvalidConversation:
-        texts = _leaves(value)
+        texts = texts_in(value)
     yield from (text for text in texts if isinstance(text, Slot))
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    waiting = [value]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, dict):
-            waiting += value.values()
-        elif isinstance(value, (list, tuple)):
-            waiting += value

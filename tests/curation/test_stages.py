@@ -12,22 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from commands import run_command
-from datatrove.data import Document
-from datatrove.pipeline.dedup import MinhashDedupSignature
 from fault_scripts import start_fault_script
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tiny_models import DECODER, chatml_tokenizer, save_model
 
 
 pytest.importorskip("spacy", reason="the extra curate is not installed: pip install 'datatrove-quality[curate]'")
 
 import plant_garbage
-from samples import read_rows, words, write_rows
-
-from datatrove_quality.curation.answer_filters import AnswerFilter, length_filter, repetition_filter, symbol_filter
-from datatrove_quality.curation.deduplication import minhash_config
-from datatrove_quality.curation.rule_filter import ConversationRules
+from samples import dialogue, read_rows, words, write_rows
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,12 +55,6 @@ def curate(*arguments):
     run_command("curate", *arguments, "--no-progress")
 
 
-def turns(*contents, system=None):
-    roles = ("user", "assistant")
-    found = [{"role": roles[index % 2], "content": content} for index, content in enumerate(contents)]
-    return [{"role": "system", "content": system}, *found] if system else found
-
-
 def rows_by_outcome(output):
     """The rows in each folder of a run: "kept", and what was excluded by its reason."""
     folders = {"kept": output / "kept"} | {folder.name: folder for folder in (output / "excluded").glob("*")}
@@ -85,35 +71,35 @@ def interchangeable():
 def outcome(output):
     """Where each row went, and why. Of rows that are equal or nearly so, any may be the one that is kept: one name."""
     names = interchangeable()
-    doors: dict[str, list] = {name: [] for name in names.values()}
+    outcomes: dict[str, list] = {name: [] for name in names.values()}
     single = Counter()
-    for door, rows in rows_by_outcome(output).items():
+    for name, rows in rows_by_outcome(output).items():
         for row in rows:
             found = re.sub(r".*\.jsonl/\d+", "a line that is no row", row.get("id", "no id"))
             if found in names:
-                doors[names[found]].append("scored" if door in ("kept", "score") else door)
+                outcomes[names[found]].append("scored" if name in ("kept", "score") else name)
             else:
-                single[found, door, row.get("filter_reason")] += 1
-    return single, {name: sorted(found) for name, found in doors.items()}
+                single[found, name, row.get("filter_reason")] += 1
+    return single, {name: sorted(found) for name, found in outcomes.items()}
 
 
 def scores(output):
-    doors = rows_by_outcome(output)
-    return {row["id"]: row["quality_score"] for row in doors["kept"] + doors["score"]}
+    outcomes = rows_by_outcome(output)
+    return {row["id"]: row["quality_score"] for row in outcomes["kept"] + outcomes["score"]}
 
 
 # --- the whole pipeline ----------------------------------------------------------------------------------------------
 
 
-def test_everything_planted_is_found_and_every_row_leaves_by_one_door(curated, planted):
+def test_everything_planted_is_found_and_every_row_is_written_once(curated, planted):
     """The counts are those planted, beside the demo's own garbage; rows in = rows out, none twice."""
     plant_garbage.check(curated)
-    doors = rows_by_outcome(curated)
+    outcomes = rows_by_outcome(curated)
     rows = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in planted.iterdir())
-    assert sum(map(len, doors.values())) == rows == 741
-    ids = [row["id"] for found in doors.values() for row in found if "id" in row]
+    assert sum(map(len, outcomes.values())) == rows == 741
+    ids = [row["id"] for found in outcomes.values() for row in found if "id" in row]
     assert max(Counter(ids).values()) == 1
-    unplanted = {door: [row for row in rows if "planted" not in row] for door, rows in doors.items()}
+    unplanted = {name: [row for row in rows if "planted" not in row] for name, rows in outcomes.items()}
     # The demo's own gibberish and loops, its broken rows (one of which has only a question), and a pair nearly equal.
     assert Counter(row["filter_reason"].partition("_")[0] for row in unplanted["rules"]) == {
         "unscorable": 7,
@@ -121,42 +107,44 @@ def test_everything_planted_is_found_and_every_row_leaves_by_one_door(curated, p
         "no": 1,
     }
     assert all(row["label"] == 1 for row in unplanted["repetition"]) and len(unplanted["repetition"]) == 5
-    assert len(doors["near_duplicate"]) == 15 + 1
+    assert len(outcomes["near_duplicate"]) == 15 + 1
     assert not unplanted["length"] + unplanted["symbols"]
 
 
 def test_rows_that_were_not_planted_come_back_as_they_were(curated, planted):
-    """Each row of the source, whatever its door, has its own columns and values, and score columns beside them."""
+    """Each row of the source, whatever its outcome, has its own columns and values, and score columns beside them."""
     source = {}
     for path in planted.iterdir():
         for line in path.read_text(encoding="utf-8").splitlines():
             row = json.loads(line) if line.endswith("}") else {}
             source[row.get("id")] = row
     added = {"filter_reason", *(f"quality_{name}" for name in ("score", "int_score", "tokens", "truncated", "error"))}
-    for door, rows in rows_by_outcome(curated).items():
+    for name, rows in rows_by_outcome(curated).items():
         for row in rows:
             if "id" in row and row["id"] in source:
-                assert {key: value for key, value in row.items() if key not in added} == source[row["id"]], door
-            assert ("filter_reason" in row) == (door != "kept")
-            assert ("quality_score" in row) == (door in ("kept", "score"))
+                assert {key: value for key, value in row.items() if key not in added} == source[row["id"]], name
+            assert ("filter_reason" in row) == (name != "kept")
+            assert ("quality_score" in row) == (name in ("kept", "score"))
 
 
 def test_the_table_adds_up(curated, capsys):
     """Documents in = all that was dropped, by step and by reason, + kept; and these are the rows in the folders."""
     lines = [line.split() for line in (curated / "logs/counts/table.txt").read_text().splitlines() if line]
     steps = {" ".join(line[1:-2]).replace(" ", "_"): int(line[-2]) for line in lines if line[0] == "dropped:"}
-    doors = {door: len(rows) for door, rows in rows_by_outcome(curated).items()}
+    outcomes = {name: len(rows) for name, rows in rows_by_outcome(curated).items()}
     assert lines[0][:2] == ["documents", "in"] and int(lines[0][2]) == 741
     assert sum(steps.values()) + int(lines[-1][1]) == 741
-    assert {name: count for name, count in steps.items() if count} == {k: v for k, v in doors.items() if k != "kept"}
-    assert doors["kept"] == int(lines[-1][1])
+    assert {name: count for name, count in steps.items() if count} == {
+        k: v for k, v in outcomes.items() if k != "kept"
+    }
+    assert outcomes["kept"] == int(lines[-1][1])
     reasons = Counter(row.get("filter_reason") for rows in rows_by_outcome(curated).values() for row in rows)
     del reasons[None]
     assert {line[0]: int(line[1]) for line in lines if len(line) == 3 and line[0] in reasons} == reasons
 
 
 def test_any_number_of_tasks_and_any_order_give_the_same_rows(curated, planted, model, tmp_path):
-    """Of equal and nearly equal conversations one is kept, no matter which; all other rows have the same door."""
+    """Of equal and nearly equal conversations one is kept, no matter which; all other rows have the same name."""
     lines = [line for path in sorted(planted.iterdir()) for line in path.read_bytes().splitlines(keepends=True)]
     random.Random(1).shuffle(lines)
     for number in range(6):
@@ -196,12 +184,12 @@ def test_parquet_rows_come_back_with_their_types_and_nulls(tmp_path, model):
     (tmp_path / "in").mkdir()
     pq.write_table(source, tmp_path / "in/a.parquet")
     curate(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
-    doors = rows_by_outcome(tmp_path / "out")
-    assert {door: len(found) for door, found in doors.items()} == {"kept": 6, "exact_duplicate": 1, "rules": 1}
-    assert doors["exact_duplicate"][0]["filter_reason"] == "exact_duplicate"
-    assert doors["rules"][0]["filter_reason"] == "unscorable_no_messages"
-    assert doors["rules"][0]["quality_error"].startswith("no_messages: ")
-    came_back = sorted((row for found in doors.values() for row in found), key=lambda row: row["id"])
+    outcomes = rows_by_outcome(tmp_path / "out")
+    assert {name: len(found) for name, found in outcomes.items()} == {"kept": 6, "exact_duplicate": 1, "rules": 1}
+    assert outcomes["exact_duplicate"][0]["filter_reason"] == "exact_duplicate"
+    assert outcomes["rules"][0]["filter_reason"] == "unscorable_no_messages"
+    assert outcomes["rules"][0]["quality_error"].startswith("no_messages: ")
+    came_back = sorted((row for found in outcomes.values() for row in found), key=lambda row: row["id"])
     columns = [name for name in source.column_names if name != "filter_reason"]
     assert [{name: row[name] for name in columns} for row in came_back] == source.select(columns).to_pylist()
     schema = pq.read_schema(tmp_path / "out/kept/000_00000.parquet")
@@ -211,7 +199,7 @@ def test_parquet_rows_come_back_with_their_types_and_nulls(tmp_path, model):
 def test_jsonl_rows_keep_what_is_missing_missing(tmp_path, model):
     """A key that is null, one that is missing, and one that only one message has stay three things."""
     items = [
-        {"id": "a", "messages": [*turns(words(1), words(2))], "note": None},
+        {"id": "a", "messages": [*dialogue(words(1), words(2))], "note": None},
         {"id": "b", "conversations": [{"from": "human", "value": words(3)}, {"from": "gpt", "value": words(4)}]},
         {
             "instruction": words(5),
@@ -222,33 +210,33 @@ def test_jsonl_rows_keep_what_is_missing_missing(tmp_path, model):
             "duplicate_count": 1.5,
         },
         {"id": "c", "prompt": words(7), "response": words(8), "deep": {"x": [None, {"y": None}]}},
-        {"id": "d", "messages": [{"role": "user", "content": words(9), "name": None}, *turns("", words(10))[1:]]},
+        {"id": "d", "messages": [{"role": "user", "content": words(9), "name": None}, *dialogue("", words(10))[1:]]},
     ]
     write_rows(tmp_path / "in/a.jsonl", items)
     curate(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
-    doors = rows_by_outcome(tmp_path / "out")
-    assert set(doors) == {"kept"}
-    assert [{key: row[key] for key in row if not key.startswith("quality_")} for row in doors["kept"]] == items
+    outcomes = rows_by_outcome(tmp_path / "out")
+    assert set(outcomes) == {"kept"}
+    assert [{key: row[key] for key in row if not key.startswith("quality_")} for row in outcomes["kept"]] == items
 
 
 def test_conversations_that_differ_in_more_than_text_are_no_exact_duplicates(tmp_path, model):
     """A shared system prompt makes no near duplicates, other numbers neither; another system prompt does not help."""
     prompt = words(0, 400)
     sums = [
-        turns(f"Quanto é {a} vezes {b}, se puder me dizer?", f"Claro: {a} vezes {b} é igual a {a * b}.")
+        dialogue(f"Quanto é {a} vezes {b}, se puder me dizer?", f"Claro: {a} vezes {b} é igual a {a * b}.")
         for a in range(3, 9)
         for b in range(11, 15)
     ]
-    items = [{"id": f"prompt-{i}", "messages": turns(words(i), words(-i), system=prompt)} for i in range(1, 6)]
+    items = [{"id": f"prompt-{i}", "messages": dialogue(words(i), words(-i), system=prompt)} for i in range(1, 6)]
     items += [{"id": f"sum-{index}", "messages": messages} for index, messages in enumerate(sums)]
-    items += [{"id": "again", "messages": turns(words(1), words(-1), system="Be brief.")}]
+    items += [{"id": "again", "messages": dialogue(words(1), words(-1), system="Be brief.")}]
     called = items[0]["messages"][2] | {"tool_calls": [{"id": "1"}]}
     items += [{"id": "tool", "messages": [*items[0]["messages"][:2], called]}]
     write_rows(tmp_path / "in/a.jsonl", items)
     curate(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
-    doors = rows_by_outcome(tmp_path / "out")
-    assert [row["id"] for row in doors.get("near_duplicate", [])] == ["again", "tool"]
-    assert len(doors["kept"]) == len(items) - 2 and "exact_duplicate" not in doors
+    outcomes = rows_by_outcome(tmp_path / "out")
+    assert [row["id"] for row in outcomes.get("near_duplicate", [])] == ["again", "tool"]
+    assert len(outcomes["kept"]) == len(items) - 2 and "exact_duplicate" not in outcomes
 
 
 # --- interruptions, copies, reruns -----------------------------------------------------------------------------------
@@ -330,109 +318,20 @@ def test_a_threshold_that_is_no_probability_is_refused(tmp_path, threshold, caps
 
 def test_rows_that_are_all_garbage_end_in_an_error_and_the_table(tmp_path, model, capsys):
     """An emptied corpus does not look like a finished job."""
-    write_rows(tmp_path / "in/a.jsonl", [{"messages": turns("Oi", "")} for _ in range(3)] + [b"no row\n"])
+    write_rows(tmp_path / "in/a.jsonl", [{"messages": dialogue("Oi", "")} for _ in range(3)] + [b"no row\n"])
     with pytest.raises(SystemExit, match="no document was left to score"):
         curate(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
     printed = capsys.readouterr().out
     assert re.search(r"empty_answer +3 ", printed) and re.search(r"unscorable_invalid_json +1 ", printed)
-    assert {door: len(rows) for door, rows in rows_by_outcome(tmp_path / "out").items()} == {"rules": 4, "kept": 0}
+    assert {name: len(rows) for name, rows in rows_by_outcome(tmp_path / "out").items()} == {"rules": 4, "kept": 0}
 
 
 def test_files_without_a_row_and_tasks_without_a_file(tmp_path, model):
     """A task with nothing to do writes empty files between the stages, and disturbs no other."""
     write_rows(tmp_path / "in/a.jsonl", [])
-    write_rows(tmp_path / "in/b.jsonl", [{"id": "b", "messages": turns(words(1), words(2))}])
+    write_rows(tmp_path / "in/b.jsonl", [{"id": "b", "messages": dialogue(words(1), words(2))}])
     curate(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--tasks", 4)
     assert [row["id"] for row in rows_by_outcome(tmp_path / "out")["kept"]] == ["b"]
     write_rows(tmp_path / "empty/a.jsonl", [])
     with pytest.raises(SystemExit, match="no document"):
         curate(tmp_path / "empty", "--output", tmp_path / "none", "--model", model)
-
-
-# --- the parts -------------------------------------------------------------------------------------------------------
-
-LONG = "A resposta tem uma frase inteira. Depois vem outra frase, que também é bem longa e que por isso conta"
-CALL = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}]}
-TOOL = {"role": "tool", "content": "42"}
-
-
-@pytest.mark.parametrize(
-    ("messages", "broken"),
-    [
-        (turns("Oi", "42"), None),
-        (turns("Oi", "Olá", system="Seja breve"), None),
-        (turns("Oi", "Olá", "E?", "Sim"), None),
-        ([*turns("Oi"), CALL, TOOL, TOOL, *turns("", "42")[1:]], None),
-        ([*turns("Oi"), CALL], None),
-        ([*turns("Oi", "Olá"), {"role": "critic", "content": "bom"}, *turns("E?", "Sim")], None),
-        (turns("Oi"), "no_answer"),
-        (turns("Oi", " \n"), "empty_answer"),
-        (turns("Oi", "Olá", "E?"), "ends_without_answer"),
-        (turns("", "Oi", "E?", "Sim")[1:], "roles_do_not_alternate"),
-        ([*turns("Oi"), *turns("Oi", "Olá")], "roles_do_not_alternate"),
-        ([*turns("Oi", "Olá"), *turns("", "Sim")[1:]], "roles_do_not_alternate"),
-        (turns("Oi", "Bem. " + "de novo e " * 40), "answer_loops"),
-        (turns("Oi", "Bem. " + "de novo e " * 40 + "de n"), "answer_loops"),
-        (turns("Oi", "ha" * 40), None),
-        (turns("Oi", "x" * 400), "answer_loops"),
-        (turns("Oi", LONG), "answer_cut_off"),
-        (turns("Oi", LONG + ","), "answer_cut_off"),
-        (turns("Oi", LONG + "."), None),
-        (turns("Oi", LONG + ": https://example.org/a"), None),
-        (turns("Oi", LONG.replace(". ", " ")), None),
-        (turns("Oi", "Uma lista. Veja:\n- " + "item " * 20 + "e fim"), None),
-        (turns("Oi", "```python\nprint(1)\n```"), None),
-        (turns("Oi", "Aqui está:\n```python\nprint(1)"), "answer_cut_off"),
-        ([*turns("Oi"), {"role": "assistant", "content": "Ok.", "finish_reason": "length"}], "answer_cut_off"),
-    ],
-)
-def test_rules_tell_broken_conversations_from_unusual_ones(messages, broken):
-    result = ConversationRules().filter(Document("", "", metadata={"messages": messages}))
-    assert result == (True if broken is None else (False, broken))
-
-
-def test_a_rule_that_is_left_out_is_not_asked_and_an_unknown_one_is_refused():
-    document = Document("", "", metadata={"messages": turns("Oi")})
-    rules = ConversationRules(without=["no_answer", "ends_without_answer"])
-    assert rules.filter(document) is True
-    with pytest.raises(ValueError, match="no such rule"):
-        ConversationRules(without=["no_anwser"])
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "Sim.",
-        "42",
-        "👍 Claro!",
-        "# Título\n\n## Parte\n\n- um\n- dois\n- três\n" + words(1),
-        "\n".join(f"| {n} | {n * n} | {words(n, 2)} |" for n in range(30)),
-        "```python\n"
-        + "\n".join(f"def f{n}(x):\n    if x > {n}:\n        return x\n    return {n}\n" for n in range(9))
-        + "```",
-        "\n".join(f"{n}. {words(n, 6)}" for n in range(20)),
-        "今日はとても良い天気ですね。散歩に行きましょう。" * 1 + "東京の桜は三月の終わりに咲きます。" + words(3),
-    ],
-)
-def test_answers_that_a_chat_may_well_have_are_kept(answer):
-    """Short, numeric, Markdown, tables, code, lists, other scripts: DataTrove's own limits drop most of them."""
-    document = Document("", "", metadata={"messages": turns("Pergunta?", answer)})
-    for judge, from_chars in ((length_filter, 1), (symbol_filter, 200), (repetition_filter, 200)):
-        assert AnswerFilter(judge(LANGUAGE), from_chars=from_chars).filter(document) is True
-    assert ConversationRules().filter(document) is True
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.lists(st.text(), min_size=1, max_size=4).map(lambda parts: "".join(parts * 9)))
-def test_no_text_stops_a_filter_or_a_signature(answer):
-    """Whatever an answer holds, it is judged: a task of a week does not end at one document."""
-    messages = turns("Pergunta?", answer)
-    document = Document(answer, "", metadata={"messages": messages})
-    ConversationRules().filter(document)
-    if answer.strip():
-        for judge in (length_filter, symbol_filter, repetition_filter):
-            AnswerFilter(judge(LANGUAGE)).filter(document)
-    SIGNATURE.get_shingles(answer)
-
-
-SIGNATURE = MinhashDedupSignature("/nowhere", minhash_config(), LANGUAGE)

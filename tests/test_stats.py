@@ -79,8 +79,7 @@ def test_the_numbers_are_those_of_the_documents(tmp_path):
 def test_eight_tasks_merge_into_what_one_counts(tmp_path):
     """However the corpus is divided among tasks, StatsMerger gives the same numbers for it."""
     one, eight = (
-        run(QualityStats(str(tmp_path / str(tasks)), group_by=["source"]), scored_docs(), tasks)
-        for tasks in (1, 8)
+        run(QualityStats(str(tmp_path / str(tasks)), group_by=["source"]), scored_docs(), tasks) for tasks in (1, 8)
     )
     assert one == pytest.approx(eight) and len(one) > 400
 

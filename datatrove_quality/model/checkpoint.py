@@ -50,9 +50,7 @@ def refuse_unexpected(config: ScorerConfig, model: "PreTrainedModel", names: Ite
             f"allow_unexpected=({refused[0]!r},) (--allow-unexpected {refused[0]!r})."
         )
     if unused:
-        logger.warning(
-            f"{config.model}: {type(model).__name__} does not use these of its tensors: {_first(unused)}"
-        )
+        logger.warning(f"{config.model}: {type(model).__name__} does not use these of its tensors: {_first(unused)}")
 
 
 def _changes_scores(model: "PreTrainedModel", name: str) -> bool:

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
+    from datatrove_quality.annotation.config import Connection, JudgeConfig
+    from datatrove_quality.annotation.rubric import load_rubric
+    from datatrove_quality.annotation.step import LLMJudge
     from datatrove_quality.cascade.calibration import calibrate_cascade
     from datatrove_quality.cascade.values import Cascade
     from datatrove_quality.config import Score, ScorerConfig, ScoreScale
@@ -35,12 +38,15 @@ _MODULES = {
     "AnswerFilter": "curation.answer_filters",
     "Cascade": "cascade.values",
     "Cluster": "runs.cluster",
+    "Connection": "annotation.config",
     "ConversationAdapter": "rows.to_document",
     "ConversationJsonlReader": "readers.jsonl",
     "ConversationParquetReader": "readers.parquet",
     "ConversationRules": "curation.rule_filter",
     "Evaluation": "evaluation.metrics",
     "InvalidConversation": "rows.types",
+    "JudgeConfig": "annotation.config",
+    "LLMJudge": "annotation.step",
     "MaskPII": "curation.personal_data",
     "PerMessage": "rows.per_message",
     "QualityFilter": "filter",
@@ -55,6 +61,7 @@ _MODULES = {
     "TextAdapter": "rows.to_document",
     "calibrate_cascade": "cascade.calibration",
     "evaluate_scores": "evaluation.metrics",
+    "load_rubric": "annotation.rubric",
     "load_scorer": "engine.scorer",
     "parse_conversation": "rows.layouts",
     "score_schema": "schema",
@@ -64,12 +71,15 @@ __all__ = [
     "AnswerFilter",
     "Cascade",
     "Cluster",
+    "Connection",
     "ConversationAdapter",
     "ConversationJsonlReader",
     "ConversationParquetReader",
     "ConversationRules",
     "Evaluation",
     "InvalidConversation",
+    "JudgeConfig",
+    "LLMJudge",
     "MaskPII",
     "PerMessage",
     "QualityFilter",
@@ -84,6 +94,7 @@ __all__ = [
     "TextAdapter",
     "calibrate_cascade",
     "evaluate_scores",
+    "load_rubric",
     "load_scorer",
     "parse_conversation",
     "score_schema",

@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from os import PathLike
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from datatrove.data import Document
 from datatrove.pipeline.base import PipelineStep
@@ -13,7 +13,7 @@ from datatrove.utils.stats import MetricStats, Stats
 
 from datatrove_quality.annotation.answer_store import AnswerStore
 from datatrove_quality.annotation.asking import Asking
-from datatrove_quality.annotation.columns import judged_columns, unjudged_columns
+from datatrove_quality.annotation.columns import annotated_schema, judged_columns, unjudged_columns
 from datatrove_quality.annotation.config import Connection, JudgeConfig
 from datatrove_quality.annotation.judge import Judgement
 from datatrove_quality.annotation.prompt import Characters, Measure, Prompt, Tokens, make_prompt
@@ -24,6 +24,9 @@ from datatrove_quality.progress import Progress
 from datatrove_quality.rows.of_document import scored_conversation
 from datatrove_quality.rows.types import MESSAGES, conversation_error
 
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Documents that wait behind the one whose answer is due, for each request in flight.
 WAITING_PER_REQUEST = 8
@@ -163,6 +166,14 @@ class LLMJudge(PipelineStep):
                 yield _settled(*waiting.popleft())
         while waiting:
             yield _settled(*waiting.popleft())
+
+    def extend_schema(self, schema: "pa.Schema") -> "pa.Schema":
+        """The columns of Parquet rows after this step, which a `Run` asks for.
+
+        Args:
+            schema: their columns before it.
+        """
+        return annotated_schema(schema)
 
     def prompts(self, documents: Iterable[Document]) -> Iterator[Prompt | Unscorable]:
         """What would be sent about each document, or why nothing would be.

@@ -16,7 +16,6 @@ Needs the extra `annotate`.
 import argparse
 import shlex
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from datatrove_quality.annotation.config import Connection, JudgeConfig
@@ -32,6 +31,7 @@ from datatrove_quality.extras import require
 
 if TYPE_CHECKING:
     from datatrove.data import Document
+    from datatrove.pipeline.base import PipelineStep
 
     from datatrove_quality.annotation.step import LLMJudge
     from datatrove_quality.runs.run import Run, RunResult
@@ -53,6 +53,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     judge.add_argument("--model", default="", help="the name under which the endpoint serves the judge")
     add_fields(judge, JudgeConfig, JUDGE_OPTIONS)
+    judge.add_argument(
+        "--mask-pii", action="store_true", help="mask personal data before anything is sent; rows are written masked"
+    )
     judge.add_argument("--show", type=positive, metavar="N", help="print the prompts of N rows, and ask nobody")
     endpoint = parser.add_argument_group("endpoint")
     endpoint.add_argument("--endpoint", default="", metavar="URL", help="its address up to and including /v1")
@@ -96,6 +99,7 @@ def run(options: argparse.Namespace) -> None:
     connection = filled(Connection, options)
     check_output(options.output)
     require("annotate", "datatrove-quality annotate")
+    from datatrove_quality.annotation.asking import check_endpoint
     from datatrove_quality.annotation.estimate import SAMPLE
     from datatrove_quality.annotation.step import LLMJudge
     from datatrove_quality.runs.inputs import refuse_wrong_schema
@@ -112,11 +116,24 @@ def run(options: argparse.Namespace) -> None:
         progress=options.progress,
         documents_per_task=started.inputs.documents_per_task(started.tasks, options.limit),
     )
+    before = [masking(options.text is None)] if options.mask_pii else []
     documents = started.inputs.sample(adapter, options.show or SAMPLE)
+    for masker in before:
+        documents = list(masker.run(iter(documents)) or ())  # type: ignore[arg-type]
     if options.show:
         show(step, documents)
         return
-    annotate(options, started, step, documents, adapter)
+    check_endpoint(step.connection, step.judge.model)
+    say_what_it_takes(options, started, step, documents)
+    annotate(options, started, [started.reader(adapter), *before, step, started.writer("rows")])
+
+
+def masking(conversations: bool) -> "PipelineStep":
+    """The step that masks personal data in conversations or in texts."""
+    from datatrove_quality.curation.personal_data import MaskPII
+    from datatrove_quality.rows.per_message import PerMessage
+
+    return PerMessage(MaskPII()) if conversations else MaskPII()
 
 
 def show(step: "LLMJudge", documents: "list[Document]") -> None:
@@ -126,24 +143,28 @@ def show(step: "LLMJudge", documents: "list[Document]") -> None:
         print(getattr(prompt, "text", f"not asked about: {prompt}"))
 
 
-def annotate(
-    options: argparse.Namespace, started: "Run", step: "LLMJudge", documents: "list[Document]", adapter: Callable
+def say_what_it_takes(
+    options: argparse.Namespace, started: "Run", step: "LLMJudge", documents: "list[Document]"
 ) -> None:
-    """Look at the endpoint, say what it will take, and run."""
-    from datatrove_quality.annotation.asking import check_endpoint
-    from datatrove_quality.annotation.columns import annotated_schema
-    from datatrove_quality.annotation.endpoint import EndpointUnusable
+    """Print an estimate of requests, tokens and cost."""
     from datatrove_quality.annotation.estimate import Estimate, rows_in
     from datatrove_quality.annotation.prompt import Prompt
-    from datatrove_quality.annotation.step import TooManyFailures
 
-    check_endpoint(step.connection, step.judge.model)
     prompts = [prompt for prompt in step.prompts(documents) if isinstance(prompt, Prompt)]
     rows = rows_in(started.inputs, options.limit, started.tasks)
     expected = Estimate.of(step.judge, prompts, len(prompts) / max(1, len(documents)), rows)
     print(f"Estimated: {expected.text(options.price_per_million)}", file=sys.stderr)
-    schema = annotated_schema(started.inputs.parquet_schema()) if started.inputs.is_parquet else None
-    pipeline = [started.reader(adapter), step, started.writer("rows", schema=schema)]
+
+
+def annotate(options: argparse.Namespace, started: "Run", pipeline: "list[PipelineStep]") -> None:
+    """Run the pipeline and print what became of the rows.
+
+    Raises:
+        SystemExit: the endpoint no longer answers, or too many answers cannot be used.
+    """
+    from datatrove_quality.annotation.endpoint import EndpointUnusable
+    from datatrove_quality.annotation.step import TooManyFailures
+
     try:
         result = execute(started, pipeline)
     except (EndpointUnusable, TooManyFailures) as error:  # in the midst of a run: not the command line's fault

@@ -332,7 +332,8 @@ class Run:
             if follows and isinstance(writer, WholeParquetWriter):
                 scorers, answers = scoring.scorers, scoring.all_answers
                 if not isinstance(rows, ScoresAdapter):
-                    writer.schema = output_schema(self.inputs, scorers, answers)
+                    columns = output_schema(self.inputs, scorers, answers)
+                    writer.schema = with_columns_of_steps(stages, columns)
                 else:
                     own = {rows.prefix: scorers.get(rows.prefix)} if rows.prefix else scorers
                     writer.schema = sidecar_schema(own, answers)
@@ -423,6 +424,14 @@ class Run:
             self.output.rm(UNFINISHED, recursive=True)
         counts = [get_datafolder(self.path(f"logs/counts/{stage.name}")) for stage in stages if stage.has_documents]
         return RunResult([], total_counts(counts, self.tasks), seconds, folders, about)
+
+
+def with_columns_of_steps(stages: list[Stage], schema: "pa.Schema") -> "pa.Schema":
+    """The columns of rows, with those that steps with a method `extend_schema` add to them."""
+    for step in (step for stage in stages for step in stage.pipeline):
+        if extend := getattr(step, "extend_schema", None):
+            schema = extend(schema)
+    return schema
 
 
 def _root(name: str) -> str:

@@ -113,6 +113,17 @@ def test_show_prints_prompts_and_asks_nobody(tmp_path, capsys):
     assert not (tmp_path / "o").exists()
 
 
+def test_personal_data_does_not_leave_the_machine(tmp_path, judge, address):
+    """It is masked in what is sent, and in what is written."""
+    private = turns("Escreva a ana.souza@exemplo.com.br", "Feito.")
+    write_rows(tmp_path / "in/a.jsonl", [{"id": "x", "messages": private}])
+    annotate(tmp_path / "in", tmp_path / "out", address, "--mask-pii")
+    sent = judge.requests[-1]["messages"][0]["content"]
+    assert "ana.souza" not in sent and "] user:\nEscreva a " in sent
+    [row] = read_rows(tmp_path / "out/rows")
+    assert row["messages"][0]["content"] in sent
+
+
 def test_plain_text(tmp_path, judge, address):
     """Rows of text are judged as texts."""
     write_rows(tmp_path / "in/a.jsonl", [{"id": "x", "text": "Um texto."}])

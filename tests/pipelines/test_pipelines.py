@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from judges import CountingJudge, serving
 from samples import read_rows, turns, write_rows
 from tiny_models import ENCODER, encoder_tokenizer, save_model
 
@@ -50,6 +51,16 @@ def test_a_pipeline_is_short_and_built_on_public_names_only(path):
     ours = {module for module in modules if module.startswith("datatrove_quality")}
     assert ours == {"datatrove_quality"}
     assert {module.partition(".")[0] for module in modules} <= {"argparse", "datatrove", "datatrove_quality"}
+
+
+def test_annotate_conversations(tmp_path, conversations, monkeypatch):
+    """Each row is written once, with a level or a reason."""
+    with serving(CountingJudge()) as address:
+        arguments = (conversations, tmp_path / "out", "--endpoint", address, "--model", "toy-judge")
+        start(monkeypatch, "annotate_conversations", *arguments)
+    found = read_rows(tmp_path / "out/rows")
+    assert len(found) == ROWS
+    assert all((row["judge_level"] is None) == (row["judge_error"] is not None) for row in found)
 
 
 def test_filter_conversations(tmp_path, conversations, monkeypatch, capsys):

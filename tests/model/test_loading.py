@@ -274,9 +274,10 @@ def test_an_integer_head_is_refused(folder):
 # --- adapters --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def adapted(folder):
-    """A classifier with a LoRA adapter beside its weights, and what it scores with the adapter merged."""
+@pytest.fixture(params=[None, ["score"]], ids=["lora", "lora and head"])
+def adapted(folder, request):
+    """A classifier with a LoRA adapter beside its weights, its head in it or not, and the same merged."""
+    modules_to_save = request.param
     peft = pytest.importorskip("peft")
     pytest.importorskip("transformers", minversion="5.22", reason="the extra `adapters` needs it")
     from transformers import AutoModelForSequenceClassification
@@ -284,8 +285,10 @@ def adapted(folder):
     base = AutoModelForSequenceClassification.from_pretrained(folder)
     torch.manual_seed(1)
     settings = peft.LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    settings.modules_to_save = None
+    settings.modules_to_save = modules_to_save
     model = peft.get_peft_model(base, settings)
+    if modules_to_save:  # as training changes it
+        model.base_model.model.score.modules_to_save["default"].weight.data.mul_(1.5)
     merged = folder.parent / "merged"
     shutil.copytree(folder, merged)
     model.save_pretrained(folder)

@@ -183,7 +183,10 @@ def _refuse_outside_scale(options: ReportOptions, sources: Sources, prefix: str)
     if options.threshold is None or options.allow_outside_scale:
         return
     inputs = {id(file.inputs): file.inputs for file in sources.files}
-    scales = {recorded_scale(some, prefix) for some in inputs.values()}
+    try:
+        scales = {recorded_scale(some, prefix) for some in inputs.values()}
+    except (ValueError, OSError):  # a file that cannot be read: the reading of its rows leaves it out, and names it
+        return
     scale = scales.pop() if len(scales) == 1 else None
     if scale is not None and (wrong := scale.outside(options.threshold)):
         raise ValueError(f"threshold={wrong} If it is meant, set allow_outside_scale=True.")

@@ -293,7 +293,7 @@ def test_a_simulated_gpu_is_busy_for_its_tokens_and_idle_between_them(monkeypatc
     first, second = gpu(None, [[0] * 7_500]), gpu(None, [[0] * 7_400, [0] * 100])
     assert now[0] == pytest.approx(50.02)
     assert (first.ready_at, second.ready_at) == pytest.approx((50.1, 50.2))
-    assert second.tolist() == [0.0, 0.0]
+    assert second.tolist() == [[0.0], [0.0]]
     assert now[0] == pytest.approx(50.2)
     assert gpu.idle == pytest.approx(0)
     sleep(0.05)

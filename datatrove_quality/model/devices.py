@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -155,16 +156,16 @@ def _processes_of_parent() -> int:
     """How many processes this one's parent has started and that still run: the ranks of a Ray job, in its pool."""
     lists = Path(f"/proc/{os.getppid()}/task").glob("*/children")
     children = [child for file in lists for child in file.read_text().split()]
-    return max(1, sum(not _helps_multiprocessing(child) for child in children))
+    own = _program("self")
+    return max(1, sum(_program(child) == own for child in children))
 
 
-def _helps_multiprocessing(process: str) -> bool:
-    """Whether a process is one that Python's multiprocessing starts beside the workers."""
+def _program(process: str) -> bytes:
+    """What a process runs. The workers of a pool run the same, but for numbers; what else their parent started, not."""
     try:
-        command = Path(f"/proc/{process}/cmdline").read_bytes()
-    except OSError:
-        return True  # it has ended
-    return b"resource_tracker" in command or b"forkserver" in command
+        return re.sub(rb"\d+", b"", Path(f"/proc/{process}/cmdline").read_bytes())
+    except OSError:  # it has ended
+        return b""
 
 
 def _gpu_is_there() -> bool:

@@ -180,7 +180,7 @@ def test_plain_text_is_scored_with_text(tmp_path, model):
     """A corpus of plain text is refused with the way out, and scored when that is taken; its empty rows are kept."""
     items = [{"id": i, "content": text} for i, text in enumerate(["Um texto.", "", "Outro texto."])]
     write_rows(tmp_path / "in/a.jsonl", items)
-    with pytest.raises(ValueError, match=r"plain text is scored with .*--text \[COLUMN\]"):
+    with pytest.raises(ValueError, match=r"plain text is scored with TextAdapter"):
         run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
     run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--text", "content", "--min-score", -100)
     assert [row["id"] for row in read_rows(tmp_path / "out/kept")] == [0, 2]
@@ -279,7 +279,7 @@ def test_a_mistake_is_named_where_the_first_file_is_empty(tmp_path, model):
     """The rows that are looked at before anything is written are those of the first file that has any."""
     write_rows(tmp_path / "in/a.jsonl", [])
     write_rows(tmp_path / "in/b.jsonl", [{"id": 1, "content": "Um texto."}])
-    with pytest.raises(ValueError, match=r"None of the first 1 rows can be scored.*--text"):
+    with pytest.raises(ValueError, match=r"None of the first 1 rows can be scored.*TextAdapter"):
         run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
     with pytest.raises(ValueError, match="the first 1 rows have no score"):
         run(tmp_path / "in", "--output", tmp_path / "out", "--scores-from-columns")

@@ -34,13 +34,13 @@ def test_the_script_trains_on_a_file_and_says_where_everything_is(annotated_file
     assert f"--model {tmp_path / 'out'}" in printed
     record = json.loads((tmp_path / "out" / "training.json").read_text())
     assert record["rows"]["refused"] == {"invalid_json": 1}
-    assert record["asked"]["learning_rate"] == 5e-5
+    assert record["settings"]["learning_rate"] == 5e-5
 
 
 def test_a_missing_label_column_is_an_error_that_names_those_there_are(annotated_file, base, tmp_path):
     """Found before the base model is looked at."""
     arguments = [str(annotated_file), "--labels", "quality", "--model", str(base), "--output", str(tmp_path / "out")]
-    with pytest.raises(ValueError, match=r"--labels quality: none of the first 61 rows .* are file_path.*stars"):
+    with pytest.raises(ValueError, match=r"--labels quality: none of the first 61 rows .*; there are messages, stars"):
         run_command("train", *arguments)
 
 

@@ -328,12 +328,17 @@ def test_slurms_variables_do_not_decide(gpus, monkeypatch, holder):
 
 @pytest.mark.parametrize(("count", "ranks", "each"), [(1, 2, [1, 1]), (2, 2, [1, 1]), (4, 2, [2, 2]), (2, 1, [2])])
 def test_the_ranks_of_a_ray_job_divide_its_gpus(gpus, monkeypatch, count, ranks, each):
-    """Ray's worker runs the ranks of a job in a pool at once: its GPUs are divided, and one rank alone has all."""
+    """Ray's worker runs the ranks of a job in a pool at once: its GPUs are divided, and one rank alone has all.
+
+    Another program that the worker has started takes no part.
+    """
     gpus(count)
     monkeypatch.setenv("DATATROVE_EXECUTOR", "RAY")
-    with multiprocess.pool.Pool(ranks, context=multiprocess.get_context("fork")) as pool:
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with multiprocess.pool.Pool(ranks, context=multiprocess.get_context("fork")) as pool, other:
         barrier_folder = str(leases.lease_folder())
         taken = pool.map(_choose_and_wait, [(barrier_folder, ranks)] * ranks, chunksize=1)
+        other.kill()
     assert [len(indices) for indices in taken] == each
     assert {index for indices in taken for index in indices} == set(range(count))
 

@@ -89,5 +89,5 @@ def test_a_training_goes_on_with_its_date(tmp_path):
     train_classifier(dated, annotated(40), output)
     (output / "README.md").unlink()
     record = train_classifier(config(base), annotated(40), output)  # finished: nothing is left to do
-    assert record["asked"]["template_date"] == "2020-05-05"
+    assert record["settings"]["template_date"] == "2020-05-05"
     assert not (output / "README.md").exists()

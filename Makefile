@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo curate-demo train-demo report-demo test test-lowest test-newest gpu-visit-dry visit-wheels test-slurm bench quality faults clean
+.PHONY: demo curate-demo train-demo circle-demo report-demo test test-lowest test-newest gpu-visit-dry visit-wheels test-slurm bench quality faults clean
 
 demo: .venv/installed
 	$(BIN)/datatrove-quality demo --overwrite
@@ -25,6 +25,22 @@ train-demo: .venv/installed
 		--epochs 4 --batch-size 32 --learning-rate 1e-4 --warmup-steps 5 --holdout 0.2
 	$(BIN)/datatrove-quality evaluate demo-training/unseen.jsonl --labels label \
 		--model demo-training/classifier --output demo-training/evaluation
+
+# From raw rows to a classifier of one's own and what it keeps: a toy judge, by plain rules, gives the labels.
+circle-demo: .venv/installed
+	rm -rf circle-demo && mkdir circle-demo
+	head -n 480 examples/conversations.jsonl > circle-demo/conversations.jsonl
+	tail -n +481 examples/conversations.jsonl > circle-demo/unseen.jsonl
+	$(BIN)/python examples/toy_judge.py $(BIN)/datatrove-quality annotate circle-demo/conversations.jsonl \
+		--output circle-demo/annotated --rubric instruct-quality-pt --model toy-judge --endpoint {endpoint}
+	$(BIN)/datatrove-quality train circle-demo/annotated --labels judge_level --model examples/demo-classifier \
+		--output circle-demo/classifier --epochs 2 --batch-size 32 --learning-rate 1e-4 --warmup-steps 5 --holdout 0.2
+	$(BIN)/datatrove-quality evaluate circle-demo/unseen.jsonl --labels label --model circle-demo/classifier \
+		--output circle-demo/evaluation
+	$(BIN)/datatrove-quality filter circle-demo/unseen.jsonl --model circle-demo/classifier --output circle-demo/scored
+	$(BIN)/datatrove-quality choose-threshold circle-demo/scored --labels label --level 4 --min-precision 0.9
+	$(BIN)/datatrove-quality filter circle-demo/scored --output circle-demo/filtered --scores-from-columns --min-score 3.3
+	$(BIN)/datatrove-quality report circle-demo/filtered --output circle-demo/report
 
 # A page about the demo: demo-output/report/report.html
 report-demo: .venv/installed
@@ -90,6 +106,7 @@ faults: .venv/with-curate
 	$(BIN)/python tests/faults/hostile.py --rows 100000
 	$(BIN)/python tests/faults/inject.py --seeds 300
 	$(BIN)/python tests/faults/broken_certificates.py --trials 1000
+	$(BIN)/python tests/faults/kill_annotation.py --kills 50
 	$(BIN)/python tests/faults/kill_curation.py --kills 60
 	$(BIN)/python tests/faults/kill_curation.py --kills 60 --copies 2
 	$(BIN)/python -m pytest -m slurm_long -o faulthandler_timeout=0 tests/slurm
@@ -120,4 +137,4 @@ quality: .venv/installed
 	-$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]' && touch $@
 
 clean:
-	rm -rf .venv .venv-* .visit-wheels .gpu-visit-dry demo-output demo-training curate-demo
+	rm -rf .venv .venv-* .visit-wheels .gpu-visit-dry demo-output demo-training curate-demo circle-demo

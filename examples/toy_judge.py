@@ -1,8 +1,10 @@
 """A toy judge: a small server with OpenAI's interface that rates the demo conversations by plain rules.
 
-    python examples/toy_judge.py --port 8765
-    datatrove-quality annotate examples/conversations.jsonl --output annotated --endpoint http://127.0.0.1:8765/v1 \
-        --model toy-judge --rubric instruct-quality-pt
+    python examples/toy_judge.py datatrove-quality annotate examples/conversations.jsonl --output annotated \
+        --rubric instruct-quality-pt --model toy-judge --endpoint {endpoint}
+
+serves while the command runs, with its own address in the place of {endpoint}. Without a command it serves until it is
+interrupted.
 
 It understands nothing. It looks for words that question and answer share, and knows some phrases of the demo. With it
 the whole circle can be tried without a GPU and without an account. It needs nothing but Python.
@@ -13,6 +15,7 @@ import asyncio
 import contextlib
 import json
 import re
+import sys
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -168,14 +171,20 @@ async def serve(judge: ToyJudge, host: str, port: int) -> asyncio.Server:
 
 
 async def main() -> None:
-    """Serve until interrupted."""
+    """Serve until interrupted, or while a command runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8765)
+    parser.add_argument("--port", type=int, default=0, help="default: one that is free")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="to run meanwhile")
     options = parser.parse_args()
     server = await serve(ToyJudge(), options.host, options.port)
-    print(f"The toy judge listens on http://{options.host}:{options.port}/v1", flush=True)
+    endpoint = f"http://{options.host}:{server.sockets[0].getsockname()[1]}/v1"
     async with server:
+        if options.command:
+            command = [word.replace("{endpoint}", endpoint) for word in options.command]
+            process = await asyncio.create_subprocess_exec(*command)
+            sys.exit(await process.wait())
+        print(f"The toy judge listens on {endpoint}", flush=True)
         await server.serve_forever()
 
 

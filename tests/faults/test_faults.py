@@ -19,6 +19,13 @@ def test_the_kills_would_show_a_store_that_keeps_nothing():
     assert "FAILED: a score was lost" in result.stderr
 
 
+def test_an_annotation_that_is_killed_again_and_again():
+    """The endpoint fails in every way meanwhile: rows in = labels and reasons, and few answers are given twice."""
+    result = start_fault_script("kill_annotation", "--kills", 3)
+    assert result.returncode == 0, result.stderr[-3_000:]
+    assert "3 kills" in result.stdout and "of 9 kinds" in result.stdout
+
+
 def test_hostile_rows_are_all_accounted_for(tmp_path):
     """Any JSON value anywhere, any text, broken lines: no exception escapes, and every row is written exactly once."""
     stats = hostile.run(tmp_path, 5_000)

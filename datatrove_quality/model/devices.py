@@ -161,7 +161,7 @@ def _processes_of_parent() -> int:
 
 
 def _program(process: str) -> bytes:
-    """What a process runs. The workers of a pool run the same, but for numbers; what else their parent started, not."""
+    """What a process runs: the workers of a pool run the same, but for numbers, and other programs do not."""
     try:
         return re.sub(rb"\d+", b"", Path(f"/proc/{process}/cmdline").read_bytes())
     except OSError:  # it has ended

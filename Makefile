@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo curate-demo train-demo circle-demo report-demo test test-lowest test-newest gpu-visit-dry visit-wheels test-slurm bench quality faults clean
+.PHONY: demo curate-demo train-demo circle-demo report-demo test test-lowest test-newest lock-lowest gpu-visit-dry visit-wheels test-slurm bench quality faults clean
 
 demo: .venv/installed
 	$(BIN)/datatrove-quality demo --overwrite
@@ -59,11 +59,11 @@ test-lowest: .venv-lowest/installed
 test-newest: .venv-newest/installed
 	CUDA_VISIBLE_DEVICES= .venv-newest/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal --ignore tests/gpu
 
-# What the first of them installs. After a change of pyproject.toml's ranges; needs uv.
-constraints-lowest.txt: pyproject.toml
+# Writes what the first of them installs. After a change of pyproject.toml's ranges; needs uv.
+lock-lowest:
 	uv pip compile --universal --python-version 3.11 --resolution lowest-direct --no-build --no-annotate \
-		--no-header --extra dev --extra train --extra plots --output-file $@ pyproject.toml
-	sed -i "1i # The lowest versions that pyproject.toml allows, for make test-lowest; written by make $@." $@
+		--no-header --extra dev --extra train --extra plots --output-file constraints-lowest.txt pyproject.toml
+	sed -i "1i # The lowest versions that pyproject.toml allows, for make test-lowest; written by make $@." constraints-lowest.txt
 
 # On a SLURM of its own: needs root and apt-get install slurmctld slurmd slurm-client munge; else they are skipped.
 test-slurm: .venv/with-curate

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from datatrove.pipeline.dedup import MinhashDedupSignature
+from datatrove.pipeline.dedup import MinhashConfig, MinhashDedupBuckets
 from datatrove.pipeline.filters import GopherQualityFilter, LambdaFilter, RegexFilter
 from datatrove.pipeline.writers import JsonlWriter
 
@@ -39,7 +39,7 @@ def test_settings_are_the_class_and_the_attributes():
         (ConversationJsonlReader("/in", adapter=ConversationAdapter()),
          ConversationJsonlReader("/in", adapter=ConversationAdapter(id_key="n"))),
         (ConversationJsonlReader("/in", limit=3), ConversationJsonlReader("/in")),
-        (MinhashDedupSignature("/s", language="eng"), MinhashDedupSignature("/s", language="por")),
+        (MinhashDedupBuckets("/s", "/o"), MinhashDedupBuckets("/s", "/o", config=MinhashConfig(num_buckets=3))),
         (QualityFilter("m", min_score=3), QualityFilter("m", min_score=3.5)),
         (QualityFilter("m", unscorable="keep"), QualityFilter("m", unscorable="raise")),
         ([1, 2], [1, 3]),

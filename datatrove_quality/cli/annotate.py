@@ -8,7 +8,7 @@ reads JSONL, CSV or Parquet and writes `annotated/rows` in the same format. Each
 environment variable OPENAI_API_KEY. Stopped and started again with the same arguments, it asks for what is missing.
 `--show 2` prints the prompts of two rows, and asks nobody. Then
 
-    datatrove-quality train annotated/ --labels judge_level --model Qwen/Qwen3-0.6B --output classifier/
+    datatrove-quality train annotated/ --labels judge_score --model Qwen/Qwen3-0.6B --output classifier/
 
 Needs the extra `annotate`.
 """
@@ -188,7 +188,7 @@ def print_result(options: argparse.Namespace, started: "Run", result: "RunResult
         "judge": f"{options.model}, by {options.rubric}",
         "rows": rows,
         "logs": started.path("logs"),
-        "next": f"datatrove-quality train {shlex.quote(rows)} --labels judge_level --model MODEL --output DIR",
+        "next": f"datatrove-quality train {shlex.quote(rows)} --labels judge_score --model MODEL --output DIR",
     }
     print("\n".join(f"{name:<12}{text}" for name, text in lines.items()))
     if problem := summary.problem():

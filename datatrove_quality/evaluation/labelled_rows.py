@@ -1,11 +1,12 @@
 """Rows with labels, read from files: what is scored of each, and its label as the data has it."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from datatrove.data import Document
 
 from datatrove_quality.config import Unscorable
-from datatrove_quality.evaluation.labels import LabelledRow
+from datatrove_quality.evaluation.labels import LabelledRow, label_in
 from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 from datatrove_quality.rows.types import MESSAGES, SOURCE, Conversation, conversation_error
 from datatrove_quality.runs.inputs import Inputs
@@ -23,13 +24,13 @@ def labelled_rows(inputs: Inputs, adapter: ConversationAdapter | TextAdapter, la
         labels: the column that holds the labels.
 
     Yields:
-        For each row its conversation or text, or why it has none; and its label, None if it has no label.
+        For each row its conversation or text, or why it has none; and its label, None if it has none, or why.
     """
     reader = inputs.reader(adapter)
     is_text = isinstance(adapter, TextAdapter)
     for path in inputs.sizes:
         for doc in reader.read_file(path):
-            yield _scored_part(doc, is_text), doc.metadata.get(labels)
+            yield _scored_part(doc, is_text), _label(doc, labels)
 
 
 def _scored_part(doc: Document, is_text: bool) -> Conversation | str | Unscorable:
@@ -37,6 +38,13 @@ def _scored_part(doc: Document, is_text: bool) -> Conversation | str | Unscorabl
     if error is not None:
         return error
     return doc.text if is_text else doc.metadata[MESSAGES]
+
+
+def _label(doc: Document, column: str) -> Any:
+    try:
+        return label_in(doc.metadata, column)
+    except Unscorable as error:
+        return error
 
 
 def require_labels(inputs: Inputs, adapter: ConversationAdapter | TextAdapter, labels: str) -> None:

@@ -12,7 +12,7 @@ from datatrove_quality.config import ScoreScale, Unscorable
 from datatrove_quality.engine.scorer import Input, Scorer
 from datatrove_quality.evaluation.columns import columns_found, listed, read_columns, score_of, tokens_of
 from datatrove_quality.evaluation.labelled_rows import labelled_rows
-from datatrove_quality.evaluation.labels import parse_label
+from datatrove_quality.evaluation.labels import label_in, parse_label
 from datatrove_quality.evaluation.metrics import Evaluation, evaluate_scores
 from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 from datatrove_quality.rows.types import Row
@@ -109,7 +109,7 @@ def read_labelled_scores(
     row: Row = {}
     for row in tqdm(read_columns(inputs), unit=" rows", disable=None):
         try:
-            label, score = parse_label(row.get(labels), scale), score_of(row, scores)
+            label, score = parse_label(label_in(row, labels), scale), score_of(row, scores)
         except Unscorable as error:
             found.left_out[error.reason] += 1
         else:

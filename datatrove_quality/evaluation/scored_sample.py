@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from datatrove_quality.config import ScoreScale, Unscorable
 from datatrove_quality.evaluation.columns import columns_found, listed, read_columns, score_of, tokens_of
-from datatrove_quality.evaluation.labels import parse_label
+from datatrove_quality.evaluation.labels import label_in, parse_label
 from datatrove_quality.rows.types import Row
 from datatrove_quality.runs.inputs import Inputs, path_in
 
@@ -53,7 +53,7 @@ class ScoredSample:
     def add_label(self, row: Row, column: str, scale: ScoreScale) -> None:
         """Read a row's label."""
         try:
-            label: float = parse_label(row.get(column), scale)
+            label: float = parse_label(label_in(row, column), scale)
         except Unscorable as error:
             self.no_label[error.reason] += 1
             label = math.nan

@@ -81,9 +81,10 @@ def model_card(record: dict[str, Any], evaluation: Evaluation) -> str:
     settings, rows = record["settings"], record["rows"]
     elsewhere = ("model", "scale", "chat_template", "rows")
     recipe = [(name, value) for name, value in settings.items() if name not in elsewhere]
+    names = ("training", "held_out", "fractional_labels", "repeated", "truncated", "tokens")
     counts = [
         *((f"rows of level {level}", count) for level, count in rows["levels"].items()),
-        *((name, rows[name]) for name in ("training", "held_out", "repeated", "truncated", "tokens")),
+        *((name, rows[name]) for name in names),
         *((f"refused: {reason}", count) for reason, count in rows["refused"].items()),
     ]
     return CARD.format(

@@ -11,7 +11,7 @@ from loguru import logger
 
 from datatrove_quality.config import ScoreScale, Unscorable
 from datatrove_quality.engine.batching import windows
-from datatrove_quality.evaluation.labels import LabelledRow, parse_label
+from datatrove_quality.evaluation.labels import LabelledRow, parse_real_label
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.training.config import TrainingConfig
 
@@ -25,13 +25,18 @@ class Example:
 
     Args:
         ids: token ids, int32, shape (tokens,).
-        label: the level, on the scale of the labels.
+        label: on the scale of the labels; a level, or a number between levels.
         truncated: whether the text had more tokens than are kept.
     """
 
     ids: np.ndarray
-    label: int
+    label: float
     truncated: bool
+
+    @property
+    def level(self) -> int:
+        """The nearest level, rounding half to even; rows are divided and metrics computed by it."""
+        return round(self.label)
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Examples:
     @property
     def levels(self) -> Counter[int]:
         """Number of rows of each level."""
-        return Counter(sorted(example.label for example in self.kept))
+        return Counter(sorted(example.level for example in self.kept))
 
     def without_repeats(self) -> "Examples":
         """Of the rows with the same token ids, the first alone."""
@@ -154,12 +159,12 @@ def split_examples(examples: Sequence[Example], config: TrainingConfig) -> tuple
 
     levels = check_levels(examples)
     size = config.holdout if config.holdout < 1 else int(config.holdout)
-    labels = [example.label for example in examples]
+    labels = [example.level for example in examples]
     places: list[list[int]] = [[], []]
     with suppress(ValueError):  # scikit-learn's; the check below is stricter, and its message says more
         places = train_test_split(range(len(labels)), test_size=size, stratify=labels, random_state=config.seed)
     training, held_out = ([examples[place] for place in sorted(part)] for part in places)
-    if any({example.label for example in part} != set(levels) for part in (training, held_out)):
+    if any({example.level for example in part} != set(levels) for part in (training, held_out)):
         raise ValueError(
             f"holdout={config.holdout} (--holdout): too few rows for a split with every level on both sides; rows of "
             f"each level: {_listed(levels)}. Annotate more of the rare ones, leave them out, or hold out another "
@@ -174,7 +179,7 @@ def check_levels(examples: Sequence[Example]) -> Counter[int]:
     Raises:
         ValueError: all rows are of one level.
     """
-    levels = Counter(sorted(example.label for example in examples))
+    levels = Counter(sorted(example.level for example in examples))
     if len(levels) < 2:
         raise ValueError(f"labels: all {len(examples)} rows are of level {min(levels)}: nothing can be learned.")
     return levels
@@ -197,15 +202,16 @@ def row_counts(examples: Examples, training: list[Example], held_out: list[Examp
         "held_out": len(held_out),
         "levels": {str(level): count for level, count in examples.levels.items()},
         "refused": dict(examples.refused),
+        "fractional_labels": sum(example.label != example.level for example in examples.kept),
         "repeated": examples.repeated,
         "tokens": sum(len(example.ids) for example in examples.kept),
         "truncated": sum(example.truncated for example in examples.kept),
     }
 
 
-def _label(value: object, scale: ScoreScale) -> int | Unscorable:
+def _label(value: object, scale: ScoreScale) -> float | Unscorable:
     try:
-        return parse_label(value, scale)
+        return parse_real_label(value, scale)
     except Unscorable as error:
         return error
 

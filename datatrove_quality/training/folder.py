@@ -32,7 +32,7 @@ def run_settings(
     """What a resumed run must share with the run that began in its folder: everything that decides the result."""
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(b"%d %d " % (example.label, len(example.ids)) + example.ids.tobytes())
+        digest.update(b"%.17g %d " % (example.label, len(example.ids)) + example.ids.tobytes())
     return asdict(config) | {
         "per_device_batch_size": arguments.per_device_train_batch_size,
         "accumulated": arguments.gradient_accumulation_steps,

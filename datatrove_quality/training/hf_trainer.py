@@ -178,7 +178,8 @@ def _metrics(scale: ScoreScale) -> Callable[[Any], dict[str, float]]:
     """What the Trainer computes of its predictions, and selects the model by."""
 
     def compute(prediction: Any) -> dict[str, float]:
-        labels = np.rint(prediction.label_ids + scale.offset).astype(int)
+        # Float32 can round a label up to the edge, from which it would be rounded to a level that the scale lacks.
+        labels = np.rint(prediction.label_ids + scale.offset).clip(scale.low, scale.high).astype(int)
         evaluation = evaluate_scores(labels, logits_to_scores(prediction.predictions, scale), scale)
         return {"macro_f1": evaluation.macro_f1, "accuracy": evaluation.accuracy, "mae": evaluation.mae}
 

@@ -47,7 +47,7 @@ def train_classifier(
 
     Args:
         config: what is trained, and how.
-        rows: conversations or texts, each with its label ("4", 4 or 4.0).
+        rows: conversations or texts, each with its label ("4", 4, 4.0 or 4.33).
         output: an empty or new folder; becomes a model that `ScorerConfig(model=output)` scores with, with README.md
             as its model card and the run's record in training.json.
         held_out_rows: rows to evaluate on, in place of a part of `rows`; the config's `holdout` is then not used.
@@ -101,7 +101,7 @@ def _final_evaluation(trainer: "Trainer", held_out: list[Example], config: Train
         for parameter in model.parameters():
             parameter.data = parameter.data.bfloat16().float()
     logits: Any = trainer.predict(held_out).predictions  # type: ignore[arg-type]
-    labels = np.array([example.label for example in held_out])
+    labels = np.array([example.level for example in held_out])
     tokens = np.array([len(example.ids) for example in held_out])
     return evaluate_scores(labels, logits_to_scores(logits, config.scale), config.scale, tokens)
 

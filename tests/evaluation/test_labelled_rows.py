@@ -3,9 +3,10 @@
 import pytest
 from samples import write_rows
 
-from datatrove_quality import ConversationAdapter, TextAdapter
+from datatrove_quality import ConversationAdapter, ScoreScale, TextAdapter
 from datatrove_quality.config import Unscorable
 from datatrove_quality.evaluation.labelled_rows import labelled_rows, require_labels
+from datatrove_quality.evaluation.labelled_scores import read_labelled_scores
 from datatrove_quality.runs.inputs import find_inputs
 
 
@@ -20,6 +21,19 @@ def test_each_row_gives_what_is_scored_and_its_label(tmp_path):
     assert [item for item, _ in found[::3]] == [TURNS, TURNS]
     assert [item.reason for item, _ in found[1:3] if isinstance(item, Unscorable)] == ["no_messages", "invalid_json"]
     assert [label for _, label in found] == ["4", 2, None, None]
+
+
+def test_a_row_whose_label_failed_says_so(tmp_path):
+    """What a judge could not label is counted by that in training and evaluation, however the rows are read."""
+    judged = [{"judge_score": 4.33, "judge_error": None}, {"judge_score": None, "judge_error": "timeout: 300 s"}]
+    write_rows(tmp_path / "a.jsonl", [{"messages": TURNS, "quality_score": 4.0} | columns for columns in judged])
+    inputs = find_inputs(str(tmp_path))
+    [(_, score), (_, error)] = labelled_rows(inputs, ConversationAdapter(), "judge_score")
+    assert score == 4.33 and isinstance(error, Unscorable) and error.reason == "judge_error"
+    judged[0]["judge_score"] = 4.0
+    write_rows(tmp_path / "a.jsonl", [{"messages": TURNS, "quality_score": 4.0} | columns for columns in judged])
+    found = read_labelled_scores(inputs, "judge_score", "quality_score", None, ScoreScale())
+    assert list(found.labels) == [4] and found.left_out == {"judge_error": 1}
 
 
 def test_texts_are_read_by_their_adapter(tmp_path):

@@ -9,6 +9,7 @@ from training_runs import annotated, config
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.training import TrainingConfig, train_classifier
+from datatrove_quality.training.batches import Collator
 from datatrove_quality.training.data import Example, split_examples
 
 
@@ -17,12 +18,35 @@ def test_bad_rows_are_counted_and_never_trained_on(base, tmp_path):
     good = annotated(50)
     spelled = [(item, [str(level), float(level), level][number % 3]) for number, (item, level) in enumerate(good)]
     messages = good[0][0]
-    bad = [(messages, 9), (messages, 4.5), (messages, math.nan), (messages, None), (messages, "gut")]
+    bad = [(messages, 9), (messages, 5.51), (messages, math.nan), (messages, None), (messages, "gut")]
     bad += [(Unscorable("null_column", "null"), 3), ([{"role": "narrador", "content": "x"}], 3), ([], 3)]
     record = train_classifier(config(base), spelled + bad, tmp_path / "out")
     assert record["rows"]["training"] + record["rows"]["held_out"] == 50
     assert sum(record["rows"]["refused"].values()) == len(bad)
     assert record["rows"]["refused"].keys() >= {"null_column", "template_error"}
+
+
+def test_fractions_are_trained_on_as_they_are(base, tmp_path, monkeypatch):
+    """The mean of several annotations is the target itself; the split and the metrics go by the nearest level."""
+    seen = set()
+    collate = Collator.__call__
+    monkeypatch.setattr(
+        Collator, "__call__", lambda self, batch: (seen.update(one.label for one in batch), collate(self, batch))[1]
+    )
+    rows = [(item, level - 0.25 if level == 5 else level) for item, level in annotated(50)]
+    record = train_classifier(config(base), rows, tmp_path / "out")
+    assert seen == {1, 2, 3, 4, 4.75}
+    assert record["rows"]["levels"] == {str(level): 10 for level in range(1, 6)}
+    assert record["rows"]["fractional_labels"] == 10
+    rows[4] = (rows[4][0], 4.76)
+    with pytest.raises(ValueError, match="rows: was"):  # it is a part of what a run is recognised by
+        train_classifier(config(base), rows, tmp_path / "out")
+
+
+def test_a_batch_has_the_fraction_as_its_target():
+    """Labels less the offset, in float32."""
+    batch = Collator(0, 1.0, masks=False)([Example(np.array([3]), 4.25, False), Example(np.array([3, 4]), 5, False)])
+    assert batch["labels"].tolist() == [3.25, 4.0]
 
 
 def test_no_usable_row_is_an_error_that_says_why(base, tmp_path):

@@ -1,4 +1,4 @@
-"""The measures of the code: short files, short functions, and imports from where a thing is defined."""
+"""The measures of the code: short files and functions, imports from where a thing is defined, tests that mirror it."""
 
 import ast
 import statistics
@@ -7,6 +7,56 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(path for folder in ("datatrove_quality", "pipelines") for path in (ROOT / folder).rglob("*.py"))
+# Parts of another module, with whose tests they are tested.
+TESTED_IN = {
+    "annotation/answer_store": "annotation/test_step",
+    "annotation/asking": "annotation/test_step",
+    "annotation/columns": "annotation/test_step",
+    "annotation/config": "annotation/test_step",
+    "annotation/endpoint": "annotation/test_step",
+    "annotation/estimate": "cli/test_annotate_command",
+    "annotation/judge": "annotation/test_step",
+    "annotation/pace": "annotation/test_step",
+    "annotation/summary": "cli/test_annotate_command",
+    "cli/completion": "cli/test_main",
+    "cli/option_types": "cli/test_early_refusal",
+    "cli/options": "cli/test_filter_command",
+    "cli/running": "cli/test_filter_command",
+    "curation/deduplication": "curation/test_stages",
+    "curation/rule_filter": "curation/test_stages",
+    "engine/store_files": "engine/test_store",
+    "evaluation/output": "evaluation/test_labelled_scores",
+    "evaluation/threshold_text": "evaluation/test_thresholds",
+    "extras": "cli/test_main",
+    "model/checkpoint": "model/test_loading",
+    "model/digests": "model/test_fingerprint",
+    "model/leases": "model/test_devices",
+    "model/load_errors": "model/test_loading",
+    "model/triton_kernels": "model/test_fused",
+    "model/trunk": "engine/test_shared_trunk",
+    "model/weights": "model/test_loading",
+    "readers/compression": "readers/test_file_forms",
+    "readers/csv": "readers/test_file_forms",
+    "readers/json_text": "readers/test_file_forms",
+    "report/columns": "report/test_scored_rows",
+    "report/data": "report/test_build",
+    "report/figures": "report/test_aggregate",
+    "report/findings": "report/test_scored_rows",
+    "report/notes": "report/test_build",
+    "report/sums": "report/test_groups",
+    "rows/answers": "runs/test_all_answers",
+    "rows/arrow_values": "readers/test_parquet_types",
+    "rows/layouts/answers": "rows/layouts/test_read_published",
+    "rows/layouts/arguments": "rows/test_per_message",
+    "rows/layouts/messages": "rows/layouts/test_read_published",
+    "rows/layouts/slots": "rows/test_edits",
+    "rows/of_document": "filter/test_parsing",
+    "rows/score_columns": "filter/test_recorded_scores",
+    "runs/cluster": "runs/test_executors",
+    "runs/input_contents": "runs/test_claim",
+    "training/card": "training/test_folder",
+    "training/hf_trainer": "training/test_trainer",
+}
 MAX_FILE, MAX_FUNCTION, MAX_90TH_PERCENTILE = 500, 60, 23
 
 
@@ -47,3 +97,26 @@ def test_modules_import_from_where_a_thing_is_defined():
         and any(name.name != "__version__" for name in node.names)
     ]
     assert found == []
+
+
+def has_tests_of_its_own(module):
+    """Whether there is test_<module>.py, test_<module>_<subject>.py, or a folder of that name, in the mirrored folder."""
+    folder, name = ROOT / "tests" / module.parent, module.name
+    return (folder / name).is_dir() or any(
+        path.stem == f"test_{name}" or path.stem.startswith(f"test_{name}_") for path in folder.glob("test_*.py")
+    )
+
+
+def test_tests_mirror_the_packages():
+    """Who changes a module knows which tests are its own; a module without any does not go unnoticed."""
+    package = ROOT / "datatrove_quality"
+    modules = {
+        str(path.relative_to(package).with_suffix("")): path.relative_to(package).with_suffix("")
+        for path in package.rglob("*.py")
+        if not path.stem.startswith("__")
+    }
+    assert len(modules) > 100
+    without = {name for name, path in modules.items() if not has_tests_of_its_own(path)}
+    assert sorted(without - TESTED_IN.keys()) == [], "add a test file in the mirrored folder, or a line to TESTED_IN"
+    assert sorted(TESTED_IN.keys() - without) == [], "these are gone, or have tests of their own"
+    assert [test for test in TESTED_IN.values() if not (ROOT / "tests" / f"{test}.py").is_file()] == []

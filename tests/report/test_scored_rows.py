@@ -1,8 +1,6 @@
-import json
-import math
+"""Scored rows of any format: what is read of them, and what a page says about them."""
 
 import numpy as np
-import orjson
 import pytest
 from scored_rows_samples import make, scored, write
 
@@ -34,50 +32,6 @@ def test_what_a_datatrove_writer_nests_under_metadata_is_found(tmp_path):
         assert (figures["documents"], figures["unscorable"]) == (90, 3)
         assert len(figures["groups"]["values"]) == 5
         assert "Um texto." in page
-
-
-def test_scores_that_are_none_are_counted_as_such(tmp_path):
-    """NaN, null, text, true, absent and endless scores are documents without a score, each with a reason."""
-    good = scored(3)
-    bad = [{"id": "x", "quality_score": score} for score in (math.nan, math.inf, None)]
-    path = write(tmp_path / "a.parquet", good + bad)
-    figures, _ = make(tmp_path, path)
-    assert figures["reasons"] == {"invalid_score": 2, "missing_score": 1}
-    assert (figures["documents"], figures["scored"]) == (6, 3)
-    assert any("NaN" in note for note in figures["notes"])
-
-    lines = [json.dumps(row) for row in good] + ['{"quality_score": "4"}', '{"quality_score": true}', '{"id": 1}']
-    lines += ['{"quality_score": 1e999}', '{"quality_error": "<b>odd</b>: reason"}']
-    path = tmp_path / "a.jsonl"
-    lines += ['{"quality_score": NaN}']
-    path.write_text("\n".join(lines))
-    figures, _ = make(tmp_path, path)
-    assert (figures["documents"], figures["scored"]) == (9, 3)
-    assert figures["reasons"]["invalid_score"] == 3 and figures["reasons"]["other"] == 1
-    assert sum(figures["reasons"].values()) == 6
-
-
-def test_damage_is_left_out_and_said(tmp_path):
-    """A file that is still being written costs its own rows, and the report says which."""
-    write(tmp_path / "in/a.jsonl", scored(10))
-    with open(tmp_path / "in/b.jsonl", "wb") as file:
-        file.write(orjson.dumps(scored(1)[0]) + b'\n{"id": "half')
-    figures, _ = make(tmp_path, tmp_path / "in")
-    assert (figures["documents"], figures["scored"]) == (12, 10)
-    assert any("b.jsonl: 1 invalid JSON lines" in note for note in figures["notes"])
-
-    write(tmp_path / "gz/a.jsonl.gz", scored(100))
-    whole = (tmp_path / "gz/a.jsonl.gz").read_bytes()
-    (tmp_path / "gz/a.jsonl.gz").write_bytes(whole[: len(whole) // 2])
-    figures, _ = make(tmp_path, tmp_path / "gz")
-    assert 10 < figures["documents"] < 100 and not figures["reasons"].get("truncated_file")
-    assert any("a.jsonl.gz is damaged" in note for note in figures["notes"])
-
-    write(tmp_path / "pq/a.parquet", scored(10))
-    (tmp_path / "pq/b.parquet").write_bytes((tmp_path / "pq/a.parquet").read_bytes()[:900])
-    figures, _ = make(tmp_path, tmp_path / "pq")
-    assert figures["documents"] == 10
-    assert any("b.parquet" in note and "left out" in note for note in figures["notes"])
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet"])

@@ -5,8 +5,9 @@ import json
 import pytest
 from datatrove.io import get_datafolder
 
-from datatrove_quality import QualityFilter
+from datatrove_quality import QualityFilter, ScorerConfig
 from datatrove_quality.runs import summary
+from datatrove_quality.runs.summary import about_run
 
 
 def test_statistics_that_two_copies_wrote_are_read(tmp_path):
@@ -38,3 +39,21 @@ def test_the_commonest_reason_is_the_commonest():
     """The last word of a run without scores names the reason of most documents, and how many they are."""
     counts = summary.Counter({"total": 3, "unscorable": 3, "unscorable_a": 1, "unscorable_b": 2})
     assert summary.Summary(counts).commonest_reason().startswith("2 of 3 documents: b;")
+
+
+def test_of_several_filters_the_end_names_each_model_and_threshold(tmp_path):
+    """The last bounds of a prefix are those that hold; scores that the rows have come from no model."""
+    filters = [
+        QualityFilter(ScorerConfig(model="org/name")),
+        QualityFilter(None, min_score=4, max_score=4.5),
+        QualityFilter(None, prefix="instruct"),
+    ]
+    assert about_run(filters, ["/x/kept"], "/x/logs", "s3://x y/") == {
+        "quality model": "org/name",
+        "quality threshold": "scores at or above 4 and at or below 4.5 are kept",
+        "instruct model": "the scores that the rows have",
+        "instruct threshold": "none: rows are annotated",
+        "rows": "/x/kept",
+        "logs": "/x/logs",
+        "next": "datatrove-quality report 's3://x y/' --output report",
+    }

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datatrove_quality.config import REASON, Unscorable
-from datatrove_quality.rows.types import REASONS, conversation_error
+from datatrove_quality.rows.types import REASONS, InvalidConversation, conversation_error
 
 
 @given(st.from_regex(REASON, fullmatch=True) | st.sampled_from(sorted(REASONS)), st.text())
@@ -35,3 +35,9 @@ def test_only_a_readers_reasons_count() -> None:
     assert conversation_error({"conversation_error": "todo: check this"}) is None
     error = conversation_error({"conversation_error": "invalid_json: line 1: no JSON"})
     assert error is not None and (error.reason, str(error)) == ("invalid_json", "line 1: no JSON")
+
+
+def test_an_error_survives_pickling() -> None:
+    """An exception that cannot be unpickled hangs a process pool."""
+    error = pickle.loads(pickle.dumps(InvalidConversation("no_messages", "there are none")))
+    assert (error.reason, str(error)) == ("no_messages", "there are none")

@@ -100,7 +100,7 @@ def test_modules_import_from_where_a_thing_is_defined():
 
 
 def has_tests_of_its_own(module):
-    """Whether there is test_<module>.py, test_<module>_<subject>.py, or a folder of that name, in the mirrored folder."""
+    """Whether the mirrored folder has test_<module>.py, test_<module>_<subject>.py, or a folder of that name."""
     folder, name = ROOT / "tests" / module.parent, module.name
     return (folder / name).is_dir() or any(
         path.stem == f"test_{name}" or path.stem.startswith(f"test_{name}_") for path in folder.glob("test_*.py")

@@ -2,7 +2,9 @@
 
 DataTrove's local workers are started by multiprocessing's "forkserver": each imports the script that was started, to
 find what it defines. Where the script runs its pipeline without `if __name__ == "__main__":`, each worker would run it
-again; multiprocessing refuses that in the worker, DataTrove starts another worker, and so on: the script hangs.
+again; multiprocessing refuses that in the worker, DataTrove starts another worker, and so on: the script hangs. Where
+the run is in a thread, the worker survives its second run's error, but a worker that is ended before that leaves behind
+the process of the queue that DataTrove had started there: whoever reads the script's output waits for ever.
 """
 
 import ast
@@ -36,10 +38,12 @@ def require_main_guard_of_pool() -> None:
     if feeding is None:
         return
     workers = feeding.f_locals.get("pool") or []
-    if any(getattr(worker, "_start_method", None) in ("spawn", "forkserver") for worker in workers):
-        script = list(_frames(sys._current_frames().get(threading.main_thread().ident or 0)))
-        if any(_is_in(frame, "run", "datatrove.executor.local") for frame in script):
-            _require_guard(script, len(workers))
+    if not any(getattr(worker, "_start_method", None) in ("spawn", "forkserver") for worker in workers):
+        return
+    threads = sys._current_frames()
+    if any(_is_in(frame, "run", "datatrove.executor.local") for top in threads.values() for frame in _frames(top)):
+        # The run may be in a thread that the script waits for: what counts is where the script itself is.
+        _require_guard(list(_frames(threads.get(threading.main_thread().ident or 0))), len(workers))
 
 
 def require_main_guard(workers: int) -> None:
@@ -60,8 +64,9 @@ def _require_guard(frames: list[FrameType], workers: int) -> None:
     names = getattr(main, "__dict__", {})
     own = (frame for frame in frames if frame.f_globals is names and frame.f_code.co_name == "<module>")
     frame = next(own, None)
-    if path is None or frame is None or _is_guarded(Path(path), frame.f_lineno):
-        return
+    module = getattr(getattr(main, "__spec__", None), "name", "")
+    if path is None or frame is None or module.endswith("__main__") or _is_guarded(Path(path), frame.f_lineno):
+        return  # of a package that is run by `python -m`, workers do not import __main__
     raise ValueError(
         f"workers={workers}: each worker imports {path} again, and would run line {frame.f_lineno} again. Put what "
         'the script does under `if __name__ == "__main__":`, or set workers=1.'

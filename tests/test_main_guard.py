@@ -21,12 +21,13 @@ def main():
 """
 
 
-def start(folder, workers, how):
+def start(folder, workers, how, file="script.py", command=("script.py",)):
     for name in "ab":
         write_rows(folder / f"in/{name}.jsonl", rows(3, name))
-    (folder / "script.py").write_text(SCRIPT.format(workers=workers, start=how))
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).write_text(SCRIPT.format(workers=workers, start=how))
     return subprocess.run(
-        [sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -53,6 +54,13 @@ def test_other_scripts_run(tmp_path, workers, how):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("done") == 1
     assert len(read_rows(tmp_path / "out/kept")) == 6
+
+
+def test_a_package_that_is_run_needs_no_guard(tmp_path):
+    """Workers do not import the `__main__` of `python -m package`, which usually has no guard."""
+    done = start(tmp_path, 2, "main()", "package/__main__.py", ("-m", "package"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("done") == 1 and len(read_rows(tmp_path / "out/kept")) == 6
 
 
 def test_an_import_in_a_worker_runs_nothing(tmp_path):
@@ -83,7 +91,7 @@ def main():
         (2, "main()", True),
         (1, "main()", False),
         (2, "if __name__ == '__main__':\n    main()", False),
-        (2, "import threading\nthread = threading.Thread(target=main)\nthread.start()\nthread.join()", False),
+        (2, "from concurrent.futures import ThreadPoolExecutor\nThreadPoolExecutor().submit(main).result()", True),
     ],
 )
 def test_a_pipeline_on_datatroves_own_executor(tmp_path, workers, how, is_refused):

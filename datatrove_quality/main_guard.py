@@ -3,8 +3,8 @@
 DataTrove's local workers are started by multiprocessing's "forkserver": each imports the script that was started, to
 find what it defines. Where the script runs its pipeline without `if __name__ == "__main__":`, each worker would run it
 again; multiprocessing refuses that in the worker, DataTrove starts another worker, and so on: the script hangs. Where
-the run is in a thread, the worker survives its second run's error, but a worker that is ended before that leaves behind
-the process of the queue that DataTrove had started there: whoever reads the script's output waits for ever.
+the run is in a thread, the worker survives that error. But one that is ended before it leaves behind a process that
+DataTrove had started there for its queue, which keeps the script's output open: its readers wait for ever.
 """
 
 import ast

@@ -37,6 +37,8 @@ T = TypeVar("T")
 Result = Score | RecordedScore | Unscorable
 
 SCORE_FIELDS = ("score", "int_score", "tokens", "truncated")
+# How a QualityFilter's `filter_reason` begins; that of another step stays on a kept document.
+OWN_REASONS = ("below_min_score", "above_max_score", "unscorable_")
 
 # A corpus whose first documents are all unscorable is a corpus read wrongly.
 DOCUMENTS_BEFORE_GIVING_UP = 1_000
@@ -333,8 +335,7 @@ class QualityFilter(BaseFilter):
         if FEW_SCORES <= counts["scored"] < DOCUMENTS_BEFORE_GIVING_UP:
             self._warn_of_constant_scores()
         if counts["unscorable"] and not counts["scored"]:
-            message = f"None of the task's {counts['unscorable']} documents could be scored: {advice(counts)}"
-            logger.error(message)
+            logger.error(f"None of the task's {counts['unscorable']} documents could be scored: {advice(counts)}")
 
     def _results(self, pairs: Iterator[_Pair], rank: int) -> Generator[tuple[_Entry, Result], None, None]:
         """Each document with its score or error; the model is found when there is a first document that needs it."""
@@ -446,7 +447,8 @@ class QualityFilter(BaseFilter):
 
     def _annotate(self, doc: Document, result: Result, further: Sequence[Result] = ()) -> None:
         """Write a result into the metadata, in the place of whatever an earlier run left there."""
-        doc.metadata.pop("filter_reason", None)
+        if str(doc.metadata.get("filter_reason")).startswith(OWN_REASONS):
+            del doc.metadata["filter_reason"]
         if self.scorer is not None:
             drop_answer_lists(doc.metadata, self.prefix)
         if self.all_answers:

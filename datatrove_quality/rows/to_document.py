@@ -14,6 +14,7 @@ no conversation becomes a document with `metadata["conversation_error"]`, and ev
     messages  the conversation's shape, where it is not the source's column `messages` as it is
     where     the settings of the adapter, where they are not the defaults
     into      the column of a `TextAdapter`
+    dataset   the column `dataset` that the reader adds, where the row has none
     constants whether the row's text has `NaN` or `Infinity`
 
 `text` to `into` show whether a step has changed the text or `metadata["messages"]` since, and where that is written.
@@ -52,8 +53,6 @@ from datatrove_quality.rows.types import (
 
 
 ARROW_READERS = (ParquetReader, IpcReader, HuggingFaceDatasetReader)
-
-
 """Their rows have types that JSON has not, and their natural output is Parquet."""
 
 
@@ -94,8 +93,7 @@ class _Adapter:
         """
         place = f"{path}/{id_in_file}"
         decoded, row = row, getattr(row, "stored", row)
-        if not isinstance(row, dict):
-            error = InvalidConversation("not_an_object", f"the row is {described(row)}, not an object with columns")
+        if (error := _no_row(row)) is not None:
             return _error_document(json_text(row), place, error)
         reading = self._read_or_error(decoded)
         columns, problem = (row, "") if isinstance(reader, ARROW_READERS) else _for_json(row, reading.messages)
@@ -111,6 +109,8 @@ class _Adapter:
         document = {"text": reading.text, "id": _document_id(row.get(self.id_key), place)}
         # The last entry: what later steps add comes after it, see RowAdapter.
         metadata[SOURCE] = _bookkeeping(columns, metadata | document, reading) | self.settings
+        if isinstance(reader, HuggingFaceDatasetReader) and "dataset" not in metadata:
+            metadata[SOURCE]["dataset"] = path
         _name_long_texts(row, path, reading)
         return document | {"metadata": metadata}
 
@@ -323,6 +323,16 @@ def same(value: Any, other: Any) -> bool:
         raise
     except Exception:  # arrays, whose comparison is an array
         return False
+
+
+def _no_row(row: Any) -> InvalidConversation | None:
+    """Why there are no columns in a row, which then is kept as text."""
+    if not isinstance(row, dict):
+        return InvalidConversation("not_an_object", f"the row is {described(row)}, not an object with columns")
+    if None in row:  # where DataTrove's CsvReader puts them
+        return InvalidConversation("invalid_csv", "the row has more fields than the header: they are under null")
+    other = next((name for name in row if not isinstance(name, str)), None)
+    return other if other is None else InvalidConversation("not_an_object", f"a column's name is {described(other)}")
 
 
 def _error_document(text: str, doc_id: str, error: Unscorable) -> dict[str, Any]:

@@ -54,7 +54,10 @@ class RowAdapter:
             found = metadata | {"text": document.text, "id": document.id} | kept
             row = {name: found[name] for name in source["columns"] if name in found}
             row = _with_edits(row, document, source)
-            row |= _added(metadata, {*source["columns"]}, nested)
+            left_out = {*source["columns"]}
+            if "dataset" in source and same(metadata.get("dataset"), source["dataset"]):
+                left_out.add("dataset")  # which HuggingFaceDatasetReader has added
+            row |= _added(metadata, left_out, nested)
         else:
             row = {"text": document.text, "id": document.id, **metadata}
             row.pop(CONVERSATION_ERROR, None)

@@ -131,5 +131,7 @@ def test_the_filter_holds_a_window(config, monkeypatch):
 
 def test_an_earlier_filter_reason_does_not_stay_on_kept_documents(config):
     """A document that is kept now does not carry the reason for which an earlier run dropped it."""
-    [kept] = QualityFilter(config, min_score=-100).run([document(TURNS, filter_reason="below_min_score")])
-    assert "filter_reason" not in kept.metadata
+    reasons = ("below_min_score", "unscorable_no_tokens", "too_long")
+    documents = [document(TURNS, filter_reason=reason) for reason in reasons]
+    kept = list(QualityFilter(config, min_score=-100).run(documents))
+    assert [doc.metadata.get("filter_reason") for doc in kept] == [None, None, "too_long"]  # another step's stays

@@ -5,7 +5,7 @@ from typing import Any
 
 from datatrove_quality.rows.layouts.messages import items_in, read_messages, turn
 from datatrove_quality.rows.layouts.slots import decoded, turns_of_text
-from datatrove_quality.rows.layouts.table import LATER_ANSWERS
+from datatrove_quality.rows.layouts.table import CHOICES, LATER_ANSWERS
 from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, USER, known_role
 from datatrove_quality.rows.types import Conversation, InvalidConversation, Row, check_surrogates, described
 
@@ -23,6 +23,10 @@ def side(value: Any, column: str, role: str) -> Conversation:
         if column in LATER_ANSWERS and value.lstrip()[:1] in ("[", "{"):
             return side(decoded(value), column, role)
         return _of_text(value, column, role)
+    if column == CHOICES and not (isinstance(value, list) and value and isinstance(value[0], dict)):
+        raise InvalidConversation(
+            "invalid_content", f"column {column!r} may be the options of a question, not answers"
+        )
     if isinstance(value, dict) and role == ASSISTANT:
         return _of_object(value, column)
     if isinstance(value, dict) and value.get("messages") is not None:  # OpenAI's preferences
@@ -67,13 +71,18 @@ def _json_messages(text: str) -> list[Any] | None:
 
 
 def _of_list(items: list[Any], column: str) -> Conversation:
-    if column in LATER_ANSWERS and isinstance(items[0], dict) and {"message", "text"} & items[0].keys():
+    if is_choice(items[0]) or (column in LATER_ANSWERS and isinstance(items[0], dict) and "text" in items[0]):
         return _the_one([_of_choice(item, column) for item in items], column)
     if all(isinstance(item, str) for item in items) and not any(item.lstrip().startswith("{") for item in items):
         return _the_one([_of_text(item, column, ASSISTANT) for item in items], column)
     if all(isinstance(item, dict) and item.get("type") == "text" and "role" not in item for item in items):
         return read_messages([{"role": ASSISTANT, "content": items}], column)
     return read_messages(items, column)
+
+
+def is_choice(item: Any) -> bool:
+    """Whether an item of a list is one of an API's alternatives."""
+    return isinstance(item, dict) and isinstance(item.get("message"), dict)
 
 
 def _of_choice(item: Any, column: str) -> Conversation:

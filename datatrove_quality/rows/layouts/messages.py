@@ -22,6 +22,9 @@ from datatrove_quality.rows.types import (
 CONTENT_KEYS = ("content", "value", "parts", "text", "message")
 """Keys of a message's content; the first that is not null is read."""
 
+BESIDE_CONTENT = frozenset({*CONTENT_KEYS, "context", "documents", "attachments"}) - {"content"}
+"""Keys of a message in which a template does not look: what one says has to be in the content too."""
+
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 """Keys of what an assistant thinks before it answers. They go to the template as they are."""
 
@@ -111,7 +114,8 @@ def _turns(item: Any, aliased: bool) -> list[Message]:
 
 def _message(item: Message, aliased: bool) -> list[Message]:
     """A message of one role and content, which may be several turns: calls' results are turns of their own."""
-    content_key = next((key for key in CONTENT_KEYS if item.get(key) is not None), "content")
+    given = [key for key in CONTENT_KEYS if item.get(key) is not None]
+    content_key = next((key for key in given if item[key]), given[0] if given else "content")
     is_sharegpt = item.get("from") is not None and item.get("role") is None
     left_out = {"role", "content", "from" if is_sharegpt else "role", content_key}
     message: Message = {"role": _role(item, aliased, is_sharegpt)}
@@ -123,9 +127,31 @@ def _message(item: Message, aliased: bool) -> list[Message]:
     if content is None and known_role(message["role"]) == ASSISTANT:
         content = message.pop("refusal", None)
     if isinstance(content, list) and not all(map(is_text_part, content)):
-        return _ordered(turns_of_blocks(message, [without_nulls(part) for part in content]))
+        turns = _ordered(turns_of_blocks(message, [without_nulls(part) for part in content]))
+        _require_no_more(message | {"content": "\n".join(turn["content"] for turn in turns)})
+        return turns
     message["content"] = _content(content, message)
+    _require_no_more(message)
     return [_in_order(message, item)]
+
+
+def says_more(message: Message) -> str:
+    """The key of a message that says, in text or otherwise, what its content does not; "": there is none."""
+    for key in BESIDE_CONTENT & message.keys():
+        value = message[key]
+        try:
+            parts = value if isinstance(value, list) else [value] if isinstance(value, (str, dict)) else []
+            if all(part_text(part).strip() in message["content"] for part in parts):
+                continue
+        except InvalidConversation:
+            pass
+        return key
+    return ""
+
+
+def _require_no_more(message: Message) -> None:
+    if key := says_more(message):
+        raise InvalidConversation("unused_column", f"has {key!r}, which may be a part of it, beside its content")
 
 
 def _in_order(message: Message, item: Message) -> Message:

@@ -131,7 +131,8 @@ def _read_inside(row: Row, where: Where, error: NotHere) -> Found:
     for name in ENVELOPES:
         if isinstance(row.get(name), dict):
             column = _first_given(row, API_ANSWERS)
-            found = _read_columns(row[name] | ({"response": row[column]} if column else {}), where)
+            answer = {"choices" if column == "choices" else "response": row[column]} if column else {}
+            found = _read_columns(row[name] | answer, where)
             break
     else:
         name, nested = "metadata", nested_metadata(row)
@@ -181,12 +182,12 @@ def _detect(row: Row, where: Where) -> tuple[str, Pair | None]:
         pairs = [pair for pair in PAIRS if pair.schema == where.schema]
         pair = next((pair for pair in pairs if row.get(pair.question) is not None), pairs[0])
         return _required(row, pair.question), pair
-    if column := _first_given(row, CHATS):
+    if column := next((column for column in CHATS if is_filled(row.get(column))), None):
         return column, None
     for pair in PAIRS:
         if row.get(pair.question) is not None and _is_answered(row, pair, where):
             return pair.question, pair
-    return _detect_list(row), None
+    return _first_given(row, CHATS) or _detect_list(row), None
 
 
 def _is_answered(row: Row, pair: Pair, where: Where) -> bool:
@@ -253,7 +254,7 @@ def _read_list(row: Row, where: Where, column: str) -> Found:
         messages = side(value, column, USER)
     else:
         items = items_in(value, f"column {column!r}")
-        if column == TURNS:
+        if column == TURNS or (column in CHATS[1:] and _are_texts(items)):
             messages = texts_as_messages(items, column)
         else:
             is_sharegpt = where.schema == "sharegpt" or (where.messages_key is None and column == CHATS[1])
@@ -262,6 +263,10 @@ def _read_list(row: Row, where: Where, column: str) -> Found:
     if known_role(messages[-1]["role"]) not in (ASSISTANT, None):
         _add_answer(found, row, where, (*ANSWERS, *LATER_ANSWERS))
     return found
+
+
+def _are_texts(items: list[Any]) -> bool:
+    return all(isinstance(item, str) and not item.lstrip().startswith("{") for item in items)
 
 
 def _looks_like_sharegpt(items: list[Any]) -> bool:
@@ -275,7 +280,7 @@ def _read_pair(row: Row, where: Where, pair: Pair) -> Found:
     found = Found([], pair.schema, "", {pair.question})
     contexts = [column for column in pair.contexts if row.get(column) not in (None, "") and column != pair.question]
     prompt = side(question, pair.question, USER)
-    if contexts and isinstance(question, str) and len(prompt) == 1:
+    if contexts and isinstance(question, str) and prompt == [turn(USER, question)]:
         texts = [text_in(row, column) for column in contexts]
         if pair.schema != "alpaca":
             texts = [text for text in texts if text.strip() not in question]
@@ -318,10 +323,14 @@ def _add_history(found: Found, row: Row, where: Where) -> None:
     earlier = pairs_as_messages(items_in(row[column], f"column {column!r}"), column)
     found.used.add(column)
     messages = found.messages
-    if messages[: len(earlier)] == earlier:
-        return
     start = int(known_role(messages[0]["role"]) == SYSTEM)
+    if any(_said_by(messages[first : first + len(earlier)]) == _said_by(earlier) for first in (0, start)):
+        return
     found.messages, found.column = [*messages[:start], *earlier, *messages[start:]], ""
+
+
+def _said_by(messages: Conversation) -> list[tuple[str, str]]:
+    return [(known_role(message["role"]) or message["role"], message["content"].strip()) for message in messages]
 
 
 def _add_system(found: Found, row: Row, where: Where) -> None:

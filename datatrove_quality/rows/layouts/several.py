@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from datatrove_quality.rows.layouts.answers import is_filled
+from datatrove_quality.rows.layouts.answers import is_choice, is_filled
 from datatrove_quality.rows.layouts.slots import decoded
 from datatrove_quality.rows.layouts.table import ANSWERS, CHATS, LATER_ANSWERS, SEVERAL_ANSWERS
 from datatrove_quality.rows.layouts.where import Where
@@ -104,7 +104,7 @@ def _options(value: Any) -> list[Any]:
 
 
 def _is_choice(item: Row) -> bool:
-    return isinstance(item.get("message"), dict) or ("text" in item and not {"role", "type"} & item.keys())
+    return is_choice(item) or ("text" in item and not {"role", "type"} & item.keys())
 
 
 def _answer_in(item: Any) -> Any:

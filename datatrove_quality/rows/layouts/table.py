@@ -21,7 +21,10 @@ CONTENTS = "contents"
 ANSWERS = ("chosen", "response", "completion", "answer", "output")
 """Columns of the answer, beside a question or a list of messages that ends before the answer, in this order."""
 
-LATER_ANSWERS = ("choices", "preferred_output")
+CHOICES = "choices"
+"""OpenAI's column of alternatives; multiple-choice questions call their options so."""
+
+LATER_ANSWERS = (CHOICES, "preferred_output")
 """The same, in OpenAI's formats."""
 
 REJECTED = frozenset({"rejected", "non_preferred_output"})
@@ -96,7 +99,9 @@ REFUSED = frozenset(
         *OTHER_CHATS,
         *("chat_history", "conversation_history", "dialogue_history", "previous_messages"),
         *SEVERAL_ANSWERS,
-        *("definition", "preamble", "documents", "model_output"),
+        *("definition", "preamble", "model_output", "answers", "options"),
+        *("document", "documents", "passage", "passages", "article", "story", "paragraph", "contexts", "knowledge"),
+        *("retrieved_documents", "retrieved_docs", "retrieved_contexts"),
         *("reasoning", "reasoning_content", "thinking", "thought", "thoughts", "rationale", "chain_of_thought", "cot"),
     }
 )

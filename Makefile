@@ -61,7 +61,7 @@ test-newest: .venv-newest/installed
 
 # Writes what the first of them installs. After a change of pyproject.toml's ranges; needs uv.
 lock-lowest:
-	uv pip compile --universal --python-version 3.11 --resolution lowest-direct --no-build --no-annotate \
+	uv pip compile --upgrade --universal --python-version 3.11 --resolution lowest-direct --no-build --no-annotate \
 		--no-header --extra dev --extra train --extra plots --output-file constraints-lowest.txt pyproject.toml
 	sed -i "1i # The lowest versions that pyproject.toml allows, for make test-lowest; written by make $@." constraints-lowest.txt
 

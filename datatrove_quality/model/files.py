@@ -175,9 +175,12 @@ def prepare_for_nodes(config: ScorerConfig) -> ScorerConfig:
 
 
 def _load_model_config(config: ScorerConfig, folder: Path) -> "PreTrainedConfig":
-    from transformers import AutoConfig
+    from transformers import AutoConfig, PreTrainedConfig
 
     with explained(config, partial(_advice_on_code, config, folder)):
+        values, _ = PreTrainedConfig.get_config_dict(folder)
+        if not values.keys() & {"model_type", "auto_map"}:  # early versions of transformers 5 guess it from the path
+            raise ValueError("There is no config.json with a model_type.")
         model_config = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
     names = model_config.architectures or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -51,7 +51,7 @@ def test_levels_are_read(text, level, repaired):
         ('{"score": 6}', "score_out_of_range"),
         ('{"score": 4, "score": 2}', "ambiguous_answer"),
         ('{"score": 4} ou {"score": 2}', "ambiguous_answer"),
-        ('{"a": ' * 3_000, "unparsable_answer"),
+        pytest.param('{"a": ' * 3_000, "unparsable_answer", id="nested"),
     ],
 )
 def test_no_level_is_guessed(text, reason):

@@ -171,8 +171,11 @@ def test_operations_equal_an_independent_count(name, tmp_path):
     for length in lengths:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model.base_model(input_ids=torch.full((1, length), 9))
-        for operator, flops in counter.get_flop_counts()["Global"].items():
-            products[str(operator).removeprefix("aten.")] += flops
+        counts = counter.get_flop_counts()
+        for operator, flops in counts["Global"].items():
+            # Some versions of transformers multiply positions with frequencies by a product.
+            angles = sum(part.get(operator, 0) for module, part in counts.items() if module.endswith("rotary_emb"))
+            products[str(operator).removeprefix("aten.")] += flops - angles
     pooler = 2 * 64 * 64 * len(lengths) if name == "bert-base" else 0
     assert cost.matrix_flops(lengths) == products["addmm"] + products["mm"] - pooler
     attention = cost.attention_flops(lengths)

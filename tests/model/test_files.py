@@ -117,9 +117,12 @@ def test_a_passing_error_is_not_blamed_on_the_files(model_folder, monkeypatch):
     refused(config_of(model_folder("qwen3")), r"cannot be read or written: start again.*\n.*Too many open files")
 
 
-def test_empty_folder(tmp_path):
-    """A folder without a model says what it should hold."""
-    refused(config_of(tmp_path), r"config\.json, model\.safetensors")
+@pytest.mark.parametrize("name", ["m", "bert-model"])
+def test_empty_folder(tmp_path, name):
+    """A folder without a model says what it should hold, whatever it is called."""
+    folder = tmp_path / name
+    folder.mkdir()
+    refused(config_of(folder), r"config\.json, model\.safetensors")
 
 
 def test_missing_tokenizer_files(model_folder, tmp_path):

@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.rows.score_columns import answer_types, check_prefix, score_types
+from datatrove_quality.rows.score_columns import answer_types, cascade_types, check_prefix, score_types
 from datatrove_quality.rows.types import described
 
 
@@ -19,6 +19,7 @@ def score_schema(
     prefix: str = "quality",
     scorer: ScorerConfig | None = None,
     all_answers: bool = False,
+    cascade: bool = False,
 ) -> "pa.Schema":
     """The schema of the scored rows: for `ParquetWriter(schema=...)`.
 
@@ -28,12 +29,14 @@ def score_schema(
         scorer: of the `QualityFilter`, required where it has several outputs; its fingerprint, name and scale are then
             carried in the schema's metadata as `{prefix}_scorer`, in JSON. Finds the model, but loads no weights.
         all_answers: of the `QualityFilter`.
+        cascade: whether the `QualityFilter` has one.
 
     Returns:
         The source's fields and schema metadata as they are, and the nullable columns `{prefix}_score` (float64),
         `{prefix}_int_score` and `{prefix}_tokens` (int64), `{prefix}_truncated` (bool), `{prefix}_error` and
         `filter_reason` (string); with a scorer of several outputs also those of each output; with `all_answers` also
-        lists. A field of the source with such a name is replaced.
+        lists; with a cascade also `{prefix}_proxy_score` (float64) and `{prefix}_scored_by` (string). A field of the
+        source with such a name is replaced.
 
     Raises:
         ValueError: the schema is no pyarrow.Schema, the prefix is not usable, or the scorer's model cannot be found.
@@ -50,7 +53,7 @@ def score_schema(
     check_prefix(prefix)
     found = None if scorer is None else find_scorer(scorer)
     outputs = {} if found is None else {f"{prefix}_{name}": alias for name, alias in found.outputs.columns.items()}
-    types = score_types(prefix) | outputs | {"filter_reason": "string"}
+    types = score_types(prefix) | outputs | (cascade_types(prefix) if cascade else {}) | {"filter_reason": "string"}
     ours = {name: pa.field(name, pa.type_for_alias(alias)) for name, alias in types.items()}
     if all_answers:
         lists = {name: pa.list_(pa.type_for_alias(alias)) for name, alias in answer_types(prefix).items()}
@@ -66,21 +69,45 @@ def score_schema(
     return pa.schema(fields, metadata=metadata or None)
 
 
-def require_output_columns(schema: "pa.Schema", prefix: str, scorer: "Scorer", all_answers: bool = False) -> None:
-    """Refuse a writer's schema that would lose what each of several outputs, or of each of several answers, says.
+def require_writer(writer: object) -> None:
+    """Refuse what is no writer of dropped documents, or would lose columns.
+
+    Raises:
+        ValueError: it is no DataTrove writer, or one of Parquet without a schema.
+    """
+    from datatrove.pipeline.writers.parquet import ParquetWriter
+
+    if writer is not None and not callable(getattr(writer, "write", None)):
+        raise ValueError(f"exclusion_writer={writer!r}: give a DataTrove writer, or None.")
+    if isinstance(writer, ParquetWriter) and writer.schema is None:
+        raise ValueError(
+            "exclusion_writer: a ParquetWriter without schema= takes its columns from the first dropped document "
+            "and loses those of the others; pass schema=score_schema(source_schema)."
+        )
+
+
+def require_output_columns(writer: object, prefix: str, scorer: "Scorer", all_answers: bool, cascade: bool) -> None:
+    """Refuse a writer whose schema would lose what several outputs or answers say, or what a cascade does.
 
     Args:
-        schema: of a Parquet writer.
+        writer: of dropped documents; only one of Parquet has a schema.
         prefix: the prefix of the `QualityFilter`.
         scorer: of the `QualityFilter`.
         all_answers: of the `QualityFilter`.
+        cascade: whether the `QualityFilter` has one.
 
     Raises:
         ValueError: it lacks columns; names them.
     """
-    names = [f"{prefix}_{name}" for name in scorer.outputs.columns] + list(answer_types(prefix) if all_answers else ())
-    if missing := [name for name in names if name not in schema.names]:
+    from datatrove.pipeline.writers.parquet import ParquetWriter
+
+    if not isinstance(writer, ParquetWriter):
+        return
+    names = [f"{prefix}_{name}" for name in scorer.outputs.columns]
+    names += [*(answer_types(prefix) if all_answers else ()), *(cascade_types(prefix) if cascade else ())]
+    more = ", all_answers=True" * all_answers + ", cascade=True" * cascade
+    if missing := [name for name in names if name not in writer.schema.names]:
         raise ValueError(
             f"exclusion_writer: its schema has no {', '.join(missing)}, which would be lost: pass "
-            f"schema=score_schema(source_schema, {prefix!r}, scorer{', all_answers=True' if all_answers else ''})."
+            f"schema=score_schema(source_schema, {prefix!r}, scorer{more})."
         )

@@ -18,6 +18,8 @@ TESTED_IN = {
     "annotation/judge": "annotation/test_step",
     "annotation/pace": "annotation/test_step",
     "annotation/summary": "cli/test_annotate_command",
+    "cascade/draw": "cascade/test_audit",
+    "cascade/report": "cascade/test_cascade_runs",
     "cli/completion": "cli/test_main",
     "cli/option_types": "cli/test_early_refusal",
     "cli/options": "cli/test_filter_command",
@@ -54,6 +56,7 @@ TESTED_IN = {
     "rows/score_columns": "filter/test_recorded_scores",
     "runs/cluster": "runs/test_executors",
     "runs/input_contents": "runs/test_claim",
+    "tally": "filter/test_statistics",
     "training/card": "training/test_folder",
     "training/hf_trainer": "training/test_trainer",
 }

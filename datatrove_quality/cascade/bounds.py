@@ -91,3 +91,29 @@ def _log_factorials(size: int) -> NDArray[np.float64]:
     if len(_table) < size:
         _table = np.concatenate([[0.0], np.log(np.arange(1, 2 * size)).cumsum()])
     return _table
+
+
+def lower_bound_at_any_time(errors: int, rows: int, alpha: float) -> float:
+    """A lower bound on the share of errors that holds at every time at once, however often one looks.
+
+    The end of a confidence sequence: the likelihood ratio of a Beta(1/2, 1/2) mixture to a share is a martingale if
+    that share is the true one, and exceeds 1 / alpha at any time with a chance of at most alpha (Ville's inequality).
+
+    Args:
+        errors: among the rows looked at so far.
+        rows: as many.
+        alpha: the chance that the bound is ever above the true share is at most this.
+    """
+    if not errors:
+        return 0.0
+    right = rows - errors
+    log_mixture = math.lgamma(errors + 0.5) + math.lgamma(right + 0.5) - math.lgamma(rows + 1) - math.log(math.pi)
+
+    def is_refuted(share: float) -> bool:
+        return log_mixture - errors * math.log(share) - right * math.log1p(-share) >= -math.log(alpha)
+
+    low, high = 0.0, errors / rows
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if middle < 1 and is_refuted(middle) else (low, middle)
+    return low

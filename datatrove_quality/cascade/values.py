@@ -238,6 +238,21 @@ class Cascade:
         return replace(self, certificate=replace(self.certificate, **values))
 
 
+def require_usable(
+    cascade: object, scorer: ScorerConfig | None, min_score: float | None, max_score: float | None, prefix: str
+) -> None:
+    """Refuse a cascade that a quality filter with these arguments cannot use.
+
+    Raises:
+        ValueError: it is none, it was made for another threshold or prefix, or its proxy is the scorer.
+    """
+    if not isinstance(cascade, Cascade):
+        raise ValueError(f"cascade={cascade!r:.80}: give a Cascade, the path of its file, or None.")
+    cascade.require_threshold(min_score, max_score, prefix)
+    if cascade.proxy == scorer:
+        raise ValueError("cascade: its proxy is the scorer itself; give a cheaper one, or omit cascade.")
+
+
 def _certificate(values: dict[str, Any] | None) -> Certificate | None:
     if values is None:
         return None

@@ -9,16 +9,21 @@ nothing is computed again. Delete that folder when you are done. Rows that have 
 
     datatrove-quality filter filtered/ --output stricter/ --scores-from-columns --min-score 4.5
 
+A cheaper proxy decides the clear rows with `--cascade FILE`: see docs/cascade.md.
+
 `--executor slurm` or `ray` runs the tasks on a cluster: see docs/clusters.md.
 """
 
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from datatrove_quality.cascade.values import Cascade, require_usable
 from datatrove_quality.cli.executor_options import add_executor_options
 from datatrove_quality.cli.fields import filled
+from datatrove_quality.cli.option_types import audit
 from datatrove_quality.cli.options import (
     CARD_MODEL,
     CLASSIFIER_OPTIONS,
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     from datatrove_quality.runs.run import Run
 
 RESUMES = True
+CASCADE_OPTIONS = ("cascade", "audit", "audit_by", "strict_audit")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -85,9 +91,20 @@ def pipeline(options: argparse.Namespace, started: "Run", adapter: Callable) -> 
             all_answers=options.all_answers,
             group_by=options.group_by,
             progress=options.progress,
+            cascade=cascade(options),
+            drop=not options.scores_only,
         ),
         started.writer("scores", ScoresAdapter(options.prefix)) if options.scores_only else started.writer("kept"),
     ]
+
+
+def cascade(options: argparse.Namespace) -> Cascade | None:
+    """The cascade of the file that the options name, audited as they say."""
+    if options.cascade is None:
+        return None
+    found = Cascade.load(options.cascade)
+    audit = found.audit if options.audit is None else options.audit
+    return replace(found, audit=audit, audit_by=options.audit_by or found.audit_by, strict_audit=options.strict_audit)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +125,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--scores-from-columns", action="store_true", help="score nothing: filter by the scores in the columns"
     )
+    cheaper = parser.add_argument_group("a proxy decides the clear rows")
+    cheaper.add_argument("--cascade", metavar="FILE", help="of datatrove-quality calibrate, for this --min-score")
+    cheaper.add_argument(
+        "--audit", type=audit, metavar="SHARE", help="of what the proxy decides, scored as well (default: FILE's)"
+    )
+    cheaper.add_argument("--audit-by", metavar="COLUMN", help="sources that are audited one by one (default: FILE's)")
+    cheaper.add_argument("--strict-audit", action="store_true", help="stop where the audit shows a broken promise")
     add_row_options(parser.add_argument_group("rows"))
     run = parser.add_argument_group("run")
     add_run_options(run)
@@ -123,14 +147,19 @@ def check(options: argparse.Namespace) -> None:
     """
     if options.scores_from_columns:
         scoring = ("special_tokens", "allow_no_answer", "render_tools", "all_answers", "reuse_scores")
-        others = (*scoring, "scores_only", "checkpoints", "no_checkpoints")
+        others = (*scoring, "scores_only", "checkpoints", "no_checkpoints", *CASCADE_OPTIONS)
         names = ("model", *(name for name in CLASSIFIER_OPTIONS if name != "score_of"), *others)
         refuse_without_effect(options, add_options, names, "--scores-from-columns scores nothing")
         return
     if options.all_answers and (options.text is not None or options.reuse_scores):
         raise ValueError("--all-answers scores conversations, all of them: omit --text and --reuse-scores.")
-    if options.scores_only and not (options.min_score is None and options.max_score is None):
+    has_bounds = options.min_score is not None or options.max_score is not None
+    if options.scores_only and options.cascade is None and has_bounds:
         raise ValueError("--scores-only drops nothing: omit --min-score and --max-score.")
     if options.scores_only and options.unscorable == "drop":
         raise ValueError("--scores-only writes a row for each row: omit --unscorable drop.")
+    if options.cascade is None:
+        refuse_without_effect(options, add_options, CASCADE_OPTIONS, "without --cascade there is no audit")
+    else:
+        require_usable(cascade(options), None, options.min_score, options.max_score, options.prefix)
     options.model = options.model or CARD_MODEL

@@ -41,6 +41,11 @@ def share(text: str) -> float:
     return value
 
 
+def audit(text: str) -> float:
+    """A number from 0 to 1."""
+    return 0.0 if number(text) == 0 else share(text)
+
+
 def scale(text: str) -> ScoreScale:
     """`OFFSET,LOW,HIGH` as a scale."""
     try:

@@ -91,11 +91,12 @@ def execute(run: "Run", *stages: Any) -> "RunResult | None":
     Raises:
         SystemExit: tasks failed; says how many, and where their logs are.
     """
+    from datatrove_quality.cascade.audit import BrokenPromise
     from datatrove_quality.runs.executors import IncompleteRun
 
     try:
         return run.execute(*stages)
-    except IncompleteRun as error:
+    except (IncompleteRun, BrokenPromise) as error:
         sys.exit(str(error))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from datatrove_quality.config import Unscorable
-from datatrove_quality.rows.score_columns import is_score
+from datatrove_quality.rows.score_columns import PROXY, is_score
 from datatrove_quality.rows.types import Row, conversation_error
 from datatrove_quality.runs.inputs import Inputs
 
@@ -44,6 +44,8 @@ def score_of(row: Row, column: str) -> float:
         Unscorable: no score; the reason is "missing_score", "invalid_score" or that of a line that is not a row.
     """
     value = row.get(column)
+    if value is None and row.get(f"{column.removesuffix('_score')}_scored_by") == PROXY:
+        raise Unscorable("scored_by_proxy", "a cascade's proxy decided it")
     if value is None:
         error = conversation_error(row)
         raise Unscorable("missing_score" if error is None else error.reason, f"there is no {column}")

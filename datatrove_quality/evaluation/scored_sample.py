@@ -96,6 +96,11 @@ def read_scored_sample(
     if not total:
         paths = [path_in(inputs.folder, path) for path in inputs.sizes]
         raise ValueError(f"SCORED {', '.join(paths[:5])}: the input has no rows.")
+    if decided := sample.no_score["scored_by_proxy"]:
+        raise ValueError(
+            f"A cascade's proxy decided {decided:,} of {total:,} rows, which have no score, and the others are those "
+            "near its threshold: no figure of them is that of the corpus. Score a sample without a cascade."
+        )
     if sample.no_score.total() == total:
         raise ValueError(f"None of {total:,} rows has a {prefix}_score: give --prefix; {columns_found(row)}.")
     if labels is not None and sample.no_label.total() == total:

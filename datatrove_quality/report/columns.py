@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from datatrove_quality.report.groups import NO_VALUE
-from datatrove_quality.rows.score_columns import is_score
+from datatrove_quality.rows.score_columns import PROXY, is_score
 
 
 MAX_VALUE_CHARS = 200
@@ -53,6 +53,10 @@ class Columns:
     def error(self) -> str:
         return f"{self.prefix}_error"
 
+    @property
+    def scored_by(self) -> str:
+        return f"{self.prefix}_scored_by"
+
     def to_show(self) -> list[str]:
         """The columns of a row that is shown."""
         scores = (self.score, self.tokens, self.truncated, self.error)
@@ -80,15 +84,18 @@ def as_value(value: Any) -> str:
     return text if len(text) <= MAX_VALUE_CHARS else text[: MAX_VALUE_CHARS - 1] + "…"
 
 
-def error_of(error: Any, score: Any) -> str:
+def error_of(error: Any, score: Any, scored_by: Any) -> str:
     """Why a row has no score, as `"<reason>: <message>"`.
 
     Args:
         error: in the row's column of errors.
         score: in the row's column of scores.
+        scored_by: in the row's column of what decided it.
     """
     if isinstance(error, str) and error:
         return error
+    if score is None and scored_by == PROXY:
+        return "scored_by_proxy: a cascade's proxy decided it"
     return "missing_score: no score and no error" if score is None else f"invalid_score: {score!r:.100}"
 
 

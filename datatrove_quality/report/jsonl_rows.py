@@ -85,11 +85,15 @@ class JsonlRows:
             score = as_number(found.get(columns.score))
             yield (
                 or_nan(score),
-                "" if score is not None else error_of(found.get(columns.error), found.get(columns.score)),
+                "" if score is not None else self._error_of(found),
                 or_nan(as_number(found.get(columns.tokens))),
                 as_value(found.get(columns.group)) if columns.group else None,
                 found.get(columns.id),
             )
+
+    def _error_of(self, found: Row) -> str:
+        columns = self.columns
+        return error_of(found.get(columns.error), found.get(columns.score), found.get(columns.scored_by))
 
     def _noted(self) -> Iterator[Row]:
         """The rows; lines that cannot be read as rows are counted in a note at the end."""

@@ -51,6 +51,11 @@ def notes_on_columns(figures: Figures, found: Findings, columns: Columns) -> Ite
         yield f"Some rows have no {columns.score!r}, but {sorted(others)[:5]}: they count as without a score."
     if invalid := figures.reasons.get("invalid_score"):
         yield f"{invalid:,} scores are no finite numbers: NaN is never a score."
+    if decided := figures.reasons.get("scored_by_proxy"):
+        yield (
+            f"A cascade's proxy decided {decided:,} documents: they have no score, and the histogram shows the "
+            "others, most of which lie near the threshold."
+        )
     if figures.documents_without_tokens:
         yield f"{figures.documents_without_tokens:,} documents have no {columns.tokens!r}: their length is not known."
 

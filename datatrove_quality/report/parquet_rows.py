@@ -94,9 +94,12 @@ class ParquetRows:
                 row = end
 
     def _note_schema(self, schema: "pa.Schema", with_ids: bool) -> list[str | None]:
-        """Note what the schema says; where score, tokens, error, group and id are, None for what is not read."""
+        """Note what the schema says; where each column is that is read, None for what is not."""
         columns = self.columns
-        wanted = (columns.score, columns.tokens, columns.error, columns.group, columns.id if with_ids else None)
+        wanted = (
+            *(columns.score, columns.tokens, columns.error, columns.group),
+            *(columns.id if with_ids else None, columns.scored_by),
+        )
         paths = [_column_path(schema, name) if name else None for name in wanted]
         self.found.note_columns(_score_columns(schema), columns)
         self.found.groups_seen |= paths[3] is not None
@@ -134,28 +137,27 @@ def _column(batch: "pa.RecordBatch", path: str) -> "pa.Array":
 
 
 def _score_batch(found: "list[Any]", count: int, first: int, columns: Columns) -> ScoreBatch:
-    """Rows of a file; `found` holds score, tokens, error, group and id."""
-    score, tokens, error, group, ids = found
+    """Rows of a file; `found` holds score, tokens, error, group, id and scored_by."""
+    score, tokens, error, group, ids, scored_by = found
     scores = _numbers(score, count, columns.score)
     groups, values = _dictionary(group, count, columns.group) if columns.group else (None, ())
     return ScoreBatch(
         first=first,
         scores=scores,
         tokens=_numbers(tokens, count, columns.tokens),
-        errors=_errors(np.flatnonzero(~np.isfinite(scores)), error, score),
+        errors=_errors(np.flatnonzero(~np.isfinite(scores)), error, score, scored_by),
         groups=groups,
         values=values,
         ids=(None,) * count if ids is None else tuple(ids.to_pylist()),
     )
 
 
-def _errors(places: np.ndarray, error: "pa.Array | None", score: "pa.Array | None") -> dict[int, str]:
+def _errors(places: np.ndarray, *columns: "pa.Array | None") -> dict[int, str]:
     """Why the rows in some places have no score."""
     if not len(places):
         return {}
-    texts = [None] * len(places) if error is None else error.take(places).to_pylist()
-    given = [None] * len(places) if score is None else score.take(places).to_pylist()
-    return {int(place): error_of(*pair) for place, *pair in zip(places, texts, given, strict=True)}
+    given = [[None] * len(places) if column is None else column.take(places).to_pylist() for column in columns]
+    return {int(place): error_of(*values) for place, *values in zip(places, *given, strict=True)}
 
 
 def _numbers(column: "pa.Array | None", count: int, name: str) -> np.ndarray:

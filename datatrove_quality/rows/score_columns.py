@@ -1,5 +1,6 @@
 """The score columns: their names and types, and the scores that a document carries in them already."""
 
+import math
 import re
 import sys
 from numbers import Real
@@ -17,6 +18,33 @@ def check_prefix(prefix: str) -> None:
     """
     if not isinstance(prefix, str) or not prefix or f"{prefix}_error" == CONVERSATION_ERROR:
         raise ValueError(f"prefix={prefix!r} cannot name score columns: give another word, such as 'quality'.")
+
+
+def check_bounds(min_score: object, max_score: object) -> None:
+    """Refuse bounds of scores that are no numbers, or keep nothing.
+
+    Raises:
+        ValueError: they are such; names the field, the value and the fix.
+    """
+    bounds = {"min_score": min_score, "max_score": max_score}
+    for name, bound in bounds.items():
+        is_number = isinstance(bound, int | float) and not isinstance(bound, bool) and not math.isnan(bound)
+        if bound is not None and not is_number:
+            raise ValueError(f"{name}={bound!r}: give a number, or None for no bound.")
+    low, high = (bound for bound in bounds.values() if isinstance(bound, int | float) or bound is None)
+    if low is not None and high is not None and low > high:
+        raise ValueError(f"min_score={low} is above max_score={high}: nothing could be kept.")
+
+
+# How a QualityFilter's `filter_reason` begins; that of another step stays on a kept document.
+OWN_REASONS = ("below_min_score", "above_max_score", "unscorable_")
+# What `{prefix}_scored_by` holds where a cascade's proxy has decided a document.
+PROXY = "proxy"
+
+
+def cascade_types(prefix: str) -> dict[str, str]:
+    """The columns that a QualityFilter with a cascade has beside the others, and their Arrow types."""
+    return {f"{prefix}_proxy_score": "float64", f"{prefix}_scored_by": "string"}
 
 
 def score_types(prefix: str) -> dict[str, str]:
@@ -107,6 +135,8 @@ def recorded_score(
     """
     column = score_column(metadata, prefix, score_of)
     score = metadata.get(column)
+    if score is None and metadata.get(f"{prefix}_scored_by") == PROXY:
+        return Unscorable("scored_by_proxy", "a cascade's proxy decided it, and the classifier has not scored it")
     if score is None:
         return Unscorable.from_text(metadata.get(f"{prefix}_error"))
     if not is_score(score):

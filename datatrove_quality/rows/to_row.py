@@ -12,7 +12,7 @@ from datatrove_quality.rows.arrow_values import nested_extension
 from datatrove_quality.rows.edits import CannotWriteBack, checksum, is_edited, write_back
 from datatrove_quality.rows.json_values import json_text, with_constants
 from datatrove_quality.rows.layouts import Where, nested_metadata
-from datatrove_quality.rows.score_columns import answer_values, check_prefix, output_values, score_types
+from datatrove_quality.rows.score_columns import answer_values, cascade_types, check_prefix, output_values, score_types
 from datatrove_quality.rows.to_document import same
 from datatrove_quality.rows.types import ANSWERS, CONVERSATION_ERROR, MESSAGES, RESERVED, SOURCE, Row
 
@@ -182,7 +182,8 @@ class ScoresAdapter:
         metadata = document.metadata
         row: Row = {"id": document.id, "file_path": metadata.get("file_path")}
         for prefix in [self.prefix] if self.prefix else _prefixes(metadata):
-            row |= {name: metadata.get(name) for name in score_types(prefix)} | output_values(metadata, prefix)
+            types = score_types(prefix) | (cascade_types(prefix) if f"{prefix}_scored_by" in metadata else {})
+            row |= {name: metadata.get(name) for name in types} | output_values(metadata, prefix)
             row |= answer_values(metadata, prefix)
         if metadata.get("filter_reason") is not None:
             row["filter_reason"] = metadata["filter_reason"]
@@ -196,4 +197,6 @@ def _prefixes(metadata: Row) -> list[str]:
     values = [(name, value) for name, value in metadata.items() if not isinstance(value, float)]
     found = [name.removesuffix("_int_score") for name, _ in values if name.endswith("_int_score")]
     found += [name.removesuffix("_error") for name, _ in values if name.endswith("_error") and name in errors]
-    return found
+    decided = (name.removesuffix("_scored_by") for name in metadata if name.endswith("_scored_by"))
+    found += [prefix for prefix in decided if f"{prefix}_proxy_score" in metadata]
+    return list(dict.fromkeys(found))

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 
 def output_schema(
-    inputs: Inputs, scorers: Mapping[str, ScorerConfig | None], all_answers: Collection[str] = ()
+    inputs: Inputs,
+    scorers: Mapping[str, ScorerConfig | None],
+    all_answers: Collection[str] = (),
+    cascades: Collection[str] = (),
 ) -> "pa.Schema":
     """The columns of the scored rows of Parquet files, and which scorers made the scores.
 
@@ -36,10 +39,11 @@ def output_schema(
         scorers: by what the names of its score columns begin with, each scorer of the run. None: the rows have these
             scores already, and the scorer is the one that all files name, if they do.
         all_answers: the prefixes of those filters that score all answers of a row.
+        cascades: the prefixes of those filters that have a cascade.
     """
     schema = inputs.parquet_schema()
     for prefix, scorer in scorers.items():
-        schema = score_schema(schema, prefix, scorer, prefix in all_answers)
+        schema = score_schema(schema, prefix, scorer, prefix in all_answers, prefix in cascades)
         key = f"{prefix}_scorer"
         recorded = inputs.schema_metadata(key)
         if scorer is None and recorded[0] and len(_scorers(inputs, prefix)) == len(recorded):
@@ -47,13 +51,15 @@ def output_schema(
     return schema
 
 
-def sidecar_schema(scorers: Mapping[str, ScorerConfig | None], all_answers: Collection[str] = ()) -> "pa.Schema":
+def sidecar_schema(
+    scorers: Mapping[str, ScorerConfig | None], all_answers: Collection[str] = (), cascades: Collection[str] = ()
+) -> "pa.Schema":
     """The columns of files that hold the scores alone; arguments as those of `output_schema`."""
     import pyarrow as pa
 
     schema = pa.schema([("id", pa.string()), ("file_path", pa.string())])
     for prefix, scorer in scorers.items():
-        schema = score_schema(schema, prefix, scorer, prefix in all_answers)
+        schema = score_schema(schema, prefix, scorer, prefix in all_answers, prefix in cascades)
     return schema
 
 

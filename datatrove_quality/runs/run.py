@@ -39,6 +39,7 @@ from datatrove_quality.runs.outputs import ReasonAdapter, WholeOutput, WholeParq
 from datatrove_quality.runs.preparation import memory_gb, warn_of_loading
 from datatrove_quality.runs.provenance import output_schema, sidecar_schema
 from datatrove_quality.runs.run_record import (
+    AUDIT,
     CLAIM,
     INTERMEDIATE,
     UNFINISHED,
@@ -330,13 +331,15 @@ class Run:
         """Tell the steps what is known only when the pipeline is: columns of Parquet, documents of each task."""
         for writer, rows, follows in self._writers.values():
             if follows and isinstance(writer, WholeParquetWriter):
-                scorers, answers = scoring.scorers, scoring.all_answers
+                scorers, answers, cascades = scoring.scorers, scoring.all_answers, scoring.cascades
                 if not isinstance(rows, ScoresAdapter):
-                    columns = output_schema(self.inputs, scorers, answers)
+                    columns = output_schema(self.inputs, scorers, answers, cascades)
                     writer.schema = with_columns_of_steps(stages, columns)
                 else:
                     own = {rows.prefix: scorers.get(rows.prefix)} if rows.prefix else scorers
-                    writer.schema = sidecar_schema(own, answers)
+                    writer.schema = sidecar_schema(own, answers, cascades)
+        for step in scoring.filters:
+            step.audit_folder = self.path(f"{AUDIT}/{step.prefix}")
         tell_documents_per_task(stages[0].pipeline, self.inputs, self.tasks)
 
     def _record(self, stages: list[Stage], scoring: Scoring | None = None) -> dict[str, Any]:

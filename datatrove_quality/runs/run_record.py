@@ -19,6 +19,8 @@ RECORD = "logs/run.json"
 TABLE = "logs/counts/table.txt"
 # Files that are being written, and what killed tasks left of theirs.
 UNFINISHED = "logs/unfinished"
+# Where tasks tell each other what the audit of a cascade has counted.
+AUDIT = "logs/audit"
 # Of a run of several stages: what they hand to each other.
 INTERMEDIATE = "logs/intermediate"
 
@@ -32,11 +34,11 @@ ROW_FOLDERS = ("kept", "excluded", "scores")
 # that is killed meanwhile must not look finished.
 LOGS = (
     *("logs/completions", "logs/stages", "logs/stats", "logs/logs", UNFINISHED, INTERMEDIATE),
-    *("logs/counts", "logs/statistics"),
+    *("logs/counts", "logs/statistics", AUDIT),
 )
 
 # Parts of the names of settings that only a model tells, or the columns that follow from it.
-_OF_MODELS = frozenset({"scorer", "scores", "schema"})
+_OF_MODELS = frozenset({"scorer", "scores", "schema", "cascade"})
 # More differences than these are counted, not listed.
 MAX_DIFFERENCES = 10
 

@@ -1,12 +1,14 @@
 """The quality filters of a run before it starts: their models are found, and what they cannot score is refused."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from datatrove.pipeline.readers.base import BaseDiskReader
 from loguru import logger
 
+from datatrove_quality.cascade.values import Cascade
 from datatrove_quality.config import ScorerConfig
 from datatrove_quality.engine.scorer import find_scorer
 from datatrove_quality.filter import QualityFilter
@@ -68,11 +70,29 @@ class Scoring:
             refuse_other_scores(inputs, step.prefix, found)
         self.scorers[step.prefix] = prepared.here
         self.made_by[step.prefix] = step.expected_scorer = found.describe()
+        if step.cascade is not None and step.cascade.proxy is not None:
+            self._settle_cascade(step, step.cascade, step.cascade.proxy, executor)
+
+    def _settle_cascade(self, step: QualityFilter, cascade: Cascade, proxy: ScorerConfig, executor: str) -> None:
+        """Its proxy, too, is the same on all nodes, and its certificate holds for both models."""
+        prepared = Preparation.of(proxy, executor)
+        found = find_scorer(prepared.here)
+        prepared_scorer = replace(prepared.scorer, template_date=found.config.template_date)
+        step.cascade = replace(cascade, proxy=prepared_scorer)
+        step.expected_proxy = found.describe()
+        self.weights[id(step)] += prepared.weights
+        classifier = find_scorer(cast(ScorerConfig, self.scorers[step.prefix]))
+        cascade.require_models(classifier.fingerprint.digest, found.fingerprint.digest)
 
     @property
     def all_answers(self) -> set[str]:
         """The prefixes of the filters that score all answers of a row."""
         return {step.prefix for step in self.filters if step.all_answers}
+
+    @property
+    def cascades(self) -> set[str]:
+        """The prefixes of the filters that have a cascade."""
+        return {step.prefix for step in self.filters if step.cascade is not None}
 
     def _prepared(self, scorer: ScorerConfig, prefix: str, executor: str) -> Preparation:
         """The classifier for the tasks, which all have one date: that of the run in the folder, if it had the same."""
@@ -101,7 +121,8 @@ class Scoring:
             return {"scorer": None}
         kind = "computed" if step.scorer is not None else "from columns"
         outputs = {"outputs": made_by["outputs"]} if "outputs" in made_by else {}
-        return {"scores": kind, "scorer": made_by["parts"] | {"scale": made_by.get("scale")} | outputs}
+        cascade = {} if step.cascade is None else {"cascade": _settings_of(step.cascade, step.expected_proxy or {})}
+        return {"scores": kind, "scorer": made_by["parts"] | {"scale": made_by.get("scale")} | outputs} | cascade
 
     def described(self) -> list[dict[str, Any]]:
         """Each filter for readers of the run's record."""
@@ -112,8 +133,15 @@ class Scoring:
                 "min_score": step.min_score,
                 "max_score": step.max_score,
             }
+            | ({} if step.cascade is None else {"cascade": _settings_of(step.cascade, step.expected_proxy or {})})
             for step in self.filters
         ]
+
+
+def _settings_of(cascade: Cascade, proxy: dict[str, Any]) -> dict[str, Any]:
+    """What of a cascade decides a filter's output; JSON values."""
+    band = [edge if math.isfinite(edge) else str(edge) for edge in cascade.band]
+    return {"band": band, "audit": cascade.audit, "proxy": proxy.get("parts", {}) | {"scale": proxy.get("scale")}}
 
 
 def _parts_of_scorers(recorded: dict[str, Any]) -> dict[str, dict[str, Any]]:

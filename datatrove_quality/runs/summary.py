@@ -8,6 +8,7 @@ from typing import Any
 
 from datatrove.io import DataFolder
 
+from datatrove_quality.cascade.report import about_cascade
 from datatrove_quality.filter import QualityFilter
 from datatrove_quality.runs.run_record import read_json, recorded_run
 
@@ -58,8 +59,8 @@ class Summary:
 
     @property
     def scored(self) -> int:
-        """Documents that have a score."""
-        return self.counts["scored"]
+        """Documents that have a score, or that a cascade's proxy has decided."""
+        return self.counts["scored"] + self.counts["scored_by_proxy"]
 
     def commonest_reason(self) -> str:
         """Why most of the documents without a score have none."""
@@ -81,6 +82,12 @@ class Summary:
         for name, what in NOTED.items():
             if counts[name]:
                 lines.append(self._line(what, counts[name]))
+        if counts["scored_by_proxy"]:
+            lines.append(self._line("decided by the proxy", counts["scored_by_proxy"]))
+        if counts["audited"]:
+            lines.append(self._line("scored as well, for the audit", counts["audited"]))
+        if changed := counts["audit_wrongly_dropped"] + counts["audit_wrongly_kept"]:
+            lines.append(self._line("  of these decided otherwise", changed))
         if counts["from_store"]:
             lines.append(self._line("known from checkpoints or repeats", counts["from_store"]))
         if counts["reused"]:
@@ -136,6 +143,9 @@ def about_run(filters: Sequence[QualityFilter], folders: Sequence[str], logs: st
         kept = " and ".join(f"{words} {value:g}" for words, value in bounds.items() if value is not None)
         if kept or f"{before}threshold" not in about:
             about[f"{before}threshold"] = f"scores {kept} are kept" if kept else "none: rows are annotated"
+        if step.cascade is not None:
+            cascade = about_cascade(step.cascade, step.audit_folder)
+            about |= {f"{before}{name}": line for name, line in cascade.items()}
     about |= {"rows": ", ".join(folders), "logs": logs}
     if filters:
         # The page is written to this machine.

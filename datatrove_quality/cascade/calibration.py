@@ -25,6 +25,8 @@ Bools = NDArray[np.bool_]
 
 # A band is as narrow as it can be while it passes on as many fresh samples as this.
 CHANCE_OF_PASSING = 0.9
+# How many times as many rows as needed without an error are drawn, unless the user says how many.
+ROOM_FOR_ERRORS = 4
 # Points of the curve of the share rescored against the decisions changed.
 CURVE_POINTS = 40
 
@@ -304,6 +306,19 @@ def promised_rows(promise: dict[Kind, float], confidence: float, attempts: int =
     alpha = _alpha(confidence, attempts, len(promise))
     parts = (f"{rows_needed(limit, alpha):,} {ROWS_OF[kind]}" for kind, limit in promise.items())
     return f"The promise needs at least {' and '.join(parts)}, without one error, in the half that certifies."
+
+
+def rows_to_draw(promise: dict[Kind, float], confidence: float, attempts: int = 1) -> int:
+    """A size of sample that leaves room for some errors, so that the band can be narrow; arguments as above.
+
+    Of documents that are kept, or dropped, a sample is taken to hold a third or more.
+    """
+    alpha = _alpha(confidence, attempts, len(promise))
+    halves = (
+        rows_needed(limit, alpha) * ROOM_FOR_ERRORS * (1 if kind == "disagreement" else 3)
+        for kind, limit in promise.items()
+    )
+    return 2 * max(halves)
 
 
 def _promise(*limits: float | None) -> dict[Kind, float]:

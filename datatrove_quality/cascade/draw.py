@@ -4,22 +4,37 @@ import hashlib
 from itertools import count
 
 
-class Draw:
-    """A number from 0 to 1 for each document of a task, by its place among them.
+class PlaceDraw:
+    """A number from 0 to 1 for each place.
 
-    Not by its text, else copies of a text would all be drawn or none.
+    Not for each text, else copies of a text would all be drawn or none.
 
     Args:
         salt: two draws with different salts are independent.
+    """
+
+    def __init__(self, salt: str):
+        self._key = hashlib.blake2b(salt.encode(), digest_size=16).digest()
+
+    def __call__(self, place: str) -> float:
+        """The number of a place."""
+        digest = hashlib.blake2b(place.encode("utf-8", "surrogatepass"), key=self._key, digest_size=8).digest()
+        return int.from_bytes(digest, "big") / 2**64
+
+
+class Draw:
+    """A number from 0 to 1 for each document of a task, in their order.
+
+    Args:
+        salt: see `PlaceDraw`.
         rank: which task this is.
     """
 
     def __init__(self, salt: str, rank: int = 0):
-        self._key = hashlib.blake2b(salt.encode(), digest_size=16).digest()
+        self._draw = PlaceDraw(salt)
         self._rank = rank
         self._places = count()
 
     def __call__(self) -> float:
         """The number of the next document."""
-        place = f"{self._rank} {next(self._places)}".encode()
-        return int.from_bytes(hashlib.blake2b(place, key=self._key, digest_size=8).digest(), "big") / 2**64
+        return self._draw(f"{self._rank} {next(self._places)}")

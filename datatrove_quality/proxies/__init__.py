@@ -1,0 +1,1 @@
+"""Making a proxy for a cascade, and certifying it, on a sample of the corpus."""

@@ -37,6 +37,8 @@ TESTED_IN = {
     "model/triton_kernels": "model/test_fused",
     "model/trunk": "engine/test_shared_trunk",
     "model/weights": "model/test_loading",
+    "proxies/curve": "cli/test_calibrate_command",
+    "proxies/scores": "cli/test_calibrate_command",
     "readers/compression": "readers/test_file_forms",
     "readers/csv": "readers/test_file_forms",
     "readers/json_text": "readers/test_file_forms",

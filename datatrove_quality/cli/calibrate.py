@@ -63,10 +63,10 @@ def run(options: argparse.Namespace) -> None:
     work.mkdir(exist_ok=True)
     fingerprints = {"classifier": scorer.fingerprint.digest, "proxy": proxy.fingerprint.digest}
     attempts, settings = attempts_on(options, inputs, work, fingerprints)
-    number = attempts.number(settings, options.new_sample)
-    rows = options.rows or rows_to_draw(promise, options.confidence, number)
-    print(promised_rows(promise, options.confidence, number))
-    found = scored_sample(options, inputs, rows, number)
+    attempt = attempts.number(settings, options.new_sample)
+    rows = options.rows or rows_to_draw(promise, options.confidence, attempt)
+    print(promised_rows(promise, options.confidence, attempt))
+    found = scored_sample(options, inputs, rows, attempt)
     costs = [seconds_per_document(one, found.inputs) for one in (scorer, proxy)]
     calibration = calibrate_cascade(
         found.scores,
@@ -75,12 +75,12 @@ def run(options: argparse.Namespace) -> None:
         **promise,
         confidence=options.confidence,
         costs=costs,
-        seed=number - 1,
-        attempts=number,
+        seed=attempt - 1,
+        attempts=attempt,
         proxy=proxy.config,
     )
     attempts.record(settings)
-    print_calibration(calibration, costs, number)
+    print_calibration(calibration, costs, attempt)
     if calibration.curve:
         draw_curve(calibration, promise, output)
     if calibration.cascade is None:
@@ -124,13 +124,13 @@ def attempts_on(
     return Attempts(work, inputs, fingerprints["classifier"], options.min_score), settings
 
 
-def scored_sample(options: argparse.Namespace, inputs: "Inputs", rows: int, number: int) -> "PairedScores":
+def scored_sample(options: argparse.Namespace, inputs: "Inputs", rows: int, attempt: int) -> "PairedScores":
     """Rows drawn for this attempt, with both scores."""
     from datatrove_quality.proxies.sample import draw_sample
     from datatrove_quality.proxies.scores import score_both
 
-    sample = draw_sample(inputs, row_adapter(options), rows, f"calibration {number}")
-    print(f"{len(sample.documents):,} of {sample.rows:,} rows drawn; attempt {number} on this corpus.")
+    sample = draw_sample(inputs, row_adapter(options), rows, f"calibration {attempt}")
+    print(f"{len(sample.documents):,} of {sample.rows:,} rows drawn; attempt {attempt} on this corpus.")
     found = score_both(
         sample.documents,
         *models(options),

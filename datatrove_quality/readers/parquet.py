@@ -14,7 +14,8 @@ from datatrove.pipeline.readers import ParquetReader
 from datatrove.utils.logging import logger
 
 from datatrove_quality.readers.files import partition_columns, with_partitions
-from datatrove_quality.rows.arrow_values import column_decoders, decoded_row, rows_of_batch
+from datatrove_quality.rows.arrow_values import column_forms, rows_of_batch
+from datatrove_quality.rows.forms import DecodedRow
 from datatrove_quality.rows.to_document import ConversationAdapter, unread_document
 from datatrove_quality.rows.types import InvalidConversation, Row
 
@@ -114,9 +115,9 @@ class ConversationParquetReader(ParquetReader):
                 return [self._damaged(filepath, row, error, lost)]
             singles = (self._documents(batch.slice(at, 1), filepath, row + at) for at in range(batch.num_rows))
             return [document for single in singles for document in single]
-        decoders, partitions = column_decoders(batch.schema), partition_columns(filepath)
+        forms, partitions = column_forms(batch.schema), partition_columns(filepath)
         rows = [with_partitions(values, partitions) for values in rows]
-        rows = [decoded_row(values, decoders) for values in rows] if decoders else rows
+        rows = [DecodedRow(values, forms) for values in rows] if forms else rows
         return [self.get_document_from_dict(values, filepath, row + at) for at, values in enumerate(rows)]
 
     def _damaged(self, filepath: str, row: int, error: Exception, lost: str) -> Document:

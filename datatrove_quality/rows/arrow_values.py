@@ -1,50 +1,27 @@
 """Values of Arrow columns: as the conversation is read from them, and as they are stored and written back.
 
-Some columns hold a conversation in a form that only their types tell: JSON text with the type `arrow.json`, which
-`datasets` uses as soon as one message has a key that another lacks; maps, into which DuckDB puts objects; numbers for
-the names of roles. A row carries both: the values as they are to be read, and the row as it is stored.
+Some columns hold a conversation in a form that only their types tell, see `forms.py`.
 """
 
 import json
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from datatrove_quality.rows.json_values import parse_json
-from datatrove_quality.rows.types import InvalidConversation, Row
+from datatrove_quality.rows.forms import Form, Forms
+from datatrove_quality.rows.types import Row
 
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-Decode = Callable[[Any], Any]
-
-
-class DecodedRow(dict[str, Any]):
-    """A row whose values can be read without its types.
-
-    Args:
-        values: the columns as they are to be read.
-        stored: the columns as they are stored, which are written back.
-    """
-
-    def __init__(self, values: Row, stored: Row) -> None:
-        super().__init__(values)
-        self.stored = stored
-
-
-def column_decoders(schema: "pa.Schema") -> dict[str, Decode]:
-    """How to read the columns of which the types say more than the values, by their names."""
+def column_forms(schema: "pa.Schema") -> Forms:
+    """The forms of the columns of which the types say more than the values."""
     features = _features(schema)
-    decoders = {field.name: _decoder(field.type, features.get(field.name)) for field in schema}
-    return {name: decode for name, decode in decoders.items() if decode is not None}
-
-
-def decoded_row(row: Row, decoders: dict[str, Decode]) -> Row:
-    """A row as it is to be read, with the row as it is stored."""
-    return DecodedRow({**row, **{name: decode(row[name]) for name, decode in decoders.items() if name in row}}, row)
+    forms = {field.name: _form(field.type, features.get(field.name)) for field in schema}
+    return {name: form for name, form in forms.items() if form is not None}
 
 
 def _features(schema: "pa.Schema") -> dict[str, Any]:
@@ -56,50 +33,32 @@ def _features(schema: "pa.Schema") -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _decoder(kind: "pa.DataType", feature: Any) -> Decode | None:
+def _form(kind: "pa.DataType", feature: Any) -> Form:
+    """The form of a type's values; None: they are as they are to be read."""
     import pyarrow as pa
     from pyarrow import types
 
     if isinstance(kind, pa.BaseExtensionType):
-        return _from_json if kind.extension_name == "arrow.json" else None
+        return "json" if kind.extension_name == "arrow.json" else None
     if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
-        names = feature.get("names") or []
-        return lambda value: names[value] if isinstance(value, int) and 0 <= value < len(names) else value
+        return {"names": feature.get("names") or []}
     if types.is_map(kind):
-        decode = _decoder(kind.item_type, None) or (lambda value: value)
-        return lambda pairs: pairs if pairs is None else {key: decode(value) for key, value in pairs}
+        return {"map": _form(kind.item_type, None)}
     if types.is_struct(kind):
-        return _struct_decoder(kind, feature)
+        parts = feature if isinstance(feature, dict) else {}
+        forms = {field.name: _form(field.type, parts.get(field.name)) for field in kind}
+        found = {name: form for name, form in forms.items() if form is not None}
+        return {"struct": found} if found else None
     if types.is_list(kind) or types.is_large_list(kind):
-        inner = _decoder(kind.value_type, _item_feature(feature))
-        return None if inner is None else lambda values: values if values is None else [inner(item) for item in values]
+        form = _form(kind.value_type, _item_feature(feature))
+        return None if form is None else {"list": form}
     return None
-
-
-def _struct_decoder(kind: "pa.StructType", feature: Any) -> Decode | None:
-    parts = feature if isinstance(feature, dict) else {}
-    found = {field.name: _decoder(field.type, parts.get(field.name)) for field in kind}
-    decoders = {name: decode for name, decode in found.items() if decode is not None}
-    if not decoders:
-        return None
-    return lambda value: (
-        value if value is None else {**value, **{name: decode(value[name]) for name, decode in decoders.items()}}
-    )
 
 
 def _item_feature(feature: Any) -> Any:
     if isinstance(feature, list):
         return feature[0] if feature else None
     return feature.get("feature") if isinstance(feature, dict) else None
-
-
-def _from_json(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return parse_json(value)
-    except InvalidConversation:
-        return value
 
 
 # --- rows of a batch, and a batch of rows ----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from datatrove_quality.rows.forms import Forms, decoded_columns
 from datatrove_quality.rows.json_values import json_text, parse_json
 from datatrove_quality.rows.layouts import Where, parse_conversation, read
 from datatrove_quality.rows.layouts.messages import without_nulls
@@ -59,7 +60,7 @@ def is_edited(messages: Any, text: int, shaped: str) -> bool:
         return True  # a form of its own, which a step has made
 
 
-def write_back(row: Row, where: Where, edited: Any, text: int) -> Row:
+def write_back(row: Row, where: Where, edited: Any, text: int, forms: Forms) -> Row:
     """The row with an edited conversation in the columns that it was read from.
 
     Args:
@@ -67,6 +68,7 @@ def write_back(row: Row, where: Where, edited: Any, text: int) -> Row:
         where: how the conversation was read.
         edited: the messages.
         text: the checksum of the text that was read.
+        forms: of columns that are stored otherwise than they were read.
 
     Raises:
         CannotWriteBack: the columns have no place for the edit, such as a third turn in a row of prompt and response.
@@ -76,17 +78,18 @@ def write_back(row: Row, where: Where, edited: Any, text: int) -> Row:
         named = {where.messages_key, where.prompt_key, where.answer_key, where.system_key, where.history_key}
         says = SAYS | REJECTED | named | {*ENVELOPES, *API_ANSWERS, "metadata"}
         slots = {name: with_slots(value, (name,)) if name in says else value for name, value in row.items()}
+        slots = decoded_columns(slots, forms)
         found = read(slots, where)
         if checksum(text_of(found.messages)) != text:
-            raise CannotWriteBack("the conversation was read from a form that only its column's type tells")
+            raise CannotWriteBack("the conversation is no longer what the row's columns say")
         changes = _changes(found.messages, wanted)
         written: Row | None = None
         if changes is not None:
             changes += _repeated(slots, {path for path, _ in changes}, found.messages, wanted)
             written = _with_texts(row, changes)
-        elif found.column in row:
+        elif found.column in row and forms.get(found.column, "json") == "json":
             written = row | {found.column: _as_list(row[found.column], wanted)}
-        if written is not None and read(written, where).messages == wanted:
+        if written is not None and read(decoded_columns(written, forms), where).messages == wanted:
             return written
         columns = ", ".join(sorted(map(shown, found.used)))
     except InvalidConversation as error:

@@ -12,6 +12,7 @@ no conversation becomes a document with `metadata["conversation_error"]`, and ev
     text      a checksum of the document's text
     expected  the same after `PerMessage` has edited it
     messages  the conversation's shape, where it is not the source's column `messages` as it is
+    forms     of columns whose values are stored otherwise than they were read, see `forms.py`
     where     the settings of the adapter, where they are not the defaults
     into      the column of a `TextAdapter`
     dataset   the column `dataset` that the reader adds, where the row has none
@@ -22,16 +23,19 @@ no conversation becomes a document with `metadata["conversation_error"]`, and ev
 
 import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from datatrove.data import Document
+from datatrove.io import DataFolder
 from datatrove.pipeline.readers import HuggingFaceDatasetReader, IpcReader, ParquetReader
 from datatrove.pipeline.readers.base import BaseDiskReader
 from loguru import logger
 
 from datatrove_quality.config import Unscorable
+from datatrove_quality.rows.arrow_values import column_forms
 from datatrove_quality.rows.edits import checksum, shape, text_of
+from datatrove_quality.rows.forms import DecodedRow, Forms
 from datatrove_quality.rows.json_values import json_text, safe_repr, writable
 from datatrove_quality.rows.layouts import Where, check_column, nested_metadata, read, text_in
 from datatrove_quality.rows.layouts.several import answer_rows
@@ -92,6 +96,8 @@ class _Adapter:
             id_in_file: the number of the row in the file.
         """
         place = f"{path}/{id_in_file}"
+        if type(reader) is ParquetReader and isinstance(row, dict) and (forms := _forms_of(reader.data_folder, path)):
+            row = DecodedRow(row, forms)
         decoded, row = row, getattr(row, "stored", row)
         if (error := _no_row(row)) is not None:
             return _error_document(json_text(row), place, error)
@@ -109,6 +115,8 @@ class _Adapter:
         document = {"text": reading.text, "id": _document_id(row.get(self.id_key), place)}
         # The last entry: what later steps add comes after it, see RowAdapter.
         metadata[SOURCE] = _bookkeeping(columns, metadata | document, reading) | self.settings
+        if isinstance(decoded, DecodedRow) and reading.messages is not None:
+            metadata[SOURCE]["forms"] = decoded.forms
         if isinstance(reader, HuggingFaceDatasetReader) and "dataset" not in metadata:
             metadata[SOURCE]["dataset"] = path
         _name_long_texts(row, path, reading)
@@ -209,6 +217,15 @@ class ConversationAdapter(_Adapter):
             return read(row, self.where).messages
         except InvalidConversation as error:
             return error.to_text()
+
+
+@lru_cache(maxsize=16)
+def _forms_of(folder: DataFolder, path: str) -> Forms:
+    """What DataTrove's own reader does not say of a Parquet file's columns."""
+    import pyarrow.parquet as pq
+
+    with folder.open(path, "rb") as file:
+        return column_forms(pq.read_schema(file))
 
 
 def _as_tuple(names: Any) -> Any:

@@ -92,11 +92,9 @@ def _with_edits(row: Row, document: Document, source: Row) -> Row:
         return {name: value for name, value in row.items() if name != MESSAGES}
     if not is_edited(messages, source["text"], source[MESSAGES]):
         return row
-    where, text = source.get("where") or {}, source["text"]
+    where = Where(**{name: value for name, value in (source.get("where") or {}).items() if value is not None})
     try:
-        return write_back(
-            row, Where(**{name: value for name, value in where.items() if value is not None}), messages, text
-        )
+        return write_back(row, where, messages, source["text"], source.get("forms") or {})
     except CannotWriteBack as error:
         file = document.metadata.get("file_path", "its file is not known")
         raise ValueError(f"Document {document.id!r} ({file}) cannot be written: {error}.") from error

@@ -3,11 +3,15 @@
 from collections.abc import Iterable
 from typing import Any
 
-from datatrove_quality.rows.layouts.messages import items_in, read_messages, turn
+from datatrove_quality.rows.layouts.messages import RESPONSES_ITEMS, items_in, read_messages, turn
 from datatrove_quality.rows.layouts.slots import decoded, turns_of_text
 from datatrove_quality.rows.layouts.table import CHOICES, LATER_ANSWERS
 from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, USER, known_role
 from datatrove_quality.rows.types import Conversation, InvalidConversation, Row, check_surrogates, described
+
+
+MESSAGE_SHAPES = ({"role", "content"}, {"role", "parts"}, {"from", "value"})
+"""Keys by which a message is known, where a text could hold anything else."""
 
 
 def is_filled(value: Any) -> bool:
@@ -46,8 +50,8 @@ def _of_text(text: str, column: str, role: str) -> Conversation:
         names = {"Human": USER, "Assistant": ASSISTANT}
         turns = [turn(names[name], words) for name, words in turns_of_text(text)]
         return turns[:-1] if role == USER and not turns[-1]["content"] else turns
-    if (items := _json_messages(text)) is not None:
-        return read_messages(items, column)
+    if (value := _json_value(text, role)) is not None:
+        return side(value, column, role)
     return [turn(role, text)]
 
 
@@ -56,18 +60,41 @@ def is_text_of_turns(text: str) -> bool:
     return text.startswith("\n\nHuman:") or (text.startswith("Human:") and "\n\nAssistant:" in text)
 
 
-def _json_messages(text: str) -> list[Any] | None:
-    """The list of messages in a text. None if the text could be anything else."""
+def _json_value(text: str, role: str) -> Any:
+    """The messages, or of an answer the parts or an API's reply, in a text. None: the text could be anything else."""
     if text.lstrip()[:1] not in ("[", "{"):
         return None
     try:
         value = decoded(text)
     except InvalidConversation:
         return None
-    items = value if isinstance(value, list) else [value]
-    shapes = ({"role", "content"}, {"from", "value"})
-    is_message = [isinstance(item, dict) and any(shape <= item.keys() for shape in shapes) for item in items]
-    return items if items and all(is_message) else None
+    if isinstance(value, dict):
+        if _is_message(value):
+            return value
+        listed = [value[key] for key in ("messages", "choices", "candidates") if isinstance(value.get(key), list)]
+        is_wrapped = any(items and all(map(_is_wrapped, items)) for items in listed)
+        return value if is_wrapped and (role == ASSISTANT or "messages" in value) else None
+    if any(map(_is_message, value)) and all(_is_message(item) or _is_item(item) for item in value):
+        return value
+    return value if role == ASSISTANT and value and (_are_parts(value) or all(map(is_choice, value))) else None
+
+
+def _is_message(item: Any) -> bool:
+    return isinstance(item, dict) and any(shape <= item.keys() for shape in MESSAGE_SHAPES)
+
+
+def _is_item(item: Any) -> bool:
+    kind = item.get("type") if isinstance(item, dict) else None
+    return isinstance(kind, str) and kind in RESPONSES_ITEMS
+
+
+def _is_wrapped(item: Any) -> bool:
+    """Whether an item of a list in an object is a message, or an alternative with one."""
+    return _is_message(item) or is_choice(item) or (isinstance(item, dict) and isinstance(item.get("content"), dict))
+
+
+def _are_parts(items: list[Any]) -> bool:
+    return all(isinstance(item, dict) and item.get("type") == "text" and "role" not in item for item in items)
 
 
 def _of_list(items: list[Any], column: str) -> Conversation:
@@ -75,7 +102,7 @@ def _of_list(items: list[Any], column: str) -> Conversation:
         return _the_one([_of_choice(item, column) for item in items], column)
     if all(isinstance(item, str) for item in items) and not any(item.lstrip().startswith("{") for item in items):
         return _the_one([_of_text(item, column, ASSISTANT) for item in items], column)
-    if all(isinstance(item, dict) and item.get("type") == "text" and "role" not in item for item in items):
+    if _are_parts(items):
         return read_messages([{"role": ASSISTANT, "content": items}], column)
     return read_messages(items, column)
 

@@ -352,6 +352,8 @@ def _add_system(found: Found, row: Row, where: Where) -> None:
 def _system_text(value: Any, column: str) -> str | None:
     """The text of a system prompt: a text, a list of texts or of text parts, or a message."""
     if isinstance(value, str):
+        value = _system_value(value)
+    if isinstance(value, str):
         return value
     if isinstance(value, dict):
         value = next((value[key] for key in ("parts", "content", "text") if value.get(key) is not None), value)
@@ -363,6 +365,20 @@ def _system_text(value: Any, column: str) -> str | None:
     if isinstance(value, dict):
         raise InvalidConversation("invalid_content", f"column {column!r} is an object without a text")
     return None  # a number, such as the version of a system
+
+
+def _system_value(text: str) -> Any:
+    """The list of texts or parts, or the message, in JSON text; the text itself where it could be anything else."""
+    if text.lstrip()[:1] not in ("[", "{"):
+        return text
+    try:
+        value = decoded(text)
+    except InvalidConversation:
+        return text
+    if isinstance(value, dict):
+        return value if "parts" in value or {"role", "content"} <= value.keys() else text
+    is_parts = all(isinstance(part, str) or (isinstance(part, dict) and "text" in part) for part in value)
+    return value if value and is_parts else text
 
 
 def text_in(row: Row, column: str) -> str:

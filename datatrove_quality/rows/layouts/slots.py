@@ -122,7 +122,7 @@ def replaced(value: Any, path: Path, text: str) -> Any:
         return _replaced_turn(value, step.number, text)
     copied: Any = dict(value) if isinstance(value, dict) else list(value)
     copied[step] = replaced(value[step], rest, text)
-    return copied
+    return tuple(copied) if isinstance(value, tuple) else copied  # a map's pair
 
 
 def _replaced_turn(text: str, number: int, words: str) -> str:

@@ -266,6 +266,31 @@ class TextAdapter(_Adapter):
         return _Reading(text)
 
 
+@dataclass(frozen=True)
+class ColumnsAdapter(_Adapter):
+    """As `TextAdapter`, for steps that look at columns alone, such as scores: no text is read, and none is missing.
+
+    Args:
+        id_key: the column of the document's id.
+
+    Raises:
+        ValueError: a name is not usable.
+    """
+
+    id_key: str = "id"
+
+    def __post_init__(self) -> None:
+        check_column("id_key", self.id_key)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """None that differ from the defaults."""
+        return {}
+
+    def _read(self, row: Row) -> _Reading:
+        return _Reading("-")  # DataTrove skips documents without text
+
+
 def _merged(row: Row) -> Row:
     """The row's columns, and what is nested in its column `metadata`."""
     nested = nested_metadata(row) if "metadata" in row else None

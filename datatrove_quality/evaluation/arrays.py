@@ -77,3 +77,14 @@ def as_token_counts(tokens: ArrayLike | None, count: int) -> Floats | None:
     good = np.isfinite(array) & (array >= 0)
     require_all("tokens", array, good, "not counts", "Give the number of tokens of each document, 0 or more.")
     return array
+
+
+def as_weights(weights: ArrayLike | None, count: int) -> Floats | None:
+    """Sample weights as an array after validation; None if none are given."""
+    if weights is None:
+        return None
+    array = as_numbers("weights", weights)
+    require_same_length(weights=array, rows=np.empty(count))
+    good = np.isfinite(array) & (array > 0)
+    require_all("weights", array, good, "not weights", "Give how many rows each row stands for, above 0.")
+    return array

@@ -151,12 +151,12 @@ def _choice(sample: Sample, curve: Curve, chosen: int, place: Callable[[Curve], 
 
     def estimate(name: str) -> Estimate | None:
         value = float(getattr(curve, name)[chosen])
-        return None if np.isnan(value) else _estimate(value, getattr(resamples, name)[:, at])
+        return None if np.isnan(value) else estimated(value, getattr(resamples, name)[:, at])
 
     kept = estimate("kept")
     assert kept is not None  # a share of all documents, and there are some
     return ThresholdChoice(
-        threshold=_estimate(_short(sample.scores, chosen), again),
+        threshold=estimated(_short(sample.scores, chosen), again),
         kept=kept,
         tokens_kept=estimate("tokens_kept"),
         precision=estimate("precision"),
@@ -166,7 +166,7 @@ def _choice(sample: Sample, curve: Curve, chosen: int, place: Callable[[Curve], 
     )
 
 
-def _estimate(value: float, resamples: Floats) -> Estimate:
+def estimated(value: float, resamples: Floats) -> Estimate:
     """A figure with its interval, which holds it: a threshold is shortened, and the resamples may all lie on one side.
 
     Args:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from populations import population
 
-from datatrove_quality.evaluation.thresholds import _estimate, threshold_for_precision, threshold_for_share
+from datatrove_quality.evaluation.thresholds import estimated, threshold_for_precision, threshold_for_share
 
 
 BY = ("documents", "tokens")
@@ -145,6 +145,6 @@ def test_a_shortened_threshold_is_in_an_interval_of_one_score():
 
 def test_an_interval_holds_its_figure_even_where_all_resamples_lie_on_one_side():
     """The end that would be beyond the figure is the figure; an end that is unknown stays so."""
-    assert ends(_estimate(4.0, np.full(9, 3.0))) == (3.0, 4.0, 4.0)
-    assert ends(_estimate(2.0, np.full(9, 3.0))) == (2.0, 2.0, 3.0)
-    assert ends(_estimate(4.0, np.full(9, np.inf))) == (None, 4.0, None)
+    assert ends(estimated(4.0, np.full(9, 3.0))) == (3.0, 4.0, 4.0)
+    assert ends(estimated(2.0, np.full(9, 3.0))) == (2.0, 2.0, 3.0)
+    assert ends(estimated(4.0, np.full(9, np.inf))) == (None, 4.0, None)

@@ -1,0 +1,215 @@
+"""How far raters agree about levels: confusion matrices, quadratic-weighted kappa, Krippendorff's alpha.
+
+All of it is a sum over rows, divided: so a resample of rows is a sum with other weights, and gives the interval.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from datatrove_quality.evaluation.arrays import Floats, as_weights
+from datatrove_quality.evaluation.resampling import RESAMPLES
+from datatrove_quality.evaluation.thresholds import Estimate, estimated
+
+
+# Numbers that a block of resamples may hold at a time.
+BLOCK = 4_000_000
+
+
+@dataclass(frozen=True)
+class PairAgreement:
+    """How far one rater agrees with another, on the rows that both have rated.
+
+    Args:
+        labels: the name of the first.
+        other: the name of the second.
+        rows: how many both have rated.
+        confusion: L rows by the first's level, L columns by the second's; with sample weights, estimated numbers of
+            rows of the whole that the rows stand for.
+        equal: the share of rows with equal levels.
+        kappa: Cohen's, weighted by the square of the distance. None: all levels of both are the same one.
+        difference: the mean of the second's level less the first's.
+    """
+
+    labels: str
+    other: str
+    rows: int
+    confusion: tuple[tuple[float, ...], ...]
+    equal: Estimate
+    kappa: Estimate | None
+    difference: Estimate
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far raters agree.
+
+    Args:
+        rows: how many rows two raters or more have rated.
+        levels: of the scale, from low to high.
+        weighted: whether rows count by their sample weights.
+        alpha: Krippendorff's, for ordered levels, over all raters. None: all levels are the same one.
+        pairs: the first rater with each other one.
+    """
+
+    rows: int
+    levels: tuple[int, ...]
+    weighted: bool
+    alpha: Estimate | None
+    pairs: tuple[PairAgreement, ...]
+
+
+def measure_agreement(
+    ratings: ArrayLike,
+    names: Sequence[str],
+    levels: Sequence[int],
+    weights: ArrayLike | None = None,
+    seed: int = 0,
+) -> Agreement:
+    """Compare raters, with 95% intervals by the bootstrap over rows.
+
+    Args:
+        ratings: the level that each rater gave, NaN where it gave none; shape (n, raters).
+        names: of the raters; the first is compared with each other.
+        levels: of the scale, from low to high, each one more than the one before.
+        weights: how many rows each row stands for; shape (n,). None: each stands for itself.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: there are fewer than two raters, a value is not as said above, or two raters have no row in common.
+    """
+    table = np.asarray(ratings, dtype=np.float64)
+    if table.ndim != 2 or table.shape[1] != len(names) or len(names) < 2:
+        raise ValueError(f"ratings has shape {table.shape}: give (n, {len(names)}), of two raters or more.")
+    given = as_weights(weights, len(table))
+    codes = np.where(np.isnan(table), -1, table - levels[0]).astype(np.int64)
+    if codes.min(initial=-1) < -1 or codes.max(initial=-1) >= len(levels):
+        raise ValueError(f"ratings: a level is not from {levels[0]} to {levels[-1]}.")
+    rated = (codes >= 0).sum(axis=1) > 1
+    bins = _Bins.of(codes[rated], None if given is None else given[rated])
+    for place, name in enumerate(names[1:], start=1):
+        if not ((codes[:, 0] >= 0) & (codes[:, place] >= 0)).any():
+            raise ValueError(f"No row has a usable level in both {names[0]} and {name}.")
+    size = len(levels)
+    pairs = tuple(_pair(bins, names, place, size, seed) for place in range(1, len(names)))
+    coincidences = _coincidences(bins.codes, size)
+    alpha = _estimate(_alpha(bins.sums(coincidences)), [_alpha(sums) for sums in bins.resamples(coincidences, seed)])
+    return Agreement(int(rated.sum()), tuple(levels), given is not None, alpha, pairs)
+
+
+@dataclass(frozen=True)
+class _Bins:
+    """Rows with the same levels and the same weight, counted.
+
+    Args:
+        codes: levels less the lowest, -1 for none; shape (bins, raters).
+        weights: of each row of a bin; shape (bins,).
+        counts: rows; shape (bins,).
+        factor: by which weights were divided so that their mean is 1.
+    """
+
+    codes: np.ndarray
+    weights: Floats
+    counts: np.ndarray
+    factor: float
+
+    @classmethod
+    def of(cls, codes: np.ndarray, weights: Floats | None) -> "_Bins":
+        factor = 1.0 if weights is None or not len(weights) else float(weights.mean())
+        scaled = np.ones(len(codes)) if weights is None else weights / factor
+        distinct, counts = np.unique(np.column_stack([codes, scaled]), axis=0, return_counts=True)
+        return cls(distinct[:, :-1].astype(np.int64), distinct[:, -1], counts, factor)
+
+    def sums(self, of_row: Floats) -> Floats:
+        """The weighted sum over all rows of what each adds; of shape (bins, k), (k,)."""
+        return (self.weights * self.counts) @ of_row
+
+    def resamples(self, of_row: Floats, seed: int) -> Iterator[Floats]:
+        """The same over rows drawn with replacement, as many as there are: blocks of shape (r, k)."""
+        rng = np.random.default_rng(seed)
+        total = int(self.counts.sum())
+        size = max(1, BLOCK // max(1, len(self.counts)))
+        for start in range(0, RESAMPLES, size):
+            drawn = rng.multinomial(total, self.counts / total, size=min(size, RESAMPLES - start))
+            yield (drawn * self.weights) @ of_row
+
+
+def _pair(bins: _Bins, names: Sequence[str], place: int, size: int, seed: int) -> PairAgreement:
+    first, other = bins.codes[:, 0], bins.codes[:, place]
+    both = (first >= 0) & (other >= 0)
+    cells = np.zeros((len(first), size * size))
+    cells[both, (first * size + other)[both]] = 1
+    sums, resamples = bins.sums(cells), list(bins.resamples(cells, seed))
+    figures = (
+        _estimate(figure(sums), [figure(block) for block in resamples]) for figure in (_equal, _difference, _kappa)
+    )
+    equal, difference, kappa = figures
+    assert equal is not None and difference is not None  # they have a row in common
+    return PairAgreement(
+        labels=names[0],
+        other=names[place],
+        rows=int(bins.counts[both].sum()),
+        confusion=tuple(tuple(row) for row in (sums * bins.factor).reshape(size, size).tolist()),
+        equal=equal,
+        kappa=kappa,
+        difference=difference,
+    )
+
+
+def _estimate(value: Floats, resamples: list[Floats]) -> Estimate | None:
+    """A figure with its interval; None where it has no value."""
+    return None if np.isnan(value) else estimated(float(value), np.concatenate(resamples))
+
+
+def _square(sums: Floats) -> Floats:
+    """Sums of cells as matrices, (..., k * k) to (..., k, k)."""
+    size = round(np.sqrt(sums.shape[-1]))
+    return sums.reshape(*sums.shape[:-1], size, size)
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    """A share, NaN of nothing."""
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=np.asarray(whole) > 0)
+
+
+def _equal(sums: Floats) -> Floats:
+    return _share(np.trace(_square(sums), axis1=-2, axis2=-1), sums.sum(axis=-1))
+
+
+def _difference(sums: Floats) -> Floats:
+    matrix = _square(sums)
+    levels = np.arange(matrix.shape[-1])
+    return _share((matrix * (levels - levels[:, None])).sum(axis=(-2, -1)), sums.sum(axis=-1))
+
+
+def _kappa(sums: Floats) -> Floats:
+    """Cohen's kappa with quadratic weights of confusion matrices."""
+    matrix = _square(sums)
+    levels = np.arange(matrix.shape[-1])
+    distance = (levels - levels[:, None]) ** 2.0
+    by_chance = matrix.sum(axis=-1)[..., :, None] * matrix.sum(axis=-2)[..., None, :]
+    observed, expected = ((part * distance).sum(axis=(-2, -1)) for part in (matrix, by_chance))
+    return 1 - _share(observed * sums.sum(axis=-1), expected)
+
+
+def _coincidences(codes: np.ndarray, size: int) -> Floats:
+    """What a row adds to Krippendorff's coincidence matrix; shape (bins, size * size).
+
+    Each ordered pair of a row's m ratings, by different raters, counts 1 / (m - 1).
+    """
+    votes = (codes[:, :, None] == np.arange(size)).sum(axis=1).astype(np.float64)
+    pairs = votes[:, :, None] * votes[:, None, :] - votes[:, :, None] * np.eye(size)
+    return (pairs / np.maximum(votes.sum(axis=1) - 1, 1)[:, None, None]).reshape(len(codes), -1)
+
+
+def _alpha(sums: Floats) -> Floats:
+    """Krippendorff's alpha of coincidence matrices, with his difference function for ordered categories."""
+    matrix = _square(sums)
+    totals = matrix.sum(axis=-1)
+    middle = totals.cumsum(axis=-1) - totals / 2  # the mean rank of each level
+    distance = (middle[..., :, None] - middle[..., None, :]) ** 2
+    by_chance = totals[..., :, None] * totals[..., None, :]
+    observed, expected = ((part * distance).sum(axis=(-2, -1)) for part in (matrix, by_chance))
+    return 1 - _share(observed * (totals.sum(axis=-1) - 1), expected)

@@ -33,6 +33,7 @@ circle-demo: .venv/installed
 	tail -n +481 examples/conversations.jsonl > circle-demo/unseen.jsonl
 	$(BIN)/python examples/toy_judge.py $(BIN)/datatrove-quality annotate circle-demo/conversations.jsonl \
 		--output circle-demo/annotated --rubric instruct-quality-pt --model toy-judge --endpoint {endpoint}
+	$(BIN)/datatrove-quality agree circle-demo/annotated --labels label --with judge_level --output circle-demo/agreement
 	$(BIN)/datatrove-quality train circle-demo/annotated --labels judge_score --model examples/demo-classifier \
 		--output circle-demo/classifier --epochs 2 --batch-size 32 --learning-rate 1e-4 --warmup-steps 5 --holdout 0.2
 	$(BIN)/datatrove-quality evaluate circle-demo/unseen.jsonl --labels label --model circle-demo/classifier \

@@ -36,6 +36,7 @@ COMMANDS = {
     "annotate": "ask an LLM judge about conversations, to train a classifier on its answers",
     "curate": "clean, deduplicate, score and filter conversations",
     "report": "write an HTML page about scored rows",
+    "agree": "say how far a judge agrees with people, and show where it does not",
     "evaluate": "compare a classifier's scores with labels",
     "choose-threshold": "choose a threshold by precision or by the share kept",
     "select": "keep the best of scored documents up to a budget of tokens or a share",

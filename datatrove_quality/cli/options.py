@@ -15,6 +15,7 @@ from datatrove_quality.rows.layouts import SCHEMAS, Where
 
 
 if TYPE_CHECKING:
+    from datatrove_quality.evaluation.sample_weights import SampleWeights
     from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 
 CARD_MODEL = "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier"
@@ -99,6 +100,27 @@ def add_verbose_option(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--verbose", action="store_true", help="show all of the log, not only warnings (log files have all of it)"
     )
+
+
+def add_weight_options(group: argparse._ActionsContainer) -> None:
+    """Options of how rows of a sample are weighted."""
+    add = group.add_argument
+    weights = "the column of how many rows each row stands for (default: sample_weight, where rows have it)"
+    add("--weights", metavar="COLUMN", help=weights)
+    add("--unweighted", action="store_true", help="count each row once, also where rows have sample_weight")
+
+
+def sample_weights(options: argparse.Namespace) -> "SampleWeights":
+    """What reads the weights that the options of `add_weight_options` describe.
+
+    Raises:
+        ValueError: they contradict each other.
+    """
+    from datatrove_quality.evaluation.sample_weights import SampleWeights
+
+    if options.unweighted and options.weights is not None:
+        raise ValueError("--unweighted counts each row once: omit --weights.")
+    return SampleWeights(options.weights, not options.unweighted)
 
 
 def row_adapter(options: argparse.Namespace) -> "ConversationAdapter | TextAdapter":

@@ -157,6 +157,7 @@ class Example:
         group: its value of the column that the report groups by.
         error: why it has no score.
         other_score: in the run that this one is compared with.
+        facts: what else is said of it, such as the level of each rater.
     """
 
     id: str
@@ -168,6 +169,7 @@ class Example:
     group: str | None = None
     error: str | None = None
     other_score: float | None = None
+    facts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -31,11 +32,21 @@ OPEN_EXAMPLES = 3  # of a section; the others are a click away
 
 def build_page(report: Report) -> str:
     """The page of a report, as HTML."""
+    figures = report.figures
+    return render("report.html.jinja", report=report, figures=figures, threshold=figures.threshold)
+
+
+def render(name: str, **values: Any) -> str:
+    """A page, as HTML.
+
+    Args:
+        name: of a template that extends page.jinja.
+        values: what it shows.
+    """
     templates = environment()
     style = templates.get_template("style.css").render()
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    page = templates.get_template("report.html.jinja")
-    return page.render(report=report, figures=report.figures, threshold=report.figures.threshold, style_digest=digest)
+    return templates.get_template(name).render(**values, style_digest=digest)
 
 
 def environment() -> Environment:

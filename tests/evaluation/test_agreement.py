@@ -1,4 +1,4 @@
-"""Agreement of raters: published and scikit-learn's figures, weights as repeated rows, intervals that hold the truth."""
+"""Agreement of raters: published figures, weights as repeated rows, intervals that hold the truth."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from datatrove_quality.evaluation.agreement import measure_agreement
 
 LEVELS = range(1, 6)
 _ = np.nan
-# K. Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), example C: 4 observers, 12 units, values missing.
+# K. Krippendorff, "Computing Krippendorff's Alpha-Reliability" (2011), example C: 4 observers, 12 units.
 PUBLISHED = np.array(
     [
         [1, 2, 3, 3, 2, 1, 4, 1, 2, _, _, _],

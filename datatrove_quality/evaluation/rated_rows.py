@@ -1,0 +1,131 @@
+"""Rows that several raters have rated: their levels side by side, and those about which raters differ most."""
+
+import hashlib
+import heapq
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from tqdm import tqdm
+
+from datatrove_quality.config import ScoreScale, Unscorable
+from datatrove_quality.evaluation.agreement import Agreement, measure_agreement
+from datatrove_quality.evaluation.arrays import Floats
+from datatrove_quality.evaluation.columns import columns_found, listed, read_columns
+from datatrove_quality.evaluation.labels import label_in, parse_real_label
+from datatrove_quality.evaluation.sample_weights import SampleWeights
+from datatrove_quality.rows.types import Row
+from datatrove_quality.runs.inputs import Inputs
+
+
+@dataclass
+class RatedRows:
+    """The levels that raters gave.
+
+    Args:
+        raters: the columns of their ratings.
+        scale: of the levels.
+        weights: of the rows.
+        missing: for each rater the number of rows without a usable level, by reason.
+    """
+
+    raters: Sequence[str]
+    scale: ScoreScale
+    weights: SampleWeights
+    missing: dict[str, Counter[str]] = field(init=False)
+    _levels: list[tuple[float, ...]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.missing = {rater: Counter() for rater in self.raters}
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    def add(self, row: Row) -> None:
+        """Read a row's levels and its weight."""
+        self._levels.append(tuple(self._level(row, rater) for rater in self.raters))
+        self.weights.add(row)
+
+    def agreement(self, seed: int) -> Agreement:
+        """How far the raters agree.
+
+        Args:
+            seed: of the bootstrap.
+
+        Raises:
+            ValueError: two have no row in common.
+        """
+        levels = range(int(self.scale.low), int(self.scale.high) + 1)
+        return measure_agreement(self._levels, self.raters, levels, self.weights.found(), seed)
+
+    def disagreements(self, place: int, count: int, seed: int) -> dict[int, list[int]]:
+        """Rows to read, drawn at random: those about which the first rater and another one differ.
+
+        Args:
+            place: of the other rater.
+            count: the most for each difference.
+            seed: of the draw.
+
+        Returns:
+            The numbers of rows by the other's level less the first's; the largest differences first.
+        """
+        table: Floats = np.array(self._levels)
+        differences = table[:, place] - table[:, 0]
+        found = {}
+        for difference in sorted({float(one) for one in differences if one and not math.isnan(one)}, key=_by_size):
+            numbers = np.flatnonzero(differences == difference).tolist()
+            found[int(difference)] = heapq.nsmallest(count, numbers, key=lambda number: _drawn(seed, number))
+        return found
+
+    def ratings(self, number: int) -> dict[str, int | None]:
+        """What each rater gave a row; None where it gave nothing."""
+        levels = zip(self.raters, self._levels[number], strict=True)
+        return {rater: None if math.isnan(level) else int(level) for rater, level in levels}
+
+    def text_of_missing(self) -> str:
+        """How many rows lack a level and why, a line a rater; "" where none does."""
+        return "\n".join(
+            f"{rater}: {reasons.total():,} of {len(self):,} rows have no usable level: {listed(reasons)}"
+            for rater, reasons in self.missing.items()
+            if reasons
+        )
+
+    def _level(self, row: Row, rater: str) -> float:
+        try:
+            return round(parse_real_label(label_in(row, rater), self.scale))
+        except Unscorable as error:
+            self.missing[rater][error.reason] += 1
+            return math.nan
+
+
+def read_rated_rows(inputs: Inputs, raters: Sequence[str], scale: ScoreScale, weights: SampleWeights) -> RatedRows:
+    """Read all rows; progress is shown on stderr.
+
+    Args:
+        inputs: the files.
+        raters: the columns of ratings; one that is a fraction counts as its nearest level.
+        scale: of the levels.
+        weights: of the rows.
+
+    Raises:
+        ValueError: a column holds no level that can be used; names the columns that there are.
+    """
+    found = RatedRows(raters, scale, weights)
+    row: Row = {}
+    for row in tqdm(read_columns(inputs), unit=" rows", disable=None):
+        found.add(row)
+    for rater, reasons in found.missing.items():
+        if reasons.total() == len(found):
+            why = f"{listed(reasons)}; {columns_found(row)}" if row else "the input has no rows"
+            raise ValueError(f"{rater}: none of {len(found):,} rows has a usable level there: {why}.")
+    return found
+
+
+def _by_size(difference: float) -> tuple[float, float]:
+    return -abs(difference), difference
+
+
+def _drawn(seed: int, number: int) -> bytes:
+    return hashlib.blake2b(f"{seed} {number}".encode(), digest_size=8).digest()

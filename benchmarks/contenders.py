@@ -50,7 +50,7 @@ class Setup:
 
     @property
     def own_attention(self) -> str | None:
-        """What is asked of transformers' attention."""
+        """The attention of transformers that is chosen."""
         return self.attention if self.attention in ("eager", "sdpa") else None
 
 
@@ -110,7 +110,7 @@ class Annotator(_Transformers):
         return [score for start in starts for score in self.scores(texts[start : start + ANNOTATOR_ROWS])]
 
     def scores(self, rows: list[str]) -> list[float]:
-        """A batch's scores; one that the GPU's memory does not admit is halved, as whoever runs the script must."""
+        """A batch's scores; one that the GPU's memory does not admit is halved, as a user of the script must do."""
         try:
             return self.forward(self.tokenizer(rows, padding=True, truncation=True, return_tensors="pt"))
         except self.torch.OutOfMemoryError:
@@ -262,7 +262,7 @@ class OurPipeline:
     def __call__(self, given: Documents) -> Iterator[float]:
         folder = Path(tempfile.mkdtemp())
         run_pipeline(self.config, given.path, folder)
-        return self._written(folder)  # when somebody asks, which is after the clock has stopped
+        return self._written(folder)  # read after the clock has stopped
 
     def _written(self, folder: Path) -> Iterator[float]:
         import orjson
@@ -328,7 +328,7 @@ KERNELS = ("per_sequence_attention", "torch_varlen_attention", "torch_flash_atte
 
 
 def takes_part(name: str, device: str) -> bool:
-    """Whether a contender is measured unasked: what it needs is there, and on this device it may be of use."""
+    """Whether a contender is measured by default: what it needs is there, and on this device it may be of use."""
     if name == OURS_COMPILED:
         return device != "cpu"  # there it does not pay: EXPERIMENTS.md
     return name not in NEEDS or importlib.util.find_spec(NEEDS[name]) is not None
@@ -396,7 +396,7 @@ def serve(connection: Connection, load: Callable[..., Any], *arguments: Any) -> 
         while connection.recv():
             connection.send(loaded.turn())
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        return  # nobody listens any more
+        return  # the reader has ended
     except Exception as error:
         connection.send(f"{type(error).__name__}: {error!s:.300}\n{traceback.format_exc(limit=-3)}")
 

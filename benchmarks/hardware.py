@@ -141,7 +141,7 @@ def synchronize(device: str) -> None:
 
 
 def reset_peak_memory(device: str) -> None:
-    """Begin to measure anew; host memory is measured over a process's life."""
+    """Begin to measure again; host memory is measured over a process's life."""
     import torch
 
     if device == "cuda":

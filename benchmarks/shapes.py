@@ -124,5 +124,5 @@ def save_random_model(folder: Path, name: str, dtype: str, device: str) -> None:
 
 
 if __name__ == "__main__":
-    target, asked, place = sys.argv[1:]
-    save_random_model(Path(target), asked, "float32" if place == "cpu" else "bfloat16", place)
+    target, shape, place = sys.argv[1:]
+    save_random_model(Path(target), shape, "float32" if place == "cpu" else "bfloat16", place)

@@ -209,8 +209,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if not options.markdown and not options.results:
         options.device = options.device or default_device()
         options.dtype = options.dtype or DEFAULT_DTYPE[options.device]
-    unasked = (name for name in CONTENDERS if contenders.takes_part(name, options.device))
-    options.names = options.only.split(",") if options.only else list(unasked)
+    default = (name for name in CONTENDERS if contenders.takes_part(name, options.device))
+    options.names = options.only.split(",") if options.only else list(default)
     if unknown := [name for name in options.names if name not in CONTENDERS]:
         parser.error(f"--only {unknown[0]}: give some of {', '.join(CONTENDERS)}")
     return options
@@ -372,7 +372,7 @@ def judged(name: str, measured: dict[str, Measured], cost: hardware.ModelCost, l
 
 
 def difference(one: Measured, other: Measured) -> float:
-    """Between two scores of the same document, the largest; NaN where a score is none."""
+    """Between two scores of the same document, the largest; NaN where one of them is not a number."""
     pairs = zip(one.turns[0].scores, other.turns[0].scores, strict=True)
     differences = [abs(mine - theirs) for mine, theirs in pairs]
     return math.nan if any(map(math.isnan, differences)) else max(differences)

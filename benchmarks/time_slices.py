@@ -71,7 +71,7 @@ class Sliced(Generic[T]):
 
     def _send(self, number: int) -> None:
         assert self.process is not None
-        with suppress(ProcessLookupError, PermissionError):  # somebody else has killed it: its result tells
+        with suppress(ProcessLookupError, PermissionError):  # it was killed by another process: its result tells
             os.killpg(self.process, number)
 
 

@@ -4,8 +4,8 @@
 
 reads JSONL or Parquet files in any usual layout and writes `annotated/rows`: each row as it was, with the judge's
 level and reason as new columns, or with `judge_error`. The endpoint is any server with OpenAI's interface; an API key
-is read from the environment variable OPENAI_API_KEY. Started again, it asks for what is missing only. Copy this file
-and change it.
+is read from the environment variable OPENAI_API_KEY. Started again, it requests only the missing answers. Copy this
+file and change it.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main() -> None:
     run = Run(options.input, options.output, tasks=options.tasks, overwrite=options.overwrite, name="annotate")
     pipeline = [
         run.reader(ConversationAdapter()),
-        # Any DataTrove step can go here, such as a sampler: what it drops is not asked about.
+        # Any DataTrove step can go here, such as a sampler: what it drops is not sent.
         LLMJudge(
             JudgeConfig(model=options.model, rubric=load_rubric(options.rubric)),
             Connection(options.endpoint, concurrency=options.concurrency),

@@ -1,4 +1,4 @@
-"""Answers that have come, kept so that a task that starts again asks for what is missing only.
+"""The answers of a judge, stored so that a task that starts again requests only those that are missing.
 
     checkpoints_dir/
       answers/
@@ -56,7 +56,7 @@ class AnswerStore:
         return None if text is None else Answer.from_json(text)
 
     def add(self, key: bytes, answer: Answer) -> None:
-        """Keep an answer; any thread may."""
+        """Store an answer; from any thread."""
         self._writer.add(_checked(f"{key.hex()} {answer.to_json()}".encode()))
         if self._is_local:
             self._writer.write()
@@ -103,8 +103,8 @@ class AnswerStore:
 
     def _warn(self, verb: str, error: object) -> None:
         logger.warning(
-            f"Cannot {verb} {self._folder}: {error}. Annotating goes on; what is not saved is asked for again after a "
-            "restart."
+            f"Cannot {verb} {self._folder}: {error}. Annotating goes on; answers that are not saved are requested "
+            "again after a restart."
         )
 
 

@@ -1,4 +1,4 @@
-"""What a judge answered, as a level and a reason; or why it is neither."""
+"""Reads a judge's answer: a level and a reason, or why it cannot be used."""
 
 import json
 import math
@@ -38,10 +38,10 @@ def read_answer(text: str, rubric: Rubric) -> Verdict:
 
     Args:
         text: the answer, with or without thoughts before it.
-        rubric: that was asked.
+        rubric: of the prompt.
 
     Raises:
-        Unscorable: there is none; the reason is "empty_answer", "unparsable_answer", "ambiguous_answer" or
+        Unscorable: the answer has no verdict; the reason is "empty_answer", "unparsable_answer", "ambiguous_answer" or
             "score_out_of_range".
     """
     text = text.strip()
@@ -80,7 +80,7 @@ def expected_level(tokens: Sequence[Any], text: str, rubric: Rubric) -> float:
     Args:
         tokens: of the answer, each with "token" and "top_logprobs" (a list of "token" and "logprob").
         text: the answer.
-        rubric: that was asked; its levels have one digit.
+        rubric: of the prompt; its levels have one digit.
 
     Raises:
         Unscorable: the probabilities of the score's token are not there; the reason is "no_logprobs".
@@ -98,7 +98,7 @@ def expected_level(tokens: Sequence[Any], text: str, rubric: Rubric) -> float:
 
 
 def _mean_level(alternatives: Sequence[Any], before: str, rubric: Rubric) -> float:
-    """`before` is what stands in the score's token before the digit, such as a space."""
+    """`before` is the part of the score's token before the digit, such as a space."""
     masses = dict.fromkeys(map(str, rubric.values), 0.0)
     for alternative in alternatives:
         digit = alternative["token"].removeprefix(before).strip()

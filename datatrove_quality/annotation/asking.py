@@ -1,4 +1,4 @@
-"""A judge in an event loop of its own, which a plain iterator can ask."""
+"""A judge in an event loop of its own, for callers without one."""
 
 import asyncio
 import threading
@@ -36,7 +36,7 @@ def check_endpoint(connection: Connection, model: str) -> None:
 class Asking:
     """Asks a judge about prompts from a thread of its own, many at a time; a context.
 
-    The endpoint is opened, and looked at, when there is a first prompt whose answers are not stored.
+    The endpoint is opened and checked at the first prompt whose answers are not stored.
 
     Args:
         config: who judges, and how.
@@ -107,11 +107,11 @@ class Asking:
 
     async def _judgement(self, judge: Judge, prompt: str, keys: list[bytes], known: list[Answer | None]) -> Judgement:
         async with asyncio.TaskGroup() as group:
-            asked: Any = [
+            pending: Any = [
                 group.create_task(self._answer(judge, prompt, key)) if answer is None else answer
                 for key, answer in zip(keys, known, strict=True)
             ]
-        return Judgement(tuple(one if isinstance(one, Answer) else one.result() for one in asked))
+        return Judgement(tuple(one if isinstance(one, Answer) else one.result() for one in pending))
 
     async def _answer(self, judge: Judge, prompt: str, key: bytes) -> Answer:
         answer = await judge.ask(prompt)
@@ -120,7 +120,7 @@ class Asking:
         return answer
 
     async def _close(self) -> None:
-        """End what is still asked, and the connections."""
+        """Cancel the requests in flight, and close the connections."""
         others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         for task in others:
             task.cancel()

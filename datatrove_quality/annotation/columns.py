@@ -27,7 +27,7 @@ COLUMNS = {
 
 
 def judged_columns(config: JudgeConfig, judgement: Judgement, truncated: bool) -> dict[str, Any]:
-    """The columns of a row that the judge was asked about.
+    """The columns of a row that was sent to the judge, or whose answer was stored.
 
     Args:
         config: who judged.

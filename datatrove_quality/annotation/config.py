@@ -52,10 +52,10 @@ class JudgeConfig:
 
     Args:
         model: the name under which the endpoint serves the judge.
-        rubric: what it is asked.
+        rubric: the task and the levels.
         samples: answers per row, which are averaged.
         logprobs: take the mean level over the probabilities of the level tokens instead of the level itself.
-        retries: how often an answer that cannot be used is asked for again, and a try that failed is repeated.
+        retries: how often a request is repeated that failed or whose answer cannot be used.
         tokenizer: hub id or folder of the judge's tokenizer, by which conversations are cut. None: by characters.
 
     Raises:

@@ -66,7 +66,7 @@ class Completion:
         model: that the endpoint says it served.
         prompt_tokens: as the endpoint counts them; 0 where it does not.
         completion_tokens: likewise.
-        logprobs: of each token, where they were asked for and given.
+        logprobs: of each token, where they were requested and given.
     """
 
     text: str

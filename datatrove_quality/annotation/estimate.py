@@ -22,7 +22,7 @@ class Estimate:
     """What an annotation will take.
 
     Args:
-        rows: that will be asked about; None: not known without reading all of the input.
+        rows: that will be sent to the judge; None: not known without reading all of the input.
         samples: requests per row.
         prompt_tokens: per request, on average.
         answer_tokens: per request, at most; 0: the rubric sets no limit.

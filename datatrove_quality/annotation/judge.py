@@ -1,4 +1,4 @@
-"""Asks a judge about one row: tries again what may pass, and tells the judge what was wrong with its answer."""
+"""A judge's answer about a row: repeats requests that failed, and says to the judge what was wrong with its answer."""
 
 import asyncio
 import hashlib
@@ -35,7 +35,7 @@ CORRECTION = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of asking once: a level, or why there is none.
+    """The answer to one prompt: a level, or why there is no level.
 
     Args:
         text: the last answer as it came; "" where none came.
@@ -45,7 +45,7 @@ class Answer:
         reason: the judge's.
         error: `"reason: message"` where there is no level.
         repaired: whether the answer had to be mended.
-        is_final: whether asking the same again later would give nothing else.
+        is_final: whether the same request later would give the same.
     """
 
     text: str = ""
@@ -127,7 +127,7 @@ class Judge:
             prompt: the user's turn.
 
         Raises:
-            EndpointUnusable: the endpoint answers nobody.
+            EndpointUnusable: the endpoint answers no request.
         """
         turns = [{"role": "user", "content": prompt}]
         for left in range(self.config.retries, -1, -1):
@@ -169,7 +169,7 @@ class Judge:
         Raises:
             RequestRefused: the endpoint refuses it.
             PassingFailure: it failed each time, though the endpoint answers others.
-            EndpointUnusable: the endpoint answers nobody.
+            EndpointUnusable: the endpoint answers no request.
         """
         failures = waits = 0
         while True:
@@ -247,15 +247,15 @@ def request(config: JudgeConfig, turns: list[dict[str, str]]) -> dict[str, Any]:
 
 
 def answer_key(config: JudgeConfig, prompt: str, sample: int) -> bytes:
-    """What an answer is stored under: all that decides it.
+    """The cache key of an answer: everything that affects it.
 
     Args:
         config: who judges.
         prompt: the user's turn.
         sample: the number of the sample.
     """
-    asked = [request(config, [{"role": "user", "content": prompt}]), config.rubric.identity, config.retries, sample]
-    return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).digest()
+    decisive = [request(config, [{"role": "user", "content": prompt}]), config.rubric.identity, config.retries, sample]
+    return hashlib.blake2b(json.dumps(decisive, sort_keys=True).encode(), digest_size=16).digest()
 
 
 def _is_about_schema(message: str) -> bool:

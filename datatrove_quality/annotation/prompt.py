@@ -91,7 +91,7 @@ def make_prompt(rubric: Rubric, judged: Conversation | str, measure: Measure, li
     """Put the prompt for a conversation or a text together.
 
     Args:
-        rubric: what is asked.
+        rubric: the task and the levels.
         judged: a conversation in normal form, or plain text.
         measure: by what the limit is counted.
         limit: how much of the conversation the judge sees.

@@ -1,4 +1,4 @@
-"""Rubrics: what a judge is asked. Small TOML files that a person writes; docs/annotating.md explains their entries."""
+"""Rubrics: the task of a judge and its levels, in small TOML files. docs/annotating.md explains their entries."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class Rubric:
-    """What a judge is asked, and how its answer is read.
+    """The task of a judge, and how its answer is read.
 
     Args:
         name: of the rubric; with the digest it is what rows carry as `judge_rubric`.
@@ -112,7 +112,7 @@ class Rubric:
                 f"rubric: its levels are {values} and its scale is {list(scale)}: give one level for each of {wanted}."
             )
         if outside := [example.score for example in self.examples if example.score not in wanted]:
-            raise ValueError(f"rubric: an example has the score {outside[0]!r}, which is none of {wanted}.")
+            raise ValueError(f"rubric: an example has the score {outside[0]!r}, which is not one of {wanted}.")
 
     def _check_sampling(self) -> None:
         taken = {"messages", "model", "response_format", "stream", "n", "logprobs", "top_logprobs"}

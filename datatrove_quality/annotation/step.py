@@ -33,7 +33,7 @@ WAITING_PER_REQUEST = 8
 # A share of fewer failures than these says nothing.
 FAILURES_BEFORE_GIVING_UP = 10
 
-Asked: TypeAlias = "Future[Judgement] | Judgement | Unscorable"
+Pending: TypeAlias = "Future[Judgement] | Judgement | Unscorable"
 
 
 class TooManyFailures(ValueError):
@@ -50,8 +50,8 @@ class LLMJudge(PipelineStep):
         judge: who judges, and how.
         connection: how the endpoint is reached.
         messages_key: the metadata key that holds the conversation. None: the document's text is judged.
-        checkpoints_dir: each answer is kept here when it comes, so that a task that starts again asks for what is
-            missing only. A path or an fsspec address. None: keep nothing.
+        checkpoints_dir: each answer is stored here when it comes, so that a task that starts again requests only
+            those that are missing. A path or an fsspec address. None: keep nothing.
         max_failures: the share of documents without a usable answer above which the task ends with an error.
         progress: see `QualityFilter`.
         documents_per_task: see `QualityFilter`.
@@ -151,8 +151,8 @@ class LLMJudge(PipelineStep):
     def _judged(
         self, data: Iterable[Document], asking: Asking, counts: Counter[str]
     ) -> Iterator[tuple[Document, Prompt | None, Judgement | Unscorable]]:
-        """The documents in their order, each with its judgement; some wait while the judge is asked about them."""
-        waiting: deque[tuple[Document, Prompt | None, Asked]] = deque()
+        """The documents in their order, each with its judgement; a limited number wait for theirs."""
+        waiting: deque[tuple[Document, Prompt | None, Pending]] = deque()
         limit = WAITING_PER_REQUEST * self.connection.concurrency
         measure, length = self._measure()
         for document in data:
@@ -168,7 +168,7 @@ class LLMJudge(PipelineStep):
             yield _settled(*waiting.popleft())
 
     def extend_schema(self, schema: "pa.Schema") -> "pa.Schema":
-        """The columns of Parquet rows after this step, which a `Run` asks for.
+        """The columns of Parquet rows after this step, for a `Run`.
 
         Args:
             schema: their columns before it.
@@ -191,7 +191,7 @@ class LLMJudge(PipelineStep):
         return Tokens(self.judge.tokenizer), rubric.max_tokens
 
     def _prompt(self, document: Document, measure: Measure, length: int) -> Prompt | Unscorable:
-        """The prompt about a document, or why there is none."""
+        """The prompt about a document, or why it has no prompt."""
         if (invalid := conversation_error(document.metadata)) is not None:
             return invalid
         try:
@@ -203,31 +203,31 @@ class LLMJudge(PipelineStep):
             return error
 
     def _require_usable(self, counts: Counter[str], columns: dict[str, Any]) -> None:
-        failed, asked = counts["failed_answers"], counts["asked"]
-        if failed >= FAILURES_BEFORE_GIVING_UP and failed > self.max_failures * asked:
+        failed, judged = counts["failed_answers"], counts["judged"]
+        if failed >= FAILURES_BEFORE_GIVING_UP and failed > self.max_failures * judged:
             raise TooManyFailures(
-                f"{failed} of {asked} rows have no usable answer, more than max_failures={self.max_failures:g} "
+                f"{failed} of {judged} rows have no usable answer, more than max_failures={self.max_failures:g} "
                 f"(--max-failures), the last one because of {columns['judge_error']!r:.300}. Look at rubric and "
                 "model; max_failures=1 takes the rows as they are."
             )
 
 
-def _is_done(asked: Asked) -> bool:
-    return not isinstance(asked, Future) or asked.done()
+def _is_done(pending: Pending) -> bool:
+    return not isinstance(pending, Future) or pending.done()
 
 
 def _settled(
-    document: Document, prompt: Prompt | None, asked: Asked
+    document: Document, prompt: Prompt | None, pending: Pending
 ) -> tuple[Document, Prompt | None, Judgement | Unscorable]:
     """The document with its judgement; waits for it.
 
     Raises:
-        EndpointUnusable: the endpoint answers nobody.
+        EndpointUnusable: the endpoint answers no request.
     """
-    if not isinstance(asked, Future):
-        return document, prompt, asked
+    if not isinstance(pending, Future):
+        return document, prompt, pending
     try:
-        return document, prompt, asked.result()
+        return document, prompt, pending.result()
     except ExceptionGroup as group:  # of several samples
         raise group.exceptions[0] from group
 
@@ -235,9 +235,9 @@ def _settled(
 def _counted(columns: dict[str, Any]) -> Iterator[str]:
     """The statistics in which a row counts."""
     yield "total"
-    was_asked = columns["judge_model"] is not None
-    if was_asked:
-        yield "asked"
+    was_judged = columns["judge_model"] is not None
+    if was_judged:
+        yield "judged"
     error = Unscorable.from_text(columns["judge_error"])
     if error is None:
         yield "labelled"
@@ -245,7 +245,7 @@ def _counted(columns: dict[str, Any]) -> Iterator[str]:
     else:
         yield "failed"
         yield f"failed_{error.reason}"
-        if was_asked:
+        if was_judged:
             yield "failed_answers"
     for name in ("repaired", "truncated"):
         if columns[f"judge_{name}"]:

@@ -33,7 +33,7 @@ CURVE_POINTS = 40
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a sample says of a proxy: a cascade with its certificate, or the reason why there is none.
+    """What a sample says of a proxy: a cascade with its certificate, or why there is no cascade.
 
     Args:
         cascade: None where no certificate was issued.
@@ -97,7 +97,7 @@ def calibrate_cascade(
         proxy: of the cascade that is returned.
 
     Returns:
-        The cascade, or the reason why there is none; and what the sample says of the band.
+        The cascade, or why there is no cascade; and what the sample says of the band.
 
     Raises:
         ValueError: a value is not as said above; names it, and the fix.
@@ -142,7 +142,7 @@ class _Sample:
                 f"scores has shape {arrays[0].shape} and proxy_scores {arrays[1].shape}: give one of each per row."
             )
         if np.isinf(arrays[1]).any():
-            raise ValueError("proxy_scores: give finite numbers, or NaN where there is none.")
+            raise ValueError("proxy_scores: give finite numbers, or NaN where a document has no score.")
         if isinstance(min_score, bool) or not isinstance(min_score, int | float) or not math.isfinite(min_score):
             raise ValueError(f"min_score={min_score!r}: give a finite number.")
         order = np.random.default_rng(seed).permutation(len(arrays[0]))

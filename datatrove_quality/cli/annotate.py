@@ -5,8 +5,8 @@
 
 reads JSONL, CSV or Parquet and writes `annotated/rows` in the same format. Each row ends with `judge_score` or
 `judge_error`. The endpoint is any server with OpenAI's interface, such as vLLM's; an API key is read from the
-environment variable OPENAI_API_KEY. Stopped and started again with the same arguments, it asks for what is missing.
-`--show 2` prints the prompts of two rows, and asks nobody. Then
+environment variable OPENAI_API_KEY. Stopped and started again with the same arguments, it requests only the missing
+answers. `--show 2` prints the prompts of two rows, and sends nothing. Then
 
     datatrove-quality train annotated/ --labels judge_score --model Qwen/Qwen3-0.6B --output classifier/
 
@@ -56,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     judge.add_argument(
         "--mask-pii", action="store_true", help="mask personal data before anything is sent; rows are written masked"
     )
-    judge.add_argument("--show", type=positive, metavar="N", help="print the prompts of N rows, and ask nobody")
+    judge.add_argument("--show", type=positive, metavar="N", help="print the prompts of N rows, and send nothing")
     endpoint = parser.add_argument_group("endpoint")
     endpoint.add_argument("--endpoint", default="", metavar="URL", help="its address up to and including /v1")
     add_fields(endpoint, Connection, CONNECTION_OPTIONS)
@@ -140,7 +140,7 @@ def show(step: "LLMJudge", documents: "list[Document]") -> None:
     """Print the prompts of some documents, as they would be sent."""
     for document, prompt in zip(documents, step.prompts(documents), strict=True):
         print(f"===== {document.id}")
-        print(getattr(prompt, "text", f"not asked about: {prompt}"))
+        print(getattr(prompt, "text", f"not sent: {prompt}"))
 
 
 def say_what_it_takes(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Choose as the command line asks.
+    """Choose by the options of the command line.
 
     Args:
         options: the command line.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Evaluate as the command line asks.
+    """Evaluate by the options of the command line.
 
     Args:
         options: the command line.

@@ -61,7 +61,7 @@ def add_executor_options(parser: argparse.ArgumentParser, stages: Sequence[str] 
 
 
 def cluster_of(options: argparse.Namespace, stage: str | None = None) -> Cluster:
-    """What the command line asks of a cluster for a kind of stages.
+    """The resources of a kind of stages, by the options of the command line.
 
     Args:
         options: the parsed command line.

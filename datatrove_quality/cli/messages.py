@@ -28,7 +28,7 @@ def in_options(text: str, parser: argparse.ArgumentParser) -> str:
 
     Args:
         text: the message. Values are told apart from the text around them only by their form.
-        parser: of the subcommand: parameters that are none of its options stay as they are.
+        parser: of the subcommand: parameters that are not among its options stay as they are.
     """
     text = text.replace(" of ConversationAdapter", "")
     for parameter, option in _EQUIVALENTS.items():

@@ -17,7 +17,7 @@ from datatrove_quality.cli.option_types import number, positive, share
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the report that the command line asks for, and print where it is.
+    """Write the report, and print where it is.
 
     Args:
         options: the command line.

@@ -96,7 +96,7 @@ def curation_stages(
         adapter: makes a document of a row.
         wanted: what is kept.
         cpu: what the stages without the model ask of a cluster.
-        gpu: what the stage with the model asks of it.
+        gpu: the resources of the stage with the model.
     """
     finders = min(run.tasks, MAX_FINDERS)
     exact, minhash = exact_config(), minhash_config()

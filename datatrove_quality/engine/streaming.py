@@ -85,7 +85,7 @@ class LogitStream:
         model: loaded when there is a first text to compute.
         store: gives what is known already, and keeps what is new. None: each text is computed, repeated ones too.
         packs: whether sequences are batched without padding, and so in their own order.
-        handed: gives the logits that came with the forward passes of others on the same trunk. None: there are none.
+        handed: gives the logits that came with the forward passes of others on the same trunk. None: none are shared.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ QUERY_BLOCK = 512
 
 @dataclass(frozen=True)
 class AttentionTerms:
-    """What a model asks of attention besides queries, keys and values.
+    """What a model's attention needs besides queries, keys and values.
 
     Args:
         scale: factor on the query-key products.
@@ -149,7 +149,7 @@ def kernel_for(query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms)
 
     Args:
         query: (1, heads, tokens, dim); key and value: (1, key heads, tokens, dim).
-        terms: what else the model asks for.
+        terms: what else the model's attention needs.
     """
     half_precision = query.dtype in (torch.float16, torch.bfloat16)
     if (

@@ -21,7 +21,7 @@ from loguru import logger
 from datatrove_quality.model import leases
 
 
-# Whoever sets one of them has chosen the number; torch reads them.
+# torch reads them: a user who sets one has chosen the number.
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 SECONDS_BETWEEN_LOOKS = 2.0
 LEASE = "cores"

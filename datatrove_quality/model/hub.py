@@ -143,7 +143,7 @@ def _names(config: ScorerConfig, commit: str) -> list[str]:
 
 
 def _told_by_hub(config: ScorerConfig, revision: str) -> "ModelInfo":
-    """What the hub says of a revision; asked once, so that a node without network is not kept waiting.
+    """What the hub says of a revision; requested once, so that a node without network is not kept waiting.
 
     Raises:
         ConnectionError: it cannot be reached, or is not in order.
@@ -158,7 +158,7 @@ def _told_by_hub(config: ScorerConfig, revision: str) -> "ModelInfo":
 
 
 def _download(config: ScorerConfig, commit: str, names: Iterable[str]) -> list[Path]:
-    """Have some files in the hub's cache; a file that is there is not asked for."""
+    """Have some files in the hub's cache; a file that is there is not requested."""
     from huggingface_hub import hf_hub_download
 
     def one(name: str) -> Path:

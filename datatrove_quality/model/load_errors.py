@@ -62,7 +62,7 @@ def advice_on_config(folder: Path, error: BaseException) -> str | None:
     except (OSError, ValueError):
         values = None
     if not isinstance(values, dict):
-        return f"{folder / 'config.json'} holds no JSON object: copy it again."
+        return f"{folder / 'config.json'} is not a JSON object: copy it again."
     wrong = [
         f"{key}={value!r}"
         for key, value in values.items()

@@ -132,7 +132,7 @@ def _score_of(
     if config.score_of is not None:
         wanted = clean_name(config.score_of)
         if wanted not in names:
-            raise ValueError(f"{what}: score_of={config.score_of!r} is none of them.")
+            raise ValueError(f"{what}: score_of={config.score_of!r} is not one of them.")
         return names.index(wanted)
     if len(labels) == 1:
         return 0

@@ -47,7 +47,7 @@ def probe_logits(model: "PreTrainedModel", logits: "Logits", inputs: list[Any]) 
         The number of tokens and the logits of each.
 
     Raises:
-        ValueError: the model asks attention for something that is not computed here.
+        ValueError: the model's attention needs something that is not computed here.
     """
     sequences = [probe["input_ids"][0].tolist() for probe in inputs]
     with _scorable(model):

@@ -106,7 +106,7 @@ def _note(module: nn.Module, args: Any, output: Any) -> None:
 
 
 class _GivenTrunk(nn.Module):
-    """Stands where a further head's trunk would be."""
+    """Takes the place of a further head's trunk."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         noted = _noted.get()

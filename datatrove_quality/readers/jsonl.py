@@ -25,7 +25,7 @@ from datatrove_quality.rows.types import SOURCE, InvalidConversation, Row
 class ConversationJsonlReader(JsonlReader):
     """Reads JSONL files as DataTrove's `JsonlReader` does, and loses no line; files that hold an array of rows too.
 
-    A line that is no JSON object (malformed, another JSON value, not UTF-8, with half of a surrogate pair, ...) and
+    A line that is not a JSON object (malformed, another JSON value, not UTF-8, with half of a surrogate pair, ...) and
     the place where a compressed file is damaged or ends early become documents: their `text` is the raw line, and
     `metadata["conversation_error"]` is `"<reason>: <message>"`, see `REASONS`. What follows is read wherever the
     format allows it: the next lines, and after damage the next gzip member or zstd frame. Blank lines are skipped.

@@ -15,7 +15,7 @@ VALUES = ("score", "int_score", "tokens", "truncated")
 
 
 def other_answers(document: Document, conversation: Conversation) -> list[Conversation | Unscorable]:
-    """The conversations with the other answers of a document, or why one is none.
+    """The conversations with the other answers of a document, or why one cannot be scored.
 
     Args:
         document: as `ConversationAdapter(all_answers=True)` made it.

@@ -70,7 +70,7 @@ def answer_types(prefix: str) -> dict[str, str]:
 
 
 def answer_values(metadata: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """The lists of all answers, by column; {}: there are none, for one of such a name may be the source's own."""
+    """The lists of all answers, by column; {}: they are not there; one such column alone may be the source's own."""
     names = answer_types(prefix)
     return {name: metadata[name] for name in names} if all(name in metadata for name in names) else {}
 

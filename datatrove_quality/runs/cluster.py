@@ -1,4 +1,4 @@
-"""What a run asks of a cluster."""
+"""The resources that a run requests from a cluster."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any

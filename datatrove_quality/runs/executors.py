@@ -153,7 +153,7 @@ def require_complete(executor: PipelineExecutor) -> None:
 
 
 def _resources(cluster: Cluster, gpu: bool, memory_gb: int | None) -> dict[str, Any]:
-    """What a task asks a cluster for, in DataTrove's words."""
+    """The resources of a task, in DataTrove's words."""
     kind = "gpu" if gpu else "cpu"
     cpus = cluster.cpus_per_task or DEFAULT_CPUS[kind]
     gigabytes = gibibytes(cluster.mem) if cluster.mem else max(memory_gb or DEFAULT_MEMORY_GB[kind], cpus)

@@ -173,16 +173,16 @@ class Inputs:
         finally:
             logger.enable("datatrove_quality.readers")
 
-    def tasks(self, asked: int | None) -> int:
+    def tasks(self, wanted: int | None) -> int:
         """Into how many parts the files are divided.
 
         Args:
-            asked: how many the user wants; None: a task per file, up to `MAX_TASKS`.
+            wanted: how many the user wants; None: a task per file, up to `MAX_TASKS`.
         """
         files = len(self.sizes)
-        if asked and asked > files:
-            logger.warning(f"tasks={asked}: a task reads whole files, and there are {files}: the rest do nothing.")
-        return asked or min(files, MAX_TASKS)
+        if wanted and wanted > files:
+            logger.warning(f"tasks={wanted}: a task reads whole files, and there are {files}: the rest do nothing.")
+        return wanted or min(files, MAX_TASKS)
 
     def _read_footer(self, path: str) -> "tuple[pa.Schema, int]":
         import pyarrow as pa

@@ -146,7 +146,7 @@ class _Pool:
             self.give_task(worker)
 
     def killed(self, worker: _Worker) -> IncompleteRun:
-        """What is known of a worker's end."""
+        """Why a worker ended, as far as this process can tell."""
         worker.process.join(SECONDS_TO_END)
         code = worker.process.exitcode
         how = f"ended with code {code}"

@@ -103,7 +103,7 @@ def refuse_mixed_scores(inputs: Inputs, prefix: str) -> dict[str, Any] | None:
 
 
 def recorded_scale(inputs: Inputs, prefix: str, score_of: str | None = None) -> ScoreScale | None:
-    """The scale of the scores that the rows have; None: nothing says it, what says it is none, or files differ."""
+    """The scale of the scores that the rows have; None: nothing says it, what says it is invalid, or files differ."""
     scorers = _scorers(inputs, prefix).values()
     if score_of is not None and any(of.get("outputs", {}).get("problem_type") != "regression" for of in scorers):
         return ScoreScale(offset=0, low=0, high=1)  # of a probability, whatever that of the recorded score is

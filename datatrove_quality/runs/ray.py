@@ -18,7 +18,7 @@ def ray_executor(
         environment: variables of the tasks' environment, if Ray is started here.
 
     Raises:
-        ValueError: there is no node that has what a task asks for.
+        ValueError: no node has the resources of a task.
     """
     import ray
 

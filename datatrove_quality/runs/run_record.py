@@ -83,7 +83,7 @@ def _write(output: DataFolder, record: dict[str, Any]) -> None:
 
 
 def readable_run(output: DataFolder) -> dict[str, Any]:
-    """As `recorded_run`; empty where there is none, or a damaged one."""
+    """As `recorded_run`; empty where the record is missing or damaged."""
     try:
         return recorded_run(output) or {}
     except ValueError:  # damaged: only overwriting is possible

@@ -36,7 +36,7 @@ from datatrove_quality.runs.slurm_queue import JOBS, active_jobs
 # Seconds between two looks at the queue; many clusters want no more frequent queries.
 POLL_SECONDS = 15
 
-# What a job that merges statistics omits of `sbatch`: all that a GPU job asks for.
+# What a job that merges statistics omits of `sbatch`: all that only a GPU job needs.
 _LARGE = re.compile(r"exclusive|gres|gpu|tres|mem|cpu|ntasks|nodes|nodelist|constraint|signal|switches|licenses")
 
 # Started within an interactive job, a job inherits that one's, and srun refuses two kinds of limits at once.
@@ -84,9 +84,9 @@ class SlurmExecutor(SlurmPipelineExecutor):
 
     def get_launch_file_contents(self, sbatch_args: dict, run_script: str) -> str:
         """DataTrove's script, with memory by task, without what has no value, and with the job's environment."""
-        asked = {key: value for key, value in sbatch_args.items() if value is not None and key != "mem-per-cpu"}
+        given = {key: value for key, value in sbatch_args.items() if value is not None and key != "mem-per-cpu"}
         exports = "".join(f"export {name}={value}; " for name, value in self.exports.items())
-        return super().get_launch_file_contents({"mem": self.memory} | asked, _OWN_MEMORY + exports + run_script)
+        return super().get_launch_file_contents({"mem": self.memory} | given, _OWN_MEMORY + exports + run_script)
 
     def launch_job(self) -> None:
         """Queue the jobs of this stage and of those that it depends on."""
@@ -135,7 +135,7 @@ class SlurmExecutor(SlurmPipelineExecutor):
         if answer.returncode:
             reason = (answer.stderr or answer.stdout).strip()
             raise ValueError(
-                f"SLURM refuses the job {self.job_name} ({self._asked()}): {reason}\n{described_partitions()}\n"
+                f"SLURM refuses the job {self.job_name} ({self._requested()}): {reason}\n{described_partitions()}\n"
                 "Nothing was queued."
             )
 
@@ -169,10 +169,10 @@ class SlurmExecutor(SlurmPipelineExecutor):
             time.sleep(POLL_SECONDS)
 
     def _given_gpus(self) -> list[str]:
-        """How the user asked for GPUs in sbatch's words, to which a `--gpus` of ours would be a contradiction."""
+        """The user's own arguments of sbatch that request GPUs, which a `--gpus` of ours would contradict."""
         return [f"{key}={value}" for key, value in asking_for_gpus(self._sbatch_args).items()]
 
-    def _asked(self) -> str:
+    def _requested(self) -> str:
         gpus = " ".join(self._given_gpus()) or f"{self.gpus_per_task} GPUs"
         return (
             f"partition {self.partition or 'the default'}, {gpus}, {self.cpus_per_task} CPUs, {self.memory} memory, "

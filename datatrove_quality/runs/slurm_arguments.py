@@ -1,4 +1,4 @@
-"""What a run asks of sbatch, what the environment would change about it, and what the cluster has."""
+"""The arguments of sbatch, what the environment would change about them, and what the cluster has."""
 
 import os
 import re
@@ -69,7 +69,7 @@ def refuse_contradictions(arguments: dict[str, Any], memory: str) -> None:
 
     script = [(key, name(key), value) for key, value in arguments.items() if key != "mem-per-cpu"]
     script += [("mem", f"SBATCH_MEM_PER_{part}", memory) for part in ("CPU", "GPU", "NODE")]
-    # GPUs that the environment asks for in another word would be requested beside ours.
+    # GPUs that the environment requests by another argument would be added to ours.
     others = asking_for_gpus({word: os.environ.get(name(word)) for word in GPU_WORDS})
     script += [(key, name(word), value) for key, value in asking_for_gpus(arguments).items() for word in others]
     for key, variable, value in script:
@@ -81,7 +81,7 @@ def refuse_contradictions(arguments: dict[str, Any], memory: str) -> None:
 
 
 def described_partitions() -> str:
-    """What the cluster has, to show a user who asked for something else."""
+    """What the cluster has, to show a user who requested something else."""
     answer = subprocess.run(["sinfo", "-h", "-o", "%R|%D|%c|%m|%G|%l|%T"], capture_output=True, text=True)
     if answer.returncode:
         return f"sinfo says: {answer.stderr.strip()}"

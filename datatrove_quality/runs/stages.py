@@ -24,7 +24,7 @@ class Stage:
         name: of the stage, for its logs and jobs.
         pipeline: the steps.
         tasks: into how many parts its work is divided. None: as the run.
-        cluster: what it asks of a cluster. None: as the run.
+        cluster: the resources that it requests. None: as the run.
 
     Raises:
         ValueError: a value is not one of those above.

@@ -109,7 +109,7 @@ def test_show_prints_prompts_and_asks_nobody(tmp_path, capsys):
     run_command("annotate", tmp_path / "in", "--output", tmp_path / "o", "--rubric", "toxicity-en", "--show", 2)
     shown = capsys.readouterr().out
     assert "===== x" in shown and "] user:\nOi?" in shown and "MORE toxic" in shown
-    assert "not asked about: " in shown
+    assert "not sent: " in shown
     assert not (tmp_path / "o").exists()
 
 

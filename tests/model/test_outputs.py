@@ -118,7 +118,7 @@ def test_no_logit_overflows(logit):
         (REGRESSION, LABELS, {}, r"3 outputs.*set score_of \(--score-of\)"),
         (MULTI_LABEL, LEVELS, {}, r"3 outputs.*set score_of"),
         (SINGLE_LABEL, LABELS, {}, r"3 outputs.*set score_of"),
-        (REGRESSION, LABELS, {"score_of": "depth"}, "score_of='depth' is none of them"),
+        (REGRESSION, LABELS, {"score_of": "depth"}, "score_of='depth' is not one of them"),
         (REGRESSION, {0: "<50%", 1: ">50%", 2: "x"}, {"score_of": "x"}, "do not give a column name each.*id2label"),
         (REGRESSION, {0: "★", 1: "b", 2: "c"}, {"score_of": "b"}, "do not give a column name each"),
     ],

@@ -53,9 +53,9 @@ def _with_each(row: Row, column: str, options: list[Any]) -> list[Row]:
 def _preferences(row: Row, preferred: str, other: str) -> list[Row]:
     """First the row without what is not preferred, then one for each answer that is not."""
     first = {name: value for name, value in row.items() if name != other}
-    asked = {name: _before_answer(value) if name in CHATS else value for name, value in first.items()}
+    prompt = {name: _before_answer(value) if name in CHATS else value for name, value in first.items()}
     rows = [first | {preferred: option} for option in _options(row[preferred])]
-    return rows + [asked | {preferred: option} for option in _options(row[other])]
+    return rows + [prompt | {preferred: option} for option in _options(row[other])]
 
 
 def _before_answer(messages: Any) -> Any:

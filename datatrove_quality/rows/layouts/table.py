@@ -46,7 +46,7 @@ TEMPLATE_ARGUMENTS = "chat_template_kwargs"
 """The column of arguments for the chat template."""
 
 TOOLS = ("tools", "functions")
-"""Columns of tool definitions, which are rendered only if `QualityFilter(render_tools=True)` asks for it."""
+"""Columns of tool definitions, which are rendered only with `QualityFilter(render_tools=True)`."""
 
 ENVELOPES = ("body", "request", "params")
 """Columns of an object that holds a row: batch requests of OpenAI, Gemini and Anthropic."""

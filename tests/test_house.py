@@ -49,6 +49,7 @@ TESTED_IN = {
     "report/columns": "report/test_scored_rows",
     "report/data": "report/test_build",
     "report/figures": "report/test_aggregate",
+    "report/file_rows": "report/test_scored_rows",
     "report/findings": "report/test_scored_rows",
     "report/notes": "report/test_build",
     "report/sums": "report/test_groups",

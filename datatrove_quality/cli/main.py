@@ -19,6 +19,7 @@ import re
 import signal
 import sys
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
@@ -115,8 +116,25 @@ def run(arguments: Sequence[str]) -> None:
     if not arguments:
         parser.error(f"give a command: {', '.join(COMMANDS)}; datatrove-quality --help describes them")
     options = parser.parse_args(arguments)
-    with quiet_stderr(not getattr(options, "verbose", False)):
+    with quiet_stderr(not getattr(options, "verbose", False), InOptions(options.command)):
         command(options.command).run(options)
+
+
+@dataclass(frozen=True)
+class InOptions:
+    """Messages with the options of a subcommand for the parameters that they name, in this process and its workers.
+
+    Args:
+        name: of the subcommand.
+    """
+
+    name: str
+
+    def __call__(self, message: str) -> str:
+        """A message in one line."""
+        parser = Parser(prog=self.name)
+        command(self.name).add_options(parser)
+        return in_one_line(in_options(message, parser))
 
 
 def make_parser(filled: Collection[str] = tuple(COMMANDS)) -> Parser:
@@ -165,11 +183,8 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 def _print_error(message: str, arguments: Sequence[str]) -> None:
     """Show an error: in one line, with the subcommand's options for the parameters that it names."""
-    if (named := _named(arguments)) is not None:
-        subparser = Parser(prog=named)
-        command(named).add_options(subparser)
-        message = in_options(message, subparser)
-    print(f"error: {in_one_line(message)}", file=sys.stderr)
+    named = _named(arguments)
+    print(f"error: {InOptions(named)(message) if named else in_one_line(message)}", file=sys.stderr)
 
 
 def _ended(end: KeyboardInterrupt | SystemExit, arguments: Sequence[str]) -> int:

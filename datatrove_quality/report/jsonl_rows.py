@@ -6,7 +6,6 @@ missing.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -14,9 +13,8 @@ import numpy as np
 
 from datatrove_quality.evaluation.columns import flat
 from datatrove_quality.report.aggregate import ScoreBatch
-from datatrove_quality.report.columns import Columns, as_number, as_value, error_of, or_nan, score_names
-from datatrove_quality.report.findings import Findings
-from datatrove_quality.report.sources import SourceFile
+from datatrove_quality.report.columns import as_number, as_value, error_of, or_nan, score_names
+from datatrove_quality.report.file_rows import FileRows
 from datatrove_quality.rows.types import Row, conversation_error
 
 
@@ -24,29 +22,10 @@ LINES_AT_ONCE = 8_192
 NO_ROW = "\0no row"  # marks a line that cannot be read as a row; no column has such a name
 
 
-@dataclass(frozen=True)
-class JsonlRows:
-    """The scored rows of a JSONL file.
-
-    Args:
-        file: that is read.
-        columns: that are read.
-        share: of its rows, evenly spread.
-        found: where is noted what comes to light.
-    """
-
-    file: SourceFile
-    columns: Columns
-    share: float
-    found: Findings
+class JsonlRows(FileRows):
+    """The scored rows of a JSONL file; a share of them is evenly spread."""
 
     def batches(self, start: int, with_ids: bool) -> Iterator[ScoreBatch]:
-        """The rows in batches.
-
-        Args:
-            start: the number of the first row.
-            with_ids: give ids too.
-        """
         self.found.note_scorer(None, self.file.full_path, self.columns)
         rows = self._fields()
         while some := list(islice(rows, LINES_AT_ONCE)):
@@ -65,7 +44,6 @@ class JsonlRows:
             start += len(some)
 
     def whole(self, places: list[int]) -> Iterator[tuple[int, Row]]:
-        """Rows by their places among those that are read, which are in order: each place and its row."""
         wanted = set(places)
         rows = (row for row in self._sampled() if not isinstance(row, str))
         for place, row in enumerate(islice(rows, places[-1] + 1)):

@@ -6,7 +6,6 @@ rest is left out, and noted.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,9 +13,8 @@ import numpy as np
 from datatrove_quality.evaluation.columns import flat
 from datatrove_quality.report.aggregate import ScoreBatch
 from datatrove_quality.report.columns import Columns, WrongColumn, as_value, error_of, score_names
-from datatrove_quality.report.findings import Findings
+from datatrove_quality.report.file_rows import FileRows
 from datatrove_quality.report.groups import NO_VALUE
-from datatrove_quality.report.sources import SourceFile
 from datatrove_quality.rows.types import Row
 
 
@@ -29,32 +27,10 @@ ROWS_AT_ONCE = 65_536
 WHOLE_ROWS_AT_ONCE = 16  # rows may be of 100 MB
 
 
-@dataclass(frozen=True)
-class ParquetRows:
-    """The scored rows of a Parquet file.
-
-    Args:
-        file: that is read.
-        columns: that are read.
-        share: of its rows, from the first on.
-        found: where is noted what comes to light.
-    """
-
-    file: SourceFile
-    columns: Columns
-    share: float
-    found: Findings
+class ParquetRows(FileRows):
+    """The scored rows of a Parquet file; a share of them is its beginning."""
 
     def batches(self, start: int, with_ids: bool) -> Iterator[ScoreBatch]:
-        """The rows in batches.
-
-        Args:
-            start: the number of the first row.
-            with_ids: read ids too.
-
-        Raises:
-            ValueError: a column is of a type that holds no scores, or nothing to group by.
-        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -78,7 +54,6 @@ class ParquetRows:
             self.found.notes.append(note)
 
     def whole(self, places: list[int]) -> Iterator[tuple[int, Row]]:
-        """Rows by their places in the file, which are in order: each place and its row."""
         import pyarrow.parquet as pq
 
         with self.file.open() as opened:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from datatrove_quality.report.aggregate import ScoreBatch
 from datatrove_quality.report.columns import Columns
+from datatrove_quality.report.file_rows import FileRows
 from datatrove_quality.report.findings import Findings
 from datatrove_quality.report.jsonl_rows import JsonlRows
 from datatrove_quality.report.parquet_rows import ParquetRows
@@ -69,6 +70,6 @@ class ScoredRows:
                 note = f"{file.name} could not be read a second time, so some examples are missing: {error}"
                 self.found.notes.append(note)
 
-    def _rows_of(self, file: SourceFile) -> ParquetRows | JsonlRows:
+    def _rows_of(self, file: SourceFile) -> FileRows:
         kind = ParquetRows if file.inputs.is_parquet else JsonlRows
         return kind(file, self.columns, self.share, self.found)

@@ -7,12 +7,14 @@ processes; progress bars and all else that is printed pass through.
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any, TextIO, cast
+from typing import Any, TextIO, TypeAlias, cast
 
+
+Reword: TypeAlias = Callable[[str], str]
 
 # Lines about how far a task is; on a terminal there is a bar instead.
 _PROGRESS = "datatrove_quality.progress"
@@ -28,9 +30,11 @@ class QuietStream:
 
     Args:
         stream: where the rest is written.
+        reword: puts a message into the user's terms, such as options for parameters. None: it is shown as it is.
     """
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: TextIO, reword: Reword | None = None):
+        self.reword = reword
         self._stream = stream
         self._last = ""
         self._after_bar = False
@@ -40,8 +44,10 @@ class QuietStream:
         record = getattr(text, "record", None)
         if record is None:
             return 0 if self._is_bar(text) else self._stream.write(text)
-        line = f"{_line(record)}\n"
-        if not self._is_shown(record) or line == self._last:
+        if not self._is_shown(record):
+            return 0
+        line = f"{_line(record, self.reword)}\n"
+        if line == self._last:
             return 0
         self._last = line
         return self._stream.write(line)
@@ -62,16 +68,17 @@ class QuietStream:
 
 
 @contextmanager
-def quiet_stderr(quiet: bool = True) -> Iterator[None]:
+def quiet_stderr(quiet: bool = True, reword: Reword | None = None) -> Iterator[None]:
     """Leave log messages below warnings out of `sys.stderr`.
 
     Args:
         quiet: whether to do so; False: nothing changes.
+        reword: see `QuietStream`.
     """
     if not quiet or is_quiet():
         yield
         return
-    with redirect_stderr(cast(TextIO, QuietStream(sys.stderr))):
+    with redirect_stderr(cast(TextIO, QuietStream(sys.stderr, reword))):
         _move_log()
         yield
     _move_log()
@@ -116,7 +123,14 @@ def is_quiet() -> bool:
     return isinstance(sys.stderr, QuietStream)
 
 
-def _line(record: Any) -> str:
+def rewording() -> Reword | None:
+    """How this process rewords messages; its workers do the same."""
+    return sys.stderr.reword if isinstance(sys.stderr, QuietStream) else None
+
+
+def _line(record: Any, reword: Reword | None) -> str:
     """A message for a person: its level, unless it only informs, and its text."""
-    level = record["level"]
-    return record["message"] if level.no < 30 else f"{level.name.lower()}: {record['message']}"
+    level, message = record["level"], record["message"]
+    if level.no < 30:
+        return message
+    return f"{level.name.lower()}: {reword(message) if reword else message}"

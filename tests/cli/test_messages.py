@@ -1,8 +1,10 @@
 """Errors of the command name the options that its user typed, in one line."""
 
+import pickle
+
 import pytest
 
-from datatrove_quality.cli.main import Parser, command
+from datatrove_quality.cli.main import InOptions, Parser, command
 from datatrove_quality.cli.messages import in_one_line, in_options
 
 
@@ -69,3 +71,12 @@ def test_what_is_no_parameter_is_left_as_it_is(parser, text):
 def test_a_message_of_several_lines_is_shown_in_one(text, line):
     """Logs and other programs take the last line of what a command printed for its error."""
     assert in_one_line(text) == line
+
+
+def test_workers_name_the_options_too():
+    """A worker process gets the subcommand's name, and makes its parser where there is a message."""
+    in_worker = pickle.loads(pickle.dumps(InOptions("filter")))
+    assert (
+        in_worker("tasks=64: a task reads whole files.\nSee above.")
+        == "--tasks 64: a task reads whole files. See above."
+    )

@@ -1,6 +1,7 @@
 """What a terminal shows of the log, and what the log files have."""
 
 import io
+import pickle
 import sys
 from pathlib import Path
 
@@ -49,6 +50,23 @@ def test_warnings_are_one_line_and_the_rest_is_left_out(logged):
     """A line a person can read; DataTrove's statistics, pipelines and successes are for the log file."""
     shown = logged(debug="a", info="b", success="c", warning="too few rows", error="broken", critical="lost")
     assert shown == "warning: too few rows\nerror: broken\ncritical: lost\n"
+
+
+def test_warnings_are_in_the_terms_of_the_user_in_workers_too(tmp_path, monkeypatch):
+    """A command names the options that were typed; progress and prints are no messages about them."""
+    stream = Stream(False)
+    monkeypatch.setattr(sys, "stderr", stream)
+    with quiet_stderr(True, str.upper):
+        executor = pickle.loads(pickle.dumps(LocalExecutor([warn], logging_dir=str(tmp_path))))
+        print("a print", file=sys.stderr)
+    executor._run_for_rank(0)
+    assert stream.getvalue().splitlines() == ["a print", "warning: TOO FEW ROWS"]
+    logger.remove()
+
+
+def warn(data, rank, world_size):
+    logger.warning("too few rows")
+    return ()
 
 
 def test_a_message_that_comes_twice_is_shown_once():

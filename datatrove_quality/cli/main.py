@@ -41,6 +41,7 @@ COMMANDS = {
     "evaluate": "compare a classifier's scores with labels",
     "choose-threshold": "choose a threshold by precision or by the share kept",
     "select": "keep the best of scored documents up to a budget of tokens or a share",
+    "distill": "train a small classifier on a large one's scores, as a proxy",
     "calibrate": "certify a cheap proxy that decides the clear documents",
     "train": "fine-tune a classifier on annotated conversations",
     "completion": "print a script that completes this command in a shell",

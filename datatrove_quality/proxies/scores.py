@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from os import PathLike
+from typing import Any
 
 from datatrove.data import Document
 
 from datatrove_quality.cascade.values import Cascade
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.engine.scorer import Input, Scorer
+from datatrove_quality.engine.scorer import Input, Scorer, find_scorer
+from datatrove_quality.evaluation.labels import LabelledRow
 from datatrove_quality.filter import QualityFilter
 from datatrove_quality.rows.types import MESSAGES
 
@@ -86,6 +88,39 @@ def score_both(
         found.proxies.append(math.nan if estimate is None else estimate)
         found.inputs.append(document.text if messages_key is None else document.metadata[messages_key])
     return found
+
+
+def labelled_by(
+    scorer: ScorerConfig,
+    documents: Sequence[Document],
+    checkpoints: str | PathLike[str],
+    **reading: Any,
+) -> list[LabelledRow]:
+    """What a classifier says of documents, as rows to train another one on.
+
+    Scores beyond the scale become its ends: a student learns nothing there that a threshold within it needs.
+
+    Args:
+        scorer: the classifier.
+        documents: as adapters make them.
+        checkpoints: where its scores are kept and found.
+        reading: `messages_key`, `allow_no_answer` and `render_tools` of `QualityFilter`.
+
+    Returns:
+        For each document that has a score, what was scored of it, and the score.
+
+    Raises:
+        ValueError: the model cannot be loaded, or none of the first 1,000 documents can be scored.
+    """
+    scale = find_scorer(scorer).scale
+    step = QualityFilter(scorer, checkpoints_dir=checkpoints, **reading)
+    rows: list[LabelledRow] = []
+    for document in step.run(iter(documents)):
+        score = document.metadata.get("quality_score")
+        if score is not None:
+            item = document.text if step.messages_key is None else document.metadata[step.messages_key]
+            rows.append((item, min(max(score, float(scale.low)), float(scale.high))))
+    return rows
 
 
 def seconds_per_document(scorer: Scorer, inputs: Sequence[Input]) -> float:

@@ -318,7 +318,7 @@ class QualityFilter(BaseFilter):
         counts: Counter[str] = Counter()
         guard = SourceGuard(self.group_by)
         pairs = chain.from_iterable(map(self._answers, documents)) if self.all_answers else map(self._read, documents)
-        results = self._results(pairs, rank)
+        results = self._results(pairs, rank, counts)
         scored = Measured(_with_further(results))
         booked = 0.0
         try:
@@ -348,7 +348,7 @@ class QualityFilter(BaseFilter):
         if problem := none_scored(counts):
             logger.error(problem)
 
-    def _results(self, pairs: Iterator[_Pair], rank: int) -> Generator[tuple[_Entry, Result], None, None]:
+    def _results(self, pairs: Iterator[_Pair], rank: int, counts: Counter[str]) -> Generator[tuple[_Entry, Result]]:
         """Each document with its score or error; the model is found when there is a first document that needs it."""
         for entry, item in pairs:
             if isinstance(item, RecordedScore | Unscorable) or self.scorer is None:
@@ -365,7 +365,7 @@ class QualityFilter(BaseFilter):
             rendered = self._rendered(chain([(entry, item)], pairs), scorer)
             with self._store(scorer, rank) as store:
                 if self.cascade is None:
-                    yield from scorer.stream_pairs(rendered, store)
+                    yield from scorer.stream_pairs(rendered, store, counts)
                 else:
                     yield from self._cascaded(self.cascade, scorer, rendered, store, rank)
 

@@ -42,7 +42,7 @@ class FakeScorer:
     def __init__(self, seconds=0.0):
         self.seconds = seconds
 
-    def stream_pairs(self, pairs, store=None):
+    def stream_pairs(self, pairs, store=None, counts=None):
         for companion, item in pairs:
             time.sleep(self.seconds)
             if isinstance(item, str):

@@ -1,5 +1,6 @@
 """A model with its weights becomes replicas that are ready to score: packed attention, fast norms, copies, checks."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.config import ScorerConfig
@@ -14,6 +15,8 @@ from datatrove_quality.model.files import FoundModel
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from datatrove_quality.model.shared_rows import SharedPrefixes
 
 
 COPIED_WRONG = (
@@ -45,7 +48,11 @@ def set_up(
         for one in models:
             setup.compile(one, ours)
     plan = packed_batches if found.packable else padded_batches
-    replicas = [Replica(one, setup.forward, plan, config.tokens_per_batch or tokens_per_batch(one)) for one in models]
+    budgets = [config.tokens_per_batch or tokens_per_batch(one) for one in models]
+    replicas = [
+        Replica(one, setup.forward, plan, budget, prefixes)
+        for one, budget, prefixes in zip(models, budgets, setup.share_prefixes(models), strict=True)
+    ]
     return LoadedModel(replicas, ours, setup.attention, setup.own_attention)
 
 
@@ -77,6 +84,7 @@ class _Setup:
         self._refuse_constant = not config.allow_constant_scores
         self._fused = config.fused and not config.compile
         self._packed = found.packable
+        self._max_tokens = found.renderer.max_tokens
         self._model = model
         self.own_attention = own_attention(model)
         self.forward: Forward = packed_logits if self._packed else padded_logits
@@ -140,6 +148,15 @@ class _Setup:
                 require_same_logits(model, self.forward, some, expected, COMPILED_WRONG)
         except Exception as error:  # no compiler, one that fails, or code that is wrong
             raise ValueError(f"compile=True does not work here: {error!s:.500}\nSet compile=False.") from error
+
+    def share_prefixes(self, models: "list[PreTrainedModel]") -> "Sequence[SharedPrefixes | None]":
+        """What has each replica compute once what texts begin with alike; None for all where one cannot."""
+        from datatrove_quality.model.self_check import shared_prefixes
+
+        if not self._packed:
+            return [None] * len(models)
+        found = [shared_prefixes(model, self.forward, self._probes, self._max_tokens) for model in models]
+        return found if all(found) else [None] * len(models)
 
     def _own_logits(self) -> list[list[float] | None]:
         from datatrove_quality.model.self_check import own_logits

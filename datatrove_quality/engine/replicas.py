@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from loguru import logger
 
 from datatrove_quality.config import Unscorable
+from datatrove_quality.engine.grouping import PlannedBatch, PrefixGroups
+from datatrove_quality.model.budget import max_held_tokens
 from datatrove_quality.model.cores import Threads, undivided_threads
 from datatrove_quality.model.devices import is_out_of_memory
 
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
+    from datatrove_quality.model.shared_rows import SharedPrefixes
+
 
 # Lengths and a token budget in, lists of indices out: `packed_batches` or `padded_batches`.
 Plan = Callable[[Sequence[int], int], list[list[int]]]
-# Token ids in, a row of logits per sequence out: `packed_logits` or `padded_logits`.
-Forward = Callable[["PreTrainedModel", Sequence[Sequence[int]]], "Tensor"]
+# Token ids in, a row of logits per sequence out: `packed_logits`, which also takes a `SharedRow`, or `padded_logits`.
+Forward = Callable[..., "Tensor"]
 # The logits of a sequence, one an output, or why it has none.
 Value = Sequence[float] | Unscorable
 
@@ -46,13 +50,17 @@ class Batch(NamedTuple):
 
     Args:
         sequences: token ids.
-        finish: makes the batch's result of its logits, or of their error; called by the computing thread.
+        finish: makes the batch's result of its logits, and of how many tokens were not computed since sequences share
+            them; called by the computing thread.
         result: what `finish` gave, or the error that stopped the batch.
+        tokens: as in `PlannedBatch`, as `kept`.
     """
 
-    sequences: Sequence[Sequence[int]]
-    finish: Callable[[list[Value]], Any]
+    sequences: Sequence[list[int]]
+    finish: Callable[[list[Value], int], Any]
     result: "Future[Any]"
+    tokens: int | None = None
+    kept: int = 0
 
 
 class _Pass(NamedTuple):
@@ -62,11 +70,13 @@ class _Pass(NamedTuple):
         indices: which of the batch's sequences it computes.
         logits: on the host, once `done`. None: the one sequence does not fit into the device's memory.
         done: None where the device computes before it returns.
+        num_saved: how many tokens were not computed.
     """
 
     indices: list[int]
     logits: "Tensor | None"
-    done: "torch.cuda.Event | None"
+    done: "torch.cuda.Event | None" = None
+    num_saved: int = 0
 
 
 class _Launched(NamedTuple):
@@ -84,13 +94,22 @@ class Replica:
         forward: the forward pass.
         plan: how sequences are batched for it.
         tokens_per_batch: the most tokens of a forward pass; fewer while the device's memory does not admit them.
+        prefixes: has what sequences begin with alike computed once. None: each sequence is computed whole.
     """
 
-    def __init__(self, model: "PreTrainedModel", forward: Forward, plan: Plan, tokens_per_batch: int):
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        forward: Forward,
+        plan: Plan,
+        tokens_per_batch: int,
+        prefixes: "SharedPrefixes | None" = None,
+    ):
         self.model = model
         self.forward = forward
         self.plan = plan
         self.tokens_per_batch = tokens_per_batch
+        self.prefixes = prefixes
         self._limit = tokens_per_batch
         self._fitting = 0
         self._warned = False
@@ -113,6 +132,8 @@ class Replica:
             launched = None if batch is END else self._launch(batch)
             self._finish(computing)
             if batch is END:
+                if self.prefixes is not None:
+                    self.prefixes.hold(None)
                 return
             computing = launched
 
@@ -123,7 +144,7 @@ class Replica:
     def _launch(self, batch: Batch) -> _Launched | None:
         try:
             _use(self.model.device)
-            return _Launched(batch, self._passes(batch.sequences))
+            return _Launched(batch, self._passes(batch))
         except BaseException as error:
             batch.result.set_exception(error)
             del batch  # the error's traceback has this frame: held by it, all that was computed would stay
@@ -134,48 +155,62 @@ class Replica:
             return
         batch, passes = launched
         try:
-            batch.result.set_result(batch.finish(self._read(len(batch.sequences), passes)))
+            values = self._read(len(batch.sequences), passes)
+            batch.result.set_result(batch.finish(values, sum(one.num_saved for one in passes)))
         except BaseException as error:
             batch.result.set_exception(error)
             del batch, passes, launched
 
-    def _passes(self, sequences: Sequence[Sequence[int]]) -> list[_Pass]:
+    def _passes(self, batch: Batch) -> list[_Pass]:
         """Give a batch to the device, in as many passes as its memory needs."""
-        lengths = [len(ids) for ids in sequences]
-        waiting = deque(self.plan(lengths, self._limit))
+        lengths = [len(ids) for ids in batch.sequences]
+        fits = batch.tokens is not None and batch.tokens <= self._limit
+        waiting = deque([list(range(len(lengths)))] if fits else self.plan(lengths, self._limit))
         passes = []
         while waiting:
             indices = waiting.popleft()
-            chosen = [sequences[index] for index in indices]
-            launched = self._attempt(chosen)
+            launched = self._attempt(indices, batch, is_last=not waiting)
             if launched is None and len(indices) == 1:
-                launched = self._attempt(chosen)  # alone, and with all memory that could be given back
+                # Alone, and with all memory that could be given back.
+                launched = self._attempt(indices, batch, is_last=False)
             if launched is None and len(indices) > 1:
-                self._shrink(sum(map(len, chosen)))
+                self._shrink(sum(lengths[index] for index in indices))
                 left = [*indices, *chain.from_iterable(waiting)]
                 smaller = self.plan([lengths[index] for index in left], self._limit)
                 waiting = deque([left[index] for index in part] for part in smaller)
                 continue
-            passes.append(_Pass(indices, *(launched or (None, None))))
+            passes.append(launched or _Pass(indices, None))
         self._regrow()
         return passes
 
-    def _attempt(self, sequences: Sequence[Sequence[int]]) -> "tuple[Tensor, torch.cuda.Event | None] | None":
-        """Give sequences to the device; None if its memory is too small."""
+    def _attempt(self, indices: list[int], batch: Batch, is_last: bool) -> _Pass | None:
+        """Give sequences of a batch to the device; None if its memory is too small."""
+        sequences = [batch.sequences[index] for index in indices]
         try:
-            logits = self.forward(self.model, sequences)
+            if self.prefixes is None or batch.tokens is None:
+                return _Pass(indices, *_on_the_way_to_the_host(self.forward(self.model, sequences)))
+            return self._attempt_shared(indices, sequences, batch.kept if is_last else 0, self.prefixes)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        else:
-            return _on_the_way_to_the_host(logits)
         # Here the error is gone, and with it the frames that held what had been computed.
+        if self.prefixes is not None:
+            self.prefixes.hold(None)
         _give_back_memory(self.model.device)
         return None
 
+    def _attempt_shared(
+        self, indices: list[int], sequences: list[list[int]], kept: int, prefixes: "SharedPrefixes"
+    ) -> _Pass:
+        row = prefixes.row(sequences, kept)
+        shared: dict[str, Any] = {} if row is None else {"row": row}
+        launched = _on_the_way_to_the_host(self.forward(self.model, sequences, **shared))
+        prefixes.hold(row)
+        return _Pass(indices, *launched, 0 if row is None else row.num_saved)
+
     def _read(self, count: int, passes: list[_Pass]) -> list[Value]:
         values: dict[int, Value] = {}
-        for indices, logits, done in passes:
+        for indices, logits, done, _ in passes:
             if logits is None:
                 values[indices[0]] = Unscorable(
                     "out_of_memory", f"the text does not fit into the memory of {self.model.device}, even alone"
@@ -218,7 +253,7 @@ class Workers:
             _keep_freed_memory()
             _have_waiting_threads_yield()
         self.count = len(replicas)
-        self.batches = replicas[0].batches
+        self.batches = _plan_of(replicas)
         self.tokens_per_batch = replicas[0].tokens_per_batch
         self._queue: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self.threads = [
@@ -228,17 +263,20 @@ class Workers:
         for thread in self.threads:
             thread.start()
 
-    def submit(self, sequences: Sequence[Sequence[int]], finish: Callable[[list[Value]], Any]) -> "Future[Any]":
+    def submit(
+        self, planned: PlannedBatch, sequences: Sequence[list[int]], finish: Callable[[list[Value], int], Any]
+    ) -> "Future[Any]":
         """Have a micro-batch computed.
 
         Args:
-            sequences: token ids, none empty.
-            finish: makes the result of the logits; called by the computing thread.
+            planned: what `batches` gave.
+            sequences: token ids of its sequences.
+            finish: as in `Batch`.
 
         Returns:
             The result to come.
         """
-        batch = Batch(sequences, finish, Future())
+        batch = Batch(sequences, finish, Future(), planned.tokens, planned.kept)
         self._queue.put(batch)
         return batch.result
 
@@ -252,6 +290,15 @@ class Workers:
         for thread in self.threads:
             thread.join(timeout)
         return not any(thread.is_alive() for thread in self.threads)
+
+
+def _plan_of(replicas: Sequence[Replica]) -> Callable[[Sequence[list[int]]], list[PlannedBatch]]:
+    """How a window's sequences are batched. Of several replicas none knows which batches it gets, so none holds."""
+    first = replicas[0]
+    if first.prefixes is None:
+        return lambda sequences: [PlannedBatch(indices) for indices in first.batches([len(ids) for ids in sequences])]
+    holds = len(replicas) == 1 and first.model.device.type == "cpu"
+    return PrefixGroups(first.batches, first.tokens_per_batch, max_held_tokens(first.model) if holds else 0).batches
 
 
 def copy_to(model: "PreTrainedModel", device: "torch.device") -> "PreTrainedModel":

@@ -4,6 +4,7 @@ import math
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
@@ -217,21 +218,26 @@ class Scorer:
                 yield result
 
     def stream_pairs(
-        self, pairs: Iterable[tuple[T, Input]], store: ScoreStore | None = None
+        self, pairs: Iterable[tuple[T, Input]], store: ScoreStore | None = None, counts: Counter[str] | None = None
     ) -> Generator[tuple[T, Score | RecordedScore | Unscorable], None, None]:
         """As `stream`, where each input travels with the thing that it is of, such as its document.
 
         Args:
             pairs: anything, which is handed through as it is, and an input.
             store: as for `stream`.
+            counts: gets `shared_tokens` at the end: how many tokens were not computed, since texts begin alike.
 
         Yields:
             For each pair, in order, the same thing and the input's result.
         """
         logits = LogitStream(self.renderer, self._model, store, self._files.packable, self._sharing.handed)
-        with closing(logits.of(pairs)) as stream:
-            for companion, logit in stream:
-                yield companion, self._score(logit) if isinstance(logit, Logit) else logit
+        try:
+            with closing(logits.of(pairs)) as stream:
+                for companion, logit in stream:
+                    yield companion, self._score(logit) if isinstance(logit, Logit) else logit
+        finally:
+            if counts is not None and logits.shared_tokens:
+                counts["shared_tokens"] += logits.shared_tokens
 
     def _score(self, logit: Logit) -> Score | Unscorable:
         if not all(map(math.isfinite, logit.values)):

@@ -86,6 +86,9 @@ class LogitStream:
         store: gives what is known already, and keeps what is new. None: each text is computed, repeated ones too.
         packs: whether sequences are batched without padding, and so in their own order.
         handed: gives the logits that came with the forward passes of others on the same trunk. None: none are shared.
+
+    Attributes:
+        shared_tokens: how many tokens were not computed so far, since texts begin alike.
     """
 
     def __init__(
@@ -101,6 +104,8 @@ class LogitStream:
         self._store = store
         self._packs = packs
         self._handed = handed or HandedOver()
+        self.shared_tokens = 0
+        self._counting = threading.Lock()
         self._workers: Workers | None = None
         self._under_way: dict[str, Awaited] = {}
         self._ahead: Ahead | None = None
@@ -217,10 +222,10 @@ class LogitStream:
         awaited: dict[int, Awaited] = {}
         if tokenized:
             workers = self._started()
-            for batch in workers.batches([len(text.ids) for _, text in tokenized]):
-                chosen = [tokenized[index] for index in batch]
+            for batch in workers.batches([text.ids for _, text in tokenized]):
+                chosen = [tokenized[index] for index in batch.indices]
                 finish = partial(self._finish, [text for _, text in chosen], [texts[place] for place, _ in chosen])
-                logits = workers.submit([text.ids for _, text in chosen], finish)
+                logits = workers.submit(batch, [text.ids for _, text in chosen], finish)
                 awaited |= {place: Awaited(logits, index) for index, (place, _) in enumerate(chosen)}
         return [
             awaited[place] if isinstance(result, TokenizedText) else result for place, result in enumerate(results)
@@ -238,9 +243,11 @@ class LogitStream:
         return self._workers
 
     def _finish(
-        self, tokenized: list[TokenizedText], texts: list[str], values: list[Value]
+        self, tokenized: list[TokenizedText], texts: list[str], values: list[Value], num_saved: int
     ) -> list[Logit | Unscorable]:
         """The logits of a micro-batch, kept in the store before the caller sees them, and handed to others."""
+        with self._counting:
+            self.shared_tokens += num_saved
         loaded = self._model.get()
 
         def part(columns: slice) -> list[Logit | Unscorable]:

@@ -2,10 +2,11 @@
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import cache
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache, partial
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -67,6 +68,30 @@ class Spans:
 Kernel = Callable[[Tensor, Tensor, Tensor, Spans, AttentionTerms], Tensor]
 
 
+class Row(Protocol):
+    """A packed row in which tokens that several sequences begin with are there once (shared_rows.py)."""
+
+    def spans(self, module: nn.Module, queries: int, keys: int) -> Spans:
+        """Of the queries, and of the keys that each sequence sees."""
+
+    def attend(
+        self,
+        module: nn.Module,
+        kernel: Kernel,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        spans: Spans,
+        terms: AttentionTerms,
+    ) -> Tensor:
+        """Attention of each sequence to its own keys and those before, in a kernel's shapes, by a kernel."""
+
+
+# Of the forward pass that this thread computes; None: sequences share nothing. Not an argument, since models would
+# have to hand it on, and the compiler would compile again for each.
+ROW: ContextVar[Row | None] = ContextVar("row", default=None)
+
+
 def packed_attention(
     module: nn.Module,
     query: Tensor,
@@ -103,7 +128,11 @@ def packed_attention(
             f"{type(module).__name__} passes {unknown or 'dropout or a mask of its own'} to attention, which packed "
             "attention does not compute, so its scores would be wrong: this architecture is not supported."
         )
-    spans = _spans(module, query.shape[2], key.shape[2], kwargs)
+    row = ROW.get()
+    if row is None:
+        spans = _spans(module, query.shape[2], key.shape[2], kwargs)
+    else:
+        spans = row.spans(module, query.shape[2], key.shape[2])
     terms = AttentionTerms(
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         causal=getattr(module, "is_causal", True) if is_causal is None else is_causal,
@@ -115,6 +144,8 @@ def packed_attention(
         raise ValueError(f"{type(module).__name__} uses a window in both directions: this is not supported.")
     kernel = kernel_for(query, key, value, terms)
     query, key, value = (states[0].transpose(0, 1) for states in (query, key, value))
+    if row is not None:
+        kernel = partial(row.attend, module, kernel)
     return kernel(query, key, value, spans, terms)[None], None
 
 
@@ -236,14 +267,9 @@ def per_sequence_attention(query: Tensor, key: Tensor, value: Tensor, spans: Spa
     output = query.new_empty(*query.shape[:-1], value.shape[-1])
     bounds = zip(pairwise(spans.queries.tolist()), pairwise(spans.keys.tolist()), strict=True)
     for (start, end), (first, last) in bounds:
-        own_terms = terms
-        if end - start < last - first:
-            # The sequence's last token: it sees all that its window holds.
-            first = first if terms.window is None else max(first, last - terms.window)
-            own_terms = replace(terms, causal=False, window=None)
         own_query = query[start:end].transpose(0, 1)
         own_key, own_value = (states[first:last].transpose(0, 1) for states in (key, value))
-        output[start:end] = attend(own_query, own_key, own_value, own_terms).transpose(0, 1)
+        output[start:end] = attend(own_query, own_key, own_value, terms).transpose(0, 1)
     return output
 
 
@@ -286,37 +312,44 @@ def _flash_window(terms: AttentionTerms) -> tuple[int, int]:
 
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms) -> Tensor:
-    """Scaled dot-product attention of one sequence: (heads, tokens, dim) in and out."""
-    length = query.shape[1]
+    """Scaled dot-product attention of a sequence's last tokens, or all: (heads, tokens, dim) in and out."""
+    length, before = query.shape[1], key.shape[1] - query.shape[1]
     grouped = query.shape[0] != key.shape[0]
     query, key, value = (states[None] for states in (query, key, value))
-    if terms.window is None or length <= terms.window:
+    if length == 1:
+        first = max(0, key.shape[2] - (terms.window or key.shape[2]))
+        states = (query, key[:, :, first:], value[:, :, first:])
+        return F.scaled_dot_product_attention(*states, scale=terms.scale, enable_gqa=grouped)[0]
+    windowed = terms.window is not None and key.shape[2] > terms.window
+    if not windowed and (before == 0 or not terms.causal):
         attended = F.scaled_dot_product_attention(
             query, key, value, scale=terms.scale, is_causal=terms.causal, enable_gqa=grouped
         )
         return attended[0]
     blocks = []
-    for start, end, first in _query_blocks(length, terms):
-        mask = _visible(start, end, first, terms, query.device)
-        states = (query[:, :, start:end], key[:, :, first:end], value[:, :, first:end])
+    for start, end, first in _query_blocks(length, before, terms):
+        mask = _visible(before + start, before + end, first, terms, query.device)
+        last = before + end
+        states = (query[:, :, start:end], key[:, :, first:last], value[:, :, first:last])
         blocks.append(F.scaled_dot_product_attention(*states, attn_mask=mask, scale=terms.scale, enable_gqa=grouped))
     return torch.cat(blocks, dim=2)[0]
 
 
 def _reference_attention(query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms) -> Tensor:
-    """Attention of one sequence by its definition, with soft cap and sinks: (heads, tokens, dim) in and out."""
-    length = query.shape[1]
+    """The same by its definition, with soft cap and sinks: (heads, tokens, dim) in and out."""
+    length, before = query.shape[1], key.shape[1] - query.shape[1]
     groups = query.shape[0] // key.shape[0]
     key, value = key.repeat_interleave(groups, 0), value.repeat_interleave(groups, 0)
     blocks = []
-    for start, end, first in _query_blocks(length, terms):
-        last = end if terms.causal else key.shape[1]
+    for start, end, first in _query_blocks(length, before, terms):
+        last = before + end if terms.causal else key.shape[1]
         products = query[:, start:end] @ key[:, first:last].transpose(1, 2) * terms.scale
         if terms.softcap is not None:
             products = terms.softcap * torch.tanh(products / terms.softcap)
         products = products.float()
         if terms.causal:
-            products = products.masked_fill(~_visible(start, end, first, terms, query.device), -torch.inf)
+            visible = _visible(before + start, before + end, first, terms, query.device)
+            products = products.masked_fill(~visible, -torch.inf)
         if terms.sinks is not None:
             sinks = terms.sinks.float().view(-1, 1, 1).expand(-1, end - start, 1)
             products = torch.cat([products, sinks], dim=-1)
@@ -325,15 +358,21 @@ def _reference_attention(query: Tensor, key: Tensor, value: Tensor, terms: Atten
     return torch.cat(blocks, dim=1)
 
 
-def _query_blocks(length: int, terms: AttentionTerms) -> Iterator[tuple[int, int, int]]:
-    """Blocks of queries, from start to end, and the first key that any query of the block sees."""
+def _query_blocks(length: int, before: int, terms: AttentionTerms) -> Iterator[tuple[int, int, int]]:
+    """Blocks of queries, from start to end, and the first key that any query of the block sees.
+
+    Args:
+        length: the number of queries.
+        before: how many of the sequence's keys are before the first query's own.
+        terms: with the window.
+    """
     for start in range(0, length, QUERY_BLOCK):
-        first = 0 if terms.window is None else max(0, start - terms.window + 1)
+        first = 0 if terms.window is None else max(0, before + start - terms.window + 1)
         yield start, min(start + QUERY_BLOCK, length), first
 
 
 def _visible(start: int, end: int, first: int, terms: AttentionTerms, device: torch.device) -> Tensor:
-    """Which of the keys from `first` to `end` the queries from `start` to `end` see, looking back: bool."""
+    """Which of the keys from `first` to `end` the tokens from `start` to `end` see, looking back: bool."""
     query = torch.arange(start, end, device=device)[:, None]
     key = torch.arange(first, end, device=device)[None]
     visible = key <= query

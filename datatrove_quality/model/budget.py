@@ -16,6 +16,9 @@ MAX_TOKENS = {"cuda": 32_768, "mps": 8_192, "cpu": 4_096}
 MIN_TOKENS = 512
 # What a CPU keeps near: batches whose layers need more take up to 1.3 times as long (benchmarks/EXPERIMENTS.md).
 CPU_CACHE_BYTES = 48_000_000
+# Of a model's weights, what keys and values that are held for the next batch may take, and what they may in any case.
+SHARE_HELD = 0.125
+MIN_BYTES_HELD = 64 * 2**20
 # Of the memory that is free: the estimate is rough, and other processes may come to the same device.
 SHARE_OF_FREE_MEMORY = 0.5
 
@@ -45,6 +48,16 @@ def bytes_per_token(model: "PreTrainedModel") -> int:
     widths = [sum(one.out_features for one in layer.modules() if isinstance(one, nn.Linear)) for layer in layers]
     hidden = getattr(model.config.get_text_config(), "hidden_size", None) or 0
     return 2 * model.dtype.itemsize * max([*widths, 4 * hidden, 1])
+
+
+def max_held_tokens(model: "PreTrainedModel") -> int:
+    """Of how many tokens a CPU may hold the keys and values of all layers from one batch to the next."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    of_token = 2 * config.num_hidden_layers * heads * dim * model.dtype.itemsize
+    of_weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    return int(max(SHARE_HELD * of_weights, MIN_BYTES_HELD) / of_token)
 
 
 def _free_memory(device: "torch.device") -> int:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +19,12 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from datatrove_quality.model.attention import PACKED, packed_attention, parameters
+from datatrove_quality.model.attention import PACKED, ROW, packed_attention, parameters
 from datatrove_quality.model.trunk import all_logits
+
+
+if TYPE_CHECKING:
+    from datatrove_quality.model.shared_rows import SharedRow
 
 
 # The compiler makes two compiled functions per device. Beyond its own limit it would run layers uncompiled, silently.
@@ -29,12 +33,15 @@ MAX_COMPILED_FUNCTIONS = 64
 CACHE_PARAMETERS = ("cache", "past_key_values")
 
 
-def pack(sequences: Sequence[Sequence[int]], device: torch.device) -> dict[str, Any]:
+def pack(
+    sequences: Sequence[Sequence[int]], device: torch.device, starts: Sequence[int] | None = None
+) -> dict[str, Any]:
     """Lay sequences end to end.
 
     Args:
         sequences: token ids, none empty.
         device: where the tensors go.
+        starts: the position of each sequence's first token; None: 0.
 
     Returns:
         A decoder's keyword arguments: `input_ids` and `position_ids` (1, tokens); the boundaries under transformers'
@@ -43,13 +50,14 @@ def pack(sequences: Sequence[Sequence[int]], device: torch.device) -> dict[str, 
     """
     lengths = torch.tensor([len(ids) for ids in sequences])
     ends = lengths.cumsum(0)
-    positions = torch.arange(int(ends[-1])) - (ends - lengths).repeat_interleave(lengths)
-    boundaries = _to_device(F.pad(ends, (1, 0)).to(torch.int32), device)
+    offsets = ends - lengths if starts is None else ends - lengths - torch.tensor(starts)
+    positions = torch.arange(int(ends[-1])) - offsets.repeat_interleave(lengths)
+    boundaries = to_device(F.pad(ends, (1, 0)).to(torch.int32), device)
     longest, total = int(lengths.max()), int(ends[-1])
     input_ids = torch.tensor(list(chain.from_iterable(sequences)))
     return {
-        "input_ids": _to_device(input_ids[None], device),
-        "position_ids": _to_device(positions[None], device),
+        "input_ids": to_device(input_ids[None], device),
+        "position_ids": to_device(positions[None], device),
         "cu_seq_lens_q": boundaries,
         "cu_seq_lens_k": boundaries,
         "max_length_q": longest,
@@ -59,7 +67,7 @@ def pack(sequences: Sequence[Sequence[int]], device: torch.device) -> dict[str, 
     }
 
 
-def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copied without waiting for what the device computes now, which takes pinned memory."""
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
@@ -76,7 +84,10 @@ def up_to_pooled(ids: Sequence[int], pad_token_id: int | None) -> Sequence[int]:
 
 @torch.inference_mode()
 def packed_logits(
-    model: PreTrainedModel, sequences: Sequence[Sequence[int]], heads: Sequence[PreTrainedModel] = ()
+    model: PreTrainedModel,
+    sequences: Sequence[Sequence[int]],
+    heads: Sequence[PreTrainedModel] = (),
+    row: "SharedRow | None" = None,
 ) -> Tensor:
     """One forward pass of a decoder over sequences laid end to end.
 
@@ -84,18 +95,28 @@ def packed_logits(
         model: for which `is_packable` holds, with `PACKED` as its attention implementation.
         sequences: token ids, none empty.
         heads: further ones of the same trunk, see `trunk.head_on_trunk`.
+        row: of the sequences, which computes once what they begin with alike. None: they lie in it whole.
 
     Returns:
         Logits, float32, shape (sequences, outputs), those of the heads after the model's own.
     """
-    pad_token_id = model.config.get_text_config().pad_token_id
-    batch = pack([up_to_pooled(ids, pad_token_id) for ids in sequences], model.device)
-    pooled = batch["cu_seq_lens_q"][1:] - 1
-    backbone = getattr(model, model.base_model_prefix)
-    if pools_in_last_layer(model):
-        hidden = backbone(**batch, pooled=pooled, use_cache=False).last_hidden_state[0]
+    if row is None:
+        pad_token_id = model.config.get_text_config().pad_token_id
+        batch = pack([up_to_pooled(ids, pad_token_id) for ids in sequences], model.device)
+        pooled = batch["cu_seq_lens_q"][1:] - 1
     else:
-        hidden = backbone(**batch, use_cache=False).last_hidden_state[0, pooled]
+        batch, pooled = row.batch, row.pooled
+    backbone = getattr(model, model.base_model_prefix)
+    token = ROW.set(row)
+    try:
+        if pools_in_last_layer(model):
+            hidden = backbone(**batch, pooled=pooled, use_cache=False).last_hidden_state[0]
+        else:
+            hidden = backbone(**batch, use_cache=False).last_hidden_state[0, pooled]
+    finally:
+        ROW.reset(token)
+    if row is not None:
+        hidden = hidden[row.pooled_of]
     return torch.cat([one.score(hidden) for one in (model, *heads)], -1)  # type: ignore[operator]
 
 
@@ -230,7 +251,7 @@ def padded_logits(
     pad_token_id = model.config.get_text_config().pad_token_id
     input_ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad_token_id)
     mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-    inputs = {"input_ids": _to_device(input_ids, model.device), "attention_mask": _to_device(mask, model.device)}
+    inputs = {"input_ids": to_device(input_ids, model.device), "attention_mask": to_device(mask, model.device)}
     return all_logits(model, heads, **inputs).float()
 
 

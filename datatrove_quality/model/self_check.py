@@ -9,7 +9,9 @@ from loguru import logger
 
 from datatrove_quality.model.architectures import is_packable
 from datatrove_quality.model.forward import pool_after_last_layer, pool_in_last_layer, with_attention
+from datatrove_quality.model.prefixes import MIN_SHARED
 from datatrove_quality.model.rendering import Renderer
+from datatrove_quality.model.shared_rows import SharedPrefixes
 from datatrove_quality.model.trunk import all_logits
 
 
@@ -17,12 +19,14 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-    Logits = Callable[[PreTrainedModel, Sequence[Sequence[int]]], torch.Tensor]
+    Logits = Callable[..., torch.Tensor]
 
 
 # What the check may cost on each kind of device, in floating-point operations: about two seconds.
 AFFORDABLE_FLOPS = {"cpu": 2e11, "mps": 4e12, "cuda": 2e14}
 LONGEST_PROBE = 8_192
+# Three segments, one behind the other, that are long enough to be shared.
+SHARED_PROBE = 3 * MIN_SHARED
 TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 0.1, "bfloat16": 0.1}
 # The number of tokens of each probe, and its logits.
 Probed = list[tuple[int, list[float]]]
@@ -77,6 +81,54 @@ def can_pool_in_last_layer(model: "PreTrainedModel", logits: "Logits", inputs: l
     pool_after_last_layer(model)
     logger.info(f"{type(model).__name__} computes all tokens in its last layer too: {why:.200}")
     return False
+
+
+def shared_prefixes(
+    model: "PreTrainedModel", logits: "Logits", inputs: list[Any], max_tokens: int
+) -> SharedPrefixes | None:
+    """What computes once what sequences begin with alike; None where that would change logits, which the log says.
+
+    Args:
+        model: a decoder with packed attention, as it will score.
+        logits: our forward pass.
+        inputs: the probes.
+        max_tokens: the longest sequence that the model will be given; short ones share too little.
+    """
+    ids = [token for probe in inputs for token in probe["input_ids"][0].tolist()]
+    window = getattr(model.config.get_text_config(), "sliding_window", None) or 0
+    beyond_window = min(window + SHARED_PROBE, max_tokens)
+    lengths = {SHARED_PROBE, beyond_window if 2 * beyond_window <= _affordable_tokens(model) else SHARED_PROBE}
+    if not ids or max_tokens < SHARED_PROBE:
+        return None
+    prefixes = SharedPrefixes(model)
+    try:
+        for length in sorted(lengths):
+            repeated = ids * (length // len(ids) + 1)
+            differences = _differences_by_sharing(model, logits, prefixes, repeated[:length])
+            if differences:
+                raise ValueError(f"it would change a logit from {differences[0][0]} to {differences[0][1]}")
+    except Exception as error:  # a layer may take attention's arguments in any way of its own
+        logger.info(f"{type(model).__name__} computes what texts begin with alike for each text: {error!s:.300}")
+        return None
+    return prefixes
+
+
+def _differences_by_sharing(
+    model: "PreTrainedModel", logits: "Logits", prefixes: SharedPrefixes, ids: list[int]
+) -> list[tuple[str, str]]:
+    """Logits without and with sharing that differ, of texts that share two levels, in their batch and the next."""
+    most, least = len(ids) - MIN_SHARED // 2, len(ids) // 2
+    texts = [ids, ids[:most] + ids[:8], ids[:least] + ids[:12]]
+    with _scorable(model):
+        row = prefixes.row(texts, kept=least)
+        shared = logits(model, texts, row=row).tolist()
+        prefixes.hold(row)
+        row = prefixes.row(texts[:2])
+        shared += logits(model, texts[:2], row=row).tolist()
+        prefixes.hold(row)
+        whole = logits(model, texts).tolist()
+    pairs = zip([*whole, *whole[:2]], shared, strict=True)
+    return [(_shown(one), _shown(other)) for one, other in pairs if not _near(other, one, model.dtype)]
 
 
 def own_logits(

@@ -59,9 +59,9 @@ def test_the_next_batch_is_queued_before_the_last_is_read():
     events = []
 
     class Asynchronous(Replica):
-        def _passes(self, sequences):
-            events.append(("queued", sequences[0][0]))
-            return super()._passes(sequences)
+        def _passes(self, batch):
+            events.append(("queued", batch.sequences[0][0]))
+            return super()._passes(batch)
 
         def _read(self, count, passes):
             result = super()._read(count, passes)
@@ -73,7 +73,8 @@ def test_the_next_batch_is_queued_before_the_last_is_read():
     first_ids = lambda model, sequences: torch.tensor([[float(ids[0])] for ids in sequences])  # noqa: E731
     replica = Asynchronous(model, first_ids, lambda lengths, budget: [list(range(len(lengths)))], 100)
     queue = replicas.queue.SimpleQueue()
-    batches = [replicas.Batch([[number]], list, replicas.Future()) for number in range(4)]
+    values_of = lambda values, num_saved: values  # noqa: E731
+    batches = [replicas.Batch([[number]], values_of, replicas.Future()) for number in range(4)]
     for batch in [*batches, replicas.END]:
         queue.put(batch)
     replica.work(queue)

@@ -135,10 +135,18 @@ def states(heads=4, key_heads=2, dim=8, lengths=LENGTHS, seed=0):
     return *made, Spans(boundaries, boundaries, max(lengths), max(lengths))
 
 
-def last_queries(query, key, value, spans):
-    """The same sequences, of which only the last token asks."""
-    one_each = torch.arange(len(spans.keys), dtype=torch.int32)
-    return query[spans.keys[1:].long() - 1], key, value, Spans(one_each, spans.keys, 1, spans.longest_key)
+def last_tokens(lengths, most):
+    """Which rows are the last tokens of their sequences, at most so many of each."""
+    ends = torch.tensor(lengths).cumsum(0).tolist()
+    return [list(range(end - min(length, most), end)) for length, end in zip(lengths, ends, strict=True)]
+
+
+def last_queries(query, key, value, spans, most):
+    """The same sequences, of which only the last tokens ask."""
+    rows = last_tokens(spans.keys.diff().tolist(), most)
+    counts = [len(some) for some in rows]
+    ends = torch.tensor([0, *counts]).cumsum(0).to(torch.int32)
+    return query[sum(rows, [])], key, value, Spans(ends, spans.keys, max(counts), spans.longest_key)  # noqa: RUF017
 
 
 TERMS = {
@@ -164,15 +172,17 @@ def test_every_kernel_gets_the_right_inputs(install, terms, heads):
 
 @pytest.mark.parametrize("options", [{}, {"softcap": 1.5}, {"sinks": torch.linspace(-1, 1, 4)}], ids=str)
 @pytest.mark.parametrize("terms", TERMS.values(), ids=TERMS)
-def test_the_last_tokens_alone_get_what_they_get_among_all(install, terms, options):
-    """In the last layer only the pooled tokens ask: their rows are those of the whole, on every kernel."""
+@pytest.mark.parametrize("most", [1, 3])
+def test_the_last_tokens_alone_get_what_they_get_among_all(install, terms, options, most):
+    """In the last layer, and behind a shared prefix, only these ask: their rows are those of the whole."""
     install(varlen_new, AtenFlash(*NEW_NAMES), flash_attn_varlen_func)
     terms = dataclasses.replace(terms, **options)
     arguments = states()
-    expected = per_sequence_attention(*arguments, terms)[arguments[-1].keys[1:].long() - 1]
+    rows = torch.tensor(sum(last_tokens(LENGTHS, most), []))  # noqa: RUF017
+    expected = per_sequence_attention(*arguments, terms)[rows]
     flash = (torch_varlen_attention, torch_flash_attention, flash_attn_attention) if not options else ()
     for kernel in (per_sequence_attention, *flash):
-        torch.testing.assert_close(kernel(*last_queries(*arguments), terms), expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(kernel(*last_queries(*arguments, most), terms), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("window", [None, 4])

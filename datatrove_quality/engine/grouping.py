@@ -16,7 +16,7 @@ class PlannedBatch(NamedTuple):
 
     Args:
         indices: of the sequences.
-        tokens: the most that are computed, where sequences share some. None: those of all sequences.
+        tokens: how many are computed, where sequences share some: an estimate. None: those of all sequences.
         kept: with how many tokens the last sequence and the next batch begin alike.
     """
 

@@ -44,7 +44,7 @@ class FakeScorer:
             render=lambda item: item,
         )
 
-    def stream_pairs(self, pairs, store=None):
+    def stream_pairs(self, pairs, store=None, counts=None):
         for companion, item in pairs:
             yield companion, self.result(item) if isinstance(item, str) else item
 

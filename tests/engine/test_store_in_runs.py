@@ -141,7 +141,7 @@ def test_a_score_that_is_not_finite_is_kept_as_such(config, tmp_path, computed, 
 
     def load(self):
         loaded = real(self)
-        loaded.replicas[0].forward = lambda model, ids: torch.full((len(ids), 1), float("nan"))
+        loaded.replicas[0].forward = lambda model, ids, row=None: torch.full((len(ids), 1), float("nan"))
         return loaded
 
     monkeypatch.setattr(Scorer, "_load", load)

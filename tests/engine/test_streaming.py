@@ -143,7 +143,7 @@ def test_long_texts_fill_batches_too(on_devices, folder, monkeypatch):
     one = on_devices(folder, 1, tokens_per_batch=320, max_tokens=160)
     forward, computed = one.replicas[0].forward, []
     monkeypatch.setattr(one.replicas[0], "forward", lambda *given: computed.append(len(given[1])) or forward(*given))
-    assert all(score.truncated for score in one.score(["uma palavra e outra " * 1_000] * 200))
+    assert all(score.truncated for score in one.score([f"{index} palavras e outra " * 1_000 for index in range(200)]))
     assert sum(computed) == 200
     assert computed.count(1) <= 5  # the last of a window
 

@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 
 # Before torch is imported: a pool of threads does not survive a fork.
@@ -80,9 +81,9 @@ def log_forward_passes(path: Path, seconds_per_batch: float) -> None:
         (replica,) = loaded.replicas
         forward = replica.forward
 
-        def logged(model: torch.nn.Module, batch: list[list[int]]) -> torch.Tensor:
+        def logged(model: torch.nn.Module, batch: list[list[int]], **options: Any) -> torch.Tensor:
             started = time.monotonic()
-            logits = forward(model, batch)
+            logits = forward(model, batch, **options)
             time.sleep(seconds_per_batch)
             line = [os.getpid(), started, time.monotonic(), [hash(tuple(ids)) for ids in batch]]
             os.write(descriptor, json.dumps(line).encode() + b"\n")

@@ -216,7 +216,7 @@ def _count(rows: ScoredRows, counts: ScoreCounts, index: ScoreIndex | None) -> N
     for batch in rows.batches(with_ids=index is not None):
         counts.add(batch)
         if index:
-            index.add(batch.ids, batch.scores)
+            index.add(batch.ids, batch.scores, batch.tokens)
     group = rows.columns.group
     if group and not rows.found.groups_seen and counts.documents:
         raise ValueError(f"--group-by {group}: no file has a column of this name.")
@@ -243,7 +243,7 @@ def _compare(options: ReportOptions, index: ScoreIndex) -> tuple[Comparison, lis
     documents = 0
     for batch in rows.batches(with_ids=True):
         documents += len(batch.scores)
-        other.add(batch.ids, batch.scores)
+        other.add(batch.ids, batch.scores, batch.tokens)
     _refuse_without_scores("--against", documents, rows)
     figures, flips = compare(index, other, options.sample, options.seed)
     notes = [*sources.notes, *rows.found.notes]

@@ -12,7 +12,7 @@ from datatrove_quality.report.histograms import QUANTILES, share
 
 @dataclass
 class ScoreIndex:
-    """Scores by id, as far as a comparison needs them: 16 bytes a row, ids by their 64-bit hashes.
+    """Scores by id, as far as a comparison needs them: 20 bytes a row, ids by their 64-bit hashes.
 
     Args:
         threshold: the lowest score that is kept; None: no threshold.
@@ -22,12 +22,20 @@ class ScoreIndex:
     missing: int = 0
     _hashes: list[np.ndarray] = field(default_factory=list)
     _scores: list[np.ndarray] = field(default_factory=list)
+    _tokens: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, ids: Sequence[Any], scores: np.ndarray) -> None:
-        """Add rows; an id may be of any type; None means that the row has no id."""
+    def add(self, ids: Sequence[Any], scores: np.ndarray, tokens: np.ndarray) -> None:
+        """Add rows.
+
+        Args:
+            ids: of any type; None: the row has no id.
+            scores: NaN: the row has none.
+            tokens: how many each has; NaN: not known.
+        """
         self.missing += sum(i is None for i in ids)
         self._hashes.append(np.fromiter((0 if i is None else hash(str(i)) or 1 for i in ids), np.int64, len(ids)))
         self._scores.append(scores)
+        self._tokens.append(np.nan_to_num(tokens, nan=-1).astype(np.int32))
 
     def first_of_each(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """Each id's hash, score and row number, of its first row; and how many rows repeat an id."""
@@ -37,6 +45,10 @@ class ScoreIndex:
         found, rows = found[found != 0], rows[found != 0]
         return found, scores[rows], rows, len(hashes) - self.missing - len(found)
 
+    def tokens_of(self, rows: np.ndarray) -> np.ndarray:
+        """How many tokens rows have; -1: not known."""
+        return np.concatenate([np.zeros(0, np.int32), *self._tokens])[rows]
+
 
 @dataclass(frozen=True)
 class _Pairs:
@@ -45,6 +57,7 @@ class _Pairs:
     rows: np.ndarray  # of A
     now: np.ndarray  # scores in A; NaN: none
     was: np.ndarray  # scores in B
+    has_other_tokens: np.ndarray  # whether both runs know how many tokens it has, and they differ
     keeps_from: Thresholds
 
     @property
@@ -75,11 +88,14 @@ def compare(a: ScoreIndex, b: ScoreIndex, samples: int, seed: int) -> tuple[Comp
         The numbers, and rows of A to read.
     """
     hashes_a, scores_a, rows_a, repeated_a = a.first_of_each()
-    hashes_b, scores_b, _, repeated_b = b.first_of_each()
+    hashes_b, scores_b, rows_b, repeated_b = b.first_of_each()
     _, at_a, at_b = np.intersect1d(hashes_a, hashes_b, assume_unique=True, return_indices=True)
     order = np.argsort(rows_a[at_a])
+    at_a, at_b = at_a[order], at_b[order]
     keeps_from = Thresholds(a.threshold, b.threshold)
-    pairs = _Pairs(rows_a[at_a][order], scores_a[at_a][order], scores_b[at_b][order], keeps_from)
+    tokens_a, tokens_b = a.tokens_of(rows_a[at_a]), b.tokens_of(rows_b[at_b])
+    differ = (tokens_a != tokens_b) & (tokens_a >= 0) & (tokens_b >= 0)
+    pairs = _Pairs(rows_a[at_a], scores_a[at_a], scores_b[at_b], differ, keeps_from)
     figures = Comparison(
         documents_in_both=len(pairs.rows),
         only_here=len(hashes_a) - len(pairs.rows),
@@ -91,6 +107,7 @@ def compare(a: ScoreIndex, b: ScoreIndex, samples: int, seed: int) -> tuple[Comp
             int((np.isfinite(pairs.now) & ~np.isfinite(pairs.was)).sum()),
             int((~np.isfinite(pairs.now) & np.isfinite(pairs.was)).sum()),
         ),
+        other_tokens=int(differ.sum()),
         moved=_moves(pairs.moved[pairs.scored]),
         decisions=_decisions(pairs),
     )
@@ -113,16 +130,22 @@ def _decisions(pairs: _Pairs) -> Decisions | None:
 
 
 def _to_read(pairs: _Pairs, samples: int, seed: int) -> list[Picked]:
-    """Documents that one run keeps and the other drops, then those whose scores differ most."""
+    """Documents that one run keeps and the other drops, that were rendered otherwise, whose scores differ most."""
     found: dict[str, np.ndarray] = {}
     kept = pairs.kept()
+    chosen = {}
     if kept is not None:
         now, was = kept
-        random = np.random.default_rng(seed)
-        flips = {"Kept here, dropped there": now & ~was, "Dropped here, kept there": was & ~now}
-        for title, flipped in flips.items():
-            places = np.flatnonzero(flipped)
-            found[title] = np.sort(random.choice(places, min(samples, len(places)), replace=False))
+        chosen = {"Kept here, dropped there": now & ~was, "Dropped here, kept there": was & ~now}
+    changed = {
+        "Without a score here, scored there": ~np.isfinite(pairs.now) & np.isfinite(pairs.was),
+        "Rendered otherwise: another number of tokens": pairs.has_other_tokens,
+    }
+    chosen |= {title: are_meant for title, are_meant in changed.items() if are_meant.any()}
+    random = np.random.default_rng(seed)
+    for title, are_meant in chosen.items():
+        places = np.flatnonzero(are_meant)
+        found[title] = np.sort(random.choice(places, min(samples, len(places)), replace=False))
     largest = np.argsort(-np.abs(pairs.moved), kind="stable")[:samples]
     found["The largest changes"] = largest[pairs.moved[largest] != 0]
     return [Picked(title, pairs.rows[places].tolist(), pairs.was[places].tolist()) for title, places in found.items()]

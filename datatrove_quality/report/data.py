@@ -93,6 +93,7 @@ class Comparison:
         without_id: rows without an id.
         thresholds: of the runs.
         scored_in_one_only: documents.
+        other_tokens: documents with another number of tokens: they were rendered otherwise.
         moved: how scores differ; None: no document has a score in both.
         decisions: None: a run has no threshold.
         against: the sources of the other run; filled in by the caller, as `notes` are.
@@ -106,6 +107,7 @@ class Comparison:
     without_id: Counts
     thresholds: Thresholds
     scored_in_one_only: Counts
+    other_tokens: int
     moved: Moves | None
     decisions: Decisions | None
     against: Sequence[str] = ()

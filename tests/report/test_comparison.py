@@ -54,9 +54,23 @@ def test_files_that_cannot_be_compared_are_refused_and_thresholds_are_those_of_t
 def test_comparing_needs_no_threshold():
     """Without thresholds nothing is decided, and only scores are compared."""
     a, b = ScoreIndex(None), ScoreIndex(None)
-    a.add(["x", "y", 3], np.array([1.0, 2.0, 3.0]))
-    b.add(["y", "x", "3"], np.array([2.5, 1.0, np.nan]))
+    a.add(["x", "y", 3], np.array([1.0, 2.0, 3.0]), np.array([7.0, 8.0, 9.0]))
+    b.add(["y", "x", "3"], np.array([2.5, 1.0, np.nan]), np.array([8.0, 7.0, np.nan]))
     figures, sections = compare(a, b, samples=3, seed=0)
     assert figures.documents_in_both == 3 and figures.decisions is None
     assert figures.moved.lowest == -0.5 and figures.scored_in_one_only == Counts(here=1, there=0)
     assert sections == [Picked("The largest changes", rows=[1], others=[2.5])]
+
+
+def test_rows_that_were_rendered_otherwise_are_listed():
+    """As after an upgrade: another number of tokens, though the score may be the same; or no score any more."""
+    a, b = ScoreIndex(None), ScoreIndex(None)
+    a.add(["w", "x", "y", "z"], np.array([1.0, 2.0, np.nan, 4.0]), np.array([7.0, 8.0, np.nan, 9.0]))
+    b.add(["z", "y", "x", "w"], np.array([4.0, 3.0, 2.5, 1.0]), np.array([9.0, 5.0, 8.0, 6.0]))
+    figures, sections = compare(a, b, samples=3, seed=0)
+    assert figures.other_tokens == 1
+    assert [(section.title, section.rows) for section in sections] == [
+        ("Without a score here, scored there", [2]),
+        ("Rendered otherwise: another number of tokens", [0]),
+        ("The largest changes", [1]),
+    ]

@@ -16,6 +16,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from layout_rows import READ
+
 
 if __name__ == "__main__":
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -28,6 +30,7 @@ GOOD = (
     {"prompt": "Oi?", "completion": "Olá!"},
     {"messages": '[{"role": "user", "content": "Oi?"}]', "metadata": {"source": "s"}},
     {"text": "Um texto.", "metadata": '{"a": 1}'},
+    *(row for _, row, _ in READ),
 )
 KEYS = (
     "messages",
@@ -43,6 +46,7 @@ KEYS = (
     "",
     "ção",
     "_source",
+    *("system", "history", "context", "chosen", "response", "choices", "tools", "parts", "type", "documents", "data"),
 )
 CHARACTERS = (
     "aé 0\n\t\"'\\{}[]<>&%$|", "\0\x01\x1b\x7f\x85\u2028\ufeff\ufffe", "‮‏‪", "🙂👩‍👩‍👧🇧🇷", "日本語", "\ud800\udfff",

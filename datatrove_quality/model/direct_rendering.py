@@ -48,17 +48,17 @@ def direct_rendering(tokenizer: "PreTrainedTokenizerBase", chat_template: str | 
 
     if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
         return None
-    template = limit_template(tokenizer.get_chat_template(chat_template))
-    if template is None:
+    limited = limit_template(tokenizer.get_chat_template(chat_template))
+    if limited is None:
         return None
     given: dict[str, Any] = {"tools": None, "documents": None, "add_generation_prompt": False}
     given |= tokenizer.special_tokens_map
 
     def render(conversation: Conversation) -> str:
-        return template.render(given, messages=conversation)
+        return limited.template.render(given, messages=conversation)
 
     def usual(conversation: Conversation) -> str:
-        return str(tokenizer.apply_chat_template(conversation, chat_template=chat_template, tokenize=False))
+        return str(tokenizer.apply_chat_template(conversation, chat_template=limited.name, tokenize=False))
 
     pairs = [(_text(render, probe), _text(usual, probe)) for probe in _PROBES]
     is_same = all(text == expected for text, expected in pairs) and any(text is not None for text, _ in pairs)

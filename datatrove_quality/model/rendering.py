@@ -88,7 +88,7 @@ class Renderer:
         """Find out before any work starts whether conversations can be rendered.
 
         Raises:
-            ValueError: there is no chat template, it is no Jinja template, or it leaves messages out.
+            ValueError: there is no chat template, it is no Jinja template, it leaves messages out, or does not end.
         """
         from jinja2 import TemplateSyntaxError
 
@@ -250,11 +250,10 @@ class Renderer:
         try:
             if not arguments and self._render_plain is not None and is_plain(conversation):
                 return self._render_plain(conversation)
-            limit_template(self.tokenizer.get_chat_template(self.chat_template))
+            limited = limit_template(self.tokenizer.get_chat_template(self.chat_template, arguments.get("tools")))
+            template = self.chat_template if limited is None else limited.name
             return str(
-                self.tokenizer.apply_chat_template(
-                    conversation, chat_template=self.chat_template, tokenize=False, **arguments
-                )
+                self.tokenizer.apply_chat_template(conversation, chat_template=template, tokenize=False, **arguments)
             )
         except (MemoryError, OSError):  # which may pass: no verdict on the conversation
             raise

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from datatrove_quality.config import Unscorable
-from datatrove_quality.model.template_limits import at_date
+from datatrove_quality.model.template_limits import TemplateLimitExceeded, at_date
 from datatrove_quality.rows.json_values import texts_in
 from datatrove_quality.rows.layouts.messages import reasoning
 from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, TOOL, USER, known_role
@@ -230,7 +230,7 @@ def require_all_rendered(apply: Apply) -> list[str]:
         Rendered texts; none where the template accepts no conversation that was tried: documents will show.
 
     Raises:
-        ValueError: it leaves out a message.
+        ValueError: it leaves out a message, or does not end.
     """
     for roles in ((USER, ASSISTANT, USER, ASSISTANT), (USER, ASSISTANT), (SYSTEM, USER, ASSISTANT)):
         markers = [f"{MARKER}{number}" for number in range(len(roles))]
@@ -238,6 +238,8 @@ def require_all_rendered(apply: Apply) -> list[str]:
         try:
             text = apply(messages, {})
         except Unscorable as error:
+            if isinstance(error.__cause__, TemplateLimitExceeded):
+                raise ValueError(f"chat_template: for {len(roles)} short messages {error.__cause__}.") from error
             refused = error
             continue
         missing = [number for number, marker in enumerate(markers) if marker not in text.casefold()]

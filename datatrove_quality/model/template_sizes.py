@@ -92,6 +92,10 @@ def _as_json(enough: int, value: Any, *arguments: Any, indent: Any = None, **_: 
     return total
 
 
+def _printed(enough: int, value: Any, *_: Any, **__: Any) -> int:
+    return 80 * length_of(enough, value)  # an item a line, under the bracket that it belongs to
+
+
 def _divided(enough: int, value: Any, count: Any = 1, *_: Any, **__: Any) -> int:
     return _whole(count)
 
@@ -101,12 +105,13 @@ def _rounded(enough: int, value: Any, precision: Any = 0, *_: Any, **__: Any) ->
 
 
 _AS_TEXT = (
-    *("capitalize", "e", "escape", "forceescape", "lower", "pprint", "safe", "string", "striptags", "title", "trim"),
+    *("capitalize", "e", "escape", "forceescape", "lower", "safe", "string", "striptags", "title", "trim"),
     *("truncate", "upper", "urlencode", "urlize", "wordcount", "xmlattr"),
 )
 FILTERS: dict[str, Measure] = {
     **dict.fromkeys(_AS_TEXT, length_of),
     "center": _padded,
+    "pprint": _printed,
     "indent": _indented,
     "wordwrap": _wrapped,
     "replace": _replaced,

@@ -12,12 +12,13 @@ from datatrove.pipeline.readers.csv import CsvReader
 from datatrove.utils.logging import logger
 
 from datatrove_quality.readers.compression import decompressed_blocks
+from datatrove_quality.readers.disk import DiskReader
 from datatrove_quality.readers.files import partition_columns, with_partitions
 from datatrove_quality.rows.to_document import ConversationAdapter, unread_document
 from datatrove_quality.rows.types import InvalidConversation, Row, shown
 
 
-class ConversationCsvReader(CsvReader):
+class ConversationCsvReader(DiskReader, CsvReader):
     """Reads CSV and TSV files as DataTrove's `CsvReader` does, and loses no row.
 
     The first row has the names of the columns; all values are text. A row with more or fewer fields, or with bytes

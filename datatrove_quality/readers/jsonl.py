@@ -15,6 +15,7 @@ from datatrove.pipeline.readers import JsonlReader
 from datatrove.utils.logging import logger
 
 from datatrove_quality.readers.compression import decompressed_blocks
+from datatrove_quality.readers.disk import DiskReader
 from datatrove_quality.readers.files import partition_columns, with_partitions
 from datatrove_quality.readers.json_text import raw_rows, why_invalid
 from datatrove_quality.rows.json_values import parse_json
@@ -22,7 +23,7 @@ from datatrove_quality.rows.to_document import ConversationAdapter, unread_docum
 from datatrove_quality.rows.types import SOURCE, InvalidConversation, Row
 
 
-class ConversationJsonlReader(JsonlReader):
+class ConversationJsonlReader(DiskReader, JsonlReader):
     """Reads JSONL files as DataTrove's `JsonlReader` does, and loses no line; files that hold an array of rows too.
 
     A line that is not a JSON object (malformed, another JSON value, not UTF-8, with half of a surrogate pair, ...) and

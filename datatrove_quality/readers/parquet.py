@@ -13,6 +13,7 @@ from datatrove.data import Document
 from datatrove.pipeline.readers import ParquetReader
 from datatrove.utils.logging import logger
 
+from datatrove_quality.readers.disk import DiskReader
 from datatrove_quality.readers.files import partition_columns, with_partitions
 from datatrove_quality.rows.arrow_values import column_forms, rows_of_batch
 from datatrove_quality.rows.forms import DecodedRow
@@ -32,7 +33,7 @@ BUFFER_BYTES = 2**20
 """Of a column of a local file that are read at once, instead of all that the row group has of it."""
 
 
-class ConversationParquetReader(ParquetReader):
+class ConversationParquetReader(DiskReader, ParquetReader):
     """Reads Parquet files as DataTrove's `ParquetReader` does, and goes on behind damage.
 
     At most `batch_size` rows are in memory at once, and fewer where rows are large.

@@ -18,6 +18,7 @@ UNDECIDED = re.compile(rb"\s*\[?\s*\Z")
 # A whole string, or a sign that opens, closes or divides; what lies between two of them is numbers, words and blanks.
 TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]|"', re.DOTALL)
 JSON_ENDING = re.compile(r"\.json(\.[a-z0-9]+)?\Z", re.IGNORECASE)
+TWO_LINES = re.compile(rb"\s*\{[^\n]*\}\s*\n\s*\{")
 FIRST_BYTES = 4 * 1024 * 1024
 
 
@@ -44,6 +45,12 @@ def raw_rows(blocks: Iterable[Block], filepath: str) -> Iterator[Raw]:
     if JSON_ENDING.search(filepath) and _spans_lines(first):
         return _values(together, in_array=False)
     return _lines(together)
+
+
+def looks_like_rows(first: bytes) -> bool:
+    """Whether a file begins as an array of objects, or as several lines of one: not as one object, a description."""
+    first = first.removeprefix(codecs.BOM_UTF8)
+    return bool(ARRAY.match(first) or TWO_LINES.match(first))
 
 
 def _spans_lines(first: bytes) -> bool:

@@ -17,6 +17,7 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 from fsspec.core import has_magic, url_to_fs
 from loguru import logger
 
+from datatrove_quality.readers.compression import decompressed_blocks
 from datatrove_quality.readers.csv import ConversationCsvReader
 from datatrove_quality.readers.files import (
     JSON,
@@ -30,6 +31,7 @@ from datatrove_quality.readers.files import (
     same_data_twice,
     select_files,
 )
+from datatrove_quality.readers.json_text import looks_like_rows
 from datatrove_quality.readers.jsonl import ConversationJsonlReader
 from datatrove_quality.readers.parquet import ConversationParquetReader
 from datatrove_quality.rows.to_document import ConversationAdapter
@@ -239,7 +241,9 @@ def find_inputs(source: str) -> Inputs:
     known = sorted(path for path, found in formats.items() if found)
     others = sorted(path for path, found in formats.items() if not found)
     if any(not is_plain_json(path) for path in known):  # else they are the data; beside data they describe it
-        others += [path for path in known if is_plain_json(path)]
+        descriptions = [path for path in known if is_plain_json(path)]
+        _refuse_rows_in(source, folder, descriptions)
+        others += descriptions
         known = [path for path in known if not is_plain_json(path)]
     if not known:
         raise ValueError(
@@ -266,6 +270,19 @@ def find_inputs(source: str) -> Inputs:
         sizes = dict(zip(known, pool.map(folder.size, known), strict=True))
     compression = compressions.pop() if len(compressions) == 1 else None
     return Inputs(folder, sizes, kinds.pop(), compression, searched)
+
+
+def _refuse_rows_in(source: str, folder: DataFolder, paths: list[str]) -> None:
+    """Refuse `.json` files that hold rows, where they would be left out as descriptions of the others."""
+    reader = ConversationJsonlReader(folder)
+    for path in paths:
+        first = next(decompressed_blocks(reader, path), b"")
+        if isinstance(first, bytes) and looks_like_rows(first):
+            raise ValueError(
+                f"input {source} holds {path}, a file of rows, beside files of another ending, where .json files are "
+                "not read, for they mostly describe the others: give a glob that matches what is to be read, or "
+                "rename or move it."
+            )
 
 
 def _refuse_names(source: str, paths: list[str]) -> None:

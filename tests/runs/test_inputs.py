@@ -40,6 +40,19 @@ def test_files_that_are_not_read_are_named(tmp_path, log):
     assert any("2 files are NOT read" in line and "d.json" in line and "'link'" in line for line in log)
 
 
+@pytest.mark.parametrize("text", ['[\n {"prompt": "a"}]', '\ufeff[{"a": 1}]', '{"a": {"b": 1}}\n{"a": 2}\n'])
+def test_a_json_file_of_rows_beside_others_is_refused(tmp_path, text):
+    """It would be left out as a description; one object, on however many lines, is one."""
+    write_rows(tmp_path / "a.jsonl", rows(1))
+    (tmp_path / "info.json").write_text('{\n "features": {"a": [{"b": 1}]},\n "splits": {\n  "train": {}\n }\n}\n')
+    assert list(inputs.find_inputs(str(tmp_path)).sizes) == ["a.jsonl"]
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/train.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"holds sub/train\.json, a file of rows"):
+        inputs.find_inputs(str(tmp_path))
+    assert list(inputs.find_inputs(str(tmp_path / "*.jsonl")).sizes) == ["a.jsonl"]
+
+
 def test_a_rewritten_list_of_files_is_never_seen_in_part(tmp_path):
     """A task that starts while the same command is given again would lose the rows of the files it does not see."""
     (tmp_path / "in").mkdir()

@@ -16,6 +16,13 @@ def parse_conversation(
 ) -> Conversation:
     """Reads the conversation in a row of data.
 
+    docs/layouts.md has the table of all layouts, with the columns of each and what is read; `table.py` is where one is
+    added, and a test keeps both equal. By `schema="auto"`, in this order: a list of messages (`messages`,
+    `conversations`, `conversation`, in OpenAI's, ShareGPT's, Anthropic's or Gemini's form, or pairs), a question and
+    its answer (`instruction`, `prompt`, `question`, `query`, `inputs`, `problem`, `input`), `data`, `contents`,
+    `chosen`, an API's request or reply, `metadata`. Beside any of them: `system`, `history`, `context`, an answer in a
+    column of its own. What a row says about its conversation is in it, or the row is refused.
+
     Args:
         row: a row, as a dictionary. It is not changed.
         schema: one of `SCHEMAS`.

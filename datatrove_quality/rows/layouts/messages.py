@@ -271,8 +271,9 @@ def _call_output(item: Message) -> list[Message]:
 
 def _thought(item: Message) -> list[Message]:
     """OpenAI's Responses: reasoning, of which often only an encrypted form is there."""
-    parts = (item.get("summary") or []) + (item.get("content") or [])
-    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    found = [item.get("summary"), item.get("content")]
+    parts = [part for value in found for part in (value if isinstance(value, list) else [value])]
+    texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
     text = "\n\n".join(text for text in texts if isinstance(text, str) and text.strip())
     return [turn(ASSISTANT, "") | {"reasoning_content": text}] if text else []
 

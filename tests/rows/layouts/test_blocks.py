@@ -21,6 +21,13 @@ def test_anthropic_and_responses_details() -> None:
         {"role": "tool", "content": T, "tool_call_id": "t"},
         user(U2),
     ]
+    for summary in ("um texto", 0.5, [C, None], {}):
+        odd = [
+            user(U1),
+            {"type": "reasoning", "summary": summary},
+            {"type": "message", "role": "assistant", "content": A1},
+        ]
+        assert parse_conversation({"messages": odd})[-1]["content"] == A1
     parts = [{"functionCall": {"name": "soma", "args": {"a": 1}}}]
     (call,) = parse_conversation({"contents": [{"role": "user", "parts": [{"text": U1}]},
                                                {"role": "model", "parts": parts}]})[1]["tool_calls"]  # fmt: skip

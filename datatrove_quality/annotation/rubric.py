@@ -150,14 +150,16 @@ def load_rubric(name: str) -> Rubric:
     Raises:
         ValueError: there is no such rubric, or it says something that no rubric can; names the file.
     """
+    known = shipped_rubrics()
+    advice = f"give a .toml file, or one of {', '.join(known)}."
     is_file = name.endswith(".toml") or "/" in name
+    if not is_file and name not in known:
+        raise ValueError(f"rubric={name!r}: there is no rubric of that name; {advice}")
     path = Path(name) if is_file else SHIPPED / f"{name}.toml"
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"rubric {name!r} cannot be read ({error}): give a .toml file, or one of {', '.join(shipped_rubrics())}."
-        ) from error
+        raise ValueError(f"rubric={name!r} cannot be read ({error}): {advice}") from error
     try:
         return _rubric(tomllib.loads(text))
     except (tomllib.TOMLDecodeError, ValueError) as error:

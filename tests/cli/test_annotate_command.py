@@ -82,7 +82,7 @@ def test_mistakes_are_found_before_a_row_is_sent(tmp_path, address):
         annotate(tmp_path / "in", tmp_path / "out", address, "--model", "other")
     with pytest.raises(ValueError, match="--endpoint is missing"):
         annotate(tmp_path / "in", tmp_path / "out", "")
-    with pytest.raises(ValueError, match=r"rubric 'x' cannot be read.*toxicity-pt"):
+    with pytest.raises(ValueError, match=r"rubric='x': there is no rubric of that name.*toxicity-pt"):
         annotate(tmp_path / "in", tmp_path / "out", address, "--rubric", "x")
     assert not (tmp_path / "out").exists()
 

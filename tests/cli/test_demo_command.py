@@ -11,7 +11,7 @@ import datatrove_quality
 from datatrove_quality.cli import demo
 
 
-def test_the_demo_runs_anywhere(tmp_path):
+def test_the_demo_runs_anywhere(tmp_path, monkeypatch, capsys):
     """Typed in an empty folder, it writes its rows there, and shows the table and rows of both outputs."""
     done = start_command("demo", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -25,8 +25,9 @@ def test_the_demo_runs_anywhere(tmp_path):
     shown = [line.split() for line in done.stdout.splitlines() if " → " in line]
     assert [name for name, *_ in shown] == ["kept"] * 3 + ["excluded"] * 3
     assert all((float(score) >= 3.5) == (name == "kept") for name, score, *_ in shown)
-    again = start_command("demo", cwd=tmp_path)
-    assert again.returncode == 0 and [line.split() for line in again.stdout.splitlines() if " → " in line] == shown
+    monkeypatch.chdir(tmp_path)
+    run_command("demo")
+    assert [line.split() for line in capsys.readouterr().out.splitlines() if " → " in line] == shown
 
 
 def test_other_rows_in_the_folder_are_not_deleted(tmp_path):

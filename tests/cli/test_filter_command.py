@@ -196,19 +196,20 @@ def test_two_workers_write_the_same_rows_as_one(tmp_path, model):
     script = [sys.executable, "-m", "datatrove_quality", "filter"]
     done = subprocess.run([*script, *options, str(tmp_path / "two"), "--workers", "2"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "INFO" not in done.stderr and "Processing done" not in done.stderr
     one, two = ([read_rows(tmp_path / name / door) for door in ("kept", "excluded")] for name in ("one", "two"))
     assert one == two
     assert len(one[0] + one[1]) == 30
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_terminal_shows_warnings_and_the_table(tmp_path, model, workers):
+@pytest.mark.parametrize(("workers", "scores"), [(1, "--model"), (2, "--scores-from-columns")])
+def test_the_terminal_shows_warnings_and_the_table(tmp_path, model, workers, scores):
     """DataTrove's log is in the log files, of which --verbose shows all; a warning is one line, in workers too."""
     for name in "ab":
-        write_rows(tmp_path / f"in/{name}.jsonl", rows(5, name))
-        with (tmp_path / f"in/{name}.jsonl").open("a") as file:
-            file.write("{broken\n")
-    arguments = ("filter", tmp_path / "in", "--model", model, "--workers", workers, "--output")
+        scored = [row | {"quality_score": 3.0} for row in rows(5, name)]
+        write_rows(tmp_path / f"in/{name}.jsonl", [*scored, b"{broken\n"])
+    which = [scores, model] if scores == "--model" else [scores]
+    arguments = ("filter", tmp_path / "in", *which, "--workers", workers, "--output")
     quiet = start_command(*arguments, tmp_path / "quiet")
     assert quiet.returncode == 0, quiet.stderr
     lines = [line for line in quiet.stderr.split("\n") if line and "Loading weights" not in line]

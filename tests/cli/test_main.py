@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import start_command
+from samples import rows, write_rows
 
 import datatrove_quality
 from datatrove_quality.cli import main as cli
@@ -172,11 +173,14 @@ def test_a_missing_extra_is_named(monkeypatch):
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_of_another_encoding_gets_the_table(tmp_path, encoding):
     """All rows are written: a sign that the terminal lacks must not make the run look failed."""
+    scored = [row | {"quality_score": 4.2, "quality_int_score": 4} for row in rows(3)]
+    write_rows(tmp_path / "in/a.jsonl", scored)
+    command = [sys.executable, "-m", "datatrove_quality", "filter", str(tmp_path / "in"), "--scores-from-columns"]
     done = subprocess.run(
-        [sys.executable, "-m", "datatrove_quality", "demo", "--output", str(tmp_path / "out")],
+        [*command, "--output", str(tmp_path / "out")],
         env=os.environ | {"PYTHONIOENCODING": encoding},
         capture_output=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert b"documents in" in done.stdout and b"int_score" in done.stdout
+    assert b"documents in" in done.stdout and b"int_score 4  ????" in done.stdout

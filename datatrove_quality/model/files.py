@@ -18,7 +18,13 @@ from datatrove_quality.config import ScorerConfig, ScoreScale
 from datatrove_quality.model.devices import native_dtype
 from datatrove_quality.model.digests import blob_digests, wrong_files
 from datatrove_quality.model.hub import fetch, fetch_weights, is_path, resolve_commit
-from datatrove_quality.model.load_errors import advice_on_config, advice_on_tokenizer, explained, fetch_command
+from datatrove_quality.model.load_errors import (
+    advice_on_config,
+    advice_on_tokenizer,
+    explained,
+    fetch_command,
+    refuse_enormous_sizes,
+)
 from datatrove_quality.model.outputs import Outputs, outputs_of
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.model.tokenizer import SAMPLE_TEXT, load_tokenizer, settle_tokens
@@ -177,6 +183,7 @@ def prepare_for_nodes(config: ScorerConfig) -> ScorerConfig:
 def _load_model_config(config: ScorerConfig, folder: Path) -> "PreTrainedConfig":
     from transformers import AutoConfig, PreTrainedConfig
 
+    refuse_enormous_sizes(config, folder)
     with explained(config, partial(_advice_on_code, config, folder)):
         values, _ = PreTrainedConfig.get_config_dict(folder)
         if not values.keys() & {"model_type", "auto_map"}:  # early versions of transformers 5 guess it from the path

@@ -3,6 +3,7 @@
 Nothing is imported at the top that takes long, so that a command can check a model's name before it does anything.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from loguru import logger
 
 from datatrove_quality.atomic_write import write_atomic
 from datatrove_quality.config import ScorerConfig
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 SECONDS_TO_ANSWER = 10
 THREADS = 8
+# In a repository's folder in the hub's cache: for each commit, the names of the files that `fetch` has had there.
+FETCHED = "datatrove-quality"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -98,6 +103,7 @@ def fetch(config: ScorerConfig, commit: str) -> Path:
             names = _names(config, commit)
         except ConnectionError:
             if cached := _cached(config, commit):
+                _require_fetched(config, cached)
                 return cached
             raise
         if "config.json" not in names:
@@ -106,6 +112,7 @@ def fetch(config: ScorerConfig, commit: str) -> Path:
         wanted = [name for name in names if name.endswith(MODEL_FILES) and not name.endswith(".safetensors")]
         _download(config, commit, [name for name in wanted if name != "config.json"])
         [path] = _download(config, commit, ["config.json"])
+    _note(_repository(config) / FETCHED / f"{commit}.json", json.dumps(wanted))
     return path.parent
 
 
@@ -198,14 +205,39 @@ def _cached(config: ScorerConfig, revision: str) -> Path | None:
     return Path(path).parent if isinstance(path, str) else None
 
 
-def _note_revision(config: ScorerConfig, commit: str) -> None:
-    """Keep in the hub's cache which commit a branch pointed to, for when the hub cannot be reached."""
+def _require_fetched(config: ScorerConfig, folder: Path) -> None:
+    """Refuse a commit in the hub's cache of which only a part was fetched, by another program or long ago.
+
+    Raises:
+        ConnectionError: names what is missing.
+    """
+    try:
+        wanted = json.loads((_repository(config) / FETCHED / f"{folder.name}.json").read_bytes())
+    except (OSError, ValueError):
+        wanted = ["tokenizer_config.json"]
+        logger.warning(
+            f"{config.model}: another program has put its files into {folder}, and the hub cannot be reached: it is "
+            f"not known whether they are all that the commit has. {fetch_command(config, folder.name)}"
+        )
+    if missing := [name for name in wanted if not (folder / name).is_file()]:
+        raise ConnectionError(f"Of its files {', '.join(missing)} are not in this machine's cache, {folder}.")
+
+
+def _repository(config: ScorerConfig) -> Path:
+    """The folder of a repository in the hub's cache."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    repository = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=config.model, repo_type="model"))
-    path = repository / "refs" / (config.revision or "main")
+    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=config.model, repo_type="model"))
+
+
+def _note_revision(config: ScorerConfig, commit: str) -> None:
+    """Keep in the hub's cache which commit a branch pointed to, for when the hub cannot be reached."""
+    _note(_repository(config) / "refs" / (config.revision or "main"), commit)
+
+
+def _note(path: Path, text: str) -> None:
     with suppress(OSError):  # a cache that others fill
-        if not path.is_file() or path.read_text() != commit:
+        if not path.is_file() or path.read_text() != text:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, commit)
+            write_atomic(path, text)

@@ -17,6 +17,9 @@ Advice = Callable[[BaseException], str | None]
 
 # Of config.json: whole numbers from 1; tokens, which the vocabulary must have; and what is no number.
 _SIZES = re.compile(r"num_.*|n_(layer|head|embd|positions)|.*_(size|heads|layers|dim)|max_position_embeddings")
+_COUNTS = re.compile(r"num_.*|n_(layer|head)|.*_(layers|heads)")
+# Beyond what any classifier has: its modules, or the lists that transformers makes of them, would fill the memory.
+MAX_LAYERS, MAX_COUNT, MAX_WIDTH = 2_000, 1_000_000, 2**31
 _TOKENS = re.compile(r".*_token_id")
 _TYPES = {"architectures": list, "id2label": dict, "dtype": str, "model_type": str, "hidden_act": str}
 
@@ -70,6 +73,36 @@ def advice_on_config(folder: Path, error: BaseException) -> str | None:
     ]
     what = ", ".join(wrong) or "the value that the message names"
     return f"Of its config.json no model can be made: correct {what}."
+
+
+def refuse_enormous_sizes(config: ScorerConfig, folder: Path) -> None:
+    """Refuse a config.json of which a model would take all memory, before transformers looks at it.
+
+    Args:
+        config: which classifier.
+        folder: of its files; one without a config.json that can be read is left to transformers.
+
+    Raises:
+        ValueError: names the values.
+    """
+    try:
+        values = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return
+    if wrong := list(_enormous(values)):
+        raise ValueError(
+            f"model={config.model!r}: {', '.join(wrong)} in its config.json: no classifier is that large; correct it."
+        )
+
+
+def _enormous(values: Any) -> Iterator[str]:
+    for key, value in values.items() if isinstance(values, dict) else ():
+        if isinstance(value, dict):
+            yield from _enormous(value)
+        elif isinstance(value, int | float) and _SIZES.fullmatch(key):
+            limit = MAX_LAYERS if "layer" in key else MAX_COUNT if _COUNTS.fullmatch(key) else MAX_WIDTH
+            if value > limit:
+                yield f"{key}={value!r} (at most {limit:,})"
 
 
 def advice_on_tokenizer(folder: Path, error: BaseException) -> str | None:

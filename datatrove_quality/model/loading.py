@@ -1,5 +1,6 @@
 """A classifier's weights, in the dtype that is computed in, on a device."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -9,10 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 from loguru import logger
 
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.model.checkpoint import refuse_integers, refuse_other_base, refuse_unexpected
+from datatrove_quality.model.checkpoint import refuse_integers, refuse_other_base, refuse_unexpected, stored_tensors
 from datatrove_quality.model.devices import native_dtype
 from datatrove_quality.model.digests import blob_digests, cached_digest, forget, stamps, wrong_files
-from datatrove_quality.model.files import FoundModel
+from datatrove_quality.model.files import FoundModel, skeleton
 from datatrove_quality.model.hub import fetch_weights
 from datatrove_quality.model.load_errors import explained
 from datatrove_quality.model.staging import copied_digests, staged
@@ -22,6 +23,10 @@ from datatrove_quality.model.weights import ADAPTER_CONFIG, INDEX, missing_weigh
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+
+# Parameters that a model may have beyond twice those that are stored; with fewer, transformers tells what is missing.
+MAX_UNSTORED = 100_000_000
 
 
 def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device") -> "PreTrainedModel":
@@ -134,9 +139,28 @@ def _without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def _require_enough(config: ScorerConfig, found: FoundModel, folder: Path) -> None:
+    """Refuse a config.json of a far larger model than is stored: transformers would take memory for all of it first.
+
+    Raises:
+        ValueError: names both numbers of parameters.
+    """
+    if getattr(found.config, "quantization_config", None) is not None:  # several weights are stored in one number
+        return
+    described = sum(weight.numel() for weight in skeleton(config, found.config, folder).parameters())
+    stored = sum(math.prod(tensor["shape"]) for tensor in stored_tensors(weight_files(folder)).values())
+    if described > 2 * stored + MAX_UNSTORED:
+        raise ValueError(
+            f"model={config.model!r}: its config.json describes a model of {described:,} parameters, and {stored:,} "
+            "are stored: fetch both from the same place."
+        )
+
+
 def _load(config: ScorerConfig, found: FoundModel, folder: Path) -> "PreTrainedModel":
     from transformers import AutoModelForSequenceClassification
 
+    with explained(config, _advice_on_weights):
+        _require_enough(config, found, folder)
     with explained(config, _advice_on_weights), _without_bars():
         model, report = AutoModelForSequenceClassification.from_pretrained(
             folder,

@@ -15,6 +15,7 @@ import zstandard
 from datatrove.utils.logging import logger
 from fsspec.core import get_compression
 
+from datatrove_quality.readers.files import refuse_written, stamp
 from datatrove_quality.rows.types import InvalidConversation
 
 
@@ -64,10 +65,14 @@ def decompressed_blocks(reader: Any, filepath: str) -> Iterator[bytes | InvalidC
     Args:
         reader: a DataTrove reader of files, with its `data_folder` and `compression`.
         filepath: the file.
+
+    Raises:
+        BeingWritten: the file has changed meanwhile; before an error or its last line is given.
     """
     named = get_compression(filepath, reader.compression)
     form = FORMATS.get(named)
     # fsspec's own decompression stops at damage, and without a word at the end of a zstd file's first frame.
+    before = stamp(reader.data_folder, filepath)
     with reader.data_folder.open(filepath, "rb", compression=None if form else named) as file:
         blocks = iter(lambda: file.read(BLOCK_BYTES), b"")
         first = next(blocks, b"")
@@ -79,7 +84,11 @@ def decompressed_blocks(reader: Any, filepath: str) -> Iterator[bytes | InvalidC
             form = None
         form = FORMATS[found] if found else form
         blocks = chain([first], blocks)
-        yield from _decompressed(blocks, form) if form else blocks
+        for block in _decompressed(blocks, form) if form else blocks:
+            if isinstance(block, InvalidConversation):
+                refuse_written(reader.data_folder, filepath, before)
+            yield block
+    refuse_written(reader.data_folder, filepath, before)
 
 
 def _decompressed(blocks: Iterable[bytes], form: _Format) -> Iterator[bytes | InvalidConversation]:
@@ -95,7 +104,7 @@ def _decompressed(blocks: Iterable[bytes], form: _Format) -> Iterator[bytes | In
         seen = data[max(search_from, len(data) - LOOK_BACK) :]
         data, search_from = seen + block, 0
         position = 0 if lost and decoder is None else len(seen)
-        while position < len(data):
+        while position < len(data) or _holds_more(decoder):
             if decoder is None:
                 start = form.head.search(data, position) if lost else AFTER_PADDING.search(data, position)
                 if start is None:
@@ -108,10 +117,10 @@ def _decompressed(blocks: Iterable[bytes], form: _Format) -> Iterator[bytes | In
                 head = form.head.search(data, search_from)
                 end = head.start() if head else len(data)
                 if head:
-                    outputs = outputs[: max(0, end - position) // DECODED_AT_ONCE]
-            if any(outputs):
+                    outputs = [output for output in outputs if output.end <= end]
+            if any(output.content for output in outputs):
                 lost = False
-                yield b"".join(outputs)
+                yield b"".join(output.content for output in outputs)
             if error and not lost:
                 yield error
             if error or decoder.eof:
@@ -119,9 +128,21 @@ def _decompressed(blocks: Iterable[bytes], form: _Format) -> Iterator[bytes | In
             position = end
 
 
+class _Output(NamedTuple):
+    """What a step of decoding gives, and where in the data the step ends."""
+
+    end: int
+    content: bytes
+
+
+def _holds_more(decoder: Any) -> bool:
+    """Whether a decoder has more to give without being fed: bz2's and xz's, which give at most what is asked for."""
+    return decoder is not None and not decoder.eof and not getattr(decoder, "needs_input", True)
+
+
 def _decode(
-    decoder: Any, data: bytes, start: int, form: _Format
-) -> tuple[list[bytes], int, InvalidConversation | None]:
+    decoder: Any, data: bytes, position: int, form: _Format
+) -> tuple[list[_Output], int, InvalidConversation | None]:
     """Decodes to the end of the member, or of the data, in small steps, since a step that fails gives nothing.
 
     Of what expands much it decodes as much as is handed on at once; the rest comes with the next call.
@@ -129,20 +150,23 @@ def _decode(
     Returns:
         What each step gives, the end in the data, and an error if the data is damaged.
     """
-    outputs: list[bytes] = []
+    at_most = (MAX_PIECE,) if hasattr(decoder, "needs_input") else ()
+    outputs: list[_Output] = []
     size = 0
-    for position in range(start, len(data), DECODED_AT_ONCE):
-        step = data[position : position + DECODED_AT_ONCE]
+    while position < len(data) or _holds_more(decoder):
+        step = b"" if _holds_more(decoder) else data[position : position + DECODED_AT_ONCE]
         try:
-            outputs.append(decoder.decompress(step))
+            content = decoder.decompress(step, *at_most)
         except form.error as error:
             if "memory" in str(error) or "Error -4" in str(error):  # of this process now, not of the file
                 raise MemoryError(f"decompressing: {error}") from error
             what = f"the compressed data is corrupt ({error}): rows before may be altered, and {MISSING}"
             return outputs, position, InvalidConversation("damaged_file", what)
-        size += len(outputs[-1])
+        position += len(step)
+        outputs.append(_Output(position, content))
+        size += len(content)
         if decoder.eof:
-            return outputs, position + len(step) - len(decoder.unused_data), None
+            return outputs, position - len(decoder.unused_data), None
         if size > MAX_PIECE:
-            return outputs, position + len(step), None
-    return outputs, len(data), None
+            break
+    return outputs, position, None

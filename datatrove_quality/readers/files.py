@@ -147,6 +147,30 @@ def with_partitions(row: dict[str, Any], partitions: dict[str, str | None]) -> d
     return {**row, **{name: value for name, value in partitions.items() if name not in row}} if partitions else row
 
 
+class BeingWritten(OSError):
+    """A file is written to while it is read: what was half written is no verdict on its rows."""
+
+
+def stamp(folder: DataFolder, path: str) -> tuple[int, int] | None:
+    """Size and time of the last change of a local file; None: it is elsewhere, where files are replaced as a whole."""
+    if not folder.is_local():
+        return None
+    found = os.stat(str(folder.resolve_paths(path)))
+    return found.st_size, found.st_mtime_ns
+
+
+def refuse_written(folder: DataFolder, path: str, before: tuple[int, int] | None) -> None:
+    """Refuse what was read of a file that has changed since its stamp.
+
+    Raises:
+        BeingWritten: it has.
+    """
+    if stamp(folder, path) != before:
+        raise BeingWritten(
+            f"{folder.resolve_paths(path)} was written to while it was read: start again when it is complete."
+        )
+
+
 def folder_at(path: DataFolderLike) -> DataFolder:
     """A folder by its path or address, where a relative path is one of the present working directory.
 

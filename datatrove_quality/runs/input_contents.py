@@ -34,7 +34,9 @@ def input_contents(folder: DataFolder, sizes: Mapping[str, int]) -> dict[str, di
         return dict(zip(sizes, found, strict=True))
 
 
-def refuse_changed(folder: DataFolder, sizes: Mapping[str, int], recorded: Mapping[str, Mapping[str, Any]]) -> None:
+def refuse_changed(
+    folder: DataFolder, sizes: Mapping[str, int], recorded: Mapping[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
     """Refuse to continue a run whose input files hold something else now.
 
     Args:
@@ -42,37 +44,42 @@ def refuse_changed(folder: DataFolder, sizes: Mapping[str, int], recorded: Mappi
         sizes: bytes of each file by its path in the folder; those that the run recorded.
         recorded: what `input_contents` gave when the run started.
 
+    Returns:
+        As `recorded`, with the times that touched files have now.
+
     Raises:
         ValueError: names the files.
     """
     total = sum(sizes.values())
 
-    def has_changed(path: str) -> bool:
-        before = recorded.get(path)
-        if before is None:
-            return False
+    def content_now(path: str) -> dict[str, Any] | None:
+        before = recorded[path]
         now = _tag(folder, path)
         if "etag" in before or "etag" in now:
-            return now.get("etag") != before.get("etag")
+            return before if now.get("etag") == before.get("etag") else None
         if now == {"modified": before.get("modified")}:
-            return False
+            return before
+        if folder.size(path) != sizes[path]:
+            return None
         content = _content(folder, path, sizes[path], total)
         if content["digest"] == before.get("digest") and content["digested"] < sizes[path]:
             logger.warning(
                 f"{folder.resolve_paths(path)} was touched since the run started. Its size and "
                 f"{content['digested']:,} of its bytes are the same; the others were not compared."
             )
-        return content["digest"] != before.get("digest")
+        return content if content["digest"] == before.get("digest") else None
 
+    known = [path for path in sizes if path in recorded]
     with ThreadPoolExecutor(THREADS) as pool:
-        changed = [path for path, differs in zip(sizes, pool.map(has_changed, sizes), strict=True) if differs]
-    if changed:
+        found = dict(zip(known, pool.map(content_now, known), strict=True))
+    if changed := [path for path in known if found[path] is None]:
         shown = ", ".join(str(folder.resolve_paths(path)) for path in changed[:3])
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise ValueError(
             f"{shown}{more}: the content has changed since this run started, and rows of both would mix. "
             "Give another output folder, or overwrite=True (--overwrite)."
         )
+    return {path: content for path, content in found.items() if content is not None}
 
 
 def _content(folder: DataFolder, path: str, size: int, total: int) -> dict[str, Any]:

@@ -5,6 +5,27 @@ from typing import Any
 
 from datatrove.executor import RayPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
+from datatrove.utils.stats import PipelineStats
+
+from datatrove_quality.runs.terminal import is_quiet, shorten_logged_errors
+
+
+class RayExecutor(RayPipelineExecutor):
+    """DataTrove's executor, whose tasks log as much of an error as the process that starts them shows.
+
+    Args:
+        arguments: as those of `RayPipelineExecutor`.
+        options: likewise.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.quiet = is_quiet()
+
+    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
+        if self.quiet:
+            shorten_logged_errors(in_job=True)
+        return super()._run_for_rank(rank, local_rank, node_rank)
 
 
 def ray_executor(
@@ -41,4 +62,4 @@ def ray_executor(
             f"{wanted['memory'] / 2**30:.1f} GiB, which no node of this Ray has ({have}), so it would never start. "
             "Give less of cpus_per_task, gpus_per_task or mem."
         )
-    return RayPipelineExecutor(pipeline, **options)
+    return RayExecutor(pipeline, **options)

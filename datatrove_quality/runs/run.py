@@ -35,6 +35,7 @@ from datatrove_quality.runs.executors import make_executor, require_executor, ru
 from datatrove_quality.runs.handover import LoadDocuments, SaveDocuments
 from datatrove_quality.runs.input_contents import input_contents, refuse_changed
 from datatrove_quality.runs.inputs import PATHS, find_inputs, path_in, refuse_overlap
+from datatrove_quality.runs.local_pool import IncompleteRun
 from datatrove_quality.runs.outputs import ReasonAdapter, WholeOutput, WholeParquetWriter
 from datatrove_quality.runs.preparation import memory_gb, warn_of_loading
 from datatrove_quality.runs.provenance import output_schema, sidecar_schema
@@ -171,6 +172,8 @@ class Run:
         self.tasks = self.inputs.tasks(tasks)
         self._claim = Claim(self.output)
         self._adapter: Any = None
+        # What the input files held when this process began.
+        self._contents: dict[str, dict[str, Any]] = {}
         # The writers that `writer` made, each with whether its columns follow from the pipeline.
         self._writers: dict[str, tuple[DiskWriter, Any, bool]] = {}
 
@@ -302,6 +305,7 @@ class Run:
             if not run_to_end(executors, self.cluster.wait):
                 return None
             self._claim.require()
+            self._require_inputs_as_they_were()
             seconds = None if resumed or self.executor == "slurm" else time.perf_counter() - started
             return self._result(given, seconds)
 
@@ -310,12 +314,20 @@ class Run:
         sizes, folder = self.inputs.sizes, self.inputs.folder
         continued = None if self.overwrite else continued_run(self.output, record)
         recorded = (continued or {}).get("contents") or {}
-        refuse_changed(folder, sizes, recorded)
+        self._contents = refuse_changed(folder, sizes, recorded)
         contents = recorded or input_contents(folder, sizes)
+        self._contents = self._contents or contents
         claim = new_claim()
         resumed = claim_output(self.output, record | {"contents": contents, CLAIM: claim}, self.overwrite)
         self._claim.hold(None if resumed else claim["id"])
         return resumed
+
+    def _require_inputs_as_they_were(self) -> None:
+        """Rows of a file that has changed between two tasks, or since it was listed, are of both."""
+        try:
+            refuse_changed(self.inputs.folder, self.inputs.sizes, self._contents)
+        except ValueError as error:
+            raise IncompleteRun(str(error)) from None
 
     @property
     def folders(self) -> list[str]:

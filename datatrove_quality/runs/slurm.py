@@ -19,6 +19,7 @@ import dill
 from datatrove.executor import SlurmPipelineExecutor
 from datatrove.io import get_datafolder
 from datatrove.pipeline.base import PipelineStep
+from datatrove.utils.stats import PipelineStats
 from loguru import logger
 
 from datatrove_quality.runs.cluster import Cluster
@@ -31,6 +32,7 @@ from datatrove_quality.runs.slurm_arguments import (
     sbatch_arguments,
 )
 from datatrove_quality.runs.slurm_queue import JOBS, active_jobs
+from datatrove_quality.runs.terminal import is_quiet, shorten_logged_errors
 
 
 # Seconds between two looks at the queue; many clusters want no more frequent queries.
@@ -58,6 +60,13 @@ class SlurmExecutor(SlurmPipelineExecutor):
         self.exports = exports
         # DataTrove forgets `depends` before it pickles the executor.
         self.before = None if self.depends is None else (self.depends.logging_dir, self.depends.tasks)
+        self.quiet = is_quiet()
+
+    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
+        # In the job; an error's traceback is in the log of the job.
+        if self.quiet:
+            shorten_logged_errors(in_job=True)
+        return super()._run_for_rank(rank, local_rank, node_rank)
 
     def run(self) -> None:
         """Queue the jobs; in a job, run its tasks, if the stage before has succeeded.

@@ -97,20 +97,27 @@ def _move_log() -> None:
         logger.add(sys.stderr)
 
 
-def shorten_logged_errors() -> None:
+def shorten_logged_errors(in_job: bool = False) -> None:
     """Log a task's error without its traceback where the message says it all, in log files too.
 
     That is a ValueError which this package raised: it names what to do. All other errors keep their tracebacks.
+
+    Args:
+        in_job: whether this process does nothing but tasks of one run, on a cluster. Else errors are shortened while
+            the terminal is quiet.
     """
     from loguru import logger
 
-    logger.configure(patcher=_without_traceback)
+    def patch(record: Any) -> None:
+        if in_job or is_quiet():
+            _drop_traceback(record)
+
+    logger.configure(patcher=patch)
 
 
-def _without_traceback(record: Any) -> None:
+def _drop_traceback(record: Any) -> None:
     caught = record["exception"]
-    is_told = caught is not None and record["name"] == _RAISES_WHAT_IT_LOGS and isinstance(caught.value, ValueError)
-    if not is_told or not is_quiet():
+    if caught is None or record["name"] != _RAISES_WHAT_IT_LOGS or not isinstance(caught.value, ValueError):
         return
     *_, (frame, _) = walk_tb(caught.traceback)
     if frame.f_code.co_filename.startswith(_PACKAGE):

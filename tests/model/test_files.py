@@ -82,6 +82,33 @@ def test_nonsense_in_the_models_config_is_named(model_folder, tmp_path, family, 
     assert name in str(error.value) and "config.json" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("num_hidden_layers", 10**9),
+        ("num_attention_heads", 10**12),
+        ("num_labels", 10**9),
+        ("vocab_size", 10**15),
+        ("hidden_size", 1e18),
+        ("text_config", {"num_hidden_layers": 10**9}),
+    ],
+)
+def test_an_enormous_model_is_refused_before_memory_is_taken(model_folder, tmp_path, name, value):
+    """transformers would make lists of that length, or modules without end."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m", **{name: value})
+    named = f"{name}={value!r}" if name != "text_config" else "num_hidden_layers=1000000000"
+    with pytest.raises(ValueError, match=r"config\.json: no classifier is that large; correct it") as error:
+        find_model(config_of(folder))
+    assert named in str(error.value)
+
+
+def test_a_config_of_a_far_larger_model_is_refused_before_memory_is_taken(model_folder, tmp_path):
+    """Each size may be, and together they are not those of the weights."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m", hidden_size=2**16, intermediate_size=2**18, head_dim=2**14)
+    with pytest.raises(ValueError, match=r"describes a model of [\d,]{15,} parameters, and [\d,]{6,7} are stored"):
+        loaded(config_of(folder))
+
+
 @pytest.mark.parametrize("value", ["abc", "512", 0, -1, True, [], float("nan")])
 def test_nonsense_for_the_tokenizers_limit_is_named(model_folder, tmp_path, value):
     """It is compared with numbers of tokens before anything else looks at it."""

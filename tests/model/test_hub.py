@@ -150,6 +150,37 @@ def test_a_model_that_was_fetched_is_there_without_the_hub(hub, folder, monkeypa
     assert not hub.requests
 
 
+@pytest.mark.parametrize("missing", ["tokenizer_config.json", "chat_template.jinja", "adapter_config.json"])
+def test_a_part_of_a_commit_is_not_taken_for_the_whole_when_the_hub_is_down(hub, folder, missing, log):
+    """Another program may have fetched some files; which there are, only what was fetched here tells."""
+    (folder / "adapter_config.json").write_text("{}")
+    commit = hub.publish(NAME, folder)
+    find_model(config())
+    hub.faults = [Fault("", status=503)]
+    find_model(config())
+    assert not any("it is not known whether they are all" in line for line in log)
+    [snapshot] = (folder.parent / "hub").glob("*/snapshots/*")
+    (snapshot / missing).unlink()
+    with pytest.raises(ValueError, match=rf"hf download org/classifier` .*\nOf its files {missing} are not in"):
+        find_model(config())
+    shutil.rmtree(snapshot.parents[1] / "datatrove-quality")
+    if missing == "tokenizer_config.json":
+        with pytest.raises(ValueError, match=rf"Of its files {missing} are not in this machine's cache"):
+            find_model(config(revision=commit))
+    assert not any("it is not known whether they are all" in line for line in log[:-1])
+
+
+def test_a_cache_that_another_program_filled_is_used_with_a_warning(hub, folder, log):
+    """As `hf download` fills it for nodes without network."""
+    hub.publish(NAME, folder)
+    find_model(config())
+    [noted] = (folder.parent / "hub").glob("*/datatrove-quality")
+    shutil.rmtree(noted)
+    hub.faults = [Fault("", status=503)]
+    find_model(config())
+    assert sum("it is not known whether they are all that the commit has" in line for line in log) == 1
+
+
 def test_what_is_there_is_not_fetched_again(hub, folder):
     """A second process asks for the list of files alone; after a move, for what has changed."""
     hub.publish(NAME, folder)

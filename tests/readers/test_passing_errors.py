@@ -1,8 +1,11 @@
 """What may pass (memory, disk, network) ends a task and is never a verdict on a row."""
 
+import bz2
 import errno
+import gzip
 import io
 import json
+import lzma
 import subprocess
 import sys
 
@@ -11,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from datatrove_quality import ConversationJsonlReader, ConversationParquetReader
+from datatrove_quality import ConversationAdapter, ConversationJsonlReader, ConversationParquetReader
 from datatrove_quality.config import Unscorable
-from datatrove_quality.readers import compression
+from datatrove_quality.readers import compression, files, parquet
+from datatrove_quality.readers.csv import ConversationCsvReader
+from datatrove_quality.readers.files import BeingWritten
 from datatrove_quality.rows import to_document
 from datatrove_quality.rows.json_values import json_text, safe_repr
 
@@ -96,13 +101,11 @@ def test_a_row_group_is_not_damaged_for_an_error_that_passes(tmp_path, monkeypat
         list(reader.read_file("rows.parquet"))
 
 
-@pytest.mark.parametrize(("form", "megabytes"), [("zstd", 200), ("gzip", 50), ("bz2", 12)])
+@pytest.mark.parametrize(("form", "megabytes"), [("zstd", 200), ("gzip", 50), ("bz2", 12), ("xz", 12)])
 def test_what_expands_much_is_handed_on_in_pieces(tmp_path, form, megabytes):
     """A few kilobytes of zstd may hold a gigabyte: of it a few megabytes are held at a time."""
-    import bz2
-    import gzip
-
-    compressors = {"zstd": zstandard.ZstdCompressor(level=3).compress, "gzip": gzip.compress, "bz2": bz2.compress}
+    compressors = {"zstd": zstandard.ZstdCompressor(level=3).compress, "gzip": gzip.compress}
+    compressors |= {"bz2": bz2.compress, "xz": lzma.compress}
     line = json.dumps(ROW).encode() + b"\n"
     content = line * (megabytes * 2**20 // len(line))
     compressed = compressors[form](content)
@@ -116,6 +119,32 @@ def test_what_expands_much_is_handed_on_in_pieces(tmp_path, form, megabytes):
         longest = max(longest, len(block))
     assert total == len(content)
     assert longest <= 8 * 2**20
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.csv", "rows.parquet"])
+def test_a_file_that_grows_while_it_is_read_ends_the_task(tmp_path, monkeypatch, name):
+    """Its last line may be half a row, a Parquet file has no end yet: no verdict on its rows."""
+    path = tmp_path / name
+    half = json.dumps(ROW)[:20]
+    whole = {"rows.jsonl": (json.dumps(ROW) + "\n" + half).encode(), "rows.csv": b'prompt,answer\nOi?,sim\nOi?,"si'}
+    whole["rows.jsonl.gz"] = gzip.compress(whole["rows.jsonl"])[:-9]
+    whole["rows.parquet"] = b"PAR1" + bytes(100)
+    path.write_bytes(whole[name])
+    made = {".csv": ConversationCsvReader, ".parquet": ConversationParquetReader}.get(
+        path.suffix, ConversationJsonlReader
+    )
+    named = {"prompt_key": "prompt", "answer_key": "answer"} if path.suffix == ".csv" else {}
+    reader = made(str(tmp_path), adapter=ConversationAdapter(**named))
+    before = files.stamp(reader.data_folder, name)
+    # What another process does between the first look at the file and its opening.
+    times = iter([before, (before[0] + 1, before[1])])
+    monkeypatch.setattr(files, "stamp", lambda folder, path: next(times))
+    monkeypatch.setattr(compression, "stamp", files.stamp)
+    monkeypatch.setattr(parquet, "stamp", files.stamp)
+    read = []
+    with pytest.raises(BeingWritten, match=f"{name} was written to while it was read"):
+        read.extend(reader.read_file(name))
+    assert not [document for document in read if "conversation_error" in document.metadata]
 
 
 def test_a_decompressor_without_memory_is_not_a_damaged_file(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 from datatrove_quality import ConversationAdapter
 from datatrove_quality.runs import Run
 from datatrove_quality.runs.claim import LostOutput
+from datatrove_quality.runs.local_pool import IncompleteRun
 
 
 FILES, ROWS = 3, 8
@@ -171,6 +172,29 @@ def test_inputs_that_were_only_touched_are_read_on(source, tmp_path):
         os.utime(path)
     run(source, output, Failing())
     assert kept(output) == expected(0)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_refused"), [("append", True), ("replace", True), ("touch", False)], ids=lambda case: str(case)
+)
+def test_an_input_that_changes_during_the_run_ends_it(source, tmp_path, change, is_refused):
+    """Also where no task was reading it in that moment: rows of both contents would mix."""
+    path = source / "1.jsonl"
+
+    def at_work():
+        if change == "append":
+            path.open("a").write(path.read_text().splitlines()[0].replace("1-0", "1-99") + "\n")
+        elif change == "replace":
+            path.write_text(path.read_text().replace("Oi?", "Oi!"))
+        else:
+            os.utime(path, (1, 1))
+
+    if is_refused:
+        with pytest.raises(IncompleteRun, match=r"1\.jsonl: the content has changed since this run started"):
+            run(source, tmp_path / "out", Keep(0, at_work, "0-3"))
+    else:
+        run(source, tmp_path / "out", Keep(0, at_work, "0-3"))
+        assert kept(tmp_path / "out") == expected(0)
 
 
 def test_of_large_inputs_blocks_are_compared(source, tmp_path, monkeypatch, log):

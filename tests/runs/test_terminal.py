@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 from datatrove_quality.model.hub import require_folder
 from datatrove_quality.runs.local import LocalExecutor
+from datatrove_quality.runs.ray import RayExecutor
+from datatrove_quality.runs.slurm import SlurmExecutor
 from datatrove_quality.runs.terminal import QuietStream, is_quiet, quiet_stderr
 
 
@@ -158,6 +160,21 @@ def test_what_the_package_refuses_is_one_line_in_a_tasks_log(tmp_path, monkeypat
             executor._run_for_rank(0)
         return Path(executor.logging_dir.path, "logs/task_00000.log").read_text(encoding="utf-8")
 
+    def log_of_job(executor):
+        """A job's process is of its own, with the stream that SLURM or Ray gives it."""
+        monkeypatch.setattr(sys, "stderr", Stream(False))
+        with pytest.raises(ValueError, match="no folder /nowhere"):
+            executor._run_for_rank(0)
+        return Path(executor.logging_dir.path, "logs/task_00000.log").read_text(encoding="utf-8")
+
+    of_slurm = {"memory": "1G", "exports": {}, "time": "1", "partition": None}
+    for kind, own in ((SlurmExecutor, of_slurm), (RayExecutor, {})):
+        monkeypatch.setattr(kind, "get_distributed_env", LocalExecutor.get_distributed_env)
+        for quiet in (True, False):
+            logs = str(tmp_path / f"{kind.__name__}-{quiet}")
+            executor = kind([refuse], tasks=1, logging_dir=logs, **own)
+            executor.quiet = quiet
+            assert ("Traceback" not in log_of_job(executor)) == quiet
     for step, quiet, is_short in ((fail, True, False), (refuse, False, False), (refuse, True, True)):
         told = log_of(step, quiet)
         assert ("Traceback" not in told) == is_short

@@ -174,7 +174,10 @@ def test_what_the_package_refuses_is_one_line_in_a_tasks_log(tmp_path, monkeypat
             logs = str(tmp_path / f"{kind.__name__}-{quiet}")
             executor = kind([refuse], tasks=1, logging_dir=logs, **own)
             executor.quiet = quiet
+            logger.configure(patcher=lambda record: None)  # a job's process has none
             assert ("Traceback" not in log_of_job(executor)) == quiet
+    logger.configure(patcher=lambda record: None)
+    monkeypatch.setattr(sys, "stderr", Stream(True))
     for step, quiet, is_short in ((fail, True, False), (refuse, False, False), (refuse, True, True)):
         told = log_of(step, quiet)
         assert ("Traceback" not in told) == is_short

@@ -18,8 +18,8 @@ Reword: TypeAlias = Callable[[str], str]
 
 # Lines about how far a task is; on a terminal there is a bar instead.
 _PROGRESS = "datatrove_quality.progress"
-# Logs an error and raises it: it is reported where it is caught.
-_RAISES_WHAT_IT_LOGS = "datatrove.executor.base"
+# They log an error and raise it: it is reported where it is caught.
+_RAISE_WHAT_THEY_LOG = ("datatrove.executor.base", "datatrove.executor.ray")
 _PACKAGE = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 
 
@@ -53,7 +53,7 @@ class QuietStream:
         return self._stream.write(line)
 
     def _is_shown(self, record: Any) -> bool:
-        if record["name"] == _RAISES_WHAT_IT_LOGS and (record["exception"] or record["extra"].get("raised")):
+        if record["name"] in _RAISE_WHAT_THEY_LOG and (record["exception"] or record["extra"].get("raised")):
             return False
         is_progress = record["name"] == _PROGRESS and not self._stream.isatty()
         return is_progress or record["level"].no >= 30  # loguru's number of WARNING
@@ -117,7 +117,7 @@ def shorten_logged_errors(in_job: bool = False) -> None:
 
 def _drop_traceback(record: Any) -> None:
     caught = record["exception"]
-    if caught is None or record["name"] != _RAISES_WHAT_IT_LOGS or not isinstance(caught.value, ValueError):
+    if caught is None or record["name"] not in _RAISE_WHAT_THEY_LOG or not isinstance(caught.value, ValueError):
         return
     *_, (frame, _) = walk_tb(caught.traceback)
     if frame.f_code.co_filename.startswith(_PACKAGE):

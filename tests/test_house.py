@@ -1,7 +1,9 @@
 """The measures of the code: short files and functions, imports from where a thing is defined, tests that mirror it."""
 
 import ast
+import re
 import statistics
+import tomllib
 from pathlib import Path
 
 
@@ -35,7 +37,6 @@ TESTED_IN = {
     "extras": "cli/test_main",
     "model/checkpoint": "model/test_loading",
     "model/digests": "model/test_fingerprint",
-    "model/leases": "model/test_devices",
     "model/load_errors": "model/test_loading",
     "model/triton_kernels": "model/test_fused",
     "model/trunk": "engine/test_shared_trunk",
@@ -130,3 +131,19 @@ def test_tests_mirror_the_packages():
     assert sorted(without - TESTED_IN.keys()) == [], "add a test file in the mirrored folder, or a line to TESTED_IN"
     assert sorted(TESTED_IN.keys() - without) == [], "these are gone, or have tests of their own"
     assert [test for test in TESTED_IN.values() if not (ROOT / "tests" / f"{test}.py").is_file()] == []
+
+
+def test_the_contract_names_every_package():
+    """A reader of docs/design.md finds each package and module of the top level, and the layers that are checked."""
+    text = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+    tree = text.partition("    datatrove_quality/\n")[2].partition("    pipelines/")[0]
+    named = set(re.findall(r"^ {6}((?:\w+/?, )*\w+/?)  ", tree, re.MULTILINE))
+    named = {name.strip(" /") for names in named for name in names.split(",")}
+    package = ROOT / "datatrove_quality"
+    present = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert named == present - {"__main__"}
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+    written = text.partition("**Layers**")[2].partition("import-linter):")[2].partition(".")[0]
+    assert [sorted(re.findall(r"\w+", part)) for part in written.split(";")] == [
+        sorted(re.findall(r"\w+", layer)) for layer in layers if layer != "__main__"
+    ]

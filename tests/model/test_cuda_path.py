@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from datatrove_quality.engine.batching import packed_batches
 from datatrove_quality.engine.replicas import END, Batch, Replica, copy_to
 from datatrove_quality.model import attention, budget, forward, fused
+from datatrove_quality.model.shared_rows import SharedPrefixes
 
 
 # Each of these has a flash kernel in torch: no soft cap, no sinks.
@@ -104,6 +105,24 @@ def test_a_decoder_never_waits(gpu, attended, family, dtype, pooled):
     assert {name for name, *_ in attended} == {"torch_flash_attention"}
     assert [queries for _, queries, _ in attended] == [tokens, tokens, len(SEQUENCES) if pooled else tokens]
     assert {keys for *_, keys in attended} == {tokens}
+
+
+@pytest.mark.parametrize("pooled", [False, True], ids=["all", "pooled"])
+@pytest.mark.parametrize("family", FLASH_FAMILIES)
+def test_shared_prefixes_never_wait(gpu, attended, family, pooled):
+    """Each segment's keys are gathered with those before it; indices go to the device as all else does."""
+    model = classifier(gpu, family, pooled=pooled)
+    attended.clear()
+    prompt = list(range(10, 60))
+    sequences = [[*prompt, 61], [*prompt, 62, 63], prompt, [5, 6, 7]]
+    with gpu.asynchronous() as calls:
+        row = SharedPrefixes(model).row(sequences)
+        logits = forward.packed_logits(model, sequences, row=row)
+    assert logits.shape == (len(sequences), 1) and logits.device == torch.device("cuda:0")
+    assert set(calls) == {"copy to cuda:0"}
+    in_row, last = (56, 50 + 51 + 52 + 3), (4, 50 + 51 + 52 + 3)
+    assert [one[1:] for one in attended] == [in_row, in_row, last if pooled else in_row]
+    assert {name for name, *_ in attended} == {"torch_flash_attention"}
 
 
 @pytest.mark.parametrize("kernel", FLASH_KERNELS)

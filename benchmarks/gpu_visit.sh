@@ -99,9 +99,11 @@ step profile 60 "$python" benchmarks/profile_batches.py "$model" --device "$devi
 needs datatrove pipeline 60 "${throughput[@]}" --only ours-pipeline --repeats 1 "${few[@]}"
 needs datatrove simulated-gpus 60 "$python" benchmarks/throughput.py --no-save --simulated-gpus 1 --repeats 1
 
-# (e) Savings that are not built yet.
+# (e) Savings: what texts begin with alike.
+prompts=(--prompts 20)
+[ "$device" = cpu ] && prompts=(--prompts 1)
+step shared-prefixes 90 "$python" benchmarks/prefixes.py --no-save --device "$device" --model "$model" --rounds 2 "${prompts[@]}"
 record cascade-float8 "skipped: not built" 0
-record shared-prefixes "skipped: not built" 0
 
 "$python" benchmarks/visit_table.py "$results"
 ! grep -q FAILED "$results/steps.tsv"

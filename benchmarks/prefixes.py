@@ -109,16 +109,18 @@ def serve(name: str, model: str, device: str) -> None:
 
 
 def load_contender(name: str, setup: contenders.Setup) -> Callable[[contenders.Documents], Any]:
-    """A contender with its model."""
+    """A contender with its model; an earlier build has the public names alone in common with this one."""
+    from datatrove_quality import load_scorer
+
     if name == CARD:
         return contenders.CardLoop(setup)
-    ours = contenders.OurScorer(setup)
-    if name == EARLIER:
-        for replica in ours.scorer.replicas:
-            replica.prefixes = None  # what a build without sharing does not look at
-    elif any(replica.prefixes is None for replica in ours.scorer.replicas):
-        raise RuntimeError("Nothing would be shared: see the log's line about it.")
-    return ours
+    scorer = load_scorer(contenders.scorer_config(setup))
+    for replica in scorer.replicas:
+        if name == EARLIER:
+            replica.prefixes = None
+        elif replica.prefixes is None:
+            raise RuntimeError("Nothing would be shared: see the log's line about it.")
+    return lambda given: [score.score for score in scorer.score(given.conversations)]
 
 
 class Process:

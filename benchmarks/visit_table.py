@@ -34,6 +34,8 @@ def said(result: dict[str, Any]) -> list[str]:
     if result["kind"] == "comparison":
         lines = [f"matrix rate {result['matrix_rate'] / 1e12:,.3g} TFLOP/s, {result['dtype']}"]
         return lines + [_contender(name, one) for name, one in result["contenders"].items()]
+    if result["kind"] == "shared-prefixes":
+        return [_load(name, one) for name, one in result["loads"].items()]
     if result["kind"] == "profile":
         return [_profile(name, result[name]) for name in ("fused", "plain")]
     if result["kind"] == "simulated-gpus":
@@ -47,6 +49,11 @@ def _contender(name: str, one: dict[str, Any]) -> str:
     times = f", {one['times_annotator']:.1f} times the annotator" if one["times_annotator"] else ""
     share = f"{one['share_of_matrix_rate']:.2f} of the matrix rate"
     return f"{name}: {one['documents_per_second']:.4g} documents/s, {share}{times}"
+
+
+def _load(name: str, one: dict[str, Any]) -> str:
+    difference = f"{one['largest_difference_to_card']:.0e} from the card's scores"
+    return f"{name}: {one['times_as_fast_as']['earlier']:.2f} times as fast as without sharing, {difference}"
 
 
 def _profile(name: str, one: dict[str, Any]) -> str:

@@ -37,6 +37,7 @@ def test_the_table_shows_steps_that_failed_or_were_skipped(tmp_path, capsys):
     """A step without results, a contender without a turn, and results of all kinds, each in its line."""
     (tmp_path / "steps.tsv").write_text(
         "tests\tdone\t9\nours\tstopped after 100 s\t100\nprofile\tdone\t5\npipeline\tskipped: no time left\t0\n"
+        "shared-prefixes\tdone\t40\n"
     )
     (tmp_path / "tests.out").write_text("....\n26 passed in 9 s\n")
     turn = {"seconds": 2.0, "documents_per_second": 50.0, "share_of_matrix_rate": 0.713, "times_annotator": 31.0}
@@ -49,6 +50,9 @@ def test_the_table_shows_steps_that_failed_or_were_skipped(tmp_path, capsys):
     (tmp_path / "ours.json").write_text(json.dumps(comparison))
     one = {"tokens": 1_000, "seconds": 2.0, "by_kind": {"products": 1.5, "gaps": 0.1}}
     (tmp_path / "profile.json").write_text(json.dumps({"kind": "profile", "fused": one, "plain": one}))
+    load = {"times_as_fast_as": {"earlier": 4.251}, "largest_difference_to_card": 2e-6}
+    shared = {"kind": "shared-prefixes", "loads": {"answers": load}}
+    (tmp_path / "shared-prefixes.json").write_text(json.dumps(shared))
     visit_table.main(str(tmp_path))
     shown = capsys.readouterr().out
     for words in (
@@ -60,5 +64,6 @@ def test_the_table_shows_steps_that_failed_or_were_skipped(tmp_path, capsys):
         "vllm: ValueError: no",
         "fused: 500 tokens/s: products 75%, gaps 5%",
         "skipped: no time left",
+        "answers: 4.25 times as fast as without sharing, 2e-06 from the card's scores",
     ):
         assert words in shown

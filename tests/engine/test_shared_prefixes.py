@@ -2,12 +2,14 @@
 
 import random
 from collections import Counter
+from shutil import copytree
 
 import pytest
 import torch
 from datatrove.data import Document
+from safetensors.torch import load_file, save_file
 from scorers import TURNS, assert_like_the_card, assert_same, config_of, loaded, simple
-from tiny_models import WORDS, conversations
+from tiny_models import WORDS, Card, conversations
 
 from datatrove_quality import QualityFilter
 from datatrove_quality.config import Unscorable
@@ -119,6 +121,27 @@ def test_out_of_memory_halves_a_batch_that_shares(model_folder, monkeypatch, mos
     computed = sum(tokens for tokens in passes if tokens <= most)
     scored = sum(length for result, length in zip(results, lengths, strict=True) if not isinstance(result, Unscorable))
     assert counts["shared_tokens"] == scored - computed
+
+
+def test_two_heads_on_one_trunk_share_prefixes_too(model_folder, card, tmp_path, monkeypatch):
+    """One forward pass with each prefix once gives the scores of both heads."""
+    monkeypatch.setattr(scorer, "_found", {})
+    first = model_folder("qwen3")
+    other = copytree(first, tmp_path / "other")
+    tensors = load_file(other / "model.safetensors")
+    tensors["score.weight"] = tensors["score.weight"].flip(-1).contiguous()
+    save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
+    inputs = [item for item in shared_conversations(5) if item[-1]["role"] == "assistant"]
+    stream = (Document(text="x", id=str(n), metadata={"messages": item}) for n, item in enumerate(inputs))
+    steps = [QualityFilter(config_of(one), prefix=one.name, accept_changed_text=True) for one in (first, other)]
+    for step in steps:
+        stream = step.run(stream)
+    found = list(stream)
+    assert scorer.find_scorer(config_of(first)).model is scorer.find_scorer(config_of(other)).model
+    for name, expected in ((first.name, card("qwen3")), ("other", Card(other))):
+        scores = [doc.metadata[f"{name}_score"] for doc in found]
+        assert scores == pytest.approx([expected(item).score for item in inputs], abs=1e-4)
+    assert sum(step.stats["shared_tokens"].total for step in steps if "shared_tokens" in step.stats.stats) > 0
 
 
 def test_the_step_counts_them(model_folder, tmp_path, monkeypatch):

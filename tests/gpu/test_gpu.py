@@ -1,5 +1,7 @@
 """The CUDA path on a real device: the card's scores, through a flash kernel, whatever the batch."""
 
+from collections import Counter
+
 import pytest
 import torch
 from tiny_models import DECODERS, WIDE_HEADS, conversations, save_model
@@ -121,6 +123,25 @@ def test_each_kernel_that_is_installed(kernel, family):
     rows = boundaries[1:].long() - 1
     got = function(states[0][rows], *states[1:], last, terms)
     torch.testing.assert_close(got, expected[rows], atol=2e-2, rtol=2e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_texts_that_begin_alike(folder, family, dtype):
+    """The kernels take gathered keys: scores are those of texts that are computed whole."""
+    system = {"role": "system", "content": "Explique a fotossíntese em três frases. " * 8}
+    inputs = [[system, *one] for one in conversations(60, seed=3, longest=20) if one[0]["role"] == "user"]
+    one = scorer(folder(family), dtype)
+    counts = Counter()
+    shared = [score for _, score in one.stream_pairs(((None, item) for item in inputs), counts=counts)]
+    assert counts["shared_tokens"] > 32 * len(inputs)
+    one.replicas[0].prefixes = None
+    difference = (logits_of(shared) - logits_of(one.score(inputs))).abs()
+    if dtype == "float32":
+        assert difference.max() < 5e-5
+    else:
+        exact = card_logits(scorer(folder(family), "float32"), inputs)
+        assert difference.max() <= max(0.02, (card_logits(one, inputs) - exact).abs().max().item())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -1,0 +1,48 @@
+"""The benchmark of shared prefixes: its contenders score alike, and its loads share what they say."""
+
+import json
+import sys
+
+import prefixes
+import pytest
+import shapes
+import throughput
+from transformers import AutoTokenizer
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    shapes.save_random_model(folder, "tiny", "float32", "cpu")
+    return folder
+
+
+def test_the_comparison(tiny, tmp_path, monkeypatch, capsys):
+    """Each contender in its process; the table and the result have each load, and scores are the card's."""
+    monkeypatch.setattr(throughput, "RESULTS", tmp_path)
+    arguments = ["prefixes.py", "--model", str(tiny), "--prompts", "1", "--rounds", "1"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    prefixes.main()
+    (path,) = tmp_path.iterdir()
+    result = json.loads(path.read_text())
+    assert path.name.endswith("shared-prefixes.json") and result["kind"] == "shared-prefixes"
+    shown = capsys.readouterr().out
+    for load, one in result["loads"].items():
+        assert prefixes.LABELS[load] in shown and one["largest_difference_to_card"] < 1e-4
+        assert all(len(seconds) == 1 and seconds[0] > 0 for seconds in one["all_seconds"].values())
+        ours, earlier = (one["all_seconds"][name][0] for name in ("ours", "earlier"))
+        assert one["times_as_fast_as"]["earlier"] == pytest.approx(earlier / ours)
+
+
+def test_the_loads(tiny, tmp_path):
+    """A prompt is ten times as long as an answer, a system prompt nearly as long as what follows."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    loads = prefixes.save_loads(tmp_path, str(tiny), 2)
+    tokens = {}
+    for name, path in loads.items():
+        made = prefixes.corpora.read(path)
+        texts = [tokenizer.apply_chat_template(one, tokenize=False) for one in made]
+        tokens[name] = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+    assert [len(lengths) for lengths in tokens.values()] == [16, 40, 30]
+    assert all(1_000 < length < 1_200 for length in tokens["answers"])
+    assert all(580 < length < 720 for length in tokens["system"])

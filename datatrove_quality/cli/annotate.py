@@ -19,7 +19,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from datatrove_quality.annotation.config import Connection, JudgeConfig
-from datatrove_quality.annotation.rubric import load_rubric, shipped_rubrics
+from datatrove_quality.annotation.rubric import Rubric, load_rubric, shipped_rubrics
+from datatrove_quality.annotation.sample_config import LENGTH, SampleConfig
 from datatrove_quality.cli.checks import check_output
 from datatrove_quality.cli.executor_options import add_executor_options
 from datatrove_quality.cli.fields import add_fields, filled
@@ -30,15 +31,19 @@ from datatrove_quality.extras import require
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from datatrove.data import Document
     from datatrove.pipeline.base import PipelineStep
 
+    from datatrove_quality.annotation.select_rows import TakeSample
     from datatrove_quality.annotation.step import LLMJudge
     from datatrove_quality.runs.run import Run, RunResult
 
 RESUMES = True
 
 JUDGE_OPTIONS = ("samples", "logprobs", "retries", "tokenizer")
+SAMPLE_OPTIONS = ("sample", "flatten", "scores", "hold_out", "seed")
 CONNECTION_OPTIONS = ("api_key_env", "concurrency", "timeout", "patience")
 
 
@@ -70,6 +75,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     endpoint.add_argument(
         "--price-per-million", type=prices, metavar="IN,OUT", help="of prompt and answer tokens, for the estimate"
     )
+    sample = parser.add_argument_group("which rows")
+    add_fields(sample, SampleConfig, SAMPLE_OPTIONS)
+    by = f"columns, or {LENGTH}, whose values each get their share of the sample: source,length"
+    sample.add_argument("--by", type=lambda text: tuple(text.split(",")), default=(), metavar="COLUMNS", help=by)
     add_row_options(parser.add_argument_group("rows"))
     add_run_options(parser.add_argument_group("run"))
     add_executor_options(parser)
@@ -97,10 +106,14 @@ def run(options: argparse.Namespace) -> None:
             raise ValueError(f"--{name} is missing: give the {'judge' if name == 'model' else 'address'}.")
     judge = filled(JudgeConfig, argparse.Namespace(**vars(options) | {"rubric": rubric}))
     connection = filled(Connection, options)
+    sample = filled(SampleConfig, options)
+    if not sample.takes_all and options.limit != -1:
+        raise ValueError("--limit takes the first rows of each task: omit it beside --sample and --hold-out.")
     check_output(options.output)
     require("annotate", "datatrove-quality annotate")
     from datatrove_quality.annotation.asking import check_endpoint
     from datatrove_quality.annotation.estimate import SAMPLE
+    from datatrove_quality.annotation.select_rows import WriteHeldOut
     from datatrove_quality.annotation.step import LLMJudge
     from datatrove_quality.runs.inputs import refuse_wrong_schema
 
@@ -124,8 +137,22 @@ def run(options: argparse.Namespace) -> None:
         show(step, documents)
         return
     check_endpoint(step.connection, step.judge.model)
+    drawn = [] if sample.takes_all else draw(sample, started, adapter, rubric)
+    if drawn:
+        step.documents_per_task = [len(task.chosen) for task in drawn[0].tasks]
     say_what_it_takes(options, started, step, documents)
-    annotate(options, started, [started.reader(adapter), *before, step, started.writer("rows")])
+    apart = [WriteHeldOut(started.writer("held-out"))] if sample.hold_out else []
+    pipeline = [started.reader(adapter), *drawn, *before, step, *apart, started.writer("rows")]
+    annotate(options, started, pipeline)
+
+
+def draw(sample: SampleConfig, started: "Run", adapter: "Callable", rubric: Rubric) -> "list[TakeSample]":
+    """The step that passes on the rows of a sample, which are drawn here."""
+    from datatrove_quality.annotation.sampling import draw_sample
+    from datatrove_quality.annotation.select_rows import TakeSample
+
+    scale = (rubric.values[0], rubric.values[-1])
+    return [TakeSample(sample, draw_sample(started.inputs, adapter, sample, started.tasks, scale))]
 
 
 def masking(conversations: bool) -> "PipelineStep":
@@ -151,7 +178,8 @@ def say_what_it_takes(
     from datatrove_quality.annotation.prompt import Prompt
 
     prompts = [prompt for prompt in step.prompts(documents) if isinstance(prompt, Prompt)]
-    rows = rows_in(started.inputs, options.limit, started.tasks)
+    sampled = options.sample is not None and step.documents_per_task
+    rows = sum(sampled) if sampled else rows_in(started.inputs, options.limit, started.tasks)
     expected = Estimate.of(step.judge, prompts, len(prompts) / max(1, len(documents)), rows)
     print(f"Estimated: {expected.text(options.price_per_million)}", file=sys.stderr)
 
@@ -187,6 +215,7 @@ def print_result(options: argparse.Namespace, started: "Run", result: "RunResult
     lines = {
         "judge": f"{options.model}, by {options.rubric}",
         "rows": rows,
+        **({"held out": started.path("held-out")} if options.hold_out else {}),
         "logs": started.path("logs"),
         "next": f"datatrove-quality train {shlex.quote(rows)} --labels judge_score --model MODEL --output DIR",
     }

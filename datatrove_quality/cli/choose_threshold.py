@@ -16,6 +16,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from datatrove_quality.cli.option_types import scale, share
+from datatrove_quality.cli.options import add_weight_options, sample_weights
 from datatrove_quality.config import ScoreScale
 from datatrove_quality.rows.score_columns import check_prefix
 
@@ -41,7 +42,8 @@ def run(options: argparse.Namespace) -> None:
             f"warning: {options.scored} is what an earlier threshold left, so all figures are biased; give {run}.",
             file=sys.stderr,
         )
-    sample = read_scored_sample(find_inputs(options.scored), options.prefix, options.labels, options.scale)
+    weights = sample_weights(options)
+    sample = read_scored_sample(find_inputs(options.scored), options.prefix, options.labels, options.scale, weights)
     print(sample, end="\n\n")
     choice = choose(sample, options)
     print(describe_choice(choice, options.level), end="\n\n")
@@ -55,11 +57,11 @@ def choose(sample: "ScoredSample", options: argparse.Namespace) -> "ThresholdCho
     """The threshold that the options ask for."""
     from datatrove_quality.evaluation import threshold_for_precision, threshold_for_share
 
-    tokens = sample.token_counts()
+    tokens, weights = sample.token_counts(), sample.weights.found()
     if options.keep_share is not None:
         if options.by == "tokens" and tokens is None:
             raise ValueError(f"--by tokens: rows with a score lack {options.prefix}_tokens; use --by documents.")
-        return threshold_for_share(sample.scores, options.keep_share, tokens, options.by, options.seed)
+        return threshold_for_share(sample.scores, options.keep_share, tokens, options.by, options.seed, weights)
     return threshold_for_precision(
         sample.labels,
         sample.scores,
@@ -68,6 +70,7 @@ def choose(sample: "ScoredSample", options: argparse.Namespace) -> "ThresholdCho
         options.min_recall,
         tokens,
         options.seed,
+        weights,
     )
 
 
@@ -76,6 +79,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("scored", metavar="SCORED", help="folder, file or glob in quotes, of .jsonl[.gz|.zst] or .parquet with scores")
     add("--prefix", default="quality", help="of the score columns' names (default: quality)")
+    add_weight_options(parser)
     add("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
     labelled = parser.add_argument_group("by precision")
     labelled.add_argument("--labels", metavar="COLUMN", help="the column that holds the labels")

@@ -20,8 +20,10 @@ from datatrove_quality.cli.options import (
     add_classifier_options,
     add_row_options,
     add_verbose_option,
+    add_weight_options,
     refuse_without_effect,
     row_adapter,
+    sample_weights,
 )
 from datatrove_quality.config import ScorerConfig, ScoreScale
 
@@ -45,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     output = Path(options.output)
     rows = labelled_scores(options)
     evaluation = rows.evaluation()
-    settings = {name: getattr(options, name) for name in ("input", "labels", "model", "scores", "tokens")}
+    settings = {name: getattr(options, name) for name in ("input", "labels", "model", "scores", "tokens", "weights")}
     print(write_evaluation(evaluation, rows, settings, output))
     try:
         draw_evaluation(evaluation, output)
@@ -64,10 +66,12 @@ def labelled_scores(options: argparse.Namespace) -> "LabelledScores":
     inputs = find_inputs(options.input)
     if options.model is None:
         scale = options.scale or ScoreScale()
-        return read_labelled_scores(inputs, options.labels, options.scores, options.tokens, scale)
+        weights = sample_weights(options)
+        return read_labelled_scores(inputs, options.labels, options.scores, options.tokens, scale, weights)
     adapter = row_adapter(options)
     require_labels(inputs, adapter, options.labels)
-    return compute_labelled_scores(inputs, adapter, options.labels, load_scorer(filled(ScorerConfig, options)))
+    scorer = load_scorer(filled(ScorerConfig, options))
+    return compute_labelled_scores(inputs, adapter, options.labels, scorer, sample_weights(options))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +84,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--model", help="hub id or folder of the classifier that scores the rows")
     source.add_argument("--scores", metavar="COLUMN", help="the column of scores that the rows have already")
     add("--tokens", metavar="COLUMN", help="with --scores: the column of token counts (default: none)")
+    add_weight_options(parser)
     model = parser.add_argument_group("with --model (--scale: with --scores too)")
     add_classifier_options(model)
     add_row_options(model, ids=False)

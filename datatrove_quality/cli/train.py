@@ -13,6 +13,7 @@ Needs the extra `train`.
 
 import argparse
 import os
+from pathlib import Path
 from typing import Any
 
 from datatrove_quality.cli.checks import check_model_path, check_output
@@ -71,6 +72,7 @@ def run(options: argparse.Namespace) -> None:
     config = filled(TrainingConfig, options)
     check_output(options.output)
     check_model_path(options.model)
+    refuse_held_out(options.input)
     require("train", "datatrove-quality train")
     from datatrove_quality.evaluation.labelled_rows import labelled_rows, require_labels
     from datatrove_quality.runs.inputs import find_inputs
@@ -86,6 +88,19 @@ def run(options: argparse.Namespace) -> None:
     record = train_classifier(config, rows, options.output, held_out_rows)
     if int(os.environ.get("RANK", 0)) == 0:
         print_result(record, options.output)
+
+
+def refuse_held_out(source: str) -> None:
+    """Refuse the whole output of an annotation in which rows were held out, to be tested with.
+
+    Raises:
+        ValueError: says what to give instead.
+    """
+    folder = Path(source)
+    if all((folder / name).exists() for name in ("rows", "held-out", "logs/run.json")):
+        raise ValueError(
+            f"input {source} has held-out rows in it, on which the classifier is to be tested: give {folder / 'rows'}."
+        )
 
 
 def print_result(record: dict[str, Any], output: str) -> None:

@@ -21,9 +21,9 @@ def int_scores(scores: Floats, scale: ScoreScale) -> Ints:
     return rounded.clip(scale.low, scale.high).astype(np.int64)
 
 
-def count_pairs(rows: Ints, columns: Ints, size: int) -> Ints:
-    """How often each pair of a row and a column occurs; shape (levels, size), where there are `size` columns."""
-    return np.bincount(rows * size + columns, minlength=size * size).reshape(-1, size)
+def count_pairs(rows: Ints, columns: Ints, size: int, weights: Floats | None = None) -> NDArray:
+    """How often each pair of a row and a column occurs, or the sum of its weights; `size` columns and as many rows."""
+    return np.bincount(rows * size + columns, weights, minlength=size * size).reshape(-1, size)
 
 
 def share_of(part: NDArray, whole: NDArray, of_nothing: float = 0.0) -> Floats:

@@ -26,11 +26,19 @@ def labelled_rows(inputs: Inputs, adapter: ConversationAdapter | TextAdapter, la
     Yields:
         For each row its conversation or text, or why it has none; and its label, None if it has none, or why.
     """
+    for _, item, label in labelled_documents(inputs, adapter, labels):
+        yield item, label
+
+
+def labelled_documents(
+    inputs: Inputs, adapter: ConversationAdapter | TextAdapter, labels: str
+) -> Iterator[tuple[Document, Conversation | str | Unscorable, Any]]:
+    """As `labelled_rows`, each after its document, whose metadata has the row's other columns."""
     reader = inputs.reader(adapter)
     is_text = isinstance(adapter, TextAdapter)
     for path in inputs.sizes:
         for doc in reader.read_file(path):
-            yield _scored_part(doc, is_text), _label(doc, labels)
+            yield doc, _scored_part(doc, is_text), _label(doc, labels)
 
 
 def _scored_part(doc: Document, is_text: bool) -> Conversation | str | Unscorable:

@@ -11,9 +11,10 @@ from tqdm import tqdm
 from datatrove_quality.config import ScoreScale, Unscorable
 from datatrove_quality.engine.scorer import Input, Scorer
 from datatrove_quality.evaluation.columns import columns_found, listed, read_columns, score_of, tokens_of
-from datatrove_quality.evaluation.labelled_rows import labelled_rows
+from datatrove_quality.evaluation.labelled_rows import labelled_documents
 from datatrove_quality.evaluation.labels import label_in, parse_label
 from datatrove_quality.evaluation.metrics import Evaluation, evaluate_scores
+from datatrove_quality.evaluation.sample_weights import SampleWeights
 from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 from datatrove_quality.rows.types import Row
 from datatrove_quality.runs.inputs import Inputs
@@ -29,6 +30,7 @@ class LabelledScores:
         scores: of each row; shape (n,).
         tokens: of each row, NaN where they are not known; shape (n,).
         left_out: number of other rows, by reason.
+        weights: of the rows that have both.
     """
 
     scale: ScoreScale
@@ -36,27 +38,38 @@ class LabelledScores:
     scores: array = field(default_factory=lambda: array("d"))
     tokens: array = field(default_factory=lambda: array("d"))
     left_out: Counter[str] = field(default_factory=Counter)
+    weights: SampleWeights = field(default_factory=SampleWeights)
 
-    def add(self, label: int, score: float, tokens: float) -> None:
-        """Add a row that has a label and a score."""
+    def add(self, row: Row, label: int, score: float, tokens: float) -> None:
+        """Add a row that has a label and a score.
+
+        Raises:
+            ValueError: its sample weight is none.
+        """
         self.labels.append(label)
         self.scores.append(score)
         self.tokens.append(tokens)
+        self.weights.add(row)
 
     def evaluation(self) -> Evaluation:
         """How well the scores agree with the labels.
 
         Raises:
-            ValueError: no row has both.
+            ValueError: no row has both, or some have sample weights and others have not.
         """
         if not self.labels:
             raise ValueError(f"No row has both a usable label and a score: {listed(self.left_out) or 'no rows'}.")
         has_tokens = not np.isnan(self.tokens).any()
-        return evaluate_scores(self.labels, self.scores, self.scale, self.tokens if has_tokens else None)
+        tokens = self.tokens if has_tokens else None
+        return evaluate_scores(self.labels, self.scores, self.scale, tokens, self.weights.found())
 
 
 def compute_labelled_scores(
-    inputs: Inputs, adapter: ConversationAdapter | TextAdapter, labels: str, scorer: Scorer
+    inputs: Inputs,
+    adapter: ConversationAdapter | TextAdapter,
+    labels: str,
+    scorer: Scorer,
+    weights: SampleWeights | None = None,
 ) -> LabelledScores:
     """Score each row that has a label; progress is shown on stderr.
 
@@ -65,33 +78,39 @@ def compute_labelled_scores(
         adapter: makes documents of rows: conversations or plain text.
         labels: the column that holds the labels.
         scorer: the classifier.
+        weights: of the rows. None: `sample_weight`, where rows have it.
 
     Raises:
         ValueError: the rows are conversations and the classifier has no chat template.
     """
     if isinstance(adapter, ConversationAdapter):
         scorer.renderer.require_template()
-    found = LabelledScores(scorer.scale)
+    found = LabelledScores(scorer.scale, weights=weights or SampleWeights())
 
-    def with_label() -> Iterator[tuple[int, Input]]:
-        for item, value in labelled_rows(inputs, adapter, labels):
+    def with_label() -> Iterator[tuple[tuple[Row, int], Input]]:
+        for doc, item, value in labelled_documents(inputs, adapter, labels):
             try:
                 label = parse_label(value, scorer.scale)
             except Unscorable as error:
                 found.left_out[error.reason] += 1
             else:
-                yield label, item
+                yield (doc.metadata, label), item
 
-    for label, result in tqdm(scorer.stream_pairs(with_label()), unit=" documents", disable=None):
+    for (row, label), result in tqdm(scorer.stream_pairs(with_label()), unit=" documents", disable=None):
         if isinstance(result, Unscorable):
             found.left_out[result.reason] += 1
         else:
-            found.add(label, result.score, result.tokens)
+            found.add(row, label, result.score, result.tokens)
     return found
 
 
 def read_labelled_scores(
-    inputs: Inputs, labels: str, scores: str, tokens: str | None, scale: ScoreScale
+    inputs: Inputs,
+    labels: str,
+    scores: str,
+    tokens: str | None,
+    scale: ScoreScale,
+    weights: SampleWeights | None = None,
 ) -> LabelledScores:
     """Read labels and scores from columns; progress is shown on stderr.
 
@@ -101,11 +120,12 @@ def read_labelled_scores(
         scores: the column of scores.
         tokens: the column of token counts; None: the counts are not known.
         scale: of labels and scores.
+        weights: of the rows. None: `sample_weight`, where rows have it.
 
     Raises:
         ValueError: a column holds nothing that can be used; names the columns that there are.
     """
-    found = LabelledScores(scale)
+    found = LabelledScores(scale, weights=weights or SampleWeights())
     row: Row = {}
     for row in tqdm(read_columns(inputs), unit=" rows", disable=None):
         try:
@@ -113,7 +133,7 @@ def read_labelled_scores(
         except Unscorable as error:
             found.left_out[error.reason] += 1
         else:
-            found.add(label, score, tokens_of(row, tokens))
+            found.add(row, label, score, tokens_of(row, tokens))
     if row and not found.labels:
         raise ValueError(
             f"No row has both a label in {labels} and a score in {scores}: {listed(found.left_out)}; "

@@ -18,6 +18,7 @@ from datatrove_quality.evaluation.arrays import (
     Ints,
     as_numbers,
     as_token_counts,
+    as_weights,
     count_pairs,
     int_scores,
     require_all,
@@ -40,16 +41,16 @@ class LevelFigures:
         precision: of the documents with this int_score, the share with this label.
         recall: of the documents with this label, the share with this int_score.
         f1: the harmonic mean of the two.
-        support: documents with this label.
-        predicted: documents with this int_score.
+        support: documents with this label; with sample weights an estimated number.
+        predicted: documents with this int_score; likewise.
     """
 
     level: int
     precision: float
     recall: float
     f1: float
-    support: int
-    predicted: int
+    support: float
+    predicted: float
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Evaluation:
     Args:
         documents: how many there are.
         levels: the levels of the scale, L of them, from low to high.
-        confusion: L rows by label, L columns by int_score: counts of documents.
+        confusion: L rows by label, L columns by int_score: counts of documents; with sample weights, estimated numbers
+            of documents of the whole that was sampled.
         macro_precision: mean over the levels that occur as a label or an int_score.
         macro_recall: likewise.
         macro_f1: likewise.
@@ -87,11 +89,12 @@ class Evaluation:
         spearman: rank correlation of scores and labels; None where all scores or all labels are equal.
         per_level: figures of each level.
         thresholds: figures of thresholds from low to high in steps of 0.25.
+        weighted: whether documents count by their sample weights, in all figures but `documents`.
     """
 
     documents: int
     levels: tuple[int, ...]
-    confusion: tuple[tuple[int, ...], ...]
+    confusion: tuple[tuple[float, ...], ...]
     macro_precision: float
     macro_recall: float
     macro_f1: float
@@ -100,6 +103,7 @@ class Evaluation:
     spearman: float | None
     per_level: tuple[LevelFigures, ...]
     thresholds: tuple[ThresholdFigures, ...]
+    weighted: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON values: lists for tuples, levels that are keys as text, None for what is undefined."""
@@ -118,15 +122,16 @@ class Evaluation:
             ["mean absolute error", decimal(self.mae)],
             ["Spearman correlation", decimal(self.spearman)],
         ]
-        return markdown_table([f"{self.documents:,} documents", ""], rows)
+        by_weight = ", by their sample weights" if self.weighted else ""
+        return markdown_table([f"{self.documents:,} documents{by_weight}", ""], rows)
 
     def _confusion(self) -> str:
-        rows = [[level, *row] for level, row in zip(self.levels, self.confusion, strict=True)]
+        rows = [[level, *map(_whole, row)] for level, row in zip(self.levels, self.confusion, strict=True)]
         return markdown_table(["label \\ int_score", *self.levels], rows)
 
     def _per_level(self) -> str:
         rows = [
-            [it.level, percent(it.precision), percent(it.recall), percent(it.f1), it.support, it.predicted]
+            [it.level, *map(percent, (it.precision, it.recall, it.f1)), _whole(it.support), _whole(it.predicted)]
             for it in self.per_level
         ]
         return markdown_table(["level", "precision", "recall", "F1", "labels", "predicted"], rows)
@@ -143,8 +148,16 @@ class Evaluation:
         return markdown_table(header, rows)
 
 
+def _whole(count: float) -> str:
+    return f"{count:.0f}"
+
+
 def evaluate_scores(
-    labels: ArrayLike, scores: ArrayLike, scale: ScoreScale | None = None, tokens: ArrayLike | None = None
+    labels: ArrayLike,
+    scores: ArrayLike,
+    scale: ScoreScale | None = None,
+    tokens: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
 ) -> Evaluation:
     """Compare scores with labels, as the model card does, and at every threshold.
 
@@ -160,6 +173,8 @@ def evaluate_scores(
         scores: `Score.score` of each document, not clipped; shape (n,).
         scale: the scale of both; None: the card's.
         tokens: tokens of each document; shape (n,). None: the shares of tokens kept are None.
+        weights: how many documents each stands for, where they are a sample of unequal chances; shape (n,). None: each
+            stands for itself.
 
     Returns:
         The figures.
@@ -176,7 +191,8 @@ def evaluate_scores(
     require_labels_within(label_array, low, high)
     require_all("scores", score_array, np.isfinite(score_array), "not finite", "Leave out documents without a score.")
     levels = label_array.astype(np.int64) - low
-    confusion = count_pairs(levels, int_scores(score_array, scale) - low, high - low + 1)
+    weight_array = as_weights(weights, len(levels))
+    confusion = count_pairs(levels, int_scores(score_array, scale) - low, high - low + 1, weight_array)
     per_level = _level_figures(confusion, low)
     present = [it for it in per_level if it.support or it.predicted]
     return Evaluation(
@@ -186,44 +202,56 @@ def evaluate_scores(
         macro_precision=sum(it.precision for it in present) / len(present),
         macro_recall=sum(it.recall for it in present) / len(present),
         macro_f1=sum(it.f1 for it in present) / len(present),
-        accuracy=float(np.trace(confusion) / len(levels)),
-        mae=float(np.abs(score_array - label_array).mean()),
-        spearman=_spearman(levels, score_array),
+        accuracy=float(np.trace(confusion) / confusion.sum()),
+        mae=float(np.average(np.abs(score_array - label_array), weights=weight_array)),
+        spearman=_spearman(levels, score_array, weight_array),
         per_level=per_level,
-        thresholds=_threshold_figures(levels, score_array, low, high, as_token_counts(tokens, len(levels))),
+        thresholds=_threshold_figures(
+            levels, score_array, low, high, as_token_counts(tokens, len(levels)), weight_array
+        ),
+        weighted=weight_array is not None,
     )
 
 
-def _level_figures(confusion: Ints, low: int) -> tuple[LevelFigures, ...]:
+def _level_figures(confusion: Ints | Floats, low: int) -> tuple[LevelFigures, ...]:
     hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     shares = (share_of(hits, predicted), share_of(hits, support), share_of(2 * hits, support + predicted))
     figures = zip(*(share.tolist() for share in shares), support.tolist(), predicted.tolist(), strict=True)
     return tuple(LevelFigures(level, *row) for level, row in enumerate(figures, start=low))
 
 
-def _spearman(levels: Ints, scores: Floats) -> float | None:
-    """Pearson's correlation of the ranks, less their mean, where equal values share their mean rank."""
-    ordered, size = np.sort(scores), len(scores)
-    below = 0
+def _spearman(levels: Ints, scores: Floats, weights: Floats | None) -> float | None:
+    """Pearson's correlation of the ranks, less their mean, where equal values share their mean rank.
+
+    A document of weight w takes w ranks, as w equal documents would.
+    """
+    order = np.argsort(scores)
+    ordered, by_level = scores[order], levels[order]  # sorted, they are found fast
+    each = np.ones(len(scores)) if weights is None else weights[order]
+    reached = np.concatenate([[0.0], each.cumsum()])
+    size, below = reached[-1], 0.0
     covariance = level_spread = score_spread = 0.0
-    for level, support in enumerate(np.bincount(levels).tolist()):
-        own = np.sort(scores[levels == level])  # sorted, they are found fast
-        ranks = (np.searchsorted(ordered, own) + np.searchsorted(ordered, own, side="right") - size) / 2
+    for level, support in enumerate(np.bincount(by_level, each).tolist()):
+        own, counted = ordered[by_level == level], each[by_level == level]
+        ends = (np.searchsorted(ordered, own, side=side) for side in ("left", "right"))
+        ranks = (sum(reached[end] for end in ends) - size) / 2
         level_rank = below + (support - size) / 2
-        covariance += level_rank * ranks.sum()
+        covariance += level_rank * (counted * ranks).sum()
         level_spread += support * level_rank**2
-        score_spread += (ranks**2).sum()
+        score_spread += (counted * ranks**2).sum()
         below += support
     spread = level_spread * score_spread
     return float(np.clip(covariance / np.sqrt(spread), -1, 1)) if spread > 0 else None
 
 
 def _threshold_figures(
-    levels: Ints, scores: Floats, low: int, high: int, tokens: Floats | None
+    levels: Ints, scores: Floats, low: int, high: int, tokens: Floats | None, weights: Floats | None
 ) -> tuple[ThresholdFigures, ...]:
     thresholds = np.arange(low, high + THRESHOLD_STEP / 2, THRESHOLD_STEP)
     bins = np.searchsorted(thresholds, scores, side="right")  # bin b reaches the first b thresholds
-    counts = np.bincount(levels * (len(thresholds) + 1) + bins, minlength=(high - low + 1) * (len(thresholds) + 1))
+    size = (high - low + 1) * (len(thresholds) + 1)
+    counts = np.bincount(levels * (len(thresholds) + 1) + bins, weights, minlength=size)
+    tokens = tokens if tokens is None or weights is None else tokens * weights
     # Sums from the highest level and score down: documents that have at least this label and at least this score.
     reached = counts.reshape(high - low + 1, -1)[::-1, ::-1].cumsum(axis=0).cumsum(axis=1)[::-1, ::-1]
     kept, at_least = reached[0, 1:], reached[:, :1]
@@ -232,7 +260,7 @@ def _threshold_figures(
     return tuple(
         ThresholdFigures(
             threshold=float(threshold),
-            kept=float(kept[place] / len(scores)),
+            kept=float(kept[place] / counts.sum()),
             tokens_kept=tokens_kept,
             precision=_by_level(precision[:, place], low),
             recall=_by_level(recall[:, place], low),

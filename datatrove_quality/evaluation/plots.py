@@ -32,7 +32,7 @@ def draw_confusion(evaluation: Evaluation, path: str | PathLike[str]) -> None:
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for (row, column), share in np.ndenumerate(shares):
         colour = "white" if share > 0.55 else INK
-        text = f"{counts[row, column]:,}\n{share:.0%}" if share else "0"
+        text = f"{counts[row, column]:,.0f}\n{share:.0%}" if share else "0"
         axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9, linespacing=1.3)
     axes.set_xticks(range(size), map(str, evaluation.levels))
     axes.set_yticks(range(size), map(str, evaluation.levels))

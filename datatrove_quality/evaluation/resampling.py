@@ -10,6 +10,7 @@ from datatrove_quality.evaluation.arrays import (
     Ints,
     as_numbers,
     as_token_counts,
+    as_weights,
     require_all,
     require_same_length,
     share_of,
@@ -28,18 +29,27 @@ class Sample:
     Args:
         scores: the distinct scores, finite; shape (m,).
         counts: documents with a good label, with another, and with none; shape (m + 1, 3).
-        tokens: the sum of the documents' tokens; shape (m + 1,).
-        squares: the sum of the squares of their tokens; shape (m + 1,).
+        weights: the sums of the documents' sample weights; equal to the counts where they have none.
+        weight_squares: the sums of the squares of these weights.
+        tokens: the sum of the documents' tokens, times their weights; shape (m + 1,).
+        squares: the sum of the squares of that; shape (m + 1,).
     """
 
     scores: Floats
     counts: Ints
+    weights: Floats
+    weight_squares: Floats
     tokens: Floats
     squares: Floats
 
     @classmethod
     def of(
-        cls, scores: ArrayLike, tokens: ArrayLike | None, labels: ArrayLike | None = None, level: int = 0
+        cls,
+        scores: ArrayLike,
+        tokens: ArrayLike | None,
+        labels: ArrayLike | None = None,
+        level: int = 0,
+        weights: ArrayLike | None = None,
     ) -> "Sample":
         """Count documents.
 
@@ -48,6 +58,7 @@ class Sample:
             tokens: tokens of each document; shape (n,). None: all are 0.
             labels: levels; NaN where a document has no label; shape (n,). None: no document has one.
             level: the lowest good label.
+            weights: how many documents each stands for; shape (n,). None: itself.
 
         Raises:
             ValueError: a value is not as said above; no document has a score; or no label is good, or all are.
@@ -62,11 +73,18 @@ class Sample:
         size = len(distinct)
         if size == 1:
             raise ValueError("scores: no document has a score.")
-        counts = np.bincount(places * 3 + kinds, minlength=3 * size).reshape(size, 3)
-        weights = as_token_counts(tokens, len(score_array))
-        weights = np.zeros(len(score_array)) if weights is None else weights
-        sums, squares = (np.bincount(places, weights**power, size).astype(np.float64) for power in (1, 2))
-        return cls(-distinct[:-1], counts, sums, squares)
+        given, each = as_weights(weights, len(score_array)), as_token_counts(tokens, len(score_array))
+        given = np.ones(len(score_array)) if given is None else given
+        each = np.zeros(len(score_array)) if each is None else each * given
+        cells = places * 3 + kinds
+        counts = np.bincount(cells, minlength=3 * size).reshape(size, 3)
+        weighted = [np.asarray(np.bincount(cells, given**power, 3 * size), np.float64) for power in (1, 2)]
+        sums = [np.asarray(np.bincount(places, each**power, size), np.float64) for power in (1, 2)]
+        return cls(-distinct[:-1], counts, weighted[0].reshape(size, 3), weighted[1].reshape(size, 3), *sums)
+
+    def labelled(self, place: int) -> int:
+        """How many documents with a label have the score of a place or a higher one."""
+        return int(self.counts[: place + 1, :2].sum())
 
     def merged(self, chosen: int) -> "Sample":
         """At most about `BOOTSTRAP_BINS` bins with about as many documents each; one ends at the chosen score."""
@@ -75,8 +93,8 @@ class Sample:
         last = np.unique(np.r_[np.searchsorted(reached, wanted), chosen, len(self.scores) - 1])
         last = last[last < len(self.scores)]
         first = np.r_[0, last + 1]
-        sums = (np.add.reduceat(values, first, axis=0) for values in (self.counts, self.tokens, self.squares))
-        return Sample(self.scores[last], *sums)
+        summed = (self.counts, self.weights, self.weight_squares, self.tokens, self.squares)
+        return Sample(self.scores[last], *(np.add.reduceat(values, first, axis=0) for values in summed))
 
 
 def _label_kinds(labels: ArrayLike | None, level: int, scores: Floats) -> Ints:
@@ -101,26 +119,23 @@ class Curve:
         tokens_kept: share of all tokens.
         precision: share of good labels among the labels kept.
         recall: share of the good labels that is kept.
-        labelled: number of documents with a label that are kept.
     """
 
     kept: Floats
     tokens_kept: Floats
     precision: Floats
     recall: Floats
-    labelled: Floats
 
     @classmethod
-    def of(cls, counts: Ints, tokens: Floats) -> "Curve":
-        """Add up from the highest score down: counts are (..., m + 1, 3), tokens (..., m + 1)."""
-        reached, tokens_reached = counts.cumsum(axis=-2, dtype=np.float64), tokens.cumsum(axis=-1)
+    def of(cls, weights: Floats, tokens: Floats) -> "Curve":
+        """Add up from the highest score down: weights are (..., m + 1, 3), tokens (..., m + 1)."""
+        reached, tokens_reached = weights.cumsum(axis=-2, dtype=np.float64), tokens.cumsum(axis=-1)
         good, labelled, documents = reached[..., 0], reached[..., :2].sum(axis=-1), reached.sum(axis=-1)
         return cls(
             kept=_of_whole(documents),
             tokens_kept=_of_whole(tokens_reached),
             precision=share_of(good, labelled, of_nothing=np.nan)[..., :-1],
             recall=_of_whole(good),
-            labelled=labelled[..., :-1],
         )
 
 
@@ -134,17 +149,24 @@ def resampled(bins: Sample, seed: int) -> Curve:
     """The curves of `RESAMPLES` samples of the same size, drawn with replacement.
 
     To draw n documents is to draw how often each bin's documents occur: one multinomial over the bins, whatever n. The
-    tokens of those drawn are taken as normal, with the bin's own mean and variance. A bin holds a thousandth of the
-    sample, which bounds how finely the interval of the threshold is known, and nothing else.
+    tokens of those drawn, and their sample weights, are taken as normal, with the bin's own mean and variance. A bin
+    holds a thousandth of the sample, which bounds how finely the interval of the threshold is known, and nothing else.
     """
     rng = np.random.default_rng(seed)
     total = int(bins.counts.sum())
     counts = rng.multinomial(total, bins.counts.ravel() / total, size=RESAMPLES).reshape(RESAMPLES, -1, 3)
-    documents, drawn = bins.counts.sum(axis=1), counts.sum(axis=-1)
-    mean = share_of(bins.tokens, documents)
-    deviation = np.sqrt(np.maximum(share_of(bins.squares, documents) - mean**2, 0))
-    tokens = drawn * mean + np.sqrt(drawn) * deviation * rng.standard_normal(drawn.shape)
-    return Curve.of(counts, np.maximum(tokens, 0))
+    tokens = _sums_of_drawn(counts.sum(axis=-1), bins.counts.sum(axis=1), bins.tokens, bins.squares, rng)
+    weights: Floats = counts.astype(np.float64)
+    if not np.array_equal(bins.weights, bins.counts):
+        weights = _sums_of_drawn(counts, bins.counts, bins.weights, bins.weight_squares, rng)
+    return Curve.of(weights, tokens)
+
+
+def _sums_of_drawn(drawn: Ints, counts: Ints, sums: Floats, squares: Floats, rng: np.random.Generator) -> Floats:
+    """What a value adds up to over documents that were drawn, by the sums over those that there are."""
+    mean = share_of(sums, counts)
+    deviation = np.sqrt(np.maximum(share_of(squares, counts) - mean**2, 0))
+    return np.maximum(drawn * mean + np.sqrt(drawn) * deviation * rng.standard_normal(drawn.shape), 0)
 
 
 def interval(values: Floats) -> tuple[float | None, float | None]:

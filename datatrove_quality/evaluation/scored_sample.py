@@ -12,6 +12,7 @@ from tqdm import tqdm
 from datatrove_quality.config import ScoreScale, Unscorable
 from datatrove_quality.evaluation.columns import columns_found, listed, read_columns, score_of, tokens_of
 from datatrove_quality.evaluation.labels import label_in, parse_label
+from datatrove_quality.evaluation.sample_weights import SampleWeights
 from datatrove_quality.rows.types import Row
 from datatrove_quality.runs.inputs import Inputs, path_in
 
@@ -26,6 +27,7 @@ class ScoredSample:
         labels: of each row, NaN without a label; shape (n,), or empty where no labels were requested.
         no_score: number of rows without a score, by reason.
         no_label: number of rows without a label, by reason.
+        weights: of the rows.
     """
 
     scores: array = field(default_factory=lambda: array("d"))
@@ -33,6 +35,7 @@ class ScoredSample:
     labels: array = field(default_factory=lambda: array("d"))
     no_score: Counter[str] = field(default_factory=Counter)
     no_label: Counter[str] = field(default_factory=Counter)
+    weights: SampleWeights = field(default_factory=SampleWeights)
 
     def token_counts(self) -> array | None:
         """Tokens of each row; None unless all rows with a score have them."""
@@ -69,11 +72,17 @@ class ScoredSample:
             lines.append(f"{total - self.no_label.total():,} with a label")
         if self.no_label:
             lines.append(f"without a label, counted for the shares kept only: {listed(self.no_label)}")
+        if self.weights.found() is not None:
+            lines.append("each row is counted by its sample weight")
         return "\n".join(lines)
 
 
 def read_scored_sample(
-    inputs: Inputs, prefix: str, labels: str | None = None, scale: ScoreScale | None = None
+    inputs: Inputs,
+    prefix: str,
+    labels: str | None = None,
+    scale: ScoreScale | None = None,
+    weights: SampleWeights | None = None,
 ) -> ScoredSample:
     """Read the score columns and, if requested, the labels of all rows; progress is shown on stderr.
 
@@ -82,14 +91,16 @@ def read_scored_sample(
         prefix: what the names of the score columns begin with.
         labels: the column of labels; None: none is read.
         scale: of the labels; None: the card's.
+        weights: of the rows. None: `sample_weight`, where rows have it.
 
     Raises:
         ValueError: no row has a score, or none has a label; names the columns that there are.
     """
-    sample = ScoredSample()
+    sample = ScoredSample(weights=weights or SampleWeights())
     row: Row = {}
     for row in tqdm(read_columns(inputs), unit=" rows", disable=None):
         sample.add_score(row, prefix)
+        sample.weights.add(row)
         if labels is not None:
             sample.add_label(row, labels, scale or ScoreScale())
     total = len(sample.scores)

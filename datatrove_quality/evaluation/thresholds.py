@@ -58,6 +58,7 @@ def threshold_for_precision(
     min_recall: float = 0.0,
     tokens: ArrayLike | None = None,
     seed: int = 0,
+    weights: ArrayLike | None = None,
 ) -> ThresholdChoice:
     """The lowest threshold whose kept documents have labels of at least `level` as often as `min_precision` says.
 
@@ -73,6 +74,7 @@ def threshold_for_precision(
         min_recall: share of the good that must be kept, from 0 to 1.
         tokens: tokens of each document (0 where there is no score), shape (n,).
         seed: of the bootstrap.
+        weights: see `evaluate_scores`.
 
     Returns:
         The threshold, what it keeps, and intervals.
@@ -83,19 +85,24 @@ def threshold_for_precision(
     _require_share("min_precision", min_precision)
     if min_recall:
         _require_share("min_recall", min_recall)
-    sample = Sample.of(scores, tokens, labels, level)
+    sample = Sample.of(scores, tokens, labels, level, weights)
 
     def place(curve: Curve) -> Ints:
         return _last((curve.precision >= min_precision) & (curve.recall >= min_recall))
 
-    curve = Curve.of(sample.counts, sample.tokens)
+    curve = Curve.of(sample.weights, sample.tokens)
     if (chosen := int(place(curve))) < 0:
         raise ValueError(_best_reachable(sample, curve, level, min_precision, min_recall))
     return _choice(sample, curve, chosen, place, seed)
 
 
 def threshold_for_share(
-    scores: ArrayLike, keep_share: float, tokens: ArrayLike | None = None, by: str = "documents", seed: int = 0
+    scores: ArrayLike,
+    keep_share: float,
+    tokens: ArrayLike | None = None,
+    by: str = "documents",
+    seed: int = 0,
+    weights: ArrayLike | None = None,
 ) -> ThresholdChoice:
     """The highest threshold that keeps at least a share of the documents, or of their tokens.
 
@@ -105,6 +112,7 @@ def threshold_for_share(
         tokens: tokens of each document (0 where there is no score), shape (n,).
         by: "documents" or "tokens".
         seed: of the bootstrap.
+        weights: see `evaluate_scores`.
 
     Returns:
         The threshold, what it keeps, and intervals.
@@ -115,7 +123,7 @@ def threshold_for_share(
     _require_share("keep_share", keep_share)
     if by not in ("documents", "tokens"):
         raise ValueError(f"by={by!r}: give 'documents' or 'tokens'.")
-    sample = Sample.of(scores, tokens)
+    sample = Sample.of(scores, tokens, weights=weights)
     if by == "tokens" and not sample.tokens.any():
         raise ValueError("by='tokens': there are no token counts; give tokens, or by='documents'.")
 
@@ -123,7 +131,7 @@ def threshold_for_share(
         reached = (curve.kept if by == "documents" else curve.tokens_kept) >= keep_share
         return np.where(reached.any(axis=-1), reached.argmax(axis=-1), -1)
 
-    curve = Curve.of(sample.counts, sample.tokens)
+    curve = Curve.of(sample.weights, sample.tokens)
     if (chosen := int(place(curve))) < 0:
         raise ValueError(
             f"keep_share={keep_share} cannot be reached: only {_rounded_down(curve.kept[-1])} of the documents have a "
@@ -161,7 +169,7 @@ def _choice(sample: Sample, curve: Curve, chosen: int, place: Callable[[Curve], 
         tokens_kept=estimate("tokens_kept"),
         precision=estimate("precision"),
         recall=estimate("recall"),
-        labelled_kept=int(curve.labelled[chosen]),
+        labelled_kept=sample.labelled(chosen),
         unreached=float((places < 0).mean()),
     )
 
@@ -199,7 +207,7 @@ def _best_reachable(sample: Sample, curve: Curve, level: int, min_precision: flo
         f"No threshold reaches {wanted} for labels of at least {level}. The best precision"
         f"{' at that recall' if min_recall else ''} is {_rounded_down(curve.precision[best])}, with score >= "
         f"{_short(sample.scores, best)}: it keeps {percent(curve.kept[best])} of the documents "
-        f"({curve.labelled[best]:.0f} labelled), recall {percent(curve.recall[best])}."
+        f"({sample.labelled(best)} labelled), recall {percent(curve.recall[best])}."
     )
 
 

@@ -142,3 +142,28 @@ def test_401_names_the_variable(tmp_path):
     write_rows(tmp_path / "in/a.jsonl", rows(1))
     with serving(Closed()) as address, pytest.raises(ValueError, match="MY_KEY is not set"):
         annotate(tmp_path / "in", tmp_path / "out", address, "--api-key-env", "MY_KEY")
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_a_sample_with_held_out_rows(tmp_path, judge, address, ending, capsys):
+    """Sampled rows carry their weight; held-out rows are annotated and written apart, and no training reads them."""
+    write_rows(tmp_path / f"in/a{ending}", [row | {"source": "s"} for row in rows(60, "a")])
+    arguments = ("--sample", 20, "--by", "source,length", "--hold-out", 5)
+    annotate(tmp_path / "in", tmp_path / "out", address, *arguments)
+    learned, held_out = read_rows(tmp_path / "out/rows"), read_rows(tmp_path / "out/held-out")
+    assert (len(learned), len(held_out)) == (15, 5)
+    assert not {row["id"] for row in learned} & {row["id"] for row in held_out}
+    assert sum(row["sample_weight"] for row in [*learned, *held_out]) == pytest.approx(60)
+    assert all(row["judge_level"] for row in [*learned, *held_out])
+    assert "datatrove_quality_held_out" not in learned[0]
+    shown = capsys.readouterr()
+    assert "about 20 requests" in shown.err and f"held out    {tmp_path}/out/held-out" in shown.out
+    asked = len(judge.requests)
+    annotate(tmp_path / "in", tmp_path / "out", address, *arguments)
+    assert len(judge.requests) == asked
+    with pytest.raises(ValueError, match=r"config\.seed: was 0, is now 1"):
+        annotate(tmp_path / "in", tmp_path / "out", address, *arguments, "--seed", 1)
+    with pytest.raises(ValueError, match=r"has held-out rows in it.* give .*out/rows"):
+        run_command("train", tmp_path / "out", "--labels", "judge_level", "--model", "m", "--output", tmp_path / "c")
+    with pytest.raises(ValueError, match="omit it beside --sample"):
+        annotate(tmp_path / "in", tmp_path / "out", address, *arguments, "--limit", 3)

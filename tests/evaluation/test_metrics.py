@@ -138,3 +138,27 @@ def test_mistakes_are_named(labels, scores, tokens, message):
     """What is wrong, how often, where first, and what to do: as one error."""
     with pytest.raises(ValueError, match=message):
         evaluate_scores(labels, scores, tokens=tokens)
+
+
+def test_a_weight_is_a_number_of_documents():
+    """A document of weight 3 counts as three equal ones, in every figure; `documents` is how many were looked at."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(1, 6, 200)
+    scores, tokens, weights = (
+        labels + rng.normal(0, 1, 200).round(1),
+        rng.integers(1, 90, 200),
+        rng.integers(1, 4, 200),
+    )
+    weighted = evaluate_scores(labels, scores, tokens=tokens, weights=weights).to_dict()
+    again = [np.repeat(values, weights) for values in (labels, scores, tokens)]
+    repeated = evaluate_scores(*again[:2], tokens=again[2]).to_dict()
+    assert (weighted.pop("documents"), weighted.pop("weighted")) == (200, True)
+    assert (repeated.pop("documents"), repeated.pop("weighted")) == (weights.sum(), False)
+    for name, value in repeated.items():
+        assert weighted[name] == pytest.approx(value) if isinstance(value, float) else True, name
+    assert weighted["confusion"] == repeated["confusion"]
+    for level, same in zip(weighted["per_level"], repeated["per_level"], strict=True):
+        assert level == pytest.approx(same)
+    for one, same in zip(weighted["thresholds"], repeated["thresholds"], strict=True):
+        assert one["kept"] == pytest.approx(same["kept"]) and one["tokens_kept"] == pytest.approx(same["tokens_kept"])
+        assert one["precision"] == pytest.approx(same["precision"]) and one["recall"] == pytest.approx(same["recall"])

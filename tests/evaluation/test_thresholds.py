@@ -148,3 +148,28 @@ def test_an_interval_holds_its_figure_even_where_all_resamples_lie_on_one_side()
     assert ends(estimated(4.0, np.full(9, 3.0))) == (3.0, 4.0, 4.0)
     assert ends(estimated(2.0, np.full(9, 3.0))) == (2.0, 2.0, 3.0)
     assert ends(estimated(4.0, np.full(9, np.inf))) == (None, 4.0, None)
+
+
+def test_a_sample_of_rare_scores_with_weights_chooses_as_the_whole_would():
+    """Drawn five times as often where scores are low: the shares are those of the whole, and intervals hold them."""
+    rng = np.random.default_rng(8)
+    whole = rng.normal(3.5, 1, 60_000).round(2)
+    labels = np.clip(np.rint(whole + rng.normal(0, 0.5, len(whole))), 1, 5)
+    chance = np.where(whole < 3, 0.1, 0.02)
+    drawn = rng.random(len(whole)) < chance
+    weights = 1 / chance[drawn]
+    kept = threshold_for_share(whole[drawn], 0.5, weights=weights)
+    assert (
+        kept.threshold.low <= np.quantile(whole, 0.5) <= kept.threshold.high and abs(kept.threshold.value - 3.5) < 0.1
+    )
+    assert threshold_for_share(whole[drawn], 0.5).threshold.value < 3.2  # unweighted: biased
+    whole_weights = weights.astype(int)
+    choice = threshold_for_precision(labels[drawn], whole[drawn], 4, 0.9, weights=whole_weights)
+    rows = np.repeat(np.flatnonzero(drawn), whole_weights)
+    repeated = threshold_for_precision(labels[rows], whole[rows], 4, 0.9)
+    for name in ("threshold", "kept", "precision", "recall"):
+        one, same = getattr(choice, name), getattr(repeated, name)
+        assert one.value == pytest.approx(same.value)
+        # Fewer rows than they stand for say less.
+        assert one.high - one.low > 2 * (same.high - same.low)
+    assert choice.labelled_kept == (whole[drawn] >= choice.threshold.value).sum()

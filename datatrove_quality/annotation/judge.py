@@ -226,8 +226,7 @@ class Judge:
     def _payload(self, turns: list[dict[str, str]]) -> dict[str, Any]:
         payload = request(self.config, turns)
         if self.structured:
-            schema = {"name": "verdict", "strict": True, "schema": answer_schema(self.config.rubric)}
-            payload["response_format"] = {"type": "json_schema", "json_schema": schema}
+            payload["response_format"] = response_format(self.config)
         return payload
 
 
@@ -244,6 +243,12 @@ def request(config: JudgeConfig, turns: list[dict[str, str]]) -> dict[str, Any]:
     if config.logprobs:
         payload |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
     return payload
+
+
+def response_format(config: JudgeConfig) -> dict[str, Any]:
+    """What asks for an answer of the rubric's schema, where the endpoint takes it."""
+    schema = {"name": "verdict", "strict": True, "schema": answer_schema(config.rubric)}
+    return {"type": "json_schema", "json_schema": schema}
 
 
 def answer_key(config: JudgeConfig, prompt: str, sample: int) -> bytes:

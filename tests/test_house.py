@@ -13,10 +13,12 @@ FILES = sorted(path for folder in ("datatrove_quality", "pipelines") for path in
 TESTED_IN = {
     "annotation/answer_store": "annotation/test_step",
     "annotation/asking": "annotation/test_step",
+    "annotation/canary": "cli/test_annotate_command",
     "annotation/columns": "annotation/test_step",
     "annotation/config": "annotation/test_step",
     "annotation/endpoint": "annotation/test_step",
     "annotation/estimate": "cli/test_annotate_command",
+    "annotation/injections": "cli/test_agree_command",
     "annotation/judge": "annotation/test_step",
     "annotation/near_duplicates": "annotation/test_sampling",
     "annotation/pace": "annotation/test_step",

@@ -9,26 +9,50 @@ fraction, such as judge_score, counts as its nearest level.
 
 With --output it writes report.html, which shows conversations about which the raters differ, agreement.json and
 agreement.md. Where rows carry `sample_weight`, as those of a sample do, each counts by it.
+
+    datatrove-quality agree data/ --injections 200 --rubric instruct-quality-pt --endpoint URL --model NAME
+
+asks a judge about 200 conversations, as they are and with each of four planted texts ("give this a 5"), and says by
+how much these move its levels. Needs the extra `annotate`.
 """
 
 import argparse
+import hashlib
+import heapq
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from datatrove_quality.annotation.config import Connection, JudgeConfig
+from datatrove_quality.annotation.rubric import load_rubric
+from datatrove_quality.cli.annotate import CONNECTION_OPTIONS
 from datatrove_quality.cli.checks import check_output
+from datatrove_quality.cli.fields import add_fields, filled
 from datatrove_quality.cli.option_types import positive, scale
-from datatrove_quality.cli.options import add_verbose_option, add_weight_options, sample_weights
+from datatrove_quality.cli.options import (
+    add_row_options,
+    add_verbose_option,
+    add_weight_options,
+    row_adapter,
+    sample_weights,
+)
 from datatrove_quality.config import ScoreScale
+from datatrove_quality.extras import require
+
+
+if TYPE_CHECKING:
+    from datatrove.data import Document
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     add = parser.add_argument
     add("input", metavar="INPUT", help="folder, file or glob in quotes, of rated .jsonl[.gz|.zst] or .parquet")
-    add("--labels", required=True, metavar="COLUMN", help="the ratings with which the others are compared")
+    add("--labels", metavar="COLUMN", help="the ratings with which the others are compared")
     add(
         "--with",
-        required=True,
         action="append",
+        default=[],
         dest="others",
         metavar="COLUMN",
         help="another rater's; may be given several times",
@@ -37,9 +61,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--scale", type=scale, default=ScoreScale(), help="OFFSET,LOW,HIGH of the levels: 1,1,5")
     add("--sample", type=positive, default=10, metavar="N", help="conversations to read per difference (default: 10)")
     add("--seed", type=int, default=0, metavar="N", help="of the bootstrap, and of those to read (default: 0)")
-    add("--id-key", default="id", metavar="COLUMN", help="the column of the id (default: id)")
-    add("--messages-key", metavar="COLUMN", help="the column that holds the conversation (default: found by its name)")
     add_weight_options(parser)
+    injections = parser.add_argument_group("planted instructions")
+    injections.add_argument("--injections", type=positive, metavar="N", help="plant instructions in N conversations")
+    injections.add_argument("--rubric", metavar="NAME", help="as for annotate")
+    injections.add_argument("--model", default="", help="the name under which the endpoint serves the judge")
+    injections.add_argument("--endpoint", default="", metavar="URL", help="its address up to and including /v1")
+    add_fields(injections, Connection, CONNECTION_OPTIONS)
+    add_row_options(parser.add_argument_group("rows"))
     add_verbose_option(parser)
 
 
@@ -52,6 +81,11 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         ValueError: a column is named twice or has no levels, or two raters have no row in common.
     """
+    if options.injections is not None:
+        plant(options)
+        return
+    if options.labels is None or not options.others:
+        raise ValueError("give --labels and --with, the columns of two raters; or --injections.")
     raters = [options.labels, *options.others]
     if len(set(raters)) < len(raters):
         raise ValueError(f"--with: {', '.join(raters)}: give each column once.")
@@ -75,3 +109,40 @@ def run(options: argparse.Namespace) -> None:
     report = report_agreement(options.input, inputs, rows, agreement, columns, options.sample, options.seed)
     settings = {name: getattr(options, name) for name in ("input", "labels", "others", "weights", "seed")}
     print("Written to", write_agreement(report, settings, Path(options.output)))
+
+
+def plant(options: argparse.Namespace) -> None:
+    """Measure by how much planted instructions move the judge that the options name, and print it.
+
+    Raises:
+        ValueError: an option is missing, the endpoint cannot be used, or no row has a score.
+    """
+    if options.labels is not None or options.others or options.output is not None:
+        raise ValueError("--injections asks a judge: omit --labels, --with and --output.")
+    for name in ("rubric", "model", "endpoint"):
+        if not getattr(options, name):
+            raise ValueError(f"--injections: --{name} is missing.")
+    rubric = load_rubric(options.rubric)
+    judge, connection = JudgeConfig(model=options.model, rubric=rubric), filled(Connection, options)
+    require("annotate", "datatrove-quality agree --injections")
+    from datatrove_quality.annotation.asking import check_endpoint
+    from datatrove_quality.annotation.injections import describe_injections, measure_injections
+    from datatrove_quality.annotation.step import LLMJudge
+    from datatrove_quality.runs.inputs import find_inputs
+
+    adapter, inputs = row_adapter(options), find_inputs(options.input)
+    check_endpoint(connection, judge.model)
+    reader = inputs.reader(adapter)
+    documents = (document for path in inputs.sizes for document in reader.read_file(path))
+    step = LLMJudge(judge, connection, messages_key="messages" if options.text is None else None)
+    drawn = at_random(documents, options.injections, options.seed)
+    print(describe_injections(measure_injections(step, drawn, options.seed)))
+
+
+def at_random(documents: "Iterable[Document]", count: int, seed: int) -> "list[Document]":
+    """So many documents, drawn by a hash of their number."""
+
+    def drawn(numbered: "tuple[int, Document]") -> bytes:
+        return hashlib.blake2b(f"{seed} {numbered[0]}".encode(), digest_size=8).digest()
+
+    return [document for _, document in heapq.nsmallest(count, enumerate(documents), key=drawn)]

@@ -16,6 +16,7 @@ Needs the extra `annotate`.
 import argparse
 import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datatrove_quality.annotation.config import Connection, JudgeConfig
@@ -60,6 +61,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_fields(judge, JudgeConfig, JUDGE_OPTIONS)
     judge.add_argument(
         "--mask-pii", action="store_true", help="mask personal data before anything is sent; rows are written masked"
+    )
+    judge.add_argument(
+        "--canary",
+        metavar="FILE",
+        help="judge these rows too, and say how far the judge has moved since the last time",
     )
     judge.add_argument("--show", type=positive, metavar="N", help="print the prompts of N rows, and send nothing")
     endpoint = parser.add_argument_group("endpoint")
@@ -137,6 +143,8 @@ def run(options: argparse.Namespace) -> None:
         show(step, documents)
         return
     check_endpoint(step.connection, step.judge.model)
+    if options.canary:
+        look_at_canary(options.canary, step, adapter, before)
     drawn = [] if sample.takes_all else draw(sample, started, adapter, rubric)
     if drawn:
         step.documents_per_task = [len(task.chosen) for task in drawn[0].tasks]
@@ -153,6 +161,22 @@ def draw(sample: SampleConfig, started: "Run", adapter: "Callable", rubric: Rubr
 
     scale = (rubric.values[0], rubric.values[-1])
     return [TakeSample(sample, draw_sample(started.inputs, adapter, sample, started.tasks, scale))]
+
+
+def look_at_canary(path: str, step: "LLMJudge", adapter: "Callable", before: "list[PipelineStep]") -> None:
+    """Ask about known rows, and print how far the judge has moved since the last time."""
+    from datatrove_quality.annotation.canary import history_of, judge_canary, remember
+    from datatrove_quality.runs.inputs import find_inputs
+
+    inputs = find_inputs(path)
+    reader = inputs.reader(adapter)
+    documents = [document for name in inputs.sizes for document in reader.read_file(name)]
+    for masker in before:
+        documents = list(masker.run(iter(documents)) or ())  # type: ignore[arg-type]
+    now = judge_canary(step, documents)
+    last = remember(history_of(Path(path)), now)
+    moved = "judged for the first time by this rubric" if last is None else now.moved_since(last)
+    print(f"Canary: {moved}", file=sys.stderr)
 
 
 def masking(conversations: bool) -> "PipelineStep":

@@ -167,3 +167,35 @@ def test_a_sample_with_held_out_rows(tmp_path, judge, address, ending, capsys):
         run_command("train", tmp_path / "out", "--labels", "judge_level", "--model", "m", "--output", tmp_path / "c")
     with pytest.raises(ValueError, match="omit it beside --sample"):
         annotate(tmp_path / "in", tmp_path / "out", address, *arguments, "--limit", 3)
+
+
+def test_a_canary_tells_that_the_judge_has_moved(tmp_path, capsys):
+    """The same rows are judged at each start; the history beside them has each time."""
+
+    class Moving(CountingJudge):
+        level = 3
+
+        async def answer(self, request):
+            return completion(json.dumps({"reason": "", "score": self.level}))
+
+    judge = Moving()
+    write_rows(tmp_path / "in/a.jsonl", rows(2))
+    write_rows(tmp_path / "canary.jsonl", rows(8, "known"))
+    canary = ("--canary", tmp_path / "canary.jsonl")
+    with serving(judge) as address:
+        annotate(tmp_path / "in", tmp_path / "out", address, *canary)
+        assert "Canary: judged for the first time" in capsys.readouterr().err
+        judge.level = 4
+        annotate(tmp_path / "in", tmp_path / "out", address, *canary)
+        moved = "0.0% of 8 rows have the same level, scores moved by +1.000 on average (1.000 in size)"
+        assert moved in capsys.readouterr().err
+        annotate(tmp_path / "in", tmp_path / "other", address, *canary)
+        assert "100.0% of 8 rows have the same level, scores moved by +0.000" in capsys.readouterr().err
+        assert len((tmp_path / "canary.history.jsonl").read_text().splitlines()) == 3
+        write_rows(tmp_path / "canary.jsonl", rows(7, "others"))
+        annotate(tmp_path / "in", tmp_path / "other", address, *canary)
+        assert "for the first time" in capsys.readouterr().err
+        (tmp_path / "canary.history.jsonl").write_text("[]")
+        with pytest.raises(ValueError, match="no history of a canary"):
+            annotate(tmp_path / "in", tmp_path / "other", address, *canary)
+    assert {row["judge_level"] for row in read_rows(tmp_path / "out/rows")} == {3}

@@ -25,6 +25,12 @@ Bools = NDArray[np.bool_]
 
 # A band is as narrow as it can be while it passes on as many fresh samples as this.
 CHANCE_OF_PASSING = 0.9
+# Where fewer rows than that would show the promise, the band is widened by the proxy's noise around the threshold: by
+# so many standard deviations, if the classifier then still scores at most so many rows.
+DEVIATIONS = 4.0
+MAX_WIDENED = 0.5
+# Rows by which that noise is estimated, as a share.
+AROUND = 0.2
 # How many times as many rows as needed without an error are drawn, unless the user says how many.
 ROOM_FOR_ERRORS = 4
 # Points of the curve of the share rescored against the decisions changed.
@@ -125,11 +131,13 @@ class _Sample:
         proxies: the proxy's scores that there are, ascending; shape (m,), m <= size.
         keeps: whether dropping the row would change the classifier's decision; shape (size,).
         drops: whether keeping it would; shape (size,).
+        above: by how much the classifier's score is above the threshold; shape (size,).
     """
 
     proxies: Floats
     keeps: Bools
     drops: Bools
+    above: Floats
 
     @classmethod
     def halves(
@@ -154,7 +162,8 @@ class _Sample:
         scores, proxies = (values[rows] for values in arrays)
         order = np.argsort(proxies, kind="stable")  # NaN comes last
         known = len(proxies) - int(np.isnan(proxies).sum())
-        return cls(proxies[order][:known], ~(scores < min_score)[order], ~(scores >= min_score)[order])
+        scores = scores[order]
+        return cls(proxies[order][:known], ~(scores < min_score), ~(scores >= min_score), scores - min_score)
 
     @property
     def size(self) -> int:
@@ -233,7 +242,19 @@ class _Sample:
         kept = most.get("wrongly_kept", most.get("disagreement", 0))
         total = most.get("disagreement", dropped + kept)
         band, _ = self._narrowest(dropped, kept, total)
-        return band
+        return band if total else self._widened(band)
+
+    def _widened(self, band: tuple[float, float]) -> tuple[float, float]:
+        """A band without errors here, made wider: among as many other rows there may well be one just outside."""
+        above = self.above[: len(self.proxies)]
+        finite = np.flatnonzero(np.isfinite(above))
+        near = finite[np.argsort(np.abs(above[finite]), kind="stable")[: max(3, int(AROUND * len(finite)))]]
+        if len(near) < 3 or np.ptp(above[near]) == 0:
+            return band
+        slope, middle = np.polyfit(above[near], self.proxies[near], 1)
+        noise = DEVIATIONS * float(np.std(self.proxies[near] - slope * above[near] - middle))
+        wider = min(band[0], float(middle) - noise), max(band[1], float(middle) + noise)
+        return wider if self.rescored(wider) <= MAX_WIDENED else band
 
     def _most_errors(self, kind: Kind, limit: float, alpha: float) -> int:
         """With how many errors here a band is likely to be certified there; at least 0, which is worth an attempt."""

@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
     attempt = attempts.number(settings, options.new_sample)
     rows = options.rows or rows_to_draw(promise, options.confidence, attempt)
     print(promised_rows(promise, options.confidence, attempt))
-    found = scored_sample(options, inputs, rows, attempt)
+    found = scored_sample(options, inputs, rows, attempt, (scorer.config, proxy.config))
     costs = [seconds_per_document(one, found.inputs) for one in (scorer, proxy)]
     calibration = calibrate_cascade(
         found.scores,
@@ -124,8 +124,14 @@ def attempts_on(
     return Attempts(work, inputs, fingerprints["classifier"], options.min_score), settings
 
 
-def scored_sample(options: argparse.Namespace, inputs: "Inputs", rows: int, attempt: int) -> "PairedScores":
-    """Rows drawn for this attempt, with both scores."""
+def scored_sample(
+    options: argparse.Namespace, inputs: "Inputs", rows: int, attempt: int, models: tuple[ScorerConfig, ScorerConfig]
+) -> "PairedScores":
+    """Rows drawn for this attempt, with both scores.
+
+    Raises:
+        ValueError: none of them can be scored.
+    """
     from datatrove_quality.proxies.sample import draw_sample
     from datatrove_quality.proxies.scores import score_both
 
@@ -133,7 +139,7 @@ def scored_sample(options: argparse.Namespace, inputs: "Inputs", rows: int, atte
     print(f"{len(sample.documents):,} of {sample.rows:,} rows drawn; attempt {attempt} on this corpus.")
     found = score_both(
         sample.documents,
-        *models(options),
+        *models,
         options.min_score,
         options.checkpoints or f"{options.output}.work",
         messages_key="messages" if options.text is None else None,
@@ -142,6 +148,8 @@ def scored_sample(options: argparse.Namespace, inputs: "Inputs", rows: int, atte
     )
     if found.unscorable:
         print(f"{found.unscorable:,} of them cannot be scored, and are left out.")
+    if not found.scores:
+        raise ValueError(f"input {options.input}: none of the rows that were drawn can be scored.")
     return found
 
 

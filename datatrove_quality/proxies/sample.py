@@ -64,6 +64,7 @@ def draw_sample(inputs: Inputs, adapter: ConversationAdapter | TextAdapter, size
         size: how many rows; all of them where there are fewer.
         salt: decides which.
     """
+    inputs.reader(adapter)  # refuses columns that it cannot tell
     drawing = _Drawing(adapter, size, salt)
     reader = inputs.reader(drawing)
     reader._empty_warning = True  # rows that are not drawn have no text

@@ -88,6 +88,20 @@ def test_the_band_is_the_narrowest_that_admits_its_errors():
     assert share == pytest.approx(best) == pytest.approx(np.mean((proxies >= low) & (proxies <= high)))
 
 
+def test_where_one_error_is_too_many_the_band_is_wider():
+    """With as few rows as the promise needs, a band that is without errors on the one half has one on the other."""
+    issued = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        scores = rng.normal(3.5, 0.9, 640)
+        proxies = 2 * scores + rng.normal(0, 0.02, 640) - 5
+        found = calibrate_cascade(scores, proxies, 4.0, disagreement=0.01, seed=seed)
+        issued += found.cascade is not None
+        low, high = found.band
+        assert low < 3 - 0.05 < 3 + 0.05 < high and found.rescored < 0.15
+    assert issued >= 19
+
+
 def test_a_proxy_that_is_always_right_leaves_nothing_to_rescore():
     scores = np.linspace(1, 5, 4_000)
     found = calibrate_cascade(scores, -3 + scores / 10, 4.0, wrongly_dropped=0.01, wrongly_kept=0.01)

@@ -216,6 +216,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("multiple choice", {"question": U1, "choices": ["a", "b"], "answer": 1}, "invalid_content"),
     ("SQuAD", {"context": C, "question": U1, "answers": {"text": [A1]}}, "missing_column"),
     ("ARC", {"question": U1, "choices": {"text": [A1, A2], "label": ["A", "B"]}, "answerKey": "A"}, "invalid_content"),
+    ("a data set as one object", {"version": 1, "data": [{"question": U1, "answer": A1}, {"question": U2, "answer": A2}]},
+     "missing_column"),
     ("RACE", {"article": C, "question": U1, "options": [A1, A2], "answer": A1}, "unused_column"),
     ("BoolQ", {"passage": C, "question": U1, "answer": A1}, "unused_column"),
     ("ChatQA", {"messages": [*ONE, user(U2)], "answers": [A2], "document": C}, "unused_column"),

@@ -78,14 +78,45 @@ def rows_of_batch(batch: "pa.RecordBatch") -> list[Row]:
 def _column_values(column: "pa.Array") -> list[Any]:
     from pyarrow import types
 
-    if types.is_time64(column.type) and column.type.unit == "ns":  # Python's times have microseconds
-        return list(column)
+    # Python's times have microseconds.
+    if not any(types.is_time64(kind) and kind.unit == "ns" for kind in _types_in(column.type)):
+        try:
+            return column.to_pylist()
+        except UnicodeDecodeError:
+            raise
+        except (ValueError, OverflowError):
+            pass
+    return list(map(_python_value, column))
+
+
+def _python_value(value: "pa.Scalar") -> Any:
+    """A value in Python's types, in which what they cannot hold stays Arrow's, at any depth."""
+    from pyarrow import types
+
+    kind = value.type
+    if not value.is_valid:
+        return None
+    if types.is_struct(kind):
+        return {name: _python_value(item) for name, item in value.items()}
+    if types.is_map(kind):
+        return [(_python_value(pair["key"]), _python_value(pair["value"])) for pair in value.values]
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return list(map(_python_value, value.values))
+    if types.is_time64(kind) and kind.unit == "ns":
+        return value
     try:
-        return column.to_pylist()
+        return value.as_py()
     except UnicodeDecodeError:
         raise
     except (ValueError, OverflowError):
-        return list(column)
+        return value
+
+
+def scalar_text(value: "pa.Scalar") -> str:
+    """A value that stayed Arrow's, for a file of JSON."""
+    import pyarrow as pa
+
+    return str(value.cast(pa.string()).as_py())
 
 
 def record_batch(rows: list[Row], schema: "pa.Schema | None") -> "pa.RecordBatch":

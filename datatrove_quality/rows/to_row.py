@@ -8,7 +8,7 @@ import orjson
 from datatrove.data import Document
 from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
 
-from datatrove_quality.rows.arrow_values import nested_extension
+from datatrove_quality.rows.arrow_values import nested_extension, scalar_text
 from datatrove_quality.rows.edits import CannotWriteBack, checksum, is_edited, write_back
 from datatrove_quality.rows.json_values import json_text, with_constants
 from datatrove_quality.rows.layouts import Where, nested_metadata
@@ -151,6 +151,8 @@ def _as_json(value: Any) -> Any:
 
 
 def _leaf_text(value: Any) -> str:
+    if type(value).__module__ == "pyarrow.lib":
+        return scalar_text(value)
     return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else str(value)
 
 

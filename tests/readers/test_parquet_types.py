@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datatrove.data import Document
-from datatrove.pipeline.writers import ParquetWriter
+from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
 from layout_rows import CALL, CALLED, ONE, U1, assistant, user
+from samples import read_rows
 
 from datatrove_quality import ConversationAdapter, QualityFilter, Run, ScorerConfig
 from datatrove_quality.readers.parquet import ConversationParquetReader
@@ -96,11 +97,14 @@ def test_names_of_roles_that_are_numbers(tmp_path: Path) -> None:
 
 def test_columns_that_python_cannot_hold(tmp_path: Path) -> None:
     """Nanoseconds, and dates beyond Python's calendar, in a column beside the conversation cost nothing."""
+    nested = pa.list_(pa.struct([("at", pa.time64("ns")), ("on", pa.date32())]))
     table = pa.table(
         {
             "messages": [ONE, ONE],
             "at": pa.array([1, 123_456_789_123], pa.time64("ns")),
             "on": pa.array([-1_000_000_000, 5], pa.date32()),
+            "nested": pa.array([[{"at": 123_456_789, "on": 5}, None], [{"at": 1, "on": -1_000_000_000}]], nested),
+            "keyed": pa.array([[("k", 1_001)], []], pa.map_(pa.string(), pa.time64("ns"))),
             "when": pa.array([-(2**62), None], pa.timestamp("us")),
         }
     )
@@ -108,6 +112,10 @@ def test_columns_that_python_cannot_hold(tmp_path: Path) -> None:
     assert all(document.metadata["messages"] == ONE for document in documents)
     rows = [RowAdapter()(None, document) for document in documents]
     assert pa.Table.from_batches([record_batch(rows, table.schema)]).equals(table)
+    list(JsonlWriter(str(tmp_path / "out"), adapter=RowAdapter(), compression=None).run(documents))
+    written = read_rows(tmp_path / "out")
+    assert written[0]["nested"][0]["at"] == "00:00:00.123456789"
+    assert written[1]["nested"][0]["on"] == "<value out of range: -1000000000>"
 
 
 def test_other_extension_types(tmp_path: Path) -> None:

@@ -202,9 +202,11 @@ def _is_list_of_messages(value: Any) -> bool:
 
 def _detect_list(row: Row) -> str:
     """The column of a conversation that has no column for the question."""
-    for column in (TURNS, CONTENTS):
-        if isinstance(row.get(column), list) and row[column]:
-            return column
+    if isinstance(row.get(CONTENTS), list) and row[CONTENTS]:
+        return CONTENTS
+    turns = row.get(TURNS)  # of objects it may be a whole data set
+    if isinstance(turns, list) and turns and (isinstance(turns[0], str) or _is_list_of_messages(turns)):
+        return TURNS
     chosen = row.get("chosen")
     if _is_list_of_messages(chosen) or (isinstance(chosen, str) and is_text_of_turns(chosen)):
         return "chosen"

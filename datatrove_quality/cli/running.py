@@ -75,10 +75,12 @@ def check_scale(options: argparse.Namespace, run: "Run", adapter: Callable) -> N
         check_thresholds(options, recorded_scale(run.inputs, options.prefix, options.score_of))
     elif known_scale(options) is None:
         from datatrove_quality.engine.scorer import find_scorer
+        from datatrove_quality.model.files import pinned
         from datatrove_quality.runs.inputs import refuse_wrong_schema
 
         refuse_wrong_schema(run.inputs, adapter)
-        check_thresholds(options, find_scorer(filled(ScorerConfig, options)).scale)
+        config = pinned(filled(ScorerConfig, options))  # a name that is not found costs no import of transformers
+        check_thresholds(options, find_scorer(config).scale)
 
 
 def execute(run: "Run", *stages: Any) -> "RunResult | None":

@@ -110,10 +110,10 @@ def native_dtype(device: "torch.device", dtype: "torch.dtype") -> bool:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device had too little memory: CUDA has a type for it; MPS, cuBLAS and the CPU have only words."""
-    import torch
-
     words = ("out of memory", "can't allocate memory", "alloc_failed")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error).lower() for word in words)
+    torch = sys.modules.get("torch")  # it takes seconds to import, and raises nothing where it is not
+    kinds = (MemoryError, torch.OutOfMemoryError) if torch else (MemoryError,)
+    return isinstance(error, kinds) or any(word in str(error).lower() for word in words)
 
 
 def _cuda_device(requested: str) -> "torch.device":

@@ -138,3 +138,9 @@ def test_the_scale_of_scores_that_rows_have(folder):
     assert "--min-score 25 is outside the scale of the scores, 0 to 3: did you mean 2.5?" in refused(
         folder, *arguments
     )
+
+
+def test_a_model_that_an_offline_node_lacks_is_refused_early(folder):
+    """The hub's cache is a local file: nothing is imported to find out that a model is not in it."""
+    line = refused(folder, "filter", "rows.jsonl", "--model", "org/name", "--min-score", "3", "--output", "out")
+    assert "--model org/name cannot be loaded. The hub cannot be reached from here." in line

@@ -77,7 +77,7 @@ class Summary:
         counts, tokens = self.counts, int(self.counts["tokens"])
         lines = [self._line("documents in", self.documents), *self._outcomes(), "", *self._histogram(), ""]
         lines.append(f"{'tokens':<34}{tokens:>12,}")
-        if counts["shared_tokens"]:
+        if counts["shared_tokens"] and tokens:
             shared = int(counts["shared_tokens"])
             lines.append(f"{'  not computed: texts begin alike':<34}{shared:>12,}{shared / tokens:>9.1%}")
         lines.append(self._line("documents cut at max_tokens", counts["truncated"]))

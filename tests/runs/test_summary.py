@@ -35,6 +35,15 @@ def test_summary_adds_up_all_tasks():
     assert [line.split() for line in table.splitlines() if line.startswith("dropped")] == [["dropped", "4", "40.0%"]]
 
 
+def test_tokens_that_were_not_computed_have_a_line():
+    """As a share of all; none where nothing was shared, or where no text has a score."""
+    counts = summary.Counter({"total": 2, "scored": 2, "tokens": 800, "shared_tokens": 600})
+    (line,) = (line for line in summary.Summary(counts).table(None).splitlines() if "not computed" in line)
+    assert line.split()[-2:] == ["600", "75.0%"]
+    for other in ({"shared_tokens": 0}, {"tokens": 0}):
+        assert "not computed" not in summary.Summary(summary.Counter({**counts, **other})).table(None)
+
+
 def test_the_commonest_reason_is_the_commonest():
     """The last word of a run without scores names the reason of most documents, and how many they are."""
     counts = summary.Counter({"total": 3, "unscorable": 3, "unscorable_a": 1, "unscorable_b": 2})

@@ -5,8 +5,8 @@
 A process is forked for each run. In it, `open` and what it gives, `os.write`, `os.fsync` and the renaming calls are
 wrapped for the files of the run: inputs, model, staged copy, checkpoints, output. One call, chosen by the seed, fails,
 is cut short (where a caller must expect that) or comes late. Or bytes are corrupted where a digest can tell: in the
-staged copy, the hub's cache and the score store. A run that ends without an error has
-the rows of an undisturbed one; after an error, the same run started again has them.
+staged copy, the hub's cache, the score store and the documents that one stage hands to the next. A run that ends
+without an error has the rows of an undisturbed one; after an error, the same run started again has them.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from samples import rows_by_id
 from tiny_models import DECODER, chatml_tokenizer, conversations, save_model
 from transformers import AutoModelForSequenceClassification  # noqa: F401
 
-from datatrove_quality import ConversationAdapter, QualityFilter, ScorerConfig
+from datatrove_quality import ConversationAdapter, QualityFilter, ScorerConfig, Stage
 from datatrove_quality.model.staging import STAGE_VARIABLE
 from datatrove_quality.runs import Run
 
@@ -43,7 +43,7 @@ from datatrove_quality.runs import Run
 ROWS, FILES, MIN_SCORE = 60, 2, 1.0
 NOISE = 5e-5
 ERRORS = (errno.EIO, errno.ENOSPC, errno.ENOENT, errno.EMFILE, errno.ESTALE)
-CORRUPTED = ("stage", "blobs", "checkpoints")
+CORRUPTED = ("stage", "blobs", "checkpoints", "handed on")
 # Ends of runs, as the process's exit status.
 WELL, REFUSED = 0, 3
 
@@ -181,22 +181,16 @@ def run(folder: Path, injector: Injector, counts: Path | None = None) -> int:
 
 
 def score(folder: Path) -> None:
-    """The run: two tasks, one after the other."""
+    """The run: two stages, as curation has them, of two tasks each, one after the other."""
     made = Run(folder / "in", folder / "out", tasks=FILES)
     scorer = ScorerConfig(model="org/classifier", dtype="float32", device="cpu", tokens_per_batch=1_000)
     excluded = made.writer("excluded")
+    step = QualityFilter(
+        scorer, min_score=MIN_SCORE, exclusion_writer=excluded, checkpoints_dir=made.checkpoints, progress=False
+    )
     made(
-        [
-            made.reader(ConversationAdapter()),
-            QualityFilter(
-                scorer,
-                min_score=MIN_SCORE,
-                exclusion_writer=excluded,
-                checkpoints_dir=made.checkpoints,
-                progress=False,
-            ),
-            made.writer("kept"),
-        ]
+        Stage("read", [made.reader(ConversationAdapter()), made.save("documents")]),
+        Stage("score", [made.load("documents"), step, made.writer("kept")]),
     )
 
 
@@ -216,6 +210,7 @@ def corrupt(folder: Path, choose: random.Random) -> str:
     """Turn some bytes of one file that has a digest into zeros, without another size or time."""
     place = choose.choice(CORRUPTED)
     roots = {"stage": folder / "stage", "blobs": folder / "hub", "checkpoints": folder / "out/logs/checkpoints"}
+    roots["handed on"] = folder / "out/logs/intermediate/documents"
     files = [path for path in sorted(roots[place].rglob("*")) if path.is_file() and not path.is_symlink()]
     files = [path for path in files if path.stat().st_size > 64 and path.suffix not in (".json", ".lock")]
     if not files:
@@ -249,11 +244,11 @@ def one_seed(seed: int, template: Path, folder: Path, expected: dict, counts: di
         # What the run stands on is damaged, and its rows are deleted: it makes them again.
         damage = corrupt(folder, choose)
         kept = () if "checkpoints" in damage else ("logs/checkpoints",)  # the weights are to be read again
-        for name in ("kept", "excluded", "logs/completions", "logs/stats", *kept):
+        for name in ("kept", "excluded", "logs/stages/score/completions", "logs/stages/score/stats", *kept):
             shutil.rmtree(folder / "out" / name, ignore_errors=True)
         ends.append(run(folder, Injector(folder)))
         require_right(ends[-1], folder, expected, f"{what}; {damage}")
-        if ends[-1] == REFUSED and "hub" not in damage:
+        if ends[-1] == REFUSED and "hub" not in damage and "intermediate" not in damage:
             raise SystemExit(f"FAILED: {what}; {damage}: the run did not go on")
     elif ends[-1] != WELL:
         (folder / "out/logs/active.json").unlink(missing_ok=True)

@@ -93,7 +93,7 @@ def die_at(moments: int) -> None:
 
     outputs._move = around(outputs._move, 1, 0)
     PipelineExecutor.mark_rank_as_completed = around(PipelineExecutor.mark_rank_as_completed, 1, 1)  # type: ignore
-    pickle.dump = around(pickle.dump, 1 / DOCUMENTS_PER_MOMENT, 0)
+    pickle.dumps = around(pickle.dumps, 1 / DOCUMENTS_PER_MOMENT, 0)
 
 
 def ended(process: int) -> str:

@@ -44,6 +44,8 @@ ROWS, FILES, MIN_SCORE = 60, 2, 1.0
 NOISE = 5e-5
 ERRORS = (errno.EIO, errno.ENOSPC, errno.ENOENT, errno.EMFILE, errno.ESTALE)
 CORRUPTED = ("stage", "blobs", "checkpoints", "handed on")
+# Of the stage that scores: without them its tasks run again.
+SCORING_LOGS = ("logs/stages/2-score/completions", "logs/stages/2-score/stats")
 # Ends of runs, as the process's exit status.
 WELL, REFUSED = 0, 3
 
@@ -244,7 +246,7 @@ def one_seed(seed: int, template: Path, folder: Path, expected: dict, counts: di
         # What the run stands on is damaged, and its rows are deleted: it makes them again.
         damage = corrupt(folder, choose)
         kept = () if "checkpoints" in damage else ("logs/checkpoints",)  # the weights are to be read again
-        for name in ("kept", "excluded", "logs/stages/score/completions", "logs/stages/score/stats", *kept):
+        for name in ("kept", "excluded", *SCORING_LOGS, *kept):
             shutil.rmtree(folder / "out" / name, ignore_errors=True)
         ends.append(run(folder, Injector(folder)))
         require_right(ends[-1], folder, expected, f"{what}; {damage}")

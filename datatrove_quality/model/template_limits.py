@@ -33,6 +33,11 @@ STEP_CHARACTERS, STEP_ITEMS = 2**10, 2**4
 # Filters of ours, by names that no template can write.
 _COUNTED, _CONCATENATED, _READ = "limits: counted", "limits: concatenated", "limits: read"
 
+# Tests that compare values, of which a list may hold one list many times over.
+_COMPARING = frozenset(
+    ("in", "eq", "equalto", "==", "ne", "!=", "lt", "lessthan", "<", "le", "<=", "gt", "greaterthan", ">", "ge", ">=")
+)
+
 # What Jinja gives to each call beside the template's own arguments.
 _JINJAS = ("_loop_vars", "_block_vars")
 
@@ -142,7 +147,8 @@ def _limit_environment(environment: Any) -> None:
     environment.finalize = _as_output
     own = {_COUNTED: _Counted, _CONCATENATED: _concatenated, _READ: _read, "join": _join}
     environment.filters = {name: _limited(name, found) for name, found in environment.filters.items()} | own
-    environment.tests = dict(environment.tests) | {"in": _limited("in", environment.tests["in"])}
+    comparing = {name: _reading(test) for name, test in environment.tests.items() if name in _COMPARING}
+    environment.tests = dict(environment.tests) | comparing
     environment.globals.pop("lipsum", None)  # writes texts by chance, as many as it is told
 
 
@@ -215,6 +221,8 @@ def _call_of(call: Callable[..., Any]) -> Callable[..., Any]:
             elif any(isinstance(value, int) and value > MAX_CHARACTERS for value in (*arguments, *own.values())):
                 _require_length(2**63)
             _count_reading(owner)
+        elif isinstance(owner, list | tuple):
+            _read(owner)
         return call(context, function, *arguments, **named)
 
     return limited
@@ -237,6 +245,10 @@ def _limited(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         if hasattr(function, attribute):
             setattr(limited, attribute, getattr(function, attribute))
     return limited
+
+
+def _reading(test: Callable[..., bool]) -> Callable[..., bool]:
+    return lambda *values: test(*map(_read, values))
 
 
 def _concatenated(*parts: Any) -> str:

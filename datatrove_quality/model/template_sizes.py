@@ -108,8 +108,9 @@ _AS_TEXT = (
     *("capitalize", "e", "escape", "forceescape", "lower", "safe", "string", "striptags", "title", "trim"),
     *("truncate", "upper", "urlencode", "urlize", "wordcount", "xmlattr"),
 )
+_COMPARING = ("sort", "min", "max", "dictsort", "groupby", "unique")  # a list may hold one list many times over
 FILTERS: dict[str, Measure] = {
-    **dict.fromkeys(_AS_TEXT, length_of),
+    **dict.fromkeys((*_AS_TEXT, *_COMPARING), length_of),
     "center": _padded,
     "pprint": _printed,
     "indent": _indented,

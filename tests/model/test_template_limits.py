@@ -57,6 +57,18 @@ ENDLESS = {
         "{% set n = namespace(t=['a'], u=['a']) %}{% for a in range(50) %}{% set n.t = [n.t, n.t] %}"
         "{% set n.u = [n.u, n.u] %}{% endfor %}{{ n.t == n.u }}{{ messages }}"
     ),
+    "lists in lists compared by a test": (
+        "{% set n = namespace(t=['a'], u=['a']) %}{% for a in range(50) %}{% set n.t = [n.t, n.t] %}"
+        "{% set n.u = [n.u, n.u] %}{% endfor %}{{ n.t is eq n.u }}{{ messages }}"
+    ),
+    "lists in lists sorted": (
+        "{% set n = namespace(t=['a'], u=['a']) %}{% for a in range(50) %}{% set n.t = [n.t, n.t] %}"
+        "{% set n.u = [n.u, n.u] %}{% endfor %}{{ [n.t, n.u] | sort }}{{ messages }}"
+    ),
+    "lists in lists looked for": (
+        "{% set n = namespace(t=['a'], u=['a']) %}{% for a in range(50) %}{% set n.t = [n.t, n.t] %}"
+        "{% set n.u = [n.u, n.u] %}{% endfor %}{{ [n.t].count(n.u) }}{{ messages }}"
+    ),
     "a long text read again and again": (
         "{% set t = 'x' * 60000 %}{% for a in range(900) %}{% set b = 'y' in t %}{% endfor %}{{ messages }}"
     ),

@@ -64,7 +64,8 @@ class TakeSample(PipelineStep):
             self.stat_update("forwarded")
             if self.config.sample is not None:
                 document.metadata[WEIGHT] = _weight(document, float(following[1]))
-            document.metadata[HELD_OUT] = bool(following[2])
+            if following[2]:
+                document.metadata[HELD_OUT] = True
             following = next(drawn, None)
             yield document
         if own is None or number + 1 != own.rows or following is not None:

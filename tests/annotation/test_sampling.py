@@ -99,7 +99,7 @@ def test_near_duplicates_are_on_one_side(tmp_path):
     ]
     write_rows(tmp_path / "a.jsonl", rows)
     found = list(taken(find_inputs(str(tmp_path)), SampleConfig(hold_out=20)))
-    held_out = [document.id for document in found if document.metadata["datatrove_quality_held_out"]]
+    held_out = [document.id for document in found if document.metadata.get("datatrove_quality_held_out")]
     assert len(found) == 60 and len(held_out) == 20
     assert set(Counter(name.split()[0] for name in held_out).values()) == {5}
     assert "sample_weight" not in found[0].metadata
@@ -114,6 +114,14 @@ def test_a_changed_input_is_noticed(inputs):
     few = inputs.sample(ConversationAdapter(), 50)
     with pytest.raises(RuntimeError, match="has read 50 documents, and rows were drawn of 510"):
         list(step.run(iter(few)))
+
+
+def test_a_column_that_no_row_has_is_no_stratum(inputs):
+    """A misspelt column would divide nothing, without a word."""
+    with pytest.raises(ValueError, match="by='sorce': no row has a value"):
+        list(taken(inputs, SampleConfig(sample=10, by=("length", "sorce"))))
+    with pytest.raises(ValueError, match="scores='s': no row has a score"):
+        list(taken(inputs, SampleConfig(sample=10, flatten=True, scores="s")))
 
 
 def test_allocation():

@@ -95,8 +95,8 @@ class _Population:
             strata.append(stratum)
         if config.flatten and not any(name[0] is not None for name in numbers):
             raise ValueError(f"scores={config.scores!r}: no row has a score there, by which flatten could draw.")
-        for place, column in enumerate(config.by, start=1):
-            if column != LENGTH and numbers and all(name[place] is None for name in numbers):
+        for number, column in enumerate(config.by, start=1):
+            if column != LENGTH and numbers and all(name[number] is None for name in numbers):
                 raise ValueError(f"by={column!r}: no row has a value in this column: correct or omit it.")
         per_file = [files[path] for path in inputs.sizes]
         return cls(np.array(hashes, np.uint64), np.array(strata, np.int64), list(numbers), per_file)

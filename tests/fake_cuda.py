@@ -8,12 +8,12 @@ The CPU build of torch refuses three parts of the path even with fake tensors, s
 - Whatever enters a CUDA device guard, such as indexing with `[]`: the guard is compiled for CUDA alone. torch replaces
   it by one that does nothing in a CUDA build without a GPU. Here it borrows the one of the meta device.
 - `pin_memory`, which FakeTensorMode does not implement. The stand-in remembers which host tensors are pinned.
-- `torch.cuda.Event`, `set_device` and `mem_get_info`, which are dummies in that build.
+- `torch.cuda.Event`, `device`, `set_device` and `mem_get_info`, which are dummies in that build.
 """
 
 import ctypes
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,7 @@ class FakeCuda:
             "memory_reserved": lambda device: 0,
             "memory_allocated": lambda device: 0,
             "get_device_capability": lambda device=None: (9, 0),
+            "device": lambda device: nullcontext(),
         }
         for name, stand_in in stand_ins.items():
             monkeypatch.setattr(torch.cuda, name, stand_in)

@@ -203,8 +203,8 @@ def _flash_kernel(
     boundaries = torch.tensor([0, 1, 3], dtype=torch.int32, device=device)
     spans = Spans(boundaries, boundaries, 2, 2)
     terms = AttentionTerms(scale=1.0, window=1, softcap=softcap)
-    # The operator before the public function over it: from torch 2.15 on that one prefers cuDNN on some GPUs. Which of
-    # the two computes can then depend on the longest sequence of a batch, and with it a score.
+    # The operator before the public function over it: from torch 2.15 on that one prefers cuDNN on some GPUs, for
+    # batches without a window. Which of the two computes can hang on a batch's longest sequence, and with it a score.
     for kernel in (torch_flash_attention, torch_varlen_attention, flash_attn_attention):
         if not _offers(kernel, terms):
             continue
@@ -279,9 +279,11 @@ def torch_varlen_attention(query: Tensor, key: Tensor, value: Tensor, spans: Spa
 
     # Older signatures take fewer key heads than query heads without being told.
     grouped: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in parameters(varlen_attn) else {}
+    # A window that holds every sequence says the same as none, but cuDNN takes none: flash computes, as in the trial.
+    left, right = (spans.longest_key if tokens < 0 else tokens for tokens in _flash_window(terms))
     output = varlen_attn(
         query, key, value, spans.queries, spans.keys, spans.longest_query, spans.longest_key,
-        scale=terms.scale, window_size=_flash_window(terms), **grouped,
+        scale=terms.scale, window_size=(left, right), **grouped,
     )  # fmt: skip
     return cast(Tensor, output)
 

@@ -168,6 +168,8 @@ class FakeCuda:
         }
         for name, stand_in in stand_ins.items():
             monkeypatch.setattr(torch.cuda, name, stand_in)
+        # What varlen_attn of torch 2.15 asks the driver before it looks at the window.
+        monkeypatch.setattr(torch._C, "_is_cudnn_attention_decode_disabled", lambda: False, raising=False)
         # A copied tensor would bring a copied mode, whose tensors do not mix with others.
         monkeypatch.setattr(FakeTensorMode, "__deepcopy__", lambda mode, memo: mode, raising=False)
         self._mode = FakeTensorMode()

@@ -130,7 +130,8 @@ class _Adapter:
                 return self._read(row)
             # What a DataTrove writer has made of an error document is not to be read as anything else.
         except InvalidConversation as invalid:
-            error = invalid
+            # Frames and error would hold each other, and the row, until the garbage is collected.
+            error = invalid.with_traceback(None)
         except (MemoryError, OSError):  # which may pass: the task ends, and its next start tries again
             raise
         except Exception as unforeseen:  # a run of a week must not end at one row

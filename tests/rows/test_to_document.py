@@ -2,10 +2,12 @@
 
 import copy
 import datetime
+import gc
 import json
 import pickle
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +152,21 @@ def test_import_is_light() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_row_that_cannot_be_read_is_freed_at_once() -> None:
+    """An error that held the frames in which it was raised would keep large rows until garbage is collected."""
+
+    class Tracked(dict[str, Any]):
+        pass
+
+    row = Tracked(messages=[], html="x" * 1_000)
+    alive = weakref.ref(row)
+    gc.disable()
+    try:
+        document = ConversationAdapter()(None, row, "f", 0)
+        del row
+        assert document["metadata"][CONVERSATION_ERROR].startswith("no_messages: ")
+        assert alive() is None
+    finally:
+        gc.enable()

@@ -86,7 +86,7 @@ class Audit:
             source: what its metadata hold for the cascade's `audit_by`.
             keep: what the proxy decided. None: it was for the classifier to decide.
             audited: whether the classifier has scored it although the proxy decided.
-            kept: what the classifier says, where it was asked. None: it has no score.
+            kept: what the classifier says, where it has scored it. None: it has no score.
 
         Raises:
             BrokenPromise: with `strict_audit`, a promise is broken.

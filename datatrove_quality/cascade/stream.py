@@ -62,7 +62,7 @@ class Decided(NamedTuple):
 
     Args:
         result: the classifier's, or the proxy's decision.
-        proxy_score: None: the proxy has given none, was not asked, or had to cut a text that the classifier need not.
+        proxy_score: None: the proxy has given none, got no text, or had to cut a text that the classifier need not.
         audited: whether the classifier has scored what the proxy had decided.
         changed: "wrongly_dropped" or "wrongly_kept": what the proxy would have done to an audited document. "": it
             would have decided as the classifier did.

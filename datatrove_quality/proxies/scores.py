@@ -33,7 +33,7 @@ class PairedScores:
         scores: the classifier's; shape (n,).
         proxies: the proxy's; shape (n,).
         inputs: what was scored of each.
-        unscorable: documents that no model was asked about, or that neither scores.
+        unscorable: documents that neither model got, or that neither scores.
     """
 
     scores: array = field(default_factory=lambda: array("d"))

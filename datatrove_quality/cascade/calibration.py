@@ -173,7 +173,8 @@ class _Sample:
         """Of how many rows the errors of a kind are a share."""
         if kind == "disagreement":
             return self.size
-        return int((self.keeps if kind == "wrongly_dropped" else self.drops).sum())
+        # A row without the classifier's score is neither kept nor dropped by it, though it counts as an error of both.
+        return int((~self.drops if kind == "wrongly_dropped" else ~self.keeps).sum())
 
     def errors(self, band: tuple[float, float], kind: Kind) -> int:
         """Decisions that the band's proxy changes."""
@@ -293,7 +294,8 @@ class _Sample:
         """What these rows, by which the band was not chosen, say of each promise."""
         found = ((kind, limit, self.errors(band, kind), self.rows_of(kind)) for kind, limit in promise.items())
         return tuple(
-            Bound(kind, limit, errors, rows, upper_bound(errors, rows, alpha)) for kind, limit, errors, rows in found
+            Bound(kind, limit, min(errors, rows), rows, upper_bound(errors, rows, alpha))
+            for kind, limit, errors, rows in found
         )
 
     def curve(self) -> tuple[tuple[float, float], ...]:

@@ -116,6 +116,8 @@ def find_ends(inputs: Inputs, budget: Budget, id_key: str = "id") -> dict[str, B
         end.end_first_pass()
     if not ends:
         raise ValueError(f"prefix={budget.prefix!r}: no row has a {budget.prefix}_score.")
+    if budget.by is not None and set(ends) == {NO_SOURCE}:
+        raise ValueError(f"by={budget.by!r}: no row has such a column: name one, or omit it.")
     total = sum(end.weight for end in ends.values())
     for end in ends.values():
         end.budget = budget.of_group(end.weight, total)

@@ -44,7 +44,7 @@ def score_of(row: Row, column: str) -> float:
         Unscorable: no score; the reason is "missing_score", "invalid_score" or that of a line that is not a row.
     """
     value = row.get(column)
-    if value is None and row.get(f"{column.removesuffix('_score')}_scored_by") == PROXY:
+    if row.get(f"{column.removesuffix('_score')}_scored_by") == PROXY and not is_score(value):
         raise Unscorable("scored_by_proxy", "a cascade's proxy decided it")
     if value is None:
         error = conversation_error(row)

@@ -36,6 +36,11 @@ class Held:
     ids: list[int]
     states: dict[nn.Module, States]
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all of the states are finite numbers."""
+        return all(bool(one.sum(dtype=torch.float32).isfinite()) for states in self.states.values() for one in states)
+
 
 class SharedRow:
     """A packed row of the segments of a prefix tree, for one forward pass; a `Row` of attention.py.
@@ -60,7 +65,7 @@ class SharedRow:
     ):
         self.num_saved = sum(map(len, sequences)) - tree.num_tokens
         self._tree = tree
-        self._held = held
+        self._held = held if held is None or held.is_finite else None
         self._device = device
         self._shift = 0 if held is None else len(held.ids)
         ends = accumulate((one.end - one.start for one in tree.segments), initial=0)
@@ -230,8 +235,13 @@ class SharedPrefixes:
         return SharedRow(cut, tree, held, kept, self._model.device)
 
     def hold(self, row: SharedRow | None) -> None:
-        """Keep what the next batch has in common with a row that was computed, and nothing else; None: nothing."""
-        self._held = None if row is None else row.kept
+        """Keep what the next batch has in common with a row that was computed, and nothing else; None: nothing.
+
+        Where a text is not finite, attention may have spoilt its beginning too, in which a mask leaves 0 times NaN: that
+        beginning is computed again for the texts that have it in common.
+        """
+        held = None if row is None else row.kept
+        self._held = held if held is None or held.is_finite else None
 
 
 def _is_plain(query: Tensor, value: Tensor, terms: AttentionTerms) -> bool:

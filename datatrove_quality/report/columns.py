@@ -85,7 +85,7 @@ def as_value(value: Any) -> str:
 
 
 def error_of(error: Any, score: Any, scored_by: Any) -> str:
-    """Why a row has no score, as `"<reason>: <message>"`.
+    """Why a row has no score that can be read, as `"<reason>: <message>"`.
 
     Args:
         error: in the row's column of errors.
@@ -94,7 +94,7 @@ def error_of(error: Any, score: Any, scored_by: Any) -> str:
     """
     if isinstance(error, str) and error:
         return error
-    if score is None and scored_by == PROXY:
+    if scored_by == PROXY:
         return "scored_by_proxy: a cascade's proxy decided it"
     return "missing_score: no score and no error" if score is None else f"invalid_score: {score!r:.100}"
 

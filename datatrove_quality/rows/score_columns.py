@@ -135,7 +135,7 @@ def recorded_score(
     """
     column = score_column(metadata, prefix, score_of)
     score = metadata.get(column)
-    if score is None and metadata.get(f"{prefix}_scored_by") == PROXY:
+    if metadata.get(f"{prefix}_scored_by") == PROXY and not is_score(score):  # null; NaN where pandas wrote the row
         return Unscorable("scored_by_proxy", "a cascade's proxy decided it, and the classifier has not scored it")
     if score is None:
         return Unscorable.from_text(metadata.get(f"{prefix}_error"))

@@ -137,6 +137,21 @@ def test_missing_scores():
     assert found.cascade is None and found.rescored > 0.99
 
 
+def test_rows_without_a_score_are_no_part_of_what_the_classifier_keeps_or_drops():
+    """They would make the share of wrong decisions look smaller than it is."""
+    rng = np.random.default_rng(0)
+    scores = rng.choice([1.0, 5.0], 6_000, p=[0.9, 0.1])
+    proxies = np.where(scores == 5, 5.0, 1.0)
+    wrong = np.flatnonzero(scores == 5)[::16]  # 6% of what is kept: twice the promise
+    proxies[wrong] = 1.0
+    unknown = rng.choice(np.flatnonzero(scores == 1), 3_000, replace=False)
+    scores[unknown], proxies[unknown] = np.nan, 3.0
+    found = calibrate_cascade(scores, proxies, 4, wrongly_dropped=0.03, wrongly_kept=0.2)
+    kept, dropped = (bound.rows for bound in found.bounds)
+    assert 200 < kept < 400 and 1_000 < dropped < 1_400
+    assert all(bound.errors <= bound.rows for bound in found.bounds)
+
+
 # --- why there is none -----------------------------------------------------------------------------------------------
 
 

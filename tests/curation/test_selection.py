@@ -1,5 +1,7 @@
 """Selection by a budget, over all documents and by source: the same rows whatever the tasks and files."""
 
+import json
+import math
 import random
 
 import pytest
@@ -117,3 +119,18 @@ def test_a_source_that_came_later_is_no_silent_loss():
     step = SelectByBudget(Budget(share=0.5, by="source"), {"a": f"{0:033x}"})
     with pytest.raises(ValueError, match="source='b' is new"):
         step.filter(Document("-", "a", metadata={"quality_score": 3.0, "source": "b"}))
+
+
+def test_a_column_that_no_row_has(tmp_path):
+    write_rows(tmp_path / "in/0.jsonl", scored(20))
+    with pytest.raises(ValueError, match="by='sauce': no row has such a column"):
+        find_ends(find_inputs(str(tmp_path / "in")), Budget(share=0.5, by="sauce"))
+
+
+def test_what_a_proxy_decided_cannot_be_ranked(tmp_path):
+    """Also where pandas has written the missing score as NaN."""
+    rows = [row | {"quality_scored_by": "proxy", "quality_score": math.nan} for row in scored(20)[:20]]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/0.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    with pytest.raises(ValueError, match="decided by a cascade's proxy"):
+        find_ends(find_inputs(str(tmp_path / "in")), Budget(share=0.5))

@@ -62,9 +62,9 @@ def packed_model(model_folder):
     return load
 
 
-def shared_logits(model, prefixes, sequences):
+def shared_logits(model, prefixes, sequences, kept=0):
     """The logits of a batch, and the row that gave them."""
-    row = prefixes.row(sequences)
+    row = prefixes.row(sequences, kept)
     logits = forward.packed_logits(model, sequences, row=row)
     prefixes.hold(row)
     return logits, row
@@ -172,6 +172,22 @@ def test_nan_in_one_text_is_in_no_other(packed_model):
     logits, _ = shared_logits(model, prefixes, sequences)
     affected = [PROMPT[40] in one or 251 in one for one in sequences]
     assert logits.isnan().flatten().tolist() == affected
+
+
+@pytest.mark.parametrize("family", ["qwen3", "mistral"])
+def test_nan_at_the_end_of_a_batch_is_not_held_for_the_next(packed_model, own_logits, family):
+    """What is held is the beginning of the last text, whose own end may be the one that is not finite."""
+    model = packed_model(family)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[251] = float("nan")
+    prefixes = SharedPrefixes(model)
+    first = [ids(6, 30), [*PROMPT, 251, 11]]
+    logits, _ = shared_logits(model, prefixes, first, kept=70)
+    assert logits.isnan().flatten().tolist() == [False, True]
+    for number in (12, 14):
+        sequences = [[*PROMPT, number], [*PROMPT, number + 1]]
+        logits, _ = shared_logits(model, prefixes, sequences, kept=70)
+        torch.testing.assert_close(logits, own_logits(family, sequences), atol=1e-4, rtol=1e-5)
 
 
 # --- the check at load -----------------------------------------------------------------------------------------------

@@ -237,7 +237,7 @@ class SharedPrefixes:
     def hold(self, row: SharedRow | None) -> None:
         """Keep what the next batch has in common with a row that was computed, and nothing else; None: nothing.
 
-        Where a text is not finite, attention may have spoilt its beginning too, in which a mask leaves 0 times NaN: that
+        Where a text is not finite, attention may have spoilt its beginning too, since a mask leaves 0 times NaN: that
         beginning is computed again for the texts that have it in common.
         """
         held = None if row is None else row.kept

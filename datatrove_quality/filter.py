@@ -31,12 +31,11 @@ from datatrove_quality.rows.score_columns import (
     OWN_REASONS,
     PROXY,
     RecordedScore,
-    cascade_types,
     check_bounds,
     check_prefix,
     recorded_score,
     score_column,
-    score_types,
+    step_columns,
 )
 from datatrove_quality.rows.source_guard import SourceGuard, checked_columns
 from datatrove_quality.rows.types import MESSAGES, conversation_error
@@ -404,13 +403,13 @@ class QualityFilter(BaseFilter):
 
     def _rendered(self, pairs: Iterator[_Pair], scorer: Scorer) -> Iterator[_Pair]:
         """Each document with its text; those that spell out a control token are noted, and rejected if set."""
-        renderer = scorer.renderer
+        renderer, columns = scorer.renderer, [f"{self.prefix}_{name}" for name in scorer.outputs.columns]
         for entry, item in pairs:
             if isinstance(item, RecordedScore):
                 yield entry, item
                 continue
-            for name in scorer.outputs.columns:  # of an earlier run
-                entry.document.metadata.pop(f"{self.prefix}_{name}", None)
+            for name in columns:  # of an earlier run
+                entry.document.metadata.pop(name, None)
             if isinstance(item, Unscorable):
                 yield entry, item
                 continue
@@ -482,7 +481,7 @@ class QualityFilter(BaseFilter):
             doc.metadata.pop(f"{self.prefix}_error", None)
             doc.metadata[self._score_column(doc)] = result.score
             return
-        for name in score_types(self.prefix) | ({} if self.cascade or not self.scorer else cascade_types(self.prefix)):
+        for name in step_columns(self.prefix, with_cascade=self.scorer is not None and self.cascade is None):
             doc.metadata.pop(name, None)
         if isinstance(result, ProxyDecision):
             doc.metadata |= {f"{self.prefix}_tokens": result.tokens, f"{self.prefix}_truncated": result.truncated}

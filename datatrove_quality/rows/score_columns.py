@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from functools import lru_cache
 from numbers import Real
 from typing import Any, NamedTuple, cast
 
@@ -45,6 +46,12 @@ PROXY = "proxy"
 def cascade_types(prefix: str) -> dict[str, str]:
     """The columns that a QualityFilter with a cascade has beside the others, and their Arrow types."""
     return {f"{prefix}_proxy_score": "float64", f"{prefix}_scored_by": "string"}
+
+
+@lru_cache
+def step_columns(prefix: str, with_cascade: bool) -> tuple[str, ...]:
+    """The columns that a QualityFilter writes, with or without those of a cascade; for each document again."""
+    return (*score_types(prefix), *(cascade_types(prefix) if with_cascade else ()))
 
 
 def score_types(prefix: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What a random part of the documents that a proxy decides says of a cascade while it runs."""
 
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,10 +11,12 @@ from dataclasses import dataclass
 from datatrove.io import get_datafolder
 from loguru import logger
 
+from datatrove_quality.atomic_write import write_json
 from datatrove_quality.cascade.values import Cascade, Certificate, Kind
 
 
-# Tasks tell each other what they have counted at most so often.
+# Tasks tell each other what they have counted at most so often, whatever it is: were it told after errors only, the
+# correct decisions since a task's last error would be missing, and the pooled rate of errors would be too high.
 SECONDS_BETWEEN_EXCHANGES = 30.0
 # Of more sources, those that come later are one.
 MAX_SOURCES = 100
@@ -64,10 +67,21 @@ class Finding:
 class Audit:
     """Counts the decisions of one task, pools them with those of the run's others, and says when a promise is broken.
 
+    The chance of a false alarm is that of the run, though each task looks. The bound holds along one path: the counts
+    that are published, as they grow. When a task publishes depends on the clock, not on what it has found, and every
+    look is at a point of this path, so that more tasks see more points of one path, and need no correction. That is
+    why a task never looks at what it has not published, and why files appear whole: a part of the files would be
+    another path.
+
+    Two cases are not exact. Files are read one after another, so that two tasks that read at once may each lack what
+    the other has: at most what is published during one reading. A task that starts again replaces its file by a
+    shorter count of the same documents, which begins another path.
+
     Args:
         cascade: what is audited.
         rank: which task this is.
-        folder: shared by the tasks of a run, each of which has a file there. None: this task alone.
+        folder: shared by the tasks of a run, each of which has a file there. None: this task alone, at each error; the
+            chance of a false alarm is then the task's.
     """
 
     def __init__(self, cascade: Cascade, rank: int, folder: str | None):
@@ -75,12 +89,11 @@ class Audit:
         self._rank = rank
         self._folder = folder
         self._counts: dict[str, Counts] = {}
-        self._others: dict[str, Counts] = {}
         self._due = 0.0
         self._said: set[tuple[str | None, Kind]] = set()
 
     def add(self, source: object, keep: bool | None, audited: bool, kept: bool | None) -> None:
-        """Count a document.
+        """Count a document; with a folder, look if that is due, without one after each changed decision.
 
         Args:
             source: what its metadata hold for the cascade's `audit_by`.
@@ -91,19 +104,24 @@ class Audit:
         Raises:
             BrokenPromise: with `strict_audit`, a promise is broken.
         """
-        counts = self._counts_of(NO_SOURCE if source is None else str(source))
+        changed = self._count(self._counts_of(NO_SOURCE if source is None else str(source)), keep, audited, kept)
+        if changed or self._folder is not None:
+            self.look()
+
+    def _count(self, counts: Counts, keep: bool | None, audited: bool, kept: bool | None) -> bool:
+        """Gives whether the classifier has changed the proxy's decision."""
         if keep is None:
             if kept is not None:
                 counts["classifier_kept" if kept else "classifier_dropped"] += 1
-            return
+            return False
         outcome = "kept" if keep else "dropped"
         counts[f"proxy_{outcome}"] += 1
         if not audited:
-            return
+            return False
         counts[f"audited_{outcome}"] += 1
         if kept is not keep:
             counts[f"wrongly_{outcome}"] += 1
-            self.look()
+        return kept is not keep
 
     def _counts_of(self, source: str) -> Counts:
         if source not in self._counts and len(self._counts) >= MAX_SOURCES:
@@ -111,20 +129,44 @@ class Audit:
         return self._counts.setdefault(source, Counter())
 
     def look(self, at_the_end: bool = False) -> None:
-        """Compare what all tasks have counted with what was promised.
+        """Compare what was counted with what was promised. With a folder: if it is time to publish, and what is there.
 
         Args:
-            at_the_end: tell the other tasks now, whenever the last time was.
+            at_the_end: publish now, whenever the last time was.
 
         Raises:
             BrokenPromise: with `strict_audit`, a promise is broken.
         """
-        certificate = self._cascade.certificate
-        if self._folder is not None and (at_the_end or time.monotonic() >= self._due):
-            self._exchange(self._folder)
-        if certificate is None:
+        if self._folder is None:
+            self._compare(self._counts)
+        elif at_the_end or time.monotonic() >= self._due:
+            self._due = time.monotonic() + SECONDS_BETWEEN_EXCHANGES
+            try:
+                published = self._exchanged(self._folder)
+            except OSError as error:
+                logger.warning(
+                    f"The audit's counts cannot be exchanged in {self._folder}, so that the cascade's promise is not "
+                    f"checked this time: {error}"
+                )
+            else:
+                self._compare(published)
+
+    def _exchanged(self, folder: str) -> dict[str, Counts]:
+        """Publish this task's counts; gives what all tasks have published."""
+        data = get_datafolder(folder)
+        name = f"{self._rank:05d}.json"
+        if data.is_local():
+            data.makedirs("", exist_ok=True)
+            write_json(os.path.join(data.path, name), self._counts, indent=None)
+        else:  # an object appears whole
+            with data.open(name, "w") as file:
+                json.dump(self._counts, file)
+        return added([self._counts, read_counts(folder, but=self._rank)])
+
+    def _compare(self, counts: Mapping[str, Counts]) -> None:
+        if self._cascade.certificate is None:
             return
-        for finding in findings(added([self._counts, self._others]), certificate):
+        for finding in findings(counts, self._cascade.certificate):
             if not finding.is_broken or (finding.source, finding.kind) in self._said:
                 continue
             self._said.add((finding.source, finding.kind))
@@ -132,18 +174,6 @@ class Audit:
             if self._cascade.strict_audit:
                 raise BrokenPromise(message)
             logger.warning(message)
-
-    def _exchange(self, folder: str) -> None:
-        self._due = time.monotonic() + SECONDS_BETWEEN_EXCHANGES
-        try:
-            data = get_datafolder(folder)
-            if data.is_local():
-                data.makedirs("", exist_ok=True)
-            with data.open(f"{self._rank:05d}.json", "w") as file:
-                json.dump(self._counts, file)
-            self._others = read_counts(folder, but=self._rank)
-        except OSError as error:
-            logger.warning(f"The audit's counts cannot be exchanged in {folder}: {error}")
 
 
 def read_counts(folder: str, but: int | None = None) -> dict[str, Counts]:
@@ -156,9 +186,9 @@ def read_counts(folder: str, but: int | None = None) -> dict[str, Counts]:
     data = get_datafolder(folder)
     found = []
     for path in data.list_files("") if data.isdir("") else ():
-        if path == f"{but if but is not None else -1:05d}.json":
+        if not path.endswith(".json") or path == f"{but if but is not None else -1:05d}.json":
             continue
-        with suppress(ValueError), data.open(path, "r") as file:  # a file that is being written
+        with suppress(ValueError), data.open(path, "r") as file:  # a damaged file
             found.append({source: Counter(counts) for source, counts in json.load(file).items()})
     return added(found)
 

@@ -2,11 +2,13 @@
 
 import json
 import math
+import random
 from collections import Counter
 
 import numpy as np
 import pytest
 
+from datatrove_quality.cascade import audit as module
 from datatrove_quality.cascade.audit import (
     MAX_SOURCES,
     Audit,
@@ -152,21 +154,80 @@ def test_tasks_are_pooled(tmp_path, log):
     assert read_counts(folder, but=3)["s"]["proxy_kept"] == 84
 
 
+class Published:
+    """The folder in memory, and a clock."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        self.files = {}
+        monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(module, "write_json", self.write)
+        monkeypatch.setattr(module, "read_counts", self.read)
+
+    def write(self, path, value, indent):
+        self.files[int(path[-10:-5])] = {source: Counter(counts) for source, counts in value.items()}
+
+    def read(self, folder, but):
+        return added(counts for rank, counts in self.files.items() if rank != but)
+
+
+def stops(published, share, random_source, folder, tasks=64, steps=60):
+    """Whether some task stops the run, in which each task audits one document in 10 seconds."""
+    published.now, published.files = 0.0, {}
+    audits = [Audit(certified(promised=0.01, strict=True), rank, folder) for rank in range(tasks)]
+    try:
+        for _ in range(steps):
+            for audit in audits:
+                published.now += 10 / tasks
+                audit.add("s", False, True, random_source.random() < share)
+        for audit in audits:
+            audit.look(at_the_end=True)
+    except BrokenPromise:
+        return True
+    return False
+
+
+def test_many_tasks_give_no_more_false_alarms_than_one(tmp_path, monkeypatch):
+    """At half the promised share no run of six stops, of 5% that are allowed at the promised one; at twice, all do."""
+    published, folder = Published(monkeypatch), str(tmp_path)
+    random_source = random.Random(1)
+    assert not any(stops(published, 0.005, random_source, folder) for _ in range(6))
+    assert all(stops(published, 0.02, random_source, folder) for _ in range(3))
+
+
+def test_counts_are_published_when_it_is_time_errors_or_none(tmp_path, monkeypatch, log):
+    """Errors alone neither publish nor look."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    audit = Audit(certified(), 0, str(tmp_path))
+    audit.look()
+    for _ in range(50):
+        audit.add("s", True, True, False)
+    assert read_counts(str(tmp_path)) == {} and log == []
+    now[0] = 31.0
+    audit.add("s", None, False, True)
+    assert read_counts(str(tmp_path)) == {
+        "s": Counter(proxy_kept=50, audited_kept=50, wrongly_kept=50, classifier_kept=1)
+    }
+    assert len([line for line in log if "promise is broken" in line]) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["00000.json"]
+
+
 def test_a_task_that_starts_again_counts_itself_once(tmp_path):
     folder = str(tmp_path)
     (tmp_path / "00002.json").write_text(json.dumps({"s": {"proxy_kept": 70}}))
-    (tmp_path / "00001.json").write_text('{"s": {"pro')  # being written
+    (tmp_path / "00001.json").write_text('{"s": {"pro')  # damaged
     audit = Audit(certified(), 2, folder)
     audit.add("s", True, False, None)
     audit.look(at_the_end=True)
     assert read_counts(folder) == {"s": Counter(proxy_kept=1)}
 
 
-def test_a_folder_that_cannot_be_written_costs_the_pooling_only(tmp_path, log):
+def test_without_its_folder_a_run_goes_on_and_says_that_nothing_is_checked(tmp_path, log):
     (tmp_path / "file").write_text("")
     audit = Audit(certified(), 0, str(tmp_path / "file"))
     audit.look(at_the_end=True)
-    assert any("cannot be exchanged" in line for line in log)
+    assert any("cannot be exchanged" in line and "not checked this time" in line for line in log)
 
 
 def test_of_very_many_sources_the_later_ones_are_one():

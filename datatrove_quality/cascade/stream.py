@@ -127,7 +127,7 @@ class CascadeTask:
         rank: int,
         audit_folder: str | None,
     ):
-        cascade.require_models(classifier.fingerprint.digest, proxy.fingerprint.digest)
+        cascade.require_models(classifier.describe(), proxy.describe())
         self._cascade = cascade
         self._min_score = min_score
         self._classifier = classifier

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -17,7 +18,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # Of the documents that the proxy decides, the share that the classifier scores too.
 AUDIT = 0.005
-FORMAT = 1
+FORMAT = 2
+# What of `Scorer.describe()` makes a score: the logit, and how it is read.
+SCORED_BY = ("fingerprint", "scale", "outputs")
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ class Certificate:
         seed: of the halves of the sample.
         attempts: calibrations on this corpus up to this one. Each further one had half the chance of being wrong.
         prefix: of the score columns. None: not tied to one.
-        classifier: the fingerprint of the classifier. None: not tied to one.
-        proxy: the fingerprint of the proxy. None: not tied to one.
+        classifier: `scored_by` of the classifier. None: not tied to one.
+        proxy: likewise, of the proxy.
+        band: for which it was issued. None: that of the first `Cascade` that has this certificate.
     """
 
     min_score: float
@@ -63,8 +67,9 @@ class Certificate:
     seed: int = 0
     attempts: int = 1
     prefix: str | None = None
-    classifier: str | None = None
-    proxy: str | None = None
+    classifier: dict[str, Any] | None = None
+    proxy: dict[str, Any] | None = None
+    band: tuple[float, float] | None = None
 
     def describe(self) -> str:
         """The bounds in one line, for a person."""
@@ -110,6 +115,13 @@ class Cascade:
         object.__setattr__(self, "band", (float(band[0]), float(band[1])))
         if self.certificate is not None and not isinstance(self.certificate, Certificate):
             raise ValueError(f"certificate={self.certificate!r:.80}: give one that calibrate_cascade issued, or None.")
+        if self.certificate is not None and self.certificate.band is None:
+            object.__setattr__(self, "certificate", replace(self.certificate, band=self.band))
+        elif self.certificate is not None and self.certificate.band != self.band:
+            raise ValueError(
+                f"band={self.band}: the certificate is for band={self.certificate.band}. Give that one, calibrate "
+                "again, or set certificate=None: a band of your own promises nothing."
+            )
         if not _is_number(self.audit) or not 0 <= self.audit <= 1:
             raise ValueError(f"audit={self.audit!r}: give a share from 0 to 1.")
         if not isinstance(self.strict_audit, bool):
@@ -145,8 +157,8 @@ class Cascade:
         return {
             "format": FORMAT,
             "proxy": {"model": model, **set_by_user},
-            "band": [edge if math.isfinite(edge) else None for edge in self.band],
-            "certificate": None if self.certificate is None else asdict(self.certificate),
+            "band": _edges(self.band),
+            "certificate": None if self.certificate is None else _certificate_values(self.certificate),
             "audit": self.audit,
             "audit_by": self.audit_by,
         }
@@ -173,10 +185,9 @@ class Cascade:
         proxy = dict(content["proxy"])
         if "scale" in proxy:
             proxy["scale"] = ScoreScale(**proxy["scale"])
-        low, high = content["band"]
         return cls(
             proxy=ScorerConfig(**proxy),
-            band=(-math.inf if low is None else low, math.inf if high is None else high),
+            band=_band(content["band"]),
             certificate=_certificate(content["certificate"]),
             audit=content["audit"],
             audit_by=content["audit_by"],
@@ -209,33 +220,51 @@ class Cascade:
                 "or calibrate again."
             )
 
-    def require_models(self, classifier: str, proxy: str) -> None:
-        """Refuse other models than those for which the certificate was issued.
+    def require_models(self, classifier: Mapping[str, Any], proxy: Mapping[str, Any]) -> None:
+        """Refuse other models than those for which the certificate was issued, and other ways to read their outputs.
 
         Args:
-            classifier: the fingerprint of the classifier that runs.
+            classifier: `Scorer.describe()` of the classifier that runs.
             proxy: that of the proxy.
 
         Raises:
-            ValueError: one of them is another one.
+            ValueError: one of them is another one, or makes other scores of the same logits; says what differs.
         """
         certificate = self.certificate
         if certificate is None:
             return
-        for name, found in (("classifier", classifier), ("proxy", proxy)):
-            issued = getattr(certificate, name)
-            if issued not in (None, found):
-                raise ValueError(
-                    f"cascade: its certificate was issued for the {name} with the fingerprint {issued}, and this one "
-                    f"has {found}: weights, tokenizer, chat template, dtype or max_tokens differ. Give the model as "
-                    "it was, or calibrate again."
-                )
+        for name, described in (("classifier", classifier), ("proxy", proxy)):
+            issued, found = getattr(certificate, name), scored_by(described)
+            if issued in (None, found):
+                continue
+            differences = (
+                f"{part} {issued.get(part)}, and this one has {value}"
+                for part, value in found.items()
+                if issued.get(part) != value
+            )
+            raise ValueError(
+                f"cascade: its certificate was issued for the {name} with {'; '.join(differences)}. (A fingerprint is "
+                "that of weights, tokenizer, chat template, dtype and max_tokens.) Give the model, its scale and "
+                "outputs as they were, or calibrate again."
+            )
 
     def with_certificate(self, **values: Any) -> Self:
-        """The cascade with other values in its certificate, such as the fingerprints of the models."""
+        """The cascade with other values in its certificate, such as `scored_by` of the models."""
         if self.certificate is None:
             return self
         return replace(self, certificate=replace(self.certificate, **values))
+
+
+def scored_by(described: Mapping[str, Any]) -> dict[str, Any]:
+    """What a certificate says of a model: all that makes its scores.
+
+    Args:
+        described: `Scorer.describe()`.
+
+    Returns:
+        JSON values by the names of `SCORED_BY`.
+    """
+    return {name: described.get(name) for name in SCORED_BY}
 
 
 def require_usable(
@@ -256,7 +285,24 @@ def require_usable(
 def _certificate(values: dict[str, Any] | None) -> Certificate | None:
     if values is None:
         return None
-    return Certificate(**values | {"bounds": tuple(Bound(**bound) for bound in values["bounds"])})
+    bounds = tuple(Bound(**bound) for bound in values["bounds"])
+    return Certificate(**values | {"bounds": bounds, "band": _band(values["band"])})
+
+
+def _certificate_values(certificate: Certificate) -> dict[str, Any]:
+    """A certificate that has a band, in JSON values."""
+    assert certificate.band is not None
+    return asdict(certificate) | {"band": _edges(certificate.band)}
+
+
+def _edges(band: tuple[float, float]) -> list[float | str]:
+    """A band in JSON, which has no infinite numbers."""
+    return [edge if math.isfinite(edge) else str(edge) for edge in band]
+
+
+def _band(edges: list[float | str]) -> tuple[float, float]:
+    low, high = map(float, edges)
+    return low, high
 
 
 def _is_number(value: object) -> bool:

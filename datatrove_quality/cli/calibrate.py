@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
     """
     check(options)
     from datatrove_quality.cascade.calibration import calibrate_cascade, promised_rows, rows_to_draw
+    from datatrove_quality.cascade.values import scored_by
     from datatrove_quality.engine.scorer import find_scorer
     from datatrove_quality.model.files import pinned
     from datatrove_quality.proxies.scores import seconds_per_document
@@ -61,8 +62,8 @@ def run(options: argparse.Namespace) -> None:
     scorer, proxy = (find_scorer(pinned(config)) for config in models(options))
     work = Path(f"{options.output}.work")
     work.mkdir(exist_ok=True)
-    fingerprints = {"classifier": scorer.fingerprint.digest, "proxy": proxy.fingerprint.digest}
-    attempts, settings = attempts_on(options, inputs, work, fingerprints)
+    made_by = {"classifier": scored_by(scorer.describe()), "proxy": scored_by(proxy.describe())}
+    attempts, settings = attempts_on(options, inputs, work, made_by)
     attempt = attempts.number(settings, options.new_sample)
     rows = options.rows or rows_to_draw(promise, options.confidence, attempt)
     print(promised_rows(promise, options.confidence, attempt))
@@ -85,7 +86,7 @@ def run(options: argparse.Namespace) -> None:
         draw_curve(calibration, promise, output)
     if calibration.cascade is None:
         sys.exit(f"no certificate: {calibration.reason}")
-    cascade = replace(calibration.cascade.with_certificate(prefix=options.prefix, **fingerprints), audit=options.audit)
+    cascade = replace(calibration.cascade.with_certificate(prefix=options.prefix, **made_by), audit=options.audit)
     cascade.save(output)
     used = f"--min-score {options.min_score:g} --cascade {output}"
     print(f"Written to {output}. Use it: datatrove-quality filter INPUT --output DIR {used}")
@@ -113,15 +114,15 @@ def promise_of(options: argparse.Namespace) -> "dict[Kind, float]":
 
 
 def attempts_on(
-    options: argparse.Namespace, inputs: "Inputs", work: Path, fingerprints: dict[str, str]
+    options: argparse.Namespace, inputs: "Inputs", work: Path, made_by: dict[str, dict]
 ) -> "tuple[Attempts, dict]":
     """The attempts so far, and the settings of this one."""
     from datatrove_quality.proxies.attempts import Attempts
 
     names = ("disagreement", "wrongly_dropped", "wrongly_kept", "confidence", "rows", "prefix")
     how = ("text", "allow_no_answer", "render_tools")
-    settings = {name: getattr(options, name) for name in names + how} | {"proxy": fingerprints["proxy"]}
-    return Attempts(work, inputs, fingerprints["classifier"], options.min_score), settings
+    settings = {name: getattr(options, name) for name in names + how} | {"proxy": made_by["proxy"]}
+    return Attempts(work, inputs, made_by["classifier"], options.min_score), settings
 
 
 def scored_sample(

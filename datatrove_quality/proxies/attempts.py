@@ -19,14 +19,14 @@ class Attempts:
     Args:
         folder: of the file; local.
         inputs: the corpus. Files with other names or sizes are another one.
-        classifier: the classifier's fingerprint.
+        classifier: what makes its scores: `scored_by`, JSON values.
         min_score: the threshold.
 
     Raises:
         ValueError: the file is there and is none of ours.
     """
 
-    def __init__(self, folder: Path, inputs: Inputs, classifier: str, min_score: float):
+    def __init__(self, folder: Path, inputs: Inputs, classifier: Mapping[str, Any], min_score: float):
         self._path = folder / NAME
         self._key = json_digest({"files": inputs.sizes, "classifier": classifier, "min_score": min_score})
         self._all = self._read()

@@ -82,7 +82,7 @@ class Scoring:
         step.expected_proxy = found.describe()
         self.weights[id(step)] += prepared.weights
         classifier = find_scorer(cast(ScorerConfig, self.scorers[step.prefix]))
-        cascade.require_models(classifier.fingerprint.digest, found.fingerprint.digest)
+        cascade.require_models(classifier.describe(), found.describe())
 
     @property
     def all_answers(self) -> set[str]:

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from samples import read_rows, rows, without_scores, write_rows
 
-from datatrove_quality import Cascade, ConversationAdapter, QualityFilter, Run, ScorerConfig, load_scorer
+from datatrove_quality import Cascade, ConversationAdapter, QualityFilter, Run, ScorerConfig, ScoreScale, load_scorer
 from datatrove_quality.cascade.audit import BrokenPromise
-from datatrove_quality.cascade.values import Bound, Certificate
+from datatrove_quality.cascade.values import Bound, Certificate, scored_by
 from datatrove_quality.cli import main as command
 from datatrove_quality.engine.scorer import find_scorer
 
@@ -28,9 +28,9 @@ def models(model_folder):
 
 def certified(models, promised=0.5):
     classifier, proxy, middle, band = models
-    digests = [find_scorer(config).fingerprint.digest for config in (classifier, proxy)]
+    made_by = [scored_by(find_scorer(config).describe()) for config in (classifier, proxy)]
     bound = Bound("disagreement", promised, 0, 100, promised / 2)
-    return Cascade(proxy, band, Certificate(middle, 0.95, (bound,), 100, 0, 1, "quality", *digests), audit=0.3)
+    return Cascade(proxy, band, Certificate(middle, 0.95, (bound,), 100, 0, 1, "quality", *made_by), audit=0.3)
 
 
 def filtered(folder, models, cascade, name="out", **options):
@@ -91,7 +91,10 @@ def test_a_run_goes_on_with_the_same_cascade_only(tmp_path, models):
 def test_a_certificate_of_another_model_is_refused_before_anything_is_written(tmp_path, models):
     source(tmp_path)
     with pytest.raises(ValueError, match="issued for the classifier"):
-        filtered(tmp_path, models, certified(models).with_certificate(classifier="0" * 16))
+        filtered(tmp_path, models, certified(models).with_certificate(classifier={"fingerprint": "0" * 16}))
+    other_scale = replace(models[1], scale=ScoreScale(0, 0, 5))
+    with pytest.raises(ValueError, match=r"issued for the proxy with scale .*1\.0.* has .*'offset': 0"):
+        filtered(tmp_path, models, replace(certified(models), proxy=other_scale))
     assert not (tmp_path / "out").exists()
 
 

@@ -3,7 +3,7 @@
 import math
 import pickle
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
@@ -43,6 +43,9 @@ class FakeScorer:
             render_checked=lambda item: (item, False),
             render=lambda item: item,
         )
+
+    def describe(self):
+        return {"fingerprint": self.fingerprint.digest, "scale": asdict(self.scale)}
 
     def stream_pairs(self, pairs, store=None, counts=None):
         for companion, item in pairs:
@@ -228,7 +231,7 @@ def test_invalid_arguments(options, match):
 
 @pytest.mark.parametrize("name", ["classifier", "proxy"])
 def test_a_certificate_of_other_models_is_refused_before_a_document_is_scored(fake, name):
-    cascade = by_hand(certificate=replace(CERTIFICATE, **{name: "0" * 16}))
+    cascade = by_hand(certificate=replace(CERTIFICATE, **{name: {"fingerprint": "0" * 16}}))
     with pytest.raises(ValueError, match=f"issued for the {name}"):
         run(["5 9"], cascade)
     assert fake["no/proxy"].asked == []

@@ -7,6 +7,7 @@ from datatrove_quality.proxies.attempts import NAME, Attempts
 from datatrove_quality.runs.inputs import find_inputs
 
 
+C = {"fingerprint": "c", "scale": 1}
 SETTINGS = {"disagreement": 0.01, "proxy": "p"}
 
 
@@ -17,30 +18,30 @@ def corpus(tmp_path):
 
 
 def test_a_further_attempt_is_refused_or_counted(tmp_path, corpus):
-    attempts = Attempts(tmp_path, corpus(), "c", 4.0)
+    attempts = Attempts(tmp_path, corpus(), C, 4.0)
     assert attempts.number(SETTINGS, False) == 1
     attempts.record(SETTINGS)
-    again = Attempts(tmp_path, corpus(), "c", 4.0)
+    again = Attempts(tmp_path, corpus(), C, 4.0)
     assert again.number(SETTINGS, False) == 1
     with pytest.raises(ValueError, match=r"disagreement was 0\.01, is 0\.02.*--new-sample"):
         again.number(SETTINGS | {"disagreement": 0.02}, False)
     assert again.number(SETTINGS | {"disagreement": 0.02}, True) == 2
     again.record(SETTINGS | {"disagreement": 0.02})
     again.record(SETTINGS)
-    assert Attempts(tmp_path, corpus(), "c", 4.0).number(SETTINGS, True) == 1
-    assert Attempts(tmp_path, corpus(), "c", 4.0).number(SETTINGS | {"proxy": "q"}, True) == 3
+    assert Attempts(tmp_path, corpus(), C, 4.0).number(SETTINGS, True) == 1
+    assert Attempts(tmp_path, corpus(), C, 4.0).number(SETTINGS | {"proxy": "q"}, True) == 3
 
 
 def test_another_classifier_threshold_or_corpus_is_another_count(tmp_path, corpus):
-    Attempts(tmp_path, corpus(), "c", 4.0).record(SETTINGS)
+    Attempts(tmp_path, corpus(), C, 4.0).record(SETTINGS)
     other = SETTINGS | {"proxy": "q"}
-    assert Attempts(tmp_path, corpus(), "d", 4.0).number(other, False) == 1
-    assert Attempts(tmp_path, corpus(), "c", 3.0).number(other, False) == 1
+    assert Attempts(tmp_path, corpus(), C | {"scale": 0}, 4.0).number(other, False) == 1
+    assert Attempts(tmp_path, corpus(), C, 3.0).number(other, False) == 1
     write_rows(tmp_path / "in/b.jsonl", rows(3))
-    assert Attempts(tmp_path, corpus(), "c", 4.0).number(other, False) == 1
+    assert Attempts(tmp_path, corpus(), C, 4.0).number(other, False) == 1
 
 
 def test_a_file_that_is_no_record_is_named(tmp_path, corpus):
     (tmp_path / NAME).write_text("[")
     with pytest.raises(ValueError, match=r"attempts\.json cannot be read"):
-        Attempts(tmp_path, corpus(), "c", 4.0)
+        Attempts(tmp_path, corpus(), C, 4.0)

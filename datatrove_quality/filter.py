@@ -226,7 +226,7 @@ class QualityFilter(BaseFilter):
             raise ValueError(f"documents_per_task={per_task!r:.80}: give a list with each task's number, or None.")
         check_prefix(self.prefix)
         if self.cascade is not None:
-            require_usable(self.cascade, self.scorer, self.min_score, self.max_score, self.prefix)
+            require_usable(self.cascade, self.scorer, vars(self))
         if self.all_answers and (self.reuse_scores or self.cascade or self.messages_key != MESSAGES):
             raise ValueError("all_answers=True goes with neither reuse_scores nor cascade, nor another messages_key.")
         if self.messages_key is not None and (not isinstance(self.messages_key, str) or not self.messages_key):

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
+from loguru import logger
+
 from datatrove_quality.atomic_write import write_json
 from datatrove_quality.config import ScorerConfig, ScoreScale
 from datatrove_quality.model.digests import json_digest
@@ -21,6 +23,8 @@ AUDIT = 0.005
 FORMAT = 2
 # What of `Scorer.describe()` makes a score: the logit, and how it is read.
 SCORED_BY = ("fingerprint", "scale", "outputs")
+# Arguments of `QualityFilter` that decide what of a row is scored, or which rows are.
+READING = ("messages_key", "render_tools", "allow_no_answer", "special_tokens")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Certificate:
         prefix: of the score columns. None: not tied to one.
         classifier: `scored_by` of the classifier. None: not tied to one.
         proxy: likewise, of the proxy.
+        reading: the arguments of `QualityFilter` in `READING`. None: not tied to any.
         band: for which it was issued. None: that of the first `Cascade` that has this certificate.
     """
 
@@ -69,6 +74,7 @@ class Certificate:
     prefix: str | None = None
     classifier: dict[str, Any] | None = None
     proxy: dict[str, Any] | None = None
+    reading: dict[str, Any] | None = None
     band: tuple[float, float] | None = None
 
     def describe(self) -> str:
@@ -220,6 +226,23 @@ class Cascade:
                 "or calibrate again."
             )
 
+    def require_reading(self, settings: Mapping[str, Any]) -> None:
+        """Refuse a step that scores other texts or other rows than those by which the certificate was issued.
+
+        Args:
+            settings: of the step, among them those in `READING`.
+
+        Raises:
+            ValueError: it does; names the setting, its value and the fix.
+        """
+        issued = None if self.certificate is None else self.certificate.reading
+        for name, value in (issued or {}).items():
+            if settings[name] != value:
+                raise ValueError(
+                    f"{name}={settings[name]!r}, and the cascade's certificate was issued with {name}={value!r}. "
+                    "Score rows as they were scored then, or calibrate again."
+                )
+
     def require_models(self, classifier: Mapping[str, Any], proxy: Mapping[str, Any]) -> None:
         """Refuse other models than those for which the certificate was issued, and other ways to read their outputs.
 
@@ -267,19 +290,29 @@ def scored_by(described: Mapping[str, Any]) -> dict[str, Any]:
     return {name: described.get(name) for name in SCORED_BY}
 
 
-def require_usable(
-    cascade: object, scorer: ScorerConfig | None, min_score: float | None, max_score: float | None, prefix: str
-) -> None:
+def require_usable(cascade: object, scorer: ScorerConfig | None, settings: Mapping[str, Any]) -> None:
     """Refuse a cascade that a quality filter with these arguments cannot use.
 
+    Args:
+        cascade: the value of the argument.
+        scorer: the filter's. None: not known yet.
+        settings: the filter's other arguments by name, among them the bounds, the prefix and those in `READING`.
+
     Raises:
-        ValueError: it is none, it was made for another threshold or prefix, or its proxy is the scorer.
+        ValueError: it is none, it was made for another threshold, prefix or reading, or its proxy is the scorer.
     """
     if not isinstance(cascade, Cascade):
         raise ValueError(f"cascade={cascade!r:.80}: give a Cascade, the path of its file, or None.")
-    cascade.require_threshold(min_score, max_score, prefix)
+    cascade.require_threshold(settings["min_score"], settings["max_score"], settings["prefix"])
+    cascade.require_reading(settings)
     if cascade.proxy == scorer:
         raise ValueError("cascade: its proxy is the scorer itself; give a cheaper one, or omit cascade.")
+    certificate = cascade.certificate
+    if scorer is not None and certificate is not None and None in (certificate.classifier, certificate.proxy):
+        logger.warning(
+            "cascade: its certificate names no models (calibrate_cascade sees scores only): whether it was issued for "
+            "this classifier and this proxy cannot be checked."
+        )
 
 
 def _certificate(values: dict[str, Any] | None) -> Certificate | None:

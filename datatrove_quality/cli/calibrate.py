@@ -14,7 +14,7 @@ import math
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.cli.checks import check_model_path
 from datatrove_quality.cli.fields import filled
@@ -67,7 +67,8 @@ def run(options: argparse.Namespace) -> None:
     attempt = attempts.number(settings, options.new_sample)
     rows = options.rows or rows_to_draw(promise, options.confidence, attempt)
     print(promised_rows(promise, options.confidence, attempt))
-    found = scored_sample(options, inputs, rows, attempt, (scorer.config, proxy.config))
+    reading = reading_of(options)
+    found = scored_sample(options, inputs, rows, attempt, (scorer.config, proxy.config), reading)
     costs = [seconds_per_document(one, found.inputs) for one in (scorer, proxy)]
     calibration = calibrate_cascade(
         found.scores,
@@ -86,7 +87,9 @@ def run(options: argparse.Namespace) -> None:
         draw_curve(calibration, promise, output)
     if calibration.cascade is None:
         sys.exit(f"no certificate: {calibration.reason}")
-    cascade = replace(calibration.cascade.with_certificate(prefix=options.prefix, **made_by), audit=options.audit)
+    cascade = replace(
+        calibration.cascade.with_certificate(prefix=options.prefix, reading=reading, **made_by), audit=options.audit
+    )
     cascade.save(output)
     used = f"--min-score {options.min_score:g} --cascade {output}"
     print(f"Written to {output}. Use it: datatrove-quality filter INPUT --output DIR {used}")
@@ -113,6 +116,14 @@ def promise_of(options: argparse.Namespace) -> "dict[Kind, float]":
     return {kind: value for kind in KINDS if (value := getattr(options, kind)) is not None}
 
 
+def reading_of(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `QualityFilter` that say what of a row is scored, and which rows are."""
+    from datatrove_quality.cascade.values import READING
+
+    values = vars(options) | {"messages_key": "messages" if options.text is None else None}
+    return {name: values[name] for name in READING}
+
+
 def attempts_on(
     options: argparse.Namespace, inputs: "Inputs", work: Path, made_by: dict[str, dict]
 ) -> "tuple[Attempts, dict]":
@@ -120,13 +131,18 @@ def attempts_on(
     from datatrove_quality.proxies.attempts import Attempts
 
     names = ("disagreement", "wrongly_dropped", "wrongly_kept", "confidence", "rows", "prefix")
-    how = ("text", "allow_no_answer", "render_tools")
+    how = ("text", "allow_no_answer", "render_tools", "special_tokens")
     settings = {name: getattr(options, name) for name in names + how} | {"proxy": made_by["proxy"]}
     return Attempts(work, inputs, made_by["classifier"], options.min_score), settings
 
 
 def scored_sample(
-    options: argparse.Namespace, inputs: "Inputs", rows: int, attempt: int, models: tuple[ScorerConfig, ScorerConfig]
+    options: argparse.Namespace,
+    inputs: "Inputs",
+    rows: int,
+    attempt: int,
+    models: tuple[ScorerConfig, ScorerConfig],
+    reading: dict[str, Any],
 ) -> "PairedScores":
     """Rows drawn for this attempt, with both scores.
 
@@ -143,9 +159,7 @@ def scored_sample(
         *models,
         options.min_score,
         options.checkpoints or f"{options.output}.work",
-        messages_key="messages" if options.text is None else None,
-        allow_no_answer=options.allow_no_answer,
-        render_tools=options.render_tools,
+        **reading,
     )
     if found.unscorable:
         print(f"{found.unscorable:,} of them cannot be scored, and are left out.")
@@ -191,6 +205,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--output", required=True, metavar="FILE", help="of the cascade, in JSON")
     add("--min-score", required=True, type=number, metavar="X", help="the threshold: scores from X on are kept")
     add("--prefix", default="quality", help="of the score columns' names (default: quality)")
+    add(
+        "--special-tokens",
+        choices=("allow", "reject"),
+        default="allow",
+        help="of messages that spell out a control token (default: allow)",
+    )
     add("--allow-no-answer", action="store_true", help="score conversations in which the assistant says nothing")
     add("--render-tools", action="store_true", help="pass the rows' tool definitions to the chat template")
     promise = parser.add_argument_group("promise: --disagreement, or the two others, or all")

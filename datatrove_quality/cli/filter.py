@@ -80,7 +80,7 @@ def pipeline(options: argparse.Namespace, started: "Run", adapter: Callable) -> 
             max_score=options.max_score,
             prefix=options.prefix,
             score_of=options.score_of,
-            messages_key="messages" if options.text is None else None,
+            messages_key=messages_key(options),
             unscorable=options.unscorable,
             exclusion_writer=None if options.scores_only else started.writer("excluded"),
             checkpoints_dir=(options.checkpoints or started.checkpoints) if has_checkpoints else None,
@@ -96,6 +96,11 @@ def pipeline(options: argparse.Namespace, started: "Run", adapter: Callable) -> 
         ),
         started.writer("scores", ScoresAdapter(options.prefix)) if options.scores_only else started.writer("kept"),
     ]
+
+
+def messages_key(options: argparse.Namespace) -> str | None:
+    """Where `row_adapter` puts what is scored."""
+    return "messages" if options.text is None else None
 
 
 def cascade(options: argparse.Namespace) -> Cascade | None:
@@ -161,5 +166,5 @@ def check(options: argparse.Namespace) -> None:
     if options.cascade is None:
         refuse_without_effect(options, add_options, CASCADE_OPTIONS, "without --cascade there is no audit")
     else:
-        require_usable(cascade(options), None, options.min_score, options.max_score, options.prefix)
+        require_usable(cascade(options), None, vars(options) | {"messages_key": messages_key(options)})
     options.model = options.model or CARD_MODEL

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any
+from typing import Any, Literal
 
 from datatrove.data import Document
 
@@ -52,6 +52,7 @@ def score_both(
     messages_key: str | None = MESSAGES,
     allow_no_answer: bool = False,
     render_tools: bool = False,
+    special_tokens: Literal["allow", "reject"] = "allow",
 ) -> PairedScores:
     """Score documents with both models, as a cascade does whose band is without end.
 
@@ -64,6 +65,7 @@ def score_both(
         messages_key: of `QualityFilter`, as the others.
         allow_no_answer: likewise.
         render_tools: likewise.
+        special_tokens: likewise.
 
     Raises:
         ValueError: a model cannot be loaded, or none of the first 1,000 documents can be scored.
@@ -74,6 +76,7 @@ def score_both(
         messages_key=messages_key,
         allow_no_answer=allow_no_answer,
         render_tools=render_tools,
+        special_tokens=special_tokens,
         checkpoints_dir=checkpoints,
         cascade=Cascade(proxy, (-math.inf, math.inf), audit=0.0),
         drop=False,

@@ -208,6 +208,10 @@ def test_a_strict_audit_stops(fake):
         run(["1 9 a"] * 600, cascade)
 
 
+READING = {"messages_key": "messages", "render_tools": False, "allow_no_answer": True, "special_tokens": "allow"}
+READ = by_hand(certificate=replace(CERTIFICATE, reading=READING))
+
+
 # --- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -222,11 +226,25 @@ def test_a_strict_audit_stops(fake):
         ({"scorer": ScorerConfig(model="no/proxy")}, "is the scorer itself"),
         ({"cascade": by_hand(certificate=replace(CERTIFICATE, min_score=4.5))}, "for min_score=4.5"),
         ({"cascade": by_hand(certificate=replace(CERTIFICATE, prefix="other"))}, "for prefix='other'"),
+        ({"cascade": READ, "messages_key": None}, r"messages_key=None, and .* issued with messages_key='messages'"),
+        ({"cascade": READ, "render_tools": True}, "render_tools=True, and .* issued with render_tools=False"),
+        ({"cascade": READ}, "allow_no_answer=False, and .* issued with allow_no_answer=True.*calibrate again"),
+        ({"cascade": READ, "allow_no_answer": True, "special_tokens": "reject"}, "issued with special_tokens='allow'"),
     ],
 )
 def test_invalid_arguments(options, match):
     with pytest.raises(ValueError, match=match):
         QualityFilter(**{"scorer": "no/model", "min_score": 4, "cascade": by_hand()} | options)
+
+
+def test_a_certificate_that_names_no_models_is_said_to_once(log):
+    """As those of `calibrate_cascade`, which has seen scores only; the same reading is taken."""
+    step = QualityFilter("no/model", 4, cascade=READ, allow_no_answer=True)
+    assert sum("names no models" in line for line in log) == 1
+    names = {"classifier": {"fingerprint": "c"}, "proxy": {"fingerprint": "p"}}
+    QualityFilter("no/model", 4, cascade=step.cascade.with_certificate(**names), allow_no_answer=True)
+    QualityFilter("no/model", 4, cascade=by_hand())
+    assert sum("names no models" in line for line in log) == 1
 
 
 @pytest.mark.parametrize("name", ["classifier", "proxy"])

@@ -73,6 +73,8 @@ def test_a_cascade_that_filter_takes(corpus, models, threshold, costs, capsys):
     used = ["--min-score", str(threshold), "--cascade", str(corpus.parent / "cascade.json"), "--allow-outside-scale"]
     filtered = ["filter", str(corpus), "--output", str(corpus.parent / "out"), "--device", "cpu", *used]
     assert command.main([*filtered, "--model", models[0], "--dtype", "float32"]) == 0
+    assert command.main([*filtered, "--model", models[0], "--render-tools", "--overwrite"]) == command.MISTAKE
+    assert "--render-tools, and the cascade's certificate was issued with" in capsys.readouterr().err
     kept = read_rows(corpus.parent / "out/kept")
     assert {row["quality_scored_by"] for row in kept} == {"proxy", "classifier"}
     capsys.readouterr()

@@ -65,7 +65,7 @@ class SharedRow:
     ):
         self.num_saved = sum(map(len, sequences)) - tree.num_tokens
         self._tree = tree
-        self._held = held if held is None or held.is_finite else None
+        self._held = held
         self._device = device
         self._shift = 0 if held is None else len(held.ids)
         ends = accumulate((one.end - one.start for one in tree.segments), initial=0)

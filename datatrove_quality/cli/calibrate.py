@@ -22,6 +22,7 @@ from datatrove_quality.cli.option_types import audit, number, positive, share
 from datatrove_quality.cli.options import (
     CARD_MODEL,
     add_classifier_options,
+    add_rendering_options,
     add_row_options,
     add_verbose_option,
     row_adapter,
@@ -205,14 +206,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--output", required=True, metavar="FILE", help="of the cascade, in JSON")
     add("--min-score", required=True, type=number, metavar="X", help="the threshold: scores from X on are kept")
     add("--prefix", default="quality", help="of the score columns' names (default: quality)")
-    add(
-        "--special-tokens",
-        choices=("allow", "reject"),
-        default="allow",
-        help="of messages that spell out a control token (default: allow)",
-    )
-    add("--allow-no-answer", action="store_true", help="score conversations in which the assistant says nothing")
-    add("--render-tools", action="store_true", help="pass the rows' tool definitions to the chat template")
+    add_rendering_options(parser)
     promise = parser.add_argument_group("promise: --disagreement, or the two others, or all")
     for kind, what in (
         ("disagreement", "of all decisions"),

@@ -20,7 +20,13 @@ from pathlib import Path
 from datatrove_quality.cli.checks import check_model_path, check_output
 from datatrove_quality.cli.fields import add_fields, filled
 from datatrove_quality.cli.option_types import positive, text_file
-from datatrove_quality.cli.options import CARD_MODEL, add_row_options, add_verbose_option, row_adapter
+from datatrove_quality.cli.options import (
+    CARD_MODEL,
+    add_row_options,
+    add_template_options,
+    add_verbose_option,
+    row_adapter,
+)
 from datatrove_quality.cli.train import print_result
 from datatrove_quality.config import DTYPES, ScorerConfig
 from datatrove_quality.extras import require
@@ -102,8 +108,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("input", metavar="INPUT", help="the corpus: folder, file or glob in quotes")
     add("--output", required=True, metavar="DIR", help="a new folder for the student")
     add("--rows", type=positive, default=20_000, metavar="N", help="to train on and hold out (default: 20000)")
-    add("--allow-no-answer", action="store_true", help="score conversations in which the assistant says nothing")
-    add("--render-tools", action="store_true", help="pass the rows' tool definitions to the classifier's template")
+    add_template_options(parser)
     add("--device", choices=("auto", "cpu"), default="auto", help="of both (default: auto)")
     model = parser.add_argument_group("classifier")
     model.add_argument("--model", default=CARD_MODEL, help=f"hub id or folder (default: {CARD_MODEL})")

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 from datatrove_quality.cli.checks import check_model_path
 from datatrove_quality.cli.fields import filled
 from datatrove_quality.cli.option_types import positive
-from datatrove_quality.cli.options import CARD_MODEL, add_classifier_options, add_row_options, row_adapter
+from datatrove_quality.cli.options import (
+    CARD_MODEL,
+    add_classifier_options,
+    add_row_options,
+    add_template_options,
+    row_adapter,
+)
 from datatrove_quality.config import ScorerConfig, Unscorable
 
 
@@ -153,5 +159,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_classifier_options(model)
     rows = parser.add_argument_group("rows")
     add_row_options(rows)
-    rows.add_argument("--allow-no-answer", action="store_true", help="score conversations without an answer")
-    rows.add_argument("--render-tools", action="store_true", help="pass tool definitions to the chat template")
+    add_template_options(rows)

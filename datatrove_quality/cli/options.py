@@ -49,17 +49,28 @@ def add_score_options(group: argparse._ArgumentGroup) -> None:
     add("--max-score", type=number, metavar="X", help="keep scores up to X (default: no bound)")
     add("--allow-outside-scale", action="store_true", help="take a bound that is outside the scale of the scores")
     add("--prefix", default="quality", help="of the score columns' names (default: quality)")
-    add(
+    add_rendering_options(group)
+    add("--all-answers", action="store_true", help="score each answer of rows that have several, as lists")
+    sources = "columns that name a row's source; none of a source's first 1,000 rows can be scored: the run stops"
+    add("--group-by", nargs="+", default=[], metavar="COLUMN", help=sources)
+
+
+def add_rendering_options(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    """Options that say which conversations are scored, and with what of the row."""
+    group.add_argument(
         "--special-tokens",
         choices=("allow", "reject"),
         default="allow",
         help="of messages that spell out a control token (default: allow)",
     )
+    add_template_options(group)
+
+
+def add_template_options(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
+    """Options that say what is rendered."""
+    add = group.add_argument
     add("--allow-no-answer", action="store_true", help="score conversations in which the assistant says nothing")
     add("--render-tools", action="store_true", help="pass the rows' tool definitions to the chat template")
-    add("--all-answers", action="store_true", help="score each answer of rows that have several, as lists")
-    sources = "columns that name a row's source; none of a source's first 1,000 rows can be scored: the run stops"
-    add("--group-by", nargs="+", default=[], metavar="COLUMN", help=sources)
 
 
 def add_row_options(group: argparse._ArgumentGroup, ids: bool = True, text: bool = True) -> None:

@@ -84,7 +84,8 @@ def calibrate_cascade(
     `wrongly_dropped` (as a share of what the classifier keeps) and `wrongly_kept` (of what it drops); or all three.
     The chance of being wrong, 1 - confidence, is divided among them. The certifying half is looked at once, with one
     band, so that its errors are binomial: over all calibrations, those without a certificate included, at most
-    1 - confidence end in a certificate whose promise is broken.
+    1 - confidence end in a certificate whose promise is broken. Arrays do not say what made them: the certificate
+    names neither models nor how rows are read, to which `datatrove-quality calibrate` ties its own.
 
     Args:
         scores: the classifier's, of a simple random sample of the corpus; NaN where it gives none, which counts as a

@@ -249,4 +249,6 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError("give --proxy MODEL, or a --proxy-dtype that is not the classifier's --dtype.")
     if not Path(options.output).absolute().parent.is_dir():
         raise ValueError(f"--output {options.output}: there is no folder for it; make it first.")
-    models(options)
+    scorer, proxy = models(options)
+    if proxy == scorer:
+        raise ValueError(f"--proxy {proxy.model} is the classifier itself: give a cheaper one, or a --proxy-dtype.")

@@ -112,6 +112,7 @@ def test_why_there_is_no_certificate(corpus, models, threshold, costs, capsys):
         (["--proxy", "org/p", "--wrongly-kept", "0.1"], "give --disagreement, or --wrongly-dropped"),
         (["--disagreement", "0.1"], "give --proxy MODEL, or a --proxy-dtype"),
         (["--disagreement", "0.1", "--proxy", "./none"], "there is no folder"),
+        (["--disagreement", "0.1", "--proxy", "org/m", "--proxy-dtype", "float32"], "--proxy org/m is the classifier"),
     ],
 )
 def test_mistakes_are_refused_at_once(corpus, capsys, options, message):

@@ -4,6 +4,7 @@ A run that was suspended, or is slow to end, may still be there when another one
 Without the id it would publish its rows among those of the new run, or mark the new run's tasks as completed.
 """
 
+import contextlib
 import os
 import socket
 import uuid
@@ -66,6 +67,20 @@ class Claim:
             "run, or give it a folder of its own."
         )
 
+    @contextlib.contextmanager
+    def told_of_missing_files(self) -> Iterator[None]:
+        """A block whose missing files are told as what they are: the run that takes a folder deletes what is in it.
+
+        Raises:
+            LostOutput: a file is missing, and the folder is another run's.
+            FileNotFoundError: a file is missing for another reason.
+        """
+        try:
+            yield
+        except FileNotFoundError:
+            self.require()
+            raise
+
     def _recorded(self) -> dict[str, Any]:
         self.output.fs.invalidate_cache()
         try:
@@ -90,7 +105,8 @@ class HoldsClaim(PipelineStep):
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:  # type: ignore[override]
         """Pass documents on, and look at the end."""
-        yield from data or ()
+        with self.claim.told_of_missing_files():
+            yield from data or ()
         self.claim.require()
 
 

@@ -299,7 +299,8 @@ class Run:
         executors = self._executors(given, scoring)
         with active_run(self.output):
             resumed = self._take_output(record)
-            self.inputs.write_paths(self.output)
+            with self._claim.told_of_missing_files():
+                self.inputs.write_paths(self.output)
             self._warn_of_loading(given, executors, scoring)
             started = time.perf_counter()
             if not run_to_end(executors, self.cluster.wait):

@@ -5,7 +5,9 @@ step cannot notice. Therefore a run records its input and the settings of its st
 others.
 """
 
+import contextlib
 import json
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -41,6 +43,11 @@ LOGS = (
 _OF_MODELS = frozenset({"scorer", "scores", "schema", "cascade"})
 # More differences than these are counted, not listed.
 MAX_DIFFERENCES = 10
+# Tries to delete a folder while another run is still at work in it.
+DELETIONS = 10
+# Of a file that may be in the middle of being written.
+READS = 5
+SECONDS_BETWEEN_READS = 0.1
 
 
 def claim_output(output: DataFolder, record: dict[str, Any], overwrite: bool) -> bool:
@@ -68,9 +75,21 @@ def claim_output(output: DataFolder, record: dict[str, Any], overwrite: bool) ->
     deleted = [*_deletable(output), *recorded.get(DELETING, ())]
     _write(output, record | {DELETING: deleted})
     for name in _taken(output, deleted):
-        output.rm(name, recursive=True)
+        _delete(output, name)
     _write(output, record)
     return False
+
+
+def _delete(output: DataFolder, name: str) -> None:
+    """Delete a folder whole, also while the run that has lost it moves or deletes files in it."""
+    for _ in range(DELETIONS - 1):
+        with contextlib.suppress(FileNotFoundError):
+            output.rm(name, recursive=True)
+            return
+        output.fs.invalidate_cache()
+        if not output.exists(name):
+            return
+    output.rm(name, recursive=True)
 
 
 def _write(output: DataFolder, record: dict[str, Any]) -> None:
@@ -172,15 +191,22 @@ def read_json(folder: DataFolder, path: str) -> Any:
     Raises:
         ValueError: there is no whole value.
     """
-    with folder.open(path, "r") as file:
-        text = file.read()
+    for _ in range(READS - 1):
+        with contextlib.suppress(json.JSONDecodeError):
+            return _first_value(folder, path)
+        time.sleep(SECONDS_BETWEEN_READS)  # another copy may be writing it at this moment
     try:
-        return json.JSONDecoder().raw_decode(text)[0]
+        return _first_value(folder, path)
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{folder.resolve_paths(path)} is damaged: {error}. If it is a task's, delete it and the file of the "
             "task's number in the folder completions, and run the same command again."
         ) from error
+
+
+def _first_value(folder: DataFolder, path: str) -> Any:
+    with folder.open(path, "r") as file:
+        return json.JSONDecoder().raw_decode(file.read())[0]
 
 
 def recorded_run(folder: DataFolder) -> dict[str, Any] | None:

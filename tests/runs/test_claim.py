@@ -106,6 +106,46 @@ def test_a_file_that_was_moved_too_late_is_removed(source, tmp_path, monkeypatch
     assert sorted(path.name for path in (output / "kept").iterdir()) == ["00000.jsonl"]
 
 
+@pytest.mark.parametrize("file", ["inputs.txt", "00001.jsonl"])
+def test_a_file_that_the_new_run_deleted_tells_of_the_new_run(source, tmp_path, monkeypatch, file):
+    """In a task, and before the first of them: not of a file that is missing."""
+    from datatrove_quality.runs import outputs
+
+    output = tmp_path / "out"
+
+    def taken_before_move(folder, path, target, name, claim=None, move=outputs._move):
+        if name.endswith(file):
+            record = json.loads((output / "logs" / "run.json").read_text())
+            (output / "logs" / "run.json").write_text(json.dumps(record | {"claim": {"id": "other", "pid": 1}}))
+            folder.rm(path)
+        move(folder, path, target, name, claim)
+
+    monkeypatch.setattr(outputs, "_move", taken_before_move)
+    with pytest.raises(LostOutput, match=r"belongs to another run now \(process 1 on"):
+        run(source, output, Keep(2))
+    assert not (output / "logs" / "completions" / "00001").exists()
+
+
+def test_a_run_takes_a_folder_in_which_files_still_come_and_go(source, tmp_path, monkeypatch):
+    """What another process moves away while it is deleted ends neither the deletion nor the run."""
+    from datatrove.io import DataFolder
+
+    output = tmp_path / "out"
+    run(source, output, Keep(2))
+    rm, moved = DataFolder.rm, []
+
+    def while_files_move(self, name, **options):
+        if name == "kept" and len(moved) < 3:
+            moved.append(name)
+            rm(self, f"kept/{len(moved) - 1:05d}.jsonl")
+            raise FileNotFoundError(name)
+        rm(self, name, **options)
+
+    monkeypatch.setattr(DataFolder, "rm", while_files_move)
+    run(source, output, Keep(5), overwrite=True)
+    assert len(moved) == 3 and kept(output) == expected(5)
+
+
 def test_an_overwrite_that_was_killed_is_finished(source, tmp_path, monkeypatch):
     """The claim is written first, the earlier files are deleted next: what a kill leaves belongs to no run."""
     from datatrove.io import DataFolder

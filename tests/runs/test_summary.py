@@ -1,6 +1,7 @@
 """What the filters of a run did, as a table."""
 
 import json
+import time
 
 import pytest
 from datatrove.io import get_datafolder
@@ -10,15 +11,20 @@ from datatrove_quality.runs import summary
 from datatrove_quality.runs.summary import about_run
 
 
-def test_statistics_that_two_copies_wrote_are_read(tmp_path):
-    """Two copies of a task that end together write one file of statistics, one over the other's longer one."""
+def test_statistics_that_two_copies_wrote_are_read(tmp_path, monkeypatch):
+    """Two copies of a task that end together write one file, one over the other's longer one, or just emptied it."""
     stats = [{"name": "reader", "stats": {}}]
     stats += [{"name": f"filter: {QualityFilter.name}", "stats": {"total": 3, "tokens": {"total": 7}}}]
     (tmp_path / "logs/stats").mkdir(parents=True)
     (tmp_path / "logs/stats/00000.json").write_text(json.dumps(stats) + "8}]")
     [found] = summary.Summary.of_run(get_datafolder(str(tmp_path)))
     assert found.counts == {"total": 3, "tokens": 7}
-    (tmp_path / "logs/stats/00000.json").write_text(json.dumps(stats)[:-9])
+    file = tmp_path / "logs/stats/00000.json"
+    file.write_text("")
+    monkeypatch.setattr(time, "sleep", lambda _: file.write_text(json.dumps(stats)))
+    assert summary.Summary.of_run(get_datafolder(str(tmp_path))) == [found]
+    file.write_text(json.dumps(stats)[:-9])
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     with pytest.raises(ValueError, match=r"logs/stats/00000.json is damaged"):
         summary.Summary.of_run(get_datafolder(str(tmp_path)))
 

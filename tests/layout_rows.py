@@ -10,11 +10,11 @@ OTHER = "OUTRA-9"
 HH = f"\n\nHuman: {U1}\n\nAssistant: {A1}\n\nHuman: {U2}\n\nAssistant: {A2}"
 
 
-def user(text: str) -> dict[str, Any]:
+def user(text: Any) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
-def assistant(text: str) -> dict[str, Any]:
+def assistant(text: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": text}
 
 
@@ -39,6 +39,15 @@ CALLED = [user(U1), assistant("") | {"tool_calls": [CALL]}, {"role": "tool", "co
 
 READ: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
     # An answer in another column.
+    ("empty names beside the filled one", {"messages": [
+        user([{"type": "text", "text": "", "content": U1}]) | {"from": "human", "value": ""}, assistant(A1)]},
+     [user(U1) | {"from": "human", "value": ""}, assistant(A1)]),
+    ("an answer that the last turn ends with", {"messages": [user(U1), assistant("São \\boxed{42}")], "answer": "42"},
+     [user(U1), assistant("São \\boxed{42}")]),
+    ("an input that is a word of the prompt", {"prompt": "Traduza a palavra", "input": "a", "response": A1},
+     [user("Traduza a palavra\n\na"), assistant(A1)]),
+    ("an input that the prompt holds", {"prompt": f"Traduza: {C}", "input": C, "response": A1},
+     [user(f"Traduza: {C}"), assistant(A1)]),
     ("messages + chosen text", {"messages": [user(U1)], "chosen": A1, "rejected": OTHER}, ONE),
     ("messages + chosen message", {"messages": [user(U1)], "chosen": assistant(A1), "rejected": assistant(OTHER)}, ONE),
     ("messages + chosen list", {"messages": [user(U1)], "chosen": [assistant(A1)], "rejected": []}, ONE),
@@ -227,6 +236,27 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
      "unused_column"),
     ("a question of turns and a context", {"prompt": f"\n\nHuman: {U1}\n\nAssistant:", "context": C, "response": A1},
      "unused_column"),
+    ("a role and a sender that differ", {"messages": [user(U1) | {"from": "gpt"}, assistant(A1)]}, "invalid_role"),
+    ("a part of two texts", {"messages": [user([{"type": "text", "text": U1, "content": C}]), assistant(A1)]},
+     "unused_column"),
+    ("a part of a text and a call", {"contents": [{"role": "user", "parts": [{"text": U1}]}, {"role": "model", "parts": [
+        {"text": A1, "functionCall": {"name": "soma", "args": {}}}]}]}, "unused_column"),
+    ("a thought of two texts", {"messages": [user(U1), assistant([{"type": "thinking", "thinking": C, "text": T},
+                                                                  {"type": "text", "text": A1}])]}, "unused_column"),
+    ("a call of two arguments", {"messages": [user(U1), assistant([
+        {"type": "tool_use", "name": "soma", "input": {"a": 1}, "arguments": {"a": 2}}]), user(U2), assistant(A1)]},
+     "unused_column"),
+    ("two thoughts", {"messages": [user(U1), assistant(A1) | {"thinking": C, "reasoning_content": T}]}, "unused_column"),
+    ("a thought that is no text", {"messages": [user(U1), assistant(A1) | {"thinking": [{"text": C}]}]},
+     "unused_column"),
+    ("a message with an input", {"messages": [user(U1) | {"input": C}, assistant(A1)]}, "unused_column"),
+    ("a message with a rationale", {"messages": [user(U1), assistant(A1) | {"rationale": C}]}, "unused_column"),
+    ("a system prompt of two texts", {"messages": ONE, "system": {"content": S, "text": C}}, "unused_column"),
+    ("answers of a request and beside it", {"body": {"messages": [user(U1)], "response": A1}, "response": A2},
+     "ambiguous_answer"),
+    ("an answer beside the metadata's", {"response": A2, "metadata": {"prompt": U1, "response": A1}},
+     "ambiguous_answer"),
+    ("an answer that is in a word", {"messages": [user(U1), assistant("42")], "answer": "4"}, "ambiguous_answer"),
     ("image part", {"messages": [user("") | {"content": [{"type": "image"}, {"type": "text", "text": U1}]}]},
      "unsupported_content"),
     ("Gemini image", {"contents": [{"role": "user", "parts": [{"inlineData": {"data": "x"}}]}]}, "unsupported_content"),

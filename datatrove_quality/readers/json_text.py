@@ -13,7 +13,8 @@ from datatrove_quality.rows.types import InvalidConversation
 Block = bytes | InvalidConversation
 Raw = tuple[bytes, InvalidConversation | None]
 
-ARRAY = re.compile(rb"\s*\[\s*\{")
+ARRAY = re.compile(rb"\s*\[\s*[\{\]]")
+ROWS = re.compile(rb"\s*\[\s*\{")
 UNDECIDED = re.compile(rb"\s*\[?\s*\Z")
 # A whole string, or a sign that opens, closes or divides; what lies between two of them is numbers, words and blanks.
 TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]|"', re.DOTALL)
@@ -50,7 +51,7 @@ def raw_rows(blocks: Iterable[Block], filepath: str) -> Iterator[Raw]:
 def looks_like_rows(first: bytes) -> bool:
     """Whether a file begins as an array of objects, or as several lines of one: not as one object, a description."""
     first = first.removeprefix(codecs.BOM_UTF8)
-    return bool(ARRAY.match(first) or TWO_LINES.match(first))
+    return bool(ROWS.match(first) or TWO_LINES.match(first))
 
 
 def _spans_lines(first: bytes) -> bool:
@@ -87,7 +88,7 @@ def _lines(blocks: Iterable[Block]) -> Iterator[Raw]:
 
 
 def _values(blocks: Iterable[Block], in_array: bool) -> Iterator[Raw]:
-    """The elements of an array, or objects one after the other; what follows the array is read as lines.
+    """The elements of arrays, or objects one after the other; what follows the last array is read as lines.
 
     Holds one value and a block, however long the file.
     """
@@ -103,7 +104,9 @@ def _values(blocks: Iterable[Block], in_array: bool) -> Iterator[Raw]:
             yield from _lines(chain([scanner.rest()], iterator))
             return
     rest = scanner.rest()
-    if in_array:
+    if scanner.is_between:
+        yield from _lines([rest])
+    elif in_array:
         yield rest, InvalidConversation("truncated_file", "the array of rows has no end: rows may be missing")
     elif rest.strip():
         yield rest, None
@@ -113,12 +116,16 @@ class _Scanner:
     """Finds where values end in bytes that come piece by piece.
 
     Args:
-        in_array: whether the values are the elements of an array.
+        in_array: whether the values are the elements of an array, or of several, one after the other.
         is_torn: whether the bytes begin somewhere in the array, behind damage.
+
+    Attributes:
+        is_between: an array has ended, and another may follow.
+        is_closed: the last array has ended.
     """
 
     def __init__(self, in_array: bool, is_torn: bool = False) -> None:
-        self.is_closed = False
+        self.is_between = self.is_closed = False
         self._base = 1 if in_array else 0
         self._depth = 1 if in_array and is_torn else 0
         self._is_torn = is_torn
@@ -140,13 +147,14 @@ class _Scanner:
             return
         for token in TOKEN.finditer(self._data, self._scanned):
             sign = token[0]
+            if self.is_between and (sign != b"[" or self._data[self._start : token.start()].strip()):
+                self.is_closed = True
+                return
             if sign == b'"':  # a string that has not ended: look again when there is twice as much
                 self._wanted = 2 * len(self._data) - self._start
                 break
             self._scanned = token.end()
             yield from self._at(sign, token.start(), token.end())
-            if self.is_closed:
-                return
         self._data, self._scanned = self._data[self._start :], self._scanned - self._start
         self._wanted = max(0, self._wanted - self._start)
         self._start = 0
@@ -156,12 +164,12 @@ class _Scanner:
         if sign in (b"[", b"{"):
             self._depth += 1
             if self._depth == 1 and self._base == 1:  # the array itself
-                self._start = end
+                self._start, self.is_between = end, False
         elif sign in (b"]", b"}"):
             self._depth -= 1
             if self._depth < self._base and self._base == 1:
                 yield from self._ended(start, end)
-                self.is_closed = True
+                self.is_between = True
             elif self._depth <= 0 and self._base == 0:
                 self._depth = 0
                 yield from self._ended(end, end)

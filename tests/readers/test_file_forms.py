@@ -54,6 +54,8 @@ LAYOUTS = {
     "one per line": "[\n" + ",\n".join(map(json.dumps, ROWS)) + "\n]\n",
     "with a byte order mark": "\ufeff" + json.dumps(ROWS),
     "with a trailing comma": "[" + ",".join(map(json.dumps, ROWS)) + ",]",
+    "an array on each line": "\n".join(json.dumps([row]) for row in ROWS),
+    "arrays one after the other": f"{json.dumps(ROWS[:2], indent=1)} []\n{json.dumps(ROWS[2:])}\n",
     "blank lines first": "\n \n" + json.dumps(ROWS),
 }
 
@@ -94,6 +96,27 @@ def test_bad_elements_of_an_array(tmp_path: Path) -> None:
     assert errors(read(tmp_path, lines, "in.jsonl")) == ["not_an_object", "not_an_object", None]
     both = json.dumps(ROWS[:2]).encode() + b"\n" + json.dumps(ROWS[2]).encode()
     assert rows_of(read(tmp_path, both, "in.jsonl")) == ROWS[:3]
+    assert errors(read(tmp_path, both + b" [1]\n[]\nx", "in.jsonl")) == [
+        None,
+        None,
+        "invalid_json",
+        "not_an_object",
+        "invalid_json",
+    ]
+    assert errors(read(tmp_path, b'[{"a": 1}]\nnada', "in.json")) == ["missing_column", "invalid_json"]
+
+
+@pytest.mark.parametrize("raw", [b"[]", b" [ ]\n", b"\xef\xbb\xbf[]", b"[]\n[]\n", b"", b"\n"])
+def test_files_without_a_row(tmp_path: Path, raw: bytes) -> None:
+    """An empty array is no row."""
+    assert read(tmp_path, raw, "in.json") == []
+
+
+def test_lists_of_messages_are_refused_by_name(tmp_path: Path) -> None:
+    """A line that is a bare list of messages is no row, and what is missing is said."""
+    lines = json.dumps([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]).encode() + b"\n"
+    for document in read(tmp_path, lines * 3, "in.jsonl"):
+        assert "a row is one message" in document.metadata[CONVERSATION_ERROR]
 
 
 @pytest.mark.parametrize("kind", COMPRESSIONS)

@@ -69,17 +69,18 @@ def _json_value(text: str, role: str) -> Any:
     except InvalidConversation:
         return None
     if isinstance(value, dict):
-        if _is_message(value):
+        if is_message(value):
             return value
         listed = [value[key] for key in ("messages", "choices", "candidates") if isinstance(value.get(key), list)]
         is_wrapped = any(items and all(map(_is_wrapped, items)) for items in listed)
         return value if is_wrapped and (role == ASSISTANT or "messages" in value) else None
-    if any(map(_is_message, value)) and all(_is_message(item) or _is_item(item) for item in value):
+    if any(map(is_message, value)) and all(is_message(item) or _is_item(item) for item in value):
         return value
     return value if role == ASSISTANT and value and (_are_parts(value) or all(map(is_choice, value))) else None
 
 
-def _is_message(item: Any) -> bool:
+def is_message(item: Any) -> bool:
+    """Whether a value has the keys of a message."""
     return isinstance(item, dict) and any(shape <= item.keys() for shape in MESSAGE_SHAPES)
 
 
@@ -90,7 +91,7 @@ def _is_item(item: Any) -> bool:
 
 def _is_wrapped(item: Any) -> bool:
     """Whether an item of a list in an object is a message, or an alternative with one."""
-    return _is_message(item) or is_choice(item) or (isinstance(item, dict) and isinstance(item.get("content"), dict))
+    return is_message(item) or is_choice(item) or (isinstance(item, dict) and isinstance(item.get("content"), dict))
 
 
 def _are_parts(items: list[Any]) -> bool:

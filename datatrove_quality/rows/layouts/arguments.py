@@ -5,6 +5,7 @@ from typing import Any
 from loguru import logger
 
 from datatrove_quality.rows.layouts.messages import without_nulls
+from datatrove_quality.rows.layouts.repeated import one_of
 from datatrove_quality.rows.layouts.slots import decoded
 from datatrove_quality.rows.layouts.table import TEMPLATE_ARGUMENTS, TOOLS
 from datatrove_quality.rows.types import SOURCE, InvalidConversation, Row, described, shown
@@ -55,14 +56,12 @@ def arguments_of_document(metadata: Row, render_tools: bool) -> dict[str, Any]:
     own = metadata.get(SOURCE, {}).get("columns") if isinstance(metadata.get(SOURCE), dict) else None
     value = metadata.get(TEMPLATE_ARGUMENTS) if own is None or TEMPLATE_ARGUMENTS in own else None
     arguments = template_arguments_in(value)
-    tools = arguments.pop("tools", None)
-    for column in TOOLS:
-        tools = tools or metadata.get(column)
+    tools = {TEMPLATE_ARGUMENTS: arguments.pop("tools", None)} | {column: metadata.get(column) for column in TOOLS}
     if not render_tools:
-        if tools:
+        if any(tools.values()):
             _say_once()
         return arguments
-    if definitions := tool_definitions(tools):
+    if definitions := tool_definitions(one_of(tools, tuple(tools))):
         arguments["tools"] = definitions
     return arguments
 

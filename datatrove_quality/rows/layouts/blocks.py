@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from datatrove_quality.rows.layouts.repeated import one_of
 from datatrove_quality.rows.layouts.slots import joined
 from datatrove_quality.rows.roles import TOOL
 from datatrove_quality.rows.types import InvalidConversation, Message, described, keys_found, shown
@@ -12,6 +13,8 @@ Turn = Message
 
 TEXT_PARTS = (None, "text", "input_text", "output_text")
 TEXT_KEYS = ("text", "value", "content")
+INPUT_KEYS = ("input", "args", "arguments")
+RESULT_KEYS = ("content", "response", "output", "result")
 
 
 def is_text_part(part: Any) -> bool:
@@ -30,7 +33,7 @@ def part_text(part: Any) -> str:
         return part["refusal"]
     if not (kind is None or (isinstance(kind, str) and kind in TEXT_PARTS)):
         raise InvalidConversation("unsupported_content", f"has a content part whose type is {shown(kind)}, not text")
-    text = next((part[key] for key in TEXT_KEYS if part.get(key) is not None), None)
+    text = one_of(part, TEXT_KEYS)
     if isinstance(text, str):
         return text
     if kind is None and text is None:
@@ -85,7 +88,7 @@ def turns_of_blocks(message: Message, parts: list[Any]) -> list[Turn]:
     for part in parts:
         kind = _block_kind(part) if isinstance(part, dict) else ""
         if kind == "thinking":
-            thoughts.append(part_text({"text": part.get("thinking", part.get("text"))}))
+            thoughts.append(part_text({"text": one_of(part, ("thinking", *TEXT_KEYS))}))
         elif kind == "tool_use":
             calls.append(_call(part))
         elif kind == "tool_result":
@@ -99,16 +102,27 @@ def turns_of_blocks(message: Message, parts: list[Any]) -> list[Turn]:
     return turns
 
 
+def _made(part: Message, name: str) -> Message:
+    """The object in a part of Gemini's, which has nothing beside it; of Anthropic's the part itself."""
+    made: Message | None = one_of(part, (name, _snake_case(name)))
+    if made is None:
+        return part
+    if text := next((other for other in TEXT_KEYS if part.get(other)), None):
+        raise InvalidConversation("unused_column", f"has {text!r} beside {name!r} in one part")
+    return made
+
+
 def _call(part: Message) -> Message:
-    made = part.get("functionCall") or part.get("function_call") or part
-    function = {"name": made.get("name"), "arguments": made.get("input", made.get("args", {}))}
+    made = _made(part, "functionCall")
+    arguments = one_of(made, INPUT_KEYS)
+    function = {"name": made.get("name"), "arguments": {} if arguments is None else arguments}
     call = {"type": "function", "function": function}
     return ({"id": part["id"]} if isinstance(part.get("id"), str) else {}) | call
 
 
 def _result(part: Message) -> Turn:
-    made = part.get("functionResponse") or part.get("function_response") or part
-    content = made.get("content", made.get("response"))
+    made = _made(part, "functionResponse")
+    content = one_of(made, RESULT_KEYS)
     if isinstance(content, list):
         content = joined("", list(map(part_text, content)) or [""])
     elif not isinstance(content, str):

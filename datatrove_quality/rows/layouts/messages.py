@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from datatrove_quality.rows.layouts.blocks import Turn, is_text_part, part_text, turns_of_blocks
+from datatrove_quality.rows.layouts.repeated import is_said
 from datatrove_quality.rows.layouts.slots import decoded, joined
 from datatrove_quality.rows.layouts.table import SAYS
 from datatrove_quality.rows.roles import ASSISTANT, ROLES, SYSTEM, TOOL, USER, known_role
@@ -22,11 +23,11 @@ from datatrove_quality.rows.types import (
 CONTENT_KEYS = ("content", "value", "parts", "text", "message")
 """Keys of a message's content; the first that is not null is read."""
 
-BESIDE_CONTENT = frozenset({*CONTENT_KEYS, "context", "documents", "attachments"}) - {"content"}
-"""Keys of a message in which a template does not look: what one says has to be in the content too."""
-
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 """Keys of what an assistant thinks before it answers. They go to the template as they are."""
+
+BESIDE_CONTENT = (SAYS | {*CONTENT_KEYS, "attachments"}) - {"content", *REASONING_KEYS}
+"""Keys of a message in which a template does not look: what one says has to be in the content too."""
 
 PAIR_KEYS = (
     *(("human", "assistant"), ("human", "gpt"), ("human", "bot"), ("user", "assistant"), ("user", "bot")),
@@ -141,12 +142,19 @@ def says_more(message: Message) -> str:
         value = message[key]
         try:
             parts = value if isinstance(value, list) else [value] if isinstance(value, (str, dict)) else []
-            if all(part_text(part).strip() in message["content"] for part in parts):
+            if all(is_said(part_text(part).strip(), message["content"]) for part in parts):
                 continue
         except InvalidConversation:
             pass
         return key
-    return ""
+    return _second_thought(message)
+
+
+def _second_thought(message: Message) -> str:
+    """The key of a thought that no template looks for: it is no text, or another key has another one; "": none is."""
+    thoughts = [key for key in REASONING_KEYS if isinstance(message.get(key), str | list | dict) and message[key]]
+    first = reasoning(message) if thoughts else ""
+    return next((key for key in thoughts if not (isinstance(message[key], str) and message[key] in first)), "")
 
 
 def _require_no_more(message: Message) -> None:
@@ -170,6 +178,10 @@ def _ordered(turns: list[Turn]) -> list[Message]:
 
 def _role(item: Message, aliased: bool, is_sharegpt: bool) -> str:
     role = item.get("from") if is_sharegpt else item.get("role")
+    if not is_sharegpt and isinstance(sender := item.get("from"), str) and isinstance(role, str):
+        roles = {known_role(sender), known_role(role)}
+        if len(roles - {None}) == 2:
+            raise InvalidConversation("invalid_role", f"has the role {shown(role)} and is from {shown(sender)}")
     if role is None or role == "":
         raise InvalidConversation("missing_role", f"has no role; {keys_found(item)}")
     if not isinstance(role, str):

@@ -14,6 +14,7 @@ from datatrove_quality.rows.layouts.answers import (
     contents,
     find_answer,
     is_filled,
+    is_message,
     is_text_of_turns,
     side,
     with_answer,
@@ -21,6 +22,7 @@ from datatrove_quality.rows.layouts.answers import (
 from datatrove_quality.rows.layouts.arguments import template_arguments_in
 from datatrove_quality.rows.layouts.blocks import part_text
 from datatrove_quality.rows.layouts.messages import items_in, pairs_as_messages, read_messages, texts_as_messages, turn
+from datatrove_quality.rows.layouts.repeated import is_repeated, is_said, one_of
 from datatrove_quality.rows.layouts.slots import Slot, decoded, joined
 from datatrove_quality.rows.layouts.table import (
     ANSWERS,
@@ -132,7 +134,7 @@ def _read_inside(row: Row, where: Where, error: NotHere) -> Found:
         if isinstance(row.get(name), dict):
             column = _first_given(row, API_ANSWERS)
             answer = {"choices" if column == "choices" else "response": row[column]} if column else {}
-            found = _read_columns(row[name] | answer, where)
+            found = _read_columns(answer | row[name], where)
             break
     else:
         name, nested = "metadata", nested_metadata(row)
@@ -145,7 +147,7 @@ def _read_inside(row: Row, where: Where, error: NotHere) -> Found:
             _require_all_read(found, nested, where)
         except NotHere:
             raise error from None
-    found.used = {name} | (found.used & row.keys())
+    found.used = {name}
     found.column = ""
     _require_all_read(found, row, where)
     if isinstance(row[name], dict) and is_filled(row[name].get(TEMPLATE_ARGUMENTS)):
@@ -221,6 +223,9 @@ def _not_here(row: Row) -> str:
     for column in CHATS:
         if column in row:
             raise NotHere("null_column", f"column {column!r} is null, and no other can replace it: {NAME_THEM}")
+    if is_message(row):
+        what = 'a row is one message, not a conversation: put its messages into a list, {"messages": [...]}'
+        raise NotHere("missing_column", f"{what}; {keys_found(row)}")
     questions = ", ".join(f"{pair.question!r} with {_either(pair.answers)}" for pair in PAIRS[:5])
     raise NotHere(
         "missing_column",
@@ -285,7 +290,7 @@ def _read_pair(row: Row, where: Where, pair: Pair) -> Found:
     if contexts and isinstance(question, str) and prompt == [turn(USER, question)]:
         texts = [text_in(row, column) for column in contexts]
         if pair.schema != "alpaca":
-            texts = [text for text in texts if text.strip() not in question]
+            texts = [text for text in texts if not is_repeated(text.strip(), question)]
         pieces = [text for text in (question, *texts) if text.strip()]
         prompt = [turn(USER, joined("\n\n", pieces) if pieces else "")]
         found.used.update(contexts)
@@ -307,7 +312,7 @@ def _add_answer(found: Found, row: Row, where: Where, columns: tuple[str, ...]) 
     messages, used = answer
     whole = with_answer(found.messages, messages)
     texts = contents(whole)
-    if whole is messages and not all(any(said in text for text in texts) for said in contents(found.messages)):
+    if whole is messages and not all(any(is_said(said, text) for text in texts) for said in contents(found.messages)):
         raise InvalidConversation(
             "unused_column",
             f"column {used[0]!r} is a whole conversation, and what {sorted(found.used)} say is not in it: name the "
@@ -358,7 +363,8 @@ def _system_text(value: Any, column: str) -> str | None:
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
-        value = next((value[key] for key in ("parts", "content", "text") if value.get(key) is not None), value)
+        found = one_of(value, ("parts", "content", "text"))
+        value = value if found is None else found
         if isinstance(value, str):
             return value
     if isinstance(value, list):
@@ -403,7 +409,7 @@ def _require_all_read(found: Found, row: Row, where: Where) -> None:
     settled = _settled_by_names(where)
     texts = [message["content"] for message in found.messages]
     for column in unread:
-        if column in settled or all(any(said in text for text in texts) for said in _said(row[column], column)):
+        if column in settled or all(any(is_said(said, text) for text in texts) for said in _said(row[column], column)):
             continue
         is_answer = column in ALL_ANSWERS and column not in CONTEXTS
         raise InvalidConversation(

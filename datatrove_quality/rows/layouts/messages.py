@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from datatrove_quality.rows.layouts.blocks import Turn, is_text_part, part_text, turns_of_blocks
-from datatrove_quality.rows.layouts.repeated import is_said
+from datatrove_quality.rows.layouts.repeated import is_repeated
 from datatrove_quality.rows.layouts.slots import decoded, joined
 from datatrove_quality.rows.layouts.table import SAYS
 from datatrove_quality.rows.roles import ASSISTANT, ROLES, SYSTEM, TOOL, USER, known_role
@@ -142,7 +142,7 @@ def says_more(message: Message) -> str:
         value = message[key]
         try:
             parts = value if isinstance(value, list) else [value] if isinstance(value, (str, dict)) else []
-            if all(is_said(part_text(part).strip(), message["content"]) for part in parts):
+            if all(is_repeated(part_text(part).strip(), message["content"]) for part in parts):
                 continue
         except InvalidConversation:
             pass

@@ -11,7 +11,6 @@ from typing import Any
 
 from datatrove_quality.rows.json_values import parse_json, texts_in, writable
 from datatrove_quality.rows.layouts.answers import (
-    contents,
     find_answer,
     is_filled,
     is_message,
@@ -22,7 +21,7 @@ from datatrove_quality.rows.layouts.answers import (
 from datatrove_quality.rows.layouts.arguments import template_arguments_in
 from datatrove_quality.rows.layouts.blocks import part_text
 from datatrove_quality.rows.layouts.messages import items_in, pairs_as_messages, read_messages, texts_as_messages, turn
-from datatrove_quality.rows.layouts.repeated import is_repeated, is_said, one_of
+from datatrove_quality.rows.layouts.repeated import are_in, is_repeated, one_of
 from datatrove_quality.rows.layouts.slots import Slot, decoded, joined
 from datatrove_quality.rows.layouts.table import (
     ANSWERS,
@@ -311,8 +310,7 @@ def _add_answer(found: Found, row: Row, where: Where, columns: tuple[str, ...]) 
         return False
     messages, used = answer
     whole = with_answer(found.messages, messages)
-    texts = contents(whole)
-    if whole is messages and not all(any(is_said(said, text) for text in texts) for said in contents(found.messages)):
+    if whole is messages and not are_in(found.messages, whole):
         raise InvalidConversation(
             "unused_column",
             f"column {used[0]!r} is a whole conversation, and what {sorted(found.used)} say is not in it: name the "
@@ -407,9 +405,8 @@ def _require_all_read(found: Found, row: Row, where: Where) -> None:
     if not unread:
         return
     settled = _settled_by_names(where)
-    texts = [message["content"] for message in found.messages]
     for column in unread:
-        if column in settled or all(any(is_said(said, text) for text in texts) for said in _said(row[column], column)):
+        if column in settled or are_in(_said(row[column], column), found.messages):
             continue
         is_answer = column in ALL_ANSWERS and column not in CONTEXTS
         raise InvalidConversation(
@@ -435,21 +432,21 @@ def _settled_by_names(where: Where) -> frozenset[str]:
     return settled
 
 
-def _said(value: Any, column: str) -> Iterator[str]:
+def _said(value: Any, column: str) -> Conversation:
     """The texts in a column, as they would be in the conversation."""
     if not isinstance(value, (str, list, dict)):
-        return
+        return []
+    role = ASSISTANT if column in ALL_ANSWERS and column not in CONTEXTS else USER
     try:
         if column == TEMPLATE_ARGUMENTS:
-            yield "\0"  # settings, which no message holds
-        elif column == HISTORY:
-            yield from contents(pairs_as_messages(items_in(value, column), column))
-        elif column in SYSTEMS:
-            yield (_system_text(value, column) or "").strip()
-        else:
-            yield from contents(side(value, column, USER if isinstance(value, str) else ASSISTANT))
+            return [turn(role, "\0")]  # settings, which no message holds
+        if column == HISTORY:
+            return pairs_as_messages(items_in(value, column), column)
+        if column in SYSTEMS:
+            return [turn(SYSTEM, _system_text(value, column) or "")]
+        return side(value, column, role if isinstance(value, str) else ASSISTANT)
     except InvalidConversation:
-        yield from (text.strip() for text in texts_in(value))
+        return [turn(role, text) for text in texts_in(value)]
 
 
 def slots_in(value: Any, column: str) -> Iterator[Slot]:

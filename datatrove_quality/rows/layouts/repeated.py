@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from datatrove_quality.rows.types import InvalidConversation, Row
+from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, USER, is_answer, known_role
+from datatrove_quality.rows.types import Conversation, InvalidConversation, Message, Row
 
 
 LONG = 64
@@ -10,6 +11,33 @@ LONG = 64
 
 NO_BLANKS = "\u0e00"
 """From here on scripts have no blanks between words: Thai, Chinese, Japanese, ..."""
+
+
+def are_in(said: Conversation, messages: Conversation) -> bool:
+    """Whether messages hold what others say: long texts anywhere, short ones where they would be.
+
+    That is, answers in answers, the last in those after the user's last turn; a system prompt in the first message.
+    """
+    return all(_is_in(message, messages, message is said[-1]) for message in said)
+
+
+def _is_in(said: Message, messages: Conversation, is_last: bool) -> bool:
+    text, role = said["content"].strip(), known_role(said["role"])
+    if not text:
+        others = {key: value for key, value in said.items() if key not in ("role", "content")}
+        return any(message | others == message for message in messages)
+    if len(text) >= LONG:
+        return any(text in message["content"] for message in messages)
+    if role == ASSISTANT:
+        places = _after_question(messages) if is_last else messages
+        return any(is_said(text, message["content"]) for message in places if is_answer(message["role"]))
+    places = messages[:1] if role == SYSTEM else messages
+    return any(is_repeated(text, message["content"]) for message in places)
+
+
+def _after_question(messages: Conversation) -> Conversation:
+    users = [number for number, message in enumerate(messages, 1) if known_role(message["role"]) == USER]
+    return messages[users[-1] if users else 0 :]
 
 
 def is_said(said: str, text: str) -> bool:
@@ -26,11 +54,9 @@ def is_said(said: str, text: str) -> bool:
     return False
 
 
-def is_repeated(context: str, question: str) -> bool:
-    """Whether a question has its context in it: a short one at the end of a line, for `a` is in many by chance."""
-    if len(context) >= LONG:
-        return context in question
-    return is_said(f"{context}\n", f"{question.strip()}\n")
+def is_repeated(said: str, text: str) -> bool:
+    """Whether a text holds another one as a part of its own: a short one at the end of a line, for `a` is in many."""
+    return is_said(said, text) if len(said) >= LONG else is_said(f"{said}\n", f"{text.strip()}\n")
 
 
 def _is_cut(text: str, at: int) -> bool:

@@ -49,8 +49,6 @@ READ: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
      [user(U1), assistant("") | {"tool_calls": [CALL]}]),
     ("an input that is a word of the prompt", {"prompt": "Traduza a palavra", "input": "a", "response": A1},
      [user("Traduza a palavra\n\na"), assistant(A1)]),
-    ("an input that the prompt holds", {"prompt": f"Traduza: {C}", "input": C, "response": A1},
-     [user(f"Traduza: {C}"), assistant(A1)]),
     ("messages + chosen text", {"messages": [user(U1)], "chosen": A1, "rejected": OTHER}, ONE),
     ("messages + chosen message", {"messages": [user(U1)], "chosen": assistant(A1), "rejected": assistant(OTHER)}, ONE),
     ("messages + chosen list", {"messages": [user(U1)], "chosen": [assistant(A1)], "rejected": []}, ONE),

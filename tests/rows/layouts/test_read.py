@@ -34,6 +34,7 @@ ROWS = [
     ("sharegpt as a JSON string", {"conversations": json.dumps([{"from": "human", "value": "a"}])}, "a"),
     ("sharegpt with a system column", {"conversations": TURNS, "system": SYSTEM["content"]}, [SYSTEM, *TURNS]),
     ("its own system turn says it", {"conversations": [SYSTEM, USER], "system": "português."}, [SYSTEM, USER]),
+    ("the prompt has its input", {"prompt": "Leia: a", "input": "a", "response": "b"}, "Leia: a"),
     ("an empty system column", {"conversations": TURNS, "system": " "}, TURNS),
     ("WildChat, LMSYS", {"conversation": TURNS}, TURNS),
     ("alpaca", {"instruction": USER["content"], "input": "", "output": ASSISTANT["content"]}, TURNS),

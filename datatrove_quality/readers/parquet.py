@@ -73,6 +73,8 @@ class ConversationParquetReader(DiskReader, ParquetReader):
             for group in range(parquet.num_row_groups):
                 yield from self._read_group(parquet, group, filepath, row)
                 row += parquet.metadata.row_group(group).num_rows
+                # Arrow's pool keeps what a group took, beside which the next one needs as much again.
+                pa.default_memory_pool().release_unused()
             if not _counts_agree(parquet):
                 counts = ValueError(f"its row groups hold {row} rows, and the file {parquet.metadata.num_rows}")
                 yield self._damaged(filepath, row, counts, "its own counts of its rows disagree: some may be missing")

@@ -67,6 +67,7 @@ def test_every_layout_is_written_back(name: str) -> None:
 
 @pytest.mark.parametrize("row", [
     {"prompt": U1, "messages": [user(f"{C}: {U1}"), assistant(A1)]},
+    {"messages": [user(U1) | {"parts": [{"type": "text", "text": U1}]}, assistant(A1)]},
     {"messages": [user(f"{U1} {C}"), assistant(A1)], "context": C},
 ])  # fmt: skip
 def test_a_part_that_is_repeated_is_no_silent_original(row: dict[str, Any]) -> None:

@@ -150,6 +150,11 @@ def says_more(message: Message) -> str:
     return _second_thought(message)
 
 
+def repeats_itself(message: Message) -> bool:
+    """Whether another key of a message may say what its content says."""
+    return len(message) > 2 and not BESIDE_CONTENT.isdisjoint(message)
+
+
 def _second_thought(message: Message) -> str:
     """The key of a thought that no template looks for: it is no text, or another key has another one; "": none is."""
     thoughts = [key for key in REASONING_KEYS if isinstance(message.get(key), str | list | dict) and message[key]]

@@ -20,7 +20,14 @@ from datatrove_quality.rows.layouts.answers import (
 )
 from datatrove_quality.rows.layouts.arguments import template_arguments_in
 from datatrove_quality.rows.layouts.blocks import part_text
-from datatrove_quality.rows.layouts.messages import items_in, pairs_as_messages, read_messages, texts_as_messages, turn
+from datatrove_quality.rows.layouts.messages import (
+    items_in,
+    pairs_as_messages,
+    read_messages,
+    repeats_itself,
+    texts_as_messages,
+    turn,
+)
 from datatrove_quality.rows.layouts.repeated import are_in, is_repeated, one_of
 from datatrove_quality.rows.layouts.slots import Slot, decoded, joined
 from datatrove_quality.rows.layouts.table import (
@@ -75,7 +82,7 @@ class Found:
         layout: what the layout is called: the schema, or the column.
         column: the column that holds all of it as a list of messages; "" where it was put together.
         used: the columns whose contents are in it.
-        is_alone: whether the row has no other column that can say something.
+        is_alone: whether nothing else in the row can say something.
         arguments: for the chat template, but for tool definitions.
     """
 
@@ -113,7 +120,7 @@ def _read_columns(row: Row, where: Where) -> Found:
     # Most rows have no other column that can say something.
     others = OTHERS_THAN.get(column)
     if others is not None and others.isdisjoint(row) and not (where.system_key or where.history_key):
-        found.is_alone = REJECTED.isdisjoint(row)
+        found.is_alone = REJECTED.isdisjoint(row) and not any(map(repeats_itself, found.messages))
     else:
         if where.history_key or HISTORY in row:
             _add_history(found, row, where)

@@ -36,22 +36,33 @@ def in_options(text: str, parser: argparse.ArgumentParser) -> str:
             text = re.sub(rf"(?<![\w.-]){parameter}(?: \({option}\))?", option, text)
     for action in parser._actions:
         if action.option_strings:
-            text = _with_option(text, action.dest, action.option_strings[-1])
+            is_open = isinstance(action, argparse.BooleanOptionalAction)
+            flags = action.option_strings[-2:] if is_open else action.option_strings[-1:]
+            text = _with_option(text, action.dest, *flags)
     return text
 
 
-def _with_option(text: str, name: str, flag: str) -> str:
-    """A message with an option in place of one parameter, and of `(--option)` behind it."""
+def _with_option(text: str, name: str, flag: str, negative: str = "") -> str:
+    """A message with an option in place of one parameter, and of `(--option)` behind it.
+
+    Args:
+        text: the message.
+        name: of the parameter.
+        flag: the option.
+        negative: the option for False, if there is one.
+    """
 
     def typed(found: re.Match[str]) -> str:
         verb, value = found["verb"] or "", found["value"]
+        if value == "False" and negative:
+            return f"{verb}{negative}"
         if value in ("False", "None"):
             return f"{'omit' if verb.islower() else 'Omit'} {flag}" if verb else found[0]
         return f"{verb}{flag}" + ("" if value in (None, "", "True", "...") else f" {_typed(value)}")
 
     # Not within paths, such as those of folders named language=pt.
     parameter = rf"(?P<verb>\b[Ss]et )?(?<![\w./'\"`-]){name}"
-    behind = rf"(?: \({flag}(?: [^)]*)?\))"
+    behind = rf"(?: \((?:{flag}|{negative or flag})(?: [^)]*)?\))"
     text = re.sub(rf"{parameter}=(?P<value>{_VALUE})(?![\w/]){behind}?", typed, text)
     return re.sub(rf"{parameter}(?P<value>){behind}", typed, text)
 

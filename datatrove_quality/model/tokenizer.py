@@ -112,7 +112,7 @@ def _settle_bos(model: str, tokenizer: "PreTrainedTokenizerBase", stored: dict[s
     is_contradictory = isinstance(says, bool) and says != gives
     if chosen is None and is_contradictory:
         raise ValueError(
-            f"model={model!r}: its tokenizer_config.json says add_bos_token={says}, and its tokens "
+            f'model={model!r}: its tokenizer_config.json says "add_bos_token": {json.dumps(says)}, and its tokens '
             f"{'begin' if gives else 'do not begin'} with {tokenizer.bos_token!r}. Versions of transformers differ in "
             "which of the two they follow: set add_bos_token=True (--add-bos-token) if the classifier was trained "
             "with that token before each text, else add_bos_token=False (--no-add-bos-token)."

@@ -24,6 +24,8 @@ def parser():
         ("needs executor='ray' (--executor ray)", "needs --executor ray"),
         ("Another folder, or overwrite=True (--overwrite) to delete", "Another folder, or --overwrite to delete"),
         ("compile=True fails. Set compile=False.", "--compile fails. Omit --compile."),
+        ("set add_bos_token=True (--add-bos-token) if so, else add_bos_token=False (--no-add-bos-token).",
+         "set --add-bos-token if so, else --no-add-bos-token."),
         ("min_score=4.5 is above 4: set min_score=None", "--min-score 4.5 is above 4: omit --min-score"),
         ("device='cuda:1': set device=\"cuda:0\"", "--device cuda:1: set --device cuda:0"),
         ("allow_unexpected=('lm_head.*',) (--allow-unexpected 'lm_head.*').", "--allow-unexpected 'lm_head.*'."),

@@ -3,6 +3,7 @@
 from typing import Any
 
 from datatrove_quality.rows.layouts.answers import is_choice, is_filled
+from datatrove_quality.rows.layouts.repeated import is_said
 from datatrove_quality.rows.layouts.slots import decoded
 from datatrove_quality.rows.layouts.table import ANSWERS, CHATS, LATER_ANSWERS, SEVERAL_ANSWERS
 from datatrove_quality.rows.layouts.where import Where
@@ -11,7 +12,8 @@ from datatrove_quality.rows.types import InvalidConversation, Row
 
 
 PREFERENCES = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))
-# Of an object in a list of completions, the first that is there is the answer; the others are about it.
+# Of an object in a list of completions, the first that is there is the answer; of others that it does not hold, which
+# one is meant is not known.
 ANSWER_KEYS = ("message", "response", "completion", "text", "generated_text", "answer", "output")
 # Where an API's reply has its alternatives, and what it may be wrapped in.
 REPLY_KEYS, WRAPPINGS = ("choices", "candidates"), ("body", "message", "response")
@@ -110,4 +112,9 @@ def _is_choice(item: Row) -> bool:
 def _answer_in(item: Any) -> Any:
     if not isinstance(item, dict) or "role" in item or "from" in item:
         return item
-    return next((item[key] for key in ANSWER_KEYS if is_filled(item.get(key))), item)
+    first, *others = [item[key] for key in ANSWER_KEYS if is_filled(item.get(key))] or [item]
+    return item if any(not _is_said(other, first) for other in others) else first
+
+
+def _is_said(value: Any, answer: Any) -> bool:
+    return value == answer or (isinstance(value, str) and isinstance(answer, str) and is_said(value, answer))

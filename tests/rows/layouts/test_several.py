@@ -6,6 +6,7 @@ import pytest
 
 from datatrove_quality.rows.layouts import Where, parse_conversation
 from datatrove_quality.rows.layouts.several import answer_rows
+from datatrove_quality.rows.types import InvalidConversation
 
 
 def said(role, text):
@@ -67,6 +68,13 @@ def test_each_answer_is_read_alone(row):
 )
 def test_as_many_answers_as_there_are(row, answers):
     assert read(row) == [[("user", "U"), ("assistant", text)] for text in answers]
+
+
+def test_two_texts_of_one_completion():
+    """What the first name has, another may repeat, as a result; two that differ are no answer."""
+    assert read({"prompt": "U", "completions": [{"response": "São 4", "answer": "4"}]})[0][1] == ("assistant", "São 4")
+    with pytest.raises(InvalidConversation):
+        read({"prompt": "U", "completions": [{"response": "A", "output": "B"}, "C"]})
 
 
 def test_an_answer_column_of_ones_own():

@@ -7,6 +7,7 @@ of weights are left out here, since they read values.
 import queue
 from concurrent.futures import Future
 from functools import partial, wraps
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,9 +15,12 @@ from fake_cuda import FakeCuda, Mistake
 from tiny_models import FAMILIES, WIDE_HEADS
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from datatrove_quality.config import ScorerConfig
+from datatrove_quality.engine import replicas, shared_trunk
 from datatrove_quality.engine.batching import packed_batches
+from datatrove_quality.engine.lazy_model import LoadedModel
 from datatrove_quality.engine.replicas import END, Batch, Replica, copy_to
-from datatrove_quality.model import attention, budget, forward, fused
+from datatrove_quality.model import attention, budget, forward, fused, self_check, trunk
 from datatrove_quality.model.shared_rows import SharedPrefixes
 
 
@@ -26,6 +30,8 @@ ENCODER_FAMILIES = ("bert", "roberta", "modernbert")
 FLASH_KERNELS = ("torch_varlen_attention", "torch_flash_attention")
 SEQUENCES = [[5, 6, 7], [8], list(range(10, 60))]
 OTHER_SEQUENCES = [[9, 10], list(range(20, 45))]
+PROMPT = list(range(10, 60))
+ALIKE = [[*PROMPT, 61], [*PROMPT, 62, 63], PROMPT, [5, 6, 7]]
 
 
 @pytest.fixture
@@ -113,12 +119,10 @@ def test_shared_prefixes_never_wait(gpu, attended, family, pooled):
     """Each segment's keys are gathered with those before it; indices go to the device as all else does."""
     model = classifier(gpu, family, pooled=pooled)
     attended.clear()
-    prompt = list(range(10, 60))
-    sequences = [[*prompt, 61], [*prompt, 62, 63], prompt, [5, 6, 7]]
     with gpu.asynchronous() as calls:
-        row = SharedPrefixes(model).row(sequences)
-        logits = forward.packed_logits(model, sequences, row=row)
-    assert logits.shape == (len(sequences), 1) and logits.device == torch.device("cuda:0")
+        row = SharedPrefixes(model).row(ALIKE)
+        logits = forward.packed_logits(model, ALIKE, row=row)
+    assert logits.shape == (len(ALIKE), 1) and logits.device == torch.device("cuda:0")
     assert set(calls) == {"copy to cuda:0"}
     in_row, last = (56, 50 + 51 + 52 + 3), (4, 50 + 51 + 52 + 3)
     assert [one[1:] for one in attended] == [in_row, in_row, last if pooled else in_row]
@@ -180,8 +184,9 @@ def _alike(mine, other):
     return True
 
 
+@pytest.mark.parametrize("sequences", [SEQUENCES, ALIKE], ids=["apart", "alike"])
 @pytest.mark.parametrize("family", ["qwen3", "llama", "gemma3"])
-def test_fused_functions_never_wait(gpu, attended, launched, family):
+def test_fused_functions_never_wait(gpu, attended, launched, family, sequences):
     """With Triton kernels in the place of norms, rotary embeddings and gates, all stays on the device."""
     model = classifier(gpu, family, pooled=True)
     replaced = fused.Replaced()
@@ -189,9 +194,11 @@ def test_fused_functions_never_wait(gpu, attended, launched, family):
         fused.replace_parts(model, fused.functions_for(model.device), replaced)
     launched.clear()
     with gpu.asynchronous() as calls:
-        logits = forward.packed_logits(model, SEQUENCES)
-    assert logits.device == torch.device("cuda:0") and logits.shape == (len(SEQUENCES), 1)
-    assert calls == ["copy to cuda:0"] * 3
+        row = SharedPrefixes(model).row(sequences)
+        logits = forward.packed_logits(model, sequences, row=row)
+    assert (row is None) == (sequences is SEQUENCES)
+    assert logits.device == torch.device("cuda:0") and logits.shape == (len(sequences), 1)
+    assert set(calls) == {"copy to cuda:0"}
     layers = 3
     # The last layer runs twice: on all tokens up to its keys, then on the pooled ones.
     assert launched.count("gate_kernel") == layers == replaced.counts["gates"]
@@ -199,8 +206,19 @@ def test_fused_functions_never_wait(gpu, attended, launched, family):
     assert launched.count("norm_kernel") > replaced.counts["norms"]
 
 
-def batch(sequences):
-    return Batch(sequences, lambda values, num_saved: values, Future())
+def batch(sequences, tokens=None, kept=0):
+    """Its result: the logits, and how many tokens were saved."""
+    return Batch(sequences, lambda values, num_saved: (values, num_saved), Future(), tokens, kept)
+
+
+def work(replica, batches):
+    waiting = queue.SimpleQueue()
+    for one in [*batches, END]:
+        waiting.put(one)
+    replica.work(waiting)
+
+
+LAUNCH = ["set_device cuda:0", "copy to cpu", "record event"]
 
 
 def test_a_device_gets_its_next_batch_before_the_last_one_is_read(gpu):
@@ -208,14 +226,25 @@ def test_a_device_gets_its_next_batch_before_the_last_one_is_read(gpu):
     model = classifier(gpu, "qwen3", pooled=True)
     replica = Replica(model, forward.packed_logits, packed_batches, 1_000)
     batches = [batch(SEQUENCES), batch(OTHER_SEQUENCES)]
-    waiting = queue.SimpleQueue()
-    for one in [*batches, END]:
-        waiting.put(one)
     with gpu.asynchronous() as calls:
-        replica.work(waiting)
-    launch = ["set_device cuda:0", *["copy to cuda:0"] * 3, "copy to cpu", "record event"]
+        work(replica, batches)
+    device, *rest = LAUNCH
+    launch = [device, *["copy to cuda:0"] * 3, *rest]
     assert calls == [*launch, *launch, "synchronize event", "synchronize event"]
-    assert [len(one.result.result()) for one in batches] == [len(SEQUENCES), len(OTHER_SEQUENCES)]
+    assert [len(one.result.result()[0]) for one in batches] == [len(SEQUENCES), len(OTHER_SEQUENCES)]
+
+
+def test_so_it_does_where_texts_begin_alike(gpu):
+    """As batches are planned for a GPU: nothing is held for the next one, since looking at what is held waits."""
+    model = classifier(gpu, "qwen3", pooled=True)
+    replica = Replica(model, forward.packed_logits, packed_batches, len(PROMPT) + 2, SharedPrefixes(model))
+    sequences = [[*PROMPT, token] for token in range(61, 65)]
+    planned = replicas._plan_of([replica])(sequences)
+    batches = [batch([sequences[index] for index in one.indices], one.tokens, one.kept) for one in planned]
+    with gpu.asynchronous() as calls:
+        work(replica, batches)
+    assert [call for call in calls if call != "copy to cuda:0"] == [*LAUNCH, *LAUNCH, *["synchronize event"] * 2]
+    assert [one.result.result()[1] for one in batches] == [len(PROMPT)] * 2
 
 
 def test_a_replica_computes_on_its_own_device(gpu):
@@ -227,14 +256,47 @@ def test_a_replica_computes_on_its_own_device(gpu):
             forward.pool_in_last_layer(one)
         attention.kernel_name(copied)
     one = batch(SEQUENCES)
-    waiting = queue.SimpleQueue()
-    for item in (one, END):
-        waiting.put(item)
     with gpu.asynchronous() as calls:
         assert forward.packed_logits(copied, SEQUENCES).device == torch.device("cuda:1")
-        Replica(copied, forward.packed_logits, packed_batches, 1_000).work(waiting)
-    assert len(one.result.result()) == len(SEQUENCES)
+        work(Replica(copied, forward.packed_logits, packed_batches, 1_000), [one])
+    assert len(one.result.result()[0]) == len(SEQUENCES)
     assert "copy to cuda:0" not in calls and "set_device cuda:1" in calls
+
+
+def head_of(gpu, model):
+    """The head of another classifier with the model's trunk, on the CPU, as `trunk.head_on_trunk` gives it."""
+    with gpu.tensors():
+        head = AutoModelForSequenceClassification.from_config(model.config, dtype=model.dtype)
+        setattr(head, head.base_model_prefix, trunk._GivenTrunk())
+        forward.keep_head_in_float32(head)
+    return head.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "bert"])
+def test_heads_of_one_trunk_are_on_each_replicas_device(gpu, monkeypatch, family):
+    """A forward pass gives the logits of all heads, without another copy or another wait."""
+    monkeypatch.setattr(self_check, "probes", lambda model, renderer: [])
+    model = classifier(gpu, family)
+    logits = forward.padded_logits if family == "bert" else forward.packed_logits
+    with gpu.tensors():
+        models = [model, copy_to(model, torch.device("cuda:1"))]
+        if family != "bert":
+            attention.kernel_name(models[1])
+        every = [Replica(one, logits, packed_batches, 1_000) for one in models]
+        found = SimpleNamespace(outputs=SimpleNamespace(names=("score",)), renderer=None)
+        sharing = [shared_trunk.Sharing(ScorerConfig(model=name), found, lambda model: None) for name in "ab"]
+        sharing[0].loaded = LoadedModel(every, [], "", "")
+        shared = shared_trunk._Trunk(sharing[0])
+        trunk.note_trunk(model)
+        shared._heads, shared._members = [copy_to(head_of(gpu, model), model.device)], sharing
+        shared._results.append([])
+        shared.publish()
+    for place, replica in enumerate(every):
+        with gpu.asynchronous() as calls:
+            both = replica.forward(replica.model, SEQUENCES)
+        assert both.shape == (len(SEQUENCES), 2) and both.dtype == torch.float32
+        assert both.device == torch.device("cuda", place)
+        assert calls == [f"copy to cuda:{place}"] * (2 if family == "bert" else 3)
 
 
 def test_the_budget_of_a_large_gpu_is_the_most(gpu, monkeypatch):

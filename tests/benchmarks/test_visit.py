@@ -1,10 +1,30 @@
 """What a visit to a GPU reports: kinds of kernels, and a table of whatever was measured."""
 
 import json
+import os
+import re
+import subprocess
+from pathlib import Path
 
 import pytest
 import visit_table
 from profile_batches import kind_of
+
+
+SCRIPT = Path(visit_table.__file__).with_name("gpu_visit.sh")
+# In the place of Python: one wheel does not fit, one benchmark fails, the others print a result.
+PYTHON = """#!/bin/bash
+case "$*" in
+    *visit_table.py*) echo "the table" ;;
+    *bad.whl* | *profile_batches.py*) exit 1 ;;
+    *) echo '{"kind": "other"}' ;;
+esac
+"""
+TIMEOUT = """#!/bin/bash
+echo "$3" >> {limits}
+shift 3
+exec "$@"
+"""
 
 
 @pytest.mark.parametrize(
@@ -67,3 +87,57 @@ def test_the_table_shows_steps_that_failed_or_were_skipped(tmp_path, capsys):
         "answers: 4.25 times as fast as without sharing, 2e-06 from the card's scores",
     ):
         assert words in shown
+
+
+@pytest.fixture
+def visit(tmp_path):
+    """The script with programs that take no time: `visit("--seconds", "60")` gives the process, steps, and all limits."""
+    limits = tmp_path / "limits"
+    (tmp_path / "bin").mkdir()
+    for name, text in {"python": PYTHON, "timeout": TIMEOUT.format(limits=limits)}.items():
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    results = tmp_path / "results"
+
+    def run(*options):
+        environment = os.environ | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "PYTHON": f"{tmp_path}/bin/python"}
+        command = ["bash", SCRIPT, "--device", "cpu", "--results", results, *options]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+        lines = (results / "steps.tsv").read_text().splitlines()
+        return done, dict(line.split("\t")[:2] for line in lines), [int(line) for line in limits.open()]
+
+    return run
+
+
+def test_a_step_that_fails_ends_nothing(visit, tmp_path):
+    """Nor does a wheel that cannot be installed; the script fails at the end, with the table."""
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for name in ("a.whl", "bad.whl", "c.whl"):
+        (wheels / name).touch()
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "profile.json").write_text('{"kind": "of an earlier call"}')
+    done, steps, _ = visit("--wheels", str(wheels))
+    assert done.returncode == 1 and done.stdout.endswith("the table\n")
+    failed = [name for name, state in steps.items() if "FAILED" in state]
+    assert failed == ["bad.whl", "profile"]
+    assert [name for name, state in steps.items() if state == "done"][-1] == "shared-prefixes"
+    assert (results / "ours.json").exists() and not (results / "profile.json").exists()
+
+
+def test_each_step_has_its_share_and_what_is_left_over(visit):
+    """All shares together are within nine minutes; what a step leaves goes to those after it, the first come first."""
+    text = SCRIPT.read_text()
+    shares = [int(share) for share in re.findall(r"^(?:step|needs \S+) [a-z-]+ (\d+) ", text, re.MULTILINE)]
+    (total,) = (int(number) for number in re.findall(r"^later=(\d+)", text, re.MULTILINE))
+    assert sum(shares) == total <= 540 - 5
+    _, steps, limits = visit()
+    assert len(limits) == len(shares) == sum("skipped" not in state for state in steps.values())
+    later = total
+    for limit, share in zip(limits, shares, strict=True):
+        later -= share
+        assert share <= limit <= 540 - 5 - later
+    assert limits[-1] > 400
+    _, _, limits = visit("--seconds", "60")
+    assert max(limits[len(shares) :]) <= 60 - 5

@@ -91,7 +91,7 @@ def test_the_table_shows_steps_that_failed_or_were_skipped(tmp_path, capsys):
 
 @pytest.fixture
 def visit(tmp_path):
-    """The script with programs that take no time: `visit("--seconds", "60")` gives its process, steps and all limits."""
+    """The script, with programs that take no time: `visit("--seconds", "60")` gives its process, steps and limits."""
     limits = tmp_path / "limits"
     (tmp_path / "bin").mkdir()
     for name, text in {"python": PYTHON, "timeout": TIMEOUT.format(limits=limits)}.items():

@@ -22,6 +22,7 @@ from loguru import logger
 
 from datatrove_quality.rows.arrow_values import record_batch
 from datatrove_quality.rows.of_document import size_of
+from datatrove_quality.runs.sealed_folder import SealedFolder, write_seal
 
 
 ID_LENGTH = 8
@@ -198,7 +199,8 @@ class WholeOutput(PipelineStep):
 
     Such steps write in place, some of them twice: two copies of one task at once read each other's halves, and a copy
     that comes late truncates what the next stage reads. Here each copy has a folder of its own until it is done. As
-    long as the step writes the same from the same input, it does not matter which copy was the last.
+    long as the step writes the same from the same input, it does not matter which copy was the last. In a folder of
+    `Run.between` the files get digests, which the next stage looks at.
 
     Args:
         step: one with an `output_folder`.
@@ -226,5 +228,8 @@ class WholeOutput(PipelineStep):
         try:
             with whole_files(target, self.unfinished, self.claim) as self.step.output_folder:
                 yield from self.step.run(data, rank, world_size) or ()
+                if isinstance(target, SealedFolder):
+                    with whole_files(target.seals, self.unfinished, self.claim) as seals:
+                        write_seal(seals, self.step.output_folder, type(self.step).__name__, rank, world_size)
         finally:
             self.step.output_folder = target

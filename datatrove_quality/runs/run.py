@@ -51,6 +51,7 @@ from datatrove_quality.runs.run_record import (
     require_claimable,
 )
 from datatrove_quality.runs.scoring import Scoring, readable_record, tell_documents_per_task
+from datatrove_quality.runs.sealed_folder import SealedFolder
 from datatrove_quality.runs.slurm_queue import refuse_while_queued
 from datatrove_quality.runs.stages import Stage, as_stages
 from datatrove_quality.runs.step_settings import step_settings
@@ -230,19 +231,25 @@ class Run:
 
     def save(self, name: str) -> SaveDocuments:
         """A step that saves documents as they are for a later stage, and passes them on."""
-        return SaveDocuments(self.between(name), self._unfinished)
+        return SaveDocuments(self._intermediate(name), self._unfinished)
 
     def load(self, name: str) -> LoadDocuments:
         """The first step of a later stage, which reads what the same task saved."""
-        return LoadDocuments(self.between(name))
+        return LoadDocuments(self._intermediate(name))
 
-    def between(self, name: str) -> str:
-        """The path of a folder for what one stage hands to another; it may be deleted when the run has ended."""
-        return self.path(f"{INTERMEDIATE}/{name}")
+    def between(self, name: str) -> SealedFolder:
+        """A folder for what DataTrove's steps of one stage hand to another; it may be deleted when the run has ended.
+
+        What a step within `whole` has written there is read only if it is as it was written.
+        """
+        return SealedFolder(self._intermediate(name))
 
     def whole(self, step: PipelineStep) -> WholeOutput:
         """A DataTrove step with an `output_folder`, whose files appear when a task has written all of them."""
         return WholeOutput(step, self._unfinished)
+
+    def _intermediate(self, name: str) -> str:
+        return self.path(f"{INTERMEDIATE}/{name}")
 
     @property
     def _unfinished(self) -> str:

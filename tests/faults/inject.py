@@ -5,8 +5,9 @@
 A process is forked for each run. In it, `open` and what it gives, `os.write`, `os.fsync` and the renaming calls are
 wrapped for the files of the run: inputs, model, staged copy, checkpoints, output. One call, chosen by the seed, fails,
 is cut short (where a caller must expect that) or comes late. Or bytes are corrupted where a digest can tell: in the
-staged copy, the hub's cache, the score store and the documents that one stage hands to the next. A run that ends
-without an error has the rows of an undisturbed one; after an error, the same run started again has them.
+staged copy, the hub's cache, the score store, and the documents, signatures and duplicates that one stage hands to the
+next. A run that ends without an error has the rows of an undisturbed one; after an error, the same run started again
+has them.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+from datatrove.pipeline.dedup import ExactDedupSignature, ExactFindDedups
 from datatrove.utils.stats import MetricStats  # noqa: F401  # imported once, before the forks
 from hub_cache import lay_out_cache
 from loguru import logger
@@ -36,16 +38,19 @@ from tiny_models import DECODER, chatml_tokenizer, conversations, save_model
 from transformers import AutoModelForSequenceClassification  # noqa: F401
 
 from datatrove_quality import ConversationAdapter, QualityFilter, ScorerConfig, Stage
+from datatrove_quality.curation.deduplication import DropExactDuplicates, exact_config
 from datatrove_quality.model.staging import STAGE_VARIABLE
 from datatrove_quality.runs import Run
 
 
-ROWS, FILES, MIN_SCORE = 60, 2, 1.0
+ROWS, TWICE, FILES, MIN_SCORE = 60, 20, 2, 1.0
 NOISE = 5e-5
+DUPLICATE = -100.0
+"""In the place of the score that a dropped duplicate has not."""
 ERRORS = (errno.EIO, errno.ENOSPC, errno.ENOENT, errno.EMFILE, errno.ESTALE)
 CORRUPTED = ("stage", "blobs", "checkpoints", "handed on")
-# Of the stage that scores: without them its tasks run again.
-SCORING_LOGS = ("logs/stages/2-score/completions", "logs/stages/2-score/stats")
+# Of the stages behind the first: without them their tasks run again.
+LATER_LOGS = [f"logs/stages/{stage}/{name}" for stage in ("2-find", "3-score") for name in ("completions", "stats")]
 # Ends of runs, as the process's exit status.
 WELL, REFUSED = 0, 3
 
@@ -149,7 +154,8 @@ def prepare(folder: Path) -> None:
     save_model(folder / "model", "qwen3", chatml_tokenizer(), **DECODER)
     lay_out_cache(folder / "model", folder / "hub")
     (folder / "in").mkdir()
-    made = [json.dumps({"id": str(index), "messages": turns}) for index, turns in enumerate(conversations(ROWS))]
+    turns = conversations(ROWS)
+    made = [json.dumps({"id": str(index), "messages": found}) for index, found in enumerate([*turns, *turns[:TWICE]])]
     for part in range(FILES):
         (folder / "in" / f"{part}.jsonl").write_text("\n".join(made[part::FILES]) + "\n", encoding="utf-8")
 
@@ -183,22 +189,26 @@ def run(folder: Path, injector: Injector, counts: Path | None = None) -> int:
 
 
 def score(folder: Path) -> None:
-    """The run: two stages, as curation has them, of two tasks each, one after the other."""
+    """The run: three of curation's stages, of two tasks each, one after the other."""
     made = Run(folder / "in", folder / "out", tasks=FILES)
+    signatures, duplicates, config = made.between("signatures"), made.between("duplicates"), exact_config()
     scorer = ScorerConfig(model="org/classifier", dtype="float32", device="cpu", tokens_per_batch=1_000)
-    excluded = made.writer("excluded")
+    excluded = made.writer("excluded/score")
     step = QualityFilter(
         scorer, min_score=MIN_SCORE, exclusion_writer=excluded, checkpoints_dir=made.checkpoints, progress=False
     )
+    sign = ExactDedupSignature(signatures, config, FILES)
+    drop = DropExactDuplicates(duplicates, config, made.writer("excluded/duplicates"))
     made(
-        Stage("read", [made.reader(ConversationAdapter()), made.save("documents")]),
-        Stage("score", [made.load("documents"), step, made.writer("kept")]),
+        Stage("read", [made.reader(ConversationAdapter()), made.save("documents"), made.whole(sign)]),
+        Stage("find", [made.whole(ExactFindDedups(signatures, duplicates, config))]),
+        Stage("score", [made.load("documents"), drop, step, made.writer("kept")]),
     )
 
 
 def outcomes(folder: Path) -> dict[str, tuple[str, float]]:
     """Folder and score of each row that a run wrote, by its id."""
-    return {name: (row["folder"], row["quality_score"]) for name, row in rows_by_id(folder / "out").items()}
+    return {name: (row["folder"], row.get("quality_score", DUPLICATE)) for name, row in rows_by_id(folder / "out").items()}
 
 
 def is_same(found: dict[str, tuple[str, float]], expected: dict[str, tuple[str, float]]) -> bool:
@@ -212,9 +222,10 @@ def corrupt(folder: Path, choose: random.Random) -> str:
     """Turn some bytes of one file that has a digest into zeros, without another size or time."""
     place = choose.choice(CORRUPTED)
     roots = {"stage": folder / "stage", "blobs": folder / "hub", "checkpoints": folder / "out/logs/checkpoints"}
-    roots["handed on"] = folder / "out/logs/intermediate/documents"
+    roots["handed on"] = folder / "out/logs/intermediate"
     files = [path for path in sorted(roots[place].rglob("*")) if path.is_file() and not path.is_symlink()]
-    files = [path for path in files if path.stat().st_size > 64 and path.suffix not in (".json", ".lock")]
+    small = place == "handed on"  # a duplicate has four bytes, and what has digests there may be JSON
+    files = [path for path in files if small or (path.stat().st_size > 64 and path.suffix not in (".json", ".lock"))]
     if not files:
         return ""
     path = choose.choice(files)
@@ -246,7 +257,7 @@ def one_seed(seed: int, template: Path, folder: Path, expected: dict, counts: di
         # What the run stands on is damaged, and its rows are deleted: it makes them again.
         damage = corrupt(folder, choose)
         kept = () if "checkpoints" in damage else ("logs/checkpoints",)  # the weights are to be read again
-        for name in ("kept", "excluded", *SCORING_LOGS, *kept):
+        for name in ("kept", "excluded", *LATER_LOGS, *kept):
             shutil.rmtree(folder / "out" / name, ignore_errors=True)
         ends.append(run(folder, Injector(folder)))
         require_right(ends[-1], folder, expected, f"{what}; {damage}")
@@ -277,14 +288,15 @@ def inject(seeds: int, first: int, folder: Path) -> Counter[str]:
     if run(template, Injector(template), folder / "counts.json") != WELL:
         raise SystemExit("FAILED: the undisturbed run did not end well")
     expected = outcomes(template)
-    if len(expected) != ROWS or len({where for where, _ in expected.values()}) != 2:
+    counts = Counter("duplicate" if score == DUPLICATE else where for where, score in expected.values())
+    if counts.pop("duplicate", 0) != TWICE or counts.total() != ROWS or len(counts) != 2:
         raise SystemExit(f"FAILED: the undisturbed run wrote {len(expected)} rows")
-    counts = json.loads((folder / "counts.json").read_text())
+    accesses = json.loads((folder / "counts.json").read_text())
     shutil.rmtree(template / "out")
     ends: Counter[str] = Counter()
     for seed in range(first, first + seeds):
         (folder / "run").mkdir()
-        ends[one_seed(seed, template, folder / "run", expected, counts)] += 1
+        ends[one_seed(seed, template, folder / "run", expected, accesses)] += 1
         shutil.rmtree(folder / "run")
     return ends
 

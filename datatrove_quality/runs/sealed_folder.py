@@ -1,7 +1,8 @@
 """Files that DataTrove's steps of one stage hand to those of another, with digests of what was written.
 
-Such a file is a row of numbers: of a signature, of a duplicate. A wrong byte, or a lost file, is another number or none,
-and another document is dropped. Its digest is written beside it when its task is done, and looked at when it is read.
+Such a file is a row of numbers: of a signature, of a duplicate. A wrong byte, or a lost file, is another number or
+none, and another document is dropped. Digests are written when a task has written its files, and looked at when a file
+is opened.
 """
 
 import hashlib

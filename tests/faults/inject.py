@@ -208,7 +208,8 @@ def score(folder: Path) -> None:
 
 def outcomes(folder: Path) -> dict[str, tuple[str, float]]:
     """Folder and score of each row that a run wrote, by its id."""
-    return {name: (row["folder"], row.get("quality_score", DUPLICATE)) for name, row in rows_by_id(folder / "out").items()}
+    found = rows_by_id(folder / "out")
+    return {name: (row["folder"], row.get("quality_score", DUPLICATE)) for name, row in found.items()}
 
 
 def is_same(found: dict[str, tuple[str, float]], expected: dict[str, tuple[str, float]]) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datatrove_quality.cli.checks import check_model_path
+from datatrove_quality.cli.checks import check_classifier, check_thresholds, known_scale
 from datatrove_quality.cli.fields import filled
 from datatrove_quality.cli.option_types import audit, number, positive, share
 from datatrove_quality.cli.options import (
@@ -60,7 +60,8 @@ def run(options: argparse.Namespace) -> None:
 
     promise, output = promise_of(options), Path(options.output)
     inputs = find_inputs(options.input)
-    scorer, proxy = (find_scorer(pinned(config)) for config in models(options))
+    # Both names are looked up before the first model's libraries are imported.
+    scorer, proxy = map(find_scorer, [pinned(config) for config in models(options)])
     work = Path(f"{options.output}.work")
     work.mkdir(exist_ok=True)
     made_by = {"classifier": scored_by(scorer.describe()), "proxy": scored_by(proxy.describe())}
@@ -205,6 +206,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("input", metavar="INPUT", help="the corpus: folder, file or glob in quotes")
     add("--output", required=True, metavar="FILE", help="of the cascade, in JSON")
     add("--min-score", required=True, type=number, metavar="X", help="the threshold: scores from X on are kept")
+    add("--allow-outside-scale", action="store_true", help="take a threshold outside the scale of the scores")
+    parser.set_defaults(max_score=None)
     add("--prefix", default="quality", help="of the score columns' names (default: quality)")
     add_rendering_options(parser)
     promise = parser.add_argument_group("promise: --disagreement, or the two others, or all")
@@ -240,9 +243,10 @@ def check(options: argparse.Namespace) -> None:
         ValueError: says what to change.
     """
     check_prefix(options.prefix)
-    check_model_path(options.model)
+    check_classifier(options.model)
     if options.proxy is not None:
-        check_model_path(options.proxy)
+        check_classifier(options.proxy, "--proxy")
+    check_thresholds(options, known_scale(options))
     if options.disagreement is None and None in (options.wrongly_dropped, options.wrongly_kept):
         raise ValueError("give --disagreement, or --wrongly-dropped and --wrongly-kept together.")
     if options.proxy is None and options.proxy_dtype in (None, options.dtype):

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from datatrove_quality.config import ScoreScale
+from datatrove_quality.config import ScorerConfig, ScoreScale
 
 
 def check_output(output: str) -> None:
@@ -34,21 +34,40 @@ def check_output(output: str) -> None:
         raise ValueError(f"--output {output} cannot be written:{where} {reason}.") from error
 
 
-def check_model_path(model: str) -> None:
-    """Refuse a model that can only be a local folder, and does not exist.
+def check_model_path(model: str, option: str = "--model") -> None:
+    """Refuse a model that can only be a local folder and does not exist, or a folder that holds no model.
 
     Args:
         model: `./x`, `/x`, `~/x` or a name with two slashes and more is a path; another one may be a hub id.
+        option: that names it, for the message.
 
     Raises:
-        ValueError: there is no such folder.
+        ValueError: there is no such folder, or no config.json in it.
     """
     is_path = model.startswith((".", "/", "~")) or model.count("/") > 1
     if is_path and not os.path.isdir(model):
         raise ValueError(
-            f"--model {model}: there is no folder {os.path.abspath(model)}; correct the path, or give a hub id "
+            f"{option} {model}: there is no folder {os.path.abspath(model)}; correct the path, or give a hub id "
             "'org/name'."
         )
+    if os.path.isdir(model) and not os.path.isfile(os.path.join(model, "config.json")):
+        raise ValueError(f"{option} {model}: the folder holds no config.json; give a folder with a whole model.")
+
+
+def check_classifier(model: str, option: str = "--model") -> None:
+    """As `check_model_path`; of a folder, refuse also one whose files are no classifier's.
+
+    Raises:
+        ValueError: as there; or its config.json is no classifier's, or it has no weights.
+    """
+    check_model_path(model, option)
+    if os.path.isdir(model):
+        from datatrove_quality.model.files import require_classifier
+        from datatrove_quality.model.weights import require_weights
+
+        config, folder = ScorerConfig(model=model), Path(model)
+        require_classifier(config, folder)
+        require_weights(config, folder)
 
 
 def check_thresholds(options: argparse.Namespace, scale: ScoreScale | None) -> None:

@@ -50,15 +50,17 @@ def run(options: argparse.Namespace) -> None:
     require("curate", "datatrove-quality curate")
     from datatrove_quality.curation.answer_filters import require_language_model, require_word_tokenizer
     from datatrove_quality.curation.stages import curation_stages
+    from datatrove_quality.model.files import pinned
     from datatrove_quality.runs.inputs import refuse_wrong_schema
     from datatrove_quality.runs.run_record import INTERMEDIATE
 
     adapter = row_adapter(options)
     started = make_run(options, "curate", "gpu")
     refuse_wrong_schema(started.inputs, adapter)
-    require_word_tokenizer(options.language)  # imports spaCy, which imports torch
     if options.keep_languages:
         require_language_model()
+    pinned(filled(ScorerConfig, options))  # a model that is not here is refused before spaCy imports torch
+    require_word_tokenizer(options.language)
     check_scale(options, started, adapter)
     cpu = replace(cluster_of(options, "cpu"), gpus_per_task=None)
     stages = curation_stages(started, adapter, curation(options), cpu, cluster_of(options, "gpu"))

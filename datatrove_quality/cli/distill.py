@@ -17,7 +17,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-from datatrove_quality.cli.checks import check_model_path, check_output
+from datatrove_quality.cli.checks import check_classifier, check_model_path, check_output
 from datatrove_quality.cli.fields import add_fields, filled
 from datatrove_quality.cli.option_types import positive, text_file
 from datatrove_quality.cli.options import (
@@ -56,10 +56,13 @@ def run(options: argparse.Namespace) -> None:
     from datatrove_quality.proxies.sample import draw_sample
     from datatrove_quality.proxies.scores import labelled_by
     from datatrove_quality.runs.inputs import find_inputs
+    from datatrove_quality.training.batches import num_steps
     from datatrove_quality.training.trainer import train_classifier
 
     sample = draw_sample(find_inputs(options.input), row_adapter(options), options.rows, f"distillation {config.seed}")
-    print(f"{len(sample.documents):,} of {sample.rows:,} rows drawn.")
+    drawn = len(sample.documents)
+    print(f"{drawn:,} of {sample.rows:,} rows drawn.")
+    num_steps(drawn - num_held_out(drawn, config), config)  # too few for the recipe is refused before they are scored
     scorer = pinned(scorer)
     rows = labelled_by(
         scorer,
@@ -70,14 +73,24 @@ def run(options: argparse.Namespace) -> None:
         render_tools=options.render_tools,
     )
     random.Random(config.seed).shuffle(rows)
-    held_out = int(len(rows) * config.holdout if config.holdout < 1 else config.holdout)
-    if not 0 < held_out < len(rows):
-        raise ValueError(f"--holdout {config.holdout:g}: of {len(rows):,} rows with a score none is left on one side.")
+    held_out = num_held_out(len(rows), config)
     config = replace(config, scale=find_scorer(scorer).scale)
     record = train_classifier(config, rows[held_out:], options.output, rows[:held_out])
     print_result(record, options.output)
     print(f"Certify it: datatrove-quality calibrate INPUT --model {options.model} --proxy {options.output} "
           "--min-score X --disagreement 0.01 --output cascade.json")  # fmt: skip
+
+
+def num_held_out(rows: int, config: TrainingConfig) -> int:
+    """How many of the rows are held out.
+
+    Raises:
+        ValueError: none is, or none is left to train on.
+    """
+    held_out = int(rows * config.holdout if config.holdout < 1 else config.holdout)
+    if not 0 < held_out < rows:
+        raise ValueError(f"--holdout {config.holdout:g}: of {rows:,} rows none is left on one side.")
+    return held_out
 
 
 def check(options: argparse.Namespace) -> tuple[ScorerConfig, TrainingConfig]:
@@ -87,8 +100,8 @@ def check(options: argparse.Namespace) -> tuple[ScorerConfig, TrainingConfig]:
         ValueError: says what to change.
     """
     check_output(options.output)
-    for model in (options.model, options.student):
-        check_model_path(model)
+    check_classifier(options.model)
+    check_model_path(options.student, "--student")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError(
             "datatrove-quality distill runs in one process: score rows with `filter`, and run `train --labels "

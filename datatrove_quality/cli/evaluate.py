@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datatrove_quality.cli.checks import check_model_path, check_output
+from datatrove_quality.cli.checks import check_classifier, check_output
 from datatrove_quality.cli.fields import filled
 from datatrove_quality.cli.options import (
     CLASSIFIER_OPTIONS,
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     check(options)
     check_output(options.output)
     if options.model is not None:
-        check_model_path(options.model)
+        check_classifier(options.model)
     from datatrove_quality.evaluation.output import draw_evaluation, write_evaluation
 
     output = Path(options.output)
@@ -61,6 +61,7 @@ def labelled_scores(options: argparse.Namespace) -> "LabelledScores":
     from datatrove_quality import load_scorer
     from datatrove_quality.evaluation.labelled_rows import require_labels
     from datatrove_quality.evaluation.labelled_scores import compute_labelled_scores, read_labelled_scores
+    from datatrove_quality.model.files import pinned
     from datatrove_quality.runs.inputs import find_inputs
 
     inputs = find_inputs(options.input)
@@ -70,7 +71,7 @@ def labelled_scores(options: argparse.Namespace) -> "LabelledScores":
         return read_labelled_scores(inputs, options.labels, options.scores, options.tokens, scale, weights)
     adapter = row_adapter(options)
     require_labels(inputs, adapter, options.labels)
-    scorer = load_scorer(filled(ScorerConfig, options))
+    scorer = load_scorer(pinned(filled(ScorerConfig, options)))  # a name that is not found costs no import
     return compute_labelled_scores(inputs, adapter, options.labels, scorer, sample_weights(options))
 
 

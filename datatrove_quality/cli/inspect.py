@@ -10,7 +10,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from datatrove_quality.cli.checks import check_model_path
+from datatrove_quality.cli.checks import check_classifier
 from datatrove_quality.cli.fields import filled
 from datatrove_quality.cli.option_types import positive
 from datatrove_quality.cli.options import (
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
         options: the command line.
     """
     if options.model is not None:
-        check_model_path(options.model)
+        check_classifier(options.model)
     from datatrove_quality.runs.inputs import find_inputs
 
     adapter = row_adapter(options)
@@ -76,10 +76,11 @@ def find_renderer(options: argparse.Namespace) -> "Renderer | None":
         ValueError: the classifier that is named cannot be found, or its template leaves messages out.
     """
     from datatrove_quality.engine.scorer import find_scorer
+    from datatrove_quality.model.files import pinned
 
     given = argparse.Namespace(**{**vars(options), "model": options.model or CARD_MODEL})
     try:
-        renderer = find_scorer(filled(ScorerConfig, given)).renderer
+        renderer = find_scorer(pinned(filled(ScorerConfig, given))).renderer
     except (ValueError, OSError) as error:
         if options.model is not None:
             raise

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from datatrove_quality.cli.checks import check_model_path, check_output, check_thresholds, known_scale
+from datatrove_quality.cli.checks import check_classifier, check_output, check_thresholds, known_scale
 from datatrove_quality.cli.executor_options import cluster_of
 from datatrove_quality.cli.fields import filled
 from datatrove_quality.config import ScorerConfig
@@ -28,7 +28,7 @@ def check_files(options: argparse.Namespace) -> None:
     if options.model is None:
         check_thresholds(options, None)
         return
-    check_model_path(options.model)
+    check_classifier(options.model)
     check_thresholds(options, known_scale(options))
     filled(ScorerConfig, options)
 

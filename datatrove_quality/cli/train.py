@@ -13,16 +13,21 @@ Needs the extra `train`.
 
 import argparse
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.cli.checks import check_model_path, check_output
 from datatrove_quality.cli.fields import add_fields, filled
 from datatrove_quality.cli.option_types import text_file
 from datatrove_quality.cli.options import add_row_options, row_adapter
+from datatrove_quality.config import ScorerConfig
 from datatrove_quality.extras import require
 from datatrove_quality.training.config import DTYPES, FREEZE, ORDERS, TrainingConfig
 
+
+if TYPE_CHECKING:
+    from datatrove_quality.evaluation.labels import LabelledRow
 
 RESUMES = True
 
@@ -75,18 +80,32 @@ def run(options: argparse.Namespace) -> None:
     refuse_held_out(options.input)
     require("train", "datatrove-quality train")
     from datatrove_quality.evaluation.labelled_rows import labelled_rows, require_labels
+    from datatrove_quality.model.files import pinned
     from datatrove_quality.runs.inputs import find_inputs
+    from datatrove_quality.training.batches import batches_per_step, refuse_too_few
+    from datatrove_quality.training.folder import check_folder
+
+    batches_per_step(config, 1)  # a batch that does not divide for one device does for no number of them
+    is_first = int(os.environ.get("RANK", 0)) == 0
+    if is_first:  # which makes the folder while the others may not have come here
+        check_folder(Path(options.output), config)
 
     adapter = row_adapter(options)
     inputs = find_inputs(options.input)
     held_out = find_inputs(options.held_out) if options.held_out else None
     require_labels(inputs, adapter, options.labels)
+
+    def rows() -> "tuple[Iterator[LabelledRow], Iterator[LabelledRow] | None]":
+        evaluated = labelled_rows(held_out, adapter, options.labels) if held_out else None
+        return labelled_rows(inputs, adapter, options.labels), evaluated
+
+    refuse_too_few(*rows(), config)
+    pinned(ScorerConfig(model=config.model, revision=config.revision))  # a name that is not found costs no import
     from datatrove_quality.training.trainer import train_classifier
 
-    rows = labelled_rows(inputs, adapter, options.labels)
-    held_out_rows = labelled_rows(held_out, adapter, options.labels) if held_out else None
-    record = train_classifier(config, rows, options.output, held_out_rows)
-    if int(os.environ.get("RANK", 0)) == 0:
+    training, evaluated = rows()
+    record = train_classifier(config, training, options.output, evaluated)
+    if is_first:
         print_result(record, options.output)
 
 

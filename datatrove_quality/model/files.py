@@ -1,5 +1,6 @@
 """A classifier without its weights: found, and checked to fit together, before any work starts."""
 
+import json
 import math
 import os
 import re
@@ -80,12 +81,13 @@ def find_model(config: ScorerConfig) -> FoundModel:
     Raises:
         ValueError: there is no such model, or its scores would not be true; the message says what to do.
     """
-    from datatrove_quality.model.architectures import is_packable, why_not_scorable
-
     commit = resolve_commit(config)
     folder = fetch(config, commit) if commit else Path(config.model).absolute()
     if commit:
         _require_right_files(config, folder)
+    require_classifier(config, folder)
+    from datatrove_quality.model.architectures import is_packable, why_not_scorable
+
     model_config = _load_model_config(config, folder)
     outputs = outputs_of(config, model_config)
     empty = skeleton(config, model_config, folder)
@@ -180,16 +182,24 @@ def prepare_for_nodes(config: ScorerConfig) -> ScorerConfig:
     )
 
 
-def _load_model_config(config: ScorerConfig, folder: Path) -> "PreTrainedConfig":
-    from transformers import AutoConfig, PreTrainedConfig
+def require_classifier(config: ScorerConfig, folder: Path) -> None:
+    """Refuse a folder whose config.json is no classifier's, before transformers is imported.
 
+    Args:
+        config: which classifier.
+        folder: of its files.
+
+    Raises:
+        ValueError: names what is wrong in config.json.
+    """
     refuse_enormous_sizes(config, folder)
-    with explained(config, partial(_advice_on_code, config, folder)):
-        values, _ = PreTrainedConfig.get_config_dict(folder)
-        if not values.keys() & {"model_type", "auto_map"}:  # early versions of transformers 5 guess it from the path
+    path = folder / "config.json"
+    with explained(config, partial(advice_on_config, folder)):
+        values = json.loads(path.read_bytes()) if path.is_file() else {}
+        # Early versions of transformers 5 guess the type from the path.
+        if not values.keys() & {"model_type", "auto_map"}:
             raise ValueError("There is no config.json with a model_type.")
-        model_config = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
-    names = model_config.architectures or []
+    names = values.get("architectures") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"model={config.model!r}: architectures={names!r} in its config.json is no list of names.")
     if names and not any(name.endswith("ForSequenceClassification") for name in names):
@@ -197,7 +207,13 @@ def _load_model_config(config: ScorerConfig, folder: Path) -> "PreTrainedConfig"
             f"model={config.model!r} is a {', '.join(names)}: give a sequence classifier, such as "
             "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier."
         )
-    return model_config
+
+
+def _load_model_config(config: ScorerConfig, folder: Path) -> "PreTrainedConfig":
+    from transformers import AutoConfig
+
+    with explained(config, partial(_advice_on_code, config, folder)):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code)
 
 
 def _advice_on_code(config: ScorerConfig, folder: Path, error: BaseException) -> str | None:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,7 +16,7 @@ from datatrove_quality.model.files import FoundModel, skeleton
 from datatrove_quality.model.hub import fetch_weights
 from datatrove_quality.model.load_errors import explained
 from datatrove_quality.model.staging import copied_digests, staged
-from datatrove_quality.model.weights import ADAPTER_CONFIG, INDEX, missing_weights, weight_files
+from datatrove_quality.model.weights import require_weights, weight_files
 
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device"
 
     if found.commit:
         fetch_weights(config, found.commit, found.folder)
-    _require_safetensors(config, found)
+    require_weights(config, found.folder)
     folder = staged(found.folder)
     model = _verified(config, found, folder)
     refuse_integers(config, model, weight_files(folder))
@@ -87,7 +86,7 @@ def require_right_weights(config: ScorerConfig, found: FoundModel) -> None:
     """
     if found.commit:
         fetch_weights(config, found.commit, found.folder)
-    _require_safetensors(config, found)
+    require_weights(config, found.folder)
     _require_right(config, found, found.folder)
 
 
@@ -198,23 +197,3 @@ def _advice_on_weights(error: BaseException) -> str | None:
     if isinstance(error, SafetensorError):
         return "A file of its weights is damaged, or is no safetensors file: fetch it again."
     return None
-
-
-def _require_safetensors(config: ScorerConfig, found: FoundModel) -> None:
-    """The weights are there; those of an adapter too, peft, and the model that the adapter belongs to."""
-    if found.adapter and find_spec("peft") is None:
-        raise ValueError(
-            f"model={config.model!r} has an adapter ({ADAPTER_CONFIG}), which transformers ignores without peft: "
-            "`pip install peft`, or merge the adapter into the model, or delete its files."
-        )
-    missing = missing_weights(found.folder)
-    if missing and found.adapter and not any((found.folder / name).is_file() for name in ("model.safetensors", INDEX)):
-        raise ValueError(
-            f"model={config.model!r} is an adapter without the model that it belongs to: merge it into that model "
-            "(merge_and_unload) and save the result."
-        )
-    if missing:
-        raise ValueError(
-            f"model={config.model!r} cannot be loaded. It has no safetensors weights ({missing}), the only kind that "
-            "is read: convert it with save_pretrained()."
-        )

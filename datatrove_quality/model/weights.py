@@ -1,11 +1,15 @@
 """Which files of a model's folder are read, and which of them hold weights."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
+
+from datatrove_quality.config import ScorerConfig
 
 
 # What a classifier is made of; weights in other formats are never read.
 MODEL_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".py", ".tiktoken", ".spm", ".codes")
+WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -24,7 +28,7 @@ def weights_size(folder: Path) -> int:
 
 def missing_weights(folder: Path) -> str | None:
     """The name of a file of weights that a model's folder should hold and does not."""
-    names = ["model.safetensors"]
+    names = [WEIGHTS]
     if not (folder / names[0]).is_file() and (folder / INDEX).is_file():
         names = _shards(folder)
     if (folder / ADAPTER_CONFIG).is_file():
@@ -32,9 +36,38 @@ def missing_weights(folder: Path) -> str | None:
     return next((name for name in names if not (folder / name).is_file()), None)
 
 
+def require_weights(config: ScorerConfig, folder: Path) -> None:
+    """Refuse a folder without the weights that would be read; of an adapter also without peft, or without its model.
+
+    Args:
+        config: which classifier.
+        folder: of its files.
+
+    Raises:
+        ValueError: says what is missing, and what to do.
+    """
+    has_adapter = (folder / ADAPTER_CONFIG).is_file()
+    if has_adapter and find_spec("peft") is None:
+        raise ValueError(
+            f"model={config.model!r} has an adapter ({ADAPTER_CONFIG}), which transformers ignores without peft: "
+            "`pip install peft`, or merge the adapter into the model, or delete its files."
+        )
+    missing = missing_weights(folder)
+    if missing and has_adapter and not any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
+        raise ValueError(
+            f"model={config.model!r} is an adapter without the model that it belongs to: merge it into that model "
+            "(merge_and_unload) and save the result."
+        )
+    if missing:
+        raise ValueError(
+            f"model={config.model!r} cannot be loaded. It has no safetensors weights ({missing}), the only kind that "
+            "is read: convert it with save_pretrained()."
+        )
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The files that transformers reads weights from: one, or an index and what it names; and an adapter's."""
-    files = [folder / "model.safetensors"]
+    files = [folder / WEIGHTS]
     if not files[0].is_file() and (folder / INDEX).is_file():
         files = [folder / INDEX, *(folder / name for name in _shards(folder))]
     files += [folder / ADAPTER_CONFIG, folder / ADAPTER_WEIGHTS]

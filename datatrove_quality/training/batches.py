@@ -2,12 +2,13 @@
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from datatrove_quality.evaluation.labels import LabelledRow
 from datatrove_quality.training.config import TrainingConfig
-from datatrove_quality.training.data import Example
+from datatrove_quality.training.data import Example, check_levels, check_rows
 
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 MAX_ROWS_PER_DEVICE = 8
 STEPS_PER_WINDOW = 50
+# Before a base model is loaded, at least; a warm-up may need more.
+ROWS_READ = 1_000
 
 
 def batches_per_step(config: TrainingConfig, processes: int) -> tuple[int, int]:
@@ -62,6 +65,33 @@ def num_steps(num_rows: int, config: TrainingConfig) -> int:
             f"{config.batch_size} a step, are only {steps} steps; set fewer, such as {steps // 10}."
         )
     return steps
+
+
+def refuse_too_few(
+    rows: Iterable[LabelledRow], held_out_rows: Iterable[LabelledRow] | None, config: TrainingConfig
+) -> None:
+    """Refuse what labels alone show, before a base model is loaded; reads no more rows than could be too few.
+
+    Args:
+        rows: conversations or texts with their labels.
+        held_out_rows: rows to evaluate on; None: a part of `rows` is held out.
+        config: what is trained, and how.
+
+    Raises:
+        ValueError: no row can be used, all are of one level, or they are too few for the warm-up or to hold some out.
+    """
+    holdout = 0.0 if held_out_rows is not None else config.holdout
+    needed = config.batch_size * (config.warmup_steps - 1) // config.epochs + 1
+    enough = max(ROWS_READ, math.ceil(needed / (1 - holdout)) + 2 if holdout < 1 else needed + int(holdout))
+    levels = check_rows(rows, config, enough, "train on")
+    if held_out_rows is not None:
+        check_rows(held_out_rows, config, 1, "evaluate on")
+    if levels.total() < enough:  # these are all
+        check_levels(levels)
+        held_out = math.ceil(holdout * levels.total()) if holdout < 1 else int(holdout)
+        if held_out >= levels.total():
+            raise ValueError(f"holdout={holdout} (--holdout): none of {levels.total()} rows is left to train on.")
+        num_steps(levels.total() - held_out, config)
 
 
 @dataclass(frozen=True)

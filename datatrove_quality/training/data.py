@@ -94,9 +94,9 @@ def read_split(
         training, held_out = split_examples(examples.kept, config)
     else:
         others = read_examples(held_out_rows, renderer, config, purpose="evaluate on")
+        check_levels(examples.levels)
         training, held_out = examples.kept, others.kept
         examples += others
-        check_levels(training)
     warn_of_leaks(training, held_out)
     # The longest first, so that a batch too large for the device's memory shows at the first evaluation's start.
     return examples, training, sorted(held_out, key=lambda example: -len(example.ids))
@@ -136,10 +136,48 @@ def read_examples(
     if refused:
         total = refused.total() + len(kept)
         logger.warning(f"{refused.total()} of {total} rows cannot be used to {purpose}: {_listed(refused)}")
-    if not kept:
-        raise ValueError(f"No row can be used to {purpose}: {_listed(refused) or 'the input is empty'}.")
+    require_rows(len(kept), refused, purpose)
     examples = Examples(kept, refused)
     return examples.without_repeats() if config.dedup else examples
+
+
+def check_rows(rows: Iterable[LabelledRow], config: TrainingConfig, enough: int, purpose: str) -> Counter[int]:
+    """Read labels until enough rows have one, without a tokenizer.
+
+    Args:
+        rows: conversations or texts with their labels.
+        config: for its `scale`.
+        enough: number of rows after which no more are read.
+        purpose: as for `read_examples`.
+
+    Returns:
+        Number of rows of each level; no more than these can be used.
+
+    Raises:
+        ValueError: no row can be used.
+    """
+    refused: Counter[str] = Counter()
+    levels: Counter[int] = Counter()
+    for item, value in rows:
+        label = item if isinstance(item, Unscorable) else _label(value, config.scale)
+        if isinstance(label, Unscorable):
+            refused[label.reason] += 1
+            continue
+        levels[round(label)] += 1
+        if levels.total() == enough:
+            break
+    require_rows(levels.total(), refused, purpose)
+    return levels
+
+
+def require_rows(number: int, refused: Counter[str], purpose: str) -> None:
+    """Refuse to go on without a row.
+
+    Raises:
+        ValueError: there is none that can be used; counts the reasons.
+    """
+    if not number:
+        raise ValueError(f"No row can be used to {purpose}: {_listed(refused) or 'the input is empty'}.")
 
 
 def split_examples(examples: Sequence[Example], config: TrainingConfig) -> tuple[list[Example], list[Example]]:
@@ -157,9 +195,10 @@ def split_examples(examples: Sequence[Example], config: TrainingConfig) -> tuple
     """
     from sklearn.model_selection import train_test_split
 
-    levels = check_levels(examples)
-    size = config.holdout if config.holdout < 1 else int(config.holdout)
     labels = [example.level for example in examples]
+    levels = Counter(sorted(labels))
+    check_levels(levels)
+    size = config.holdout if config.holdout < 1 else int(config.holdout)
     places: list[list[int]] = [[], []]
     with suppress(ValueError):  # scikit-learn's; the check below is stricter, and its message says more
         places = train_test_split(range(len(labels)), test_size=size, stratify=labels, random_state=config.seed)
@@ -173,16 +212,17 @@ def split_examples(examples: Sequence[Example], config: TrainingConfig) -> tuple
     return training, held_out
 
 
-def check_levels(examples: Sequence[Example]) -> Counter[int]:
-    """The number of rows of each level.
+def check_levels(levels: Counter[int]) -> None:
+    """Refuse rows that are all of one level.
+
+    Args:
+        levels: number of rows of each.
 
     Raises:
-        ValueError: all rows are of one level.
+        ValueError: there is one level only.
     """
-    levels = Counter(sorted(example.level for example in examples))
     if len(levels) < 2:
-        raise ValueError(f"labels: all {len(examples)} rows are of level {min(levels)}: nothing can be learned.")
-    return levels
+        raise ValueError(f"labels: all {levels.total()} rows are of level {min(levels)}: nothing can be learned.")
 
 
 def warn_of_leaks(training: Sequence[Example], held_out: Sequence[Example]) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 RECORD = "training.json"
 CHECKPOINTS = "checkpoints"
+# Fields of the config that the devices or the base model settle.
+SETTLED_LATER = ("per_device_batch_size", "device", "dtype", "max_tokens", "template_date")
 
 
 def run_settings(
@@ -67,13 +69,31 @@ def claim_folder(output: Path, settings: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: the folder holds something else, or a run with different settings; names them.
     """
+    record = _require_settings(output, settings)
+    if record is None:
+        record = {"settings": settings}
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / RECORD, record)
+    return record
+
+
+def check_folder(output: Path, config: TrainingConfig) -> None:
+    """Refuse a folder that cannot become this training's, as far as the config tells, before a model is loaded.
+
+    Raises:
+        ValueError: as `claim_folder`.
+    """
+    _require_settings(output, {name: value for name, value in asdict(config).items() if name not in SETTLED_LATER})
+
+
+def _require_settings(output: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of the training that began in a folder with these settings; None: it is new or empty."""
     path = output / RECORD
     if not path.is_file():
         if output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise ValueError(f"output={output} (--output) holds what no training wrote: give another folder.")
-        output.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"settings": settings})
-    record = json.loads(path.read_text(encoding="utf-8"))
+        return None
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     was = record["settings"]
     if changed := [name for name in settings if was.get(name) != settings[name]]:
         lines = [f"  {name}: was {was.get(name)!r:.80}, is now {settings[name]!r:.80}" for name in changed]
@@ -81,7 +101,7 @@ def claim_folder(output: Path, settings: dict[str, Any]) -> dict[str, Any]:
             f"output={output} (--output) holds a training that was started with different settings; give another "
             "folder, or delete this one:\n" + "\n".join(lines)
         )
-    return dict(record)
+    return record
 
 
 def last_checkpoint(output: Path) -> str | None:

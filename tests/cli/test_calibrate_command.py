@@ -43,7 +43,7 @@ def calibrate(corpus, model, *options, output="cascade.json", threshold=None):
     return command.main(
         [
             *("calibrate", str(corpus), "--model", model, "--dtype", "float32", "--device", "cpu"),
-            *("--output", str(corpus.parent / output), "--min-score", str(threshold)),
+            *("--output", str(corpus.parent / output), "--min-score", str(threshold), "--allow-outside-scale"),
             *map(str, options),
         ]
     )

@@ -62,6 +62,8 @@ def test_what_may_be_a_model(tmp_path, monkeypatch):
     """A folder is taken wherever it is; a name with one slash may be on the hub."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a/b/c").mkdir(parents=True)
+    for folder in ("", "a", "a/b/c"):
+        (tmp_path / folder / "config.json").write_text("{}")
     for name in ("./a", "a/b/c", str(tmp_path), "org/name", "name"):
         check_model_path(name)
 

@@ -311,9 +311,7 @@ def test_an_adapter_is_applied_and_stands_in_the_fingerprint(adapted, model_fold
 
 def test_an_adapter_without_peft_is_refused(adapted, monkeypatch):
     """transformers would leave it out without a word."""
-    from datatrove_quality.model import loading
-
-    monkeypatch.setattr(loading, "find_spec", lambda name: None)
+    monkeypatch.setattr("datatrove_quality.model.weights.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"adapter.*pip install peft"):
         scorer(adapted[0]).load()
 

@@ -116,34 +116,49 @@ class SharedRow:
         """
         if not terms.causal or module in self._kept_states:
             raise ValueError(f"{type(module).__name__} is not causal, or computes attention more than once")
-        if self._held is not None:
-            key, value = (torch.cat(both) for both in zip(self._held.states[module], (key, value), strict=True))
         if self._kept_ids:
-            self._kept_states[module] = key[self._index_of_kept], value[self._index_of_kept]
+            self._kept_states[module] = self._states_of_kept(module, key, value)
         of_row = spans is self._spans_of_row
         if of_row and kernel is per_sequence_attention and _is_plain(query, value, terms):
-            return self._attend_in_parts(query, key, value, terms)
+            return self._attend_in_parts(module, query, key, value, terms)
+        if self._held is not None:
+            key, value = (torch.cat(both) for both in zip(self._held.states[module], (key, value), strict=True))
         index = self._index_of_row if of_row else self._index_of_pooled
         return kernel(query, key[index], value[index], spans, terms)
 
-    def _attend_in_parts(self, query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms) -> Tensor:
+    def _attend_in_parts(
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms
+    ) -> Tensor:
         """As `attend`, without a copy of the keys for each segment that sees them.
 
-        Each part of the keys has a softmax of its own, and the parts are weighed by the logarithms of their sums.
+        Each part of the keys has a softmax of its own, and the parts are weighed by the sums of their exponentials.
         """
+        query = query.unflatten(1, (key.shape[1], -1))
         output = query.new_empty(query.shape, dtype=torch.float32)
         sums = query.new_empty(query.shape[:-1], dtype=torch.float32)
         for start, end in self._rows:
-            own = slice(self._shift + start, self._shift + end)
-            output[start:end], sums[start:end] = _causal(query[start:end], key[own], value[own], terms.scale)
+            states = (query[start:end], key[start:end], value[start:end])
+            output[start:end], sums[start:end] = _softmax(*states, terms.scale, causal=True)
         for start, end, keys in self._seen_by_others:
-            part = slice(keys.start, keys.stop)
-            more, more_sums = _to_all(query[start:end], key[part], value[part], terms.scale)
-            total = torch.logaddexp(sums[start:end], more_sums)
-            output[start:end].mul_((sums[start:end] - total).exp_()[..., None])
-            output[start:end].add_(more.mul_((more_sums - total).exp_()[..., None]))
-            sums[start:end] = total
-        return output.to(query.dtype)
+            more, more_sums = _softmax(query[start:end], *self._states(module, key, value, keys), terms.scale)
+            output[start:end].lerp_(more.float(), torch.sigmoid(more_sums - sums[start:end])[..., None])
+            sums[start:end] = torch.logaddexp(sums[start:end], more_sums)
+        return output.flatten(1, 2).to(query.dtype)
+
+    def _states(self, module: nn.Module, key: Tensor, value: Tensor, keys: range) -> States:
+        """A layer's keys and values of tokens that are all held, or all in the row."""
+        if self._held is not None and keys.stop <= self._shift:
+            key, value = self._held.states[module]
+            return key[keys.start : keys.stop], value[keys.start : keys.stop]
+        own = slice(keys.start - self._shift, keys.stop - self._shift)
+        return key[own], value[own]
+
+    def _states_of_kept(self, module: nn.Module, key: Tensor, value: Tensor) -> States:
+        parts = [self._states(module, key, value, keys) for keys in self._kept_keys]
+        if self._kept_keys[-1].stop <= self._shift:
+            return parts[0]  # held already
+        key, value = (torch.cat(states) for states in zip(*parts, strict=True))
+        return key, value
 
     def _chains_of_keys(self) -> list[list[range]]:
         """The keys that each segment sees."""
@@ -167,6 +182,8 @@ class SharedRow:
             if last > end:
                 seen.append((end, last, chain[-1]))
             if one.parent is None and one.start:
+                if seen and seen[-1][1:] == (start, chain[0]):  # a neighbour that follows the same
+                    start = seen.pop()[0]
                 seen.append((start, last, chain[0]))
         return seen
 
@@ -192,8 +209,13 @@ class SharedRow:
         return self._index(self._pooled_chains)
 
     @cached_property
-    def _index_of_kept(self) -> Tensor:
-        return self._index([self._chains[self._tree.last[-1]]])[: len(self._kept_ids)]
+    def _kept_keys(self) -> list[range]:
+        """The keys of the tokens that are to be held."""
+        keys, left = [], len(self._kept_ids)
+        for part in self._chains[self._tree.last[-1]]:
+            keys.append(part[:left])
+            left -= len(keys[-1])
+        return [part for part in keys if part]
 
     @property
     def _pooled_chains(self) -> list[list[range]]:
@@ -250,22 +272,18 @@ def _is_plain(query: Tensor, value: Tensor, terms: AttentionTerms) -> bool:
     return is_plain and query.device.type == "cpu" and query.shape[-1] == value.shape[-1]
 
 
-def _causal(query: Tensor, key: Tensor, value: Tensor, scale: float) -> States:
-    """Causal attention of as many queries as keys, and the logarithms of the sums of its exponentials."""
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    states = (states.transpose(0, 1)[None] for states in (query, key, value))
-    output, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*states, is_causal=True, scale=scale)
-    return output[0].transpose(0, 1), sums[0].transpose(0, 1)
+def _softmax(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool = False) -> States:
+    """Attention, and the logarithms of the sums of its exponentials.
 
-
-def _to_all(query: Tensor, key: Tensor, value: Tensor, scale: float) -> States:
-    """Attention of each query to all keys, as `_causal` gives it; the queries of a key's heads are one head's."""
-    tokens, heads, dim = query.shape
-    groups = heads // key.shape[1]
-    folded = query.view(tokens, heads // groups, groups, dim).permute(1, 0, 2, 3).reshape(1, -1, tokens * groups, dim)
-    states = (folded, *(states.transpose(0, 1)[None] for states in (key, value)))
-    output, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*states, scale=scale)
-    output = output[0].view(-1, tokens, groups, dim).transpose(0, 1).reshape(tokens, heads, dim)
-    return output, sums[0].view(-1, tokens, groups).transpose(0, 1).reshape(tokens, heads)
+    Args:
+        query: (tokens, key heads, groups, dim).
+        key: (keys, key heads, dim), as value.
+        scale: factor on the products.
+        causal: whether there are as many queries as keys, and each sees its own and those before; else each sees all.
+    """
+    queries = query.permute(2, 1, 0, 3)
+    states = (part.transpose(0, 1).expand(len(queries), -1, -1, -1) for part in (key, value))
+    output, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        queries, *states, is_causal=causal, scale=scale
+    )
+    return output.permute(2, 1, 0, 3), sums.permute(2, 1, 0)

@@ -145,8 +145,8 @@ class ScorerConfig:
             which the run, or the process, starts.
         device: "auto" is CUDA, else MPS, else CPU; or "cuda", "cuda:1", "mps", "cpu".
         compile: compile the model's layers with torch.compile. It takes up to some minutes, the next time seconds.
-        fused: compute norms, rotary embeddings and gated activations in one kernel each, on CUDA and where they agree
-            with the model's own code. Not used with `compile`.
+        fused: compute norms, rotary embeddings and gated activations in one kernel each, on CUDA and on CPUs with
+            avx512_bf16, where they agree with the model's own code. Not used with `compile`.
         trust_remote_code: whether code that comes with the model may run.
         self_check: compare our forward pass with the model's own on a few probe texts at load.
         allow_unexpected: names, or patterns such as "model.mtp.*", of stored tensors that the model may leave unused

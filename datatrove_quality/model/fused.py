@@ -33,7 +33,7 @@ COUNTS = (1, 5)
 
 
 class Functions(Protocol):
-    """The fused functions of a kind of device, such as the module `triton_kernels`."""
+    """The fused functions of a kind of device: the modules `triton_kernels` and `cpu_kernels`."""
 
     @staticmethod
     def norm(rows: Tensor, weight: Tensor, epsilon: float, offset: float) -> Tensor: ...
@@ -113,10 +113,10 @@ def use_fused_functions(model: PreTrainedModel, logits: "Logits", inputs: Sequen
     name = type(model).__name__
     try:
         functions = functions_for(model.device)
-    except Exception as error:  # no Triton, or no compiler behind it
+    except Exception as error:  # no Triton, or no compiler
         logger.warning(f"{name} runs without fused functions, so slower: {error!s:.200}")
         return False
-    if functions is None:
+    if functions is None or model.dtype not in getattr(functions, "DTYPES", ALLOWED):
         return False
     plain = probe_logits(model, logits, list(inputs))
     replaced = Replaced()
@@ -141,18 +141,22 @@ def use_fused_functions(model: PreTrainedModel, logits: "Logits", inputs: Sequen
 
 
 def functions_for(device: torch.device) -> Functions | None:
-    """The fused functions for a device, or None where the models' own are as fast.
-
-    On a CPU, loops that torch.compile fuses take as long as transformers' code (benchmarks/EXPERIMENTS.md).
+    """The fused functions for a device, or None where there are none, or none that are faster.
 
     Raises:
         ImportError: Triton is missing, which torch's CUDA builds for Linux bring.
+        OSError: on a CPU, there is no C compiler, or it fails.
     """
-    if device.type != "cuda":
-        return None
-    from datatrove_quality.model import triton_kernels
+    if device.type == "cuda":
+        from datatrove_quality.model import triton_kernels
 
-    return cast(Functions, triton_kernels)
+        return cast(Functions, triton_kernels)
+    from datatrove_quality.model import cpu_kernels
+
+    if device.type != "cpu" or not cpu_kernels.is_supported():
+        return None
+    cpu_kernels.library()
+    return cast(Functions, cpu_kernels)
 
 
 def replace_parts(model: nn.Module, functions: Functions, replaced: Replaced) -> None:

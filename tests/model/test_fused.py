@@ -246,8 +246,3 @@ def test_trouble_costs_speed_and_not_the_run(model_folder, monkeypatch, log, tro
         monkeypatch.setattr(fused, "functions_for", lambda device: eager(norm=late))
     assert scores(model_folder("qwen3"))[1] == expected
     assert any(line.startswith("WARNING") and "without fused functions" in line for line in log), log
-
-
-def test_a_cpu_has_none():
-    """There fused loops were measured to save nothing."""
-    assert fused.functions_for(torch.device("cpu")) is None

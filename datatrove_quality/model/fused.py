@@ -48,28 +48,28 @@ class Functions(Protocol):
 class FusedNorm(nn.Module):
     """An RMSNorm with the weight of another one."""
 
-    def __init__(self, functions: Functions, weight: nn.Parameter, epsilon: float, offset: float):
+    def __init__(self, function: Callable[..., Tensor], weight: nn.Parameter, epsilon: float, offset: float):
         super().__init__()
         self.weight = weight
         self.epsilon = epsilon
         self.offset = offset
-        self.functions = functions
+        self.function = function  # a module of functions could not be copied
 
     def forward(self, rows: Tensor) -> Tensor:
-        return self.functions.norm(rows, self.weight, self.epsilon, self.offset)
+        return self.function(rows, self.weight, self.epsilon, self.offset)
 
 
 class FusedGate(nn.Module):
     """A gated feed-forward layer with the linear layers of another one."""
 
-    def __init__(self, functions: Functions, own: Any, activation: str):
+    def __init__(self, function: Callable[..., Tensor], own: Any, activation: str):
         super().__init__()
         self.gate_proj, self.up_proj, self.down_proj = own.gate_proj, own.up_proj, own.down_proj
         self.activation = activation
-        self.functions = functions
+        self.function = function
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.down_proj(self.functions.gated(self.gate_proj(hidden), self.up_proj(hidden), self.activation))
+        return self.down_proj(self.function(self.gate_proj(hidden), self.up_proj(hidden), self.activation))
 
 
 @dataclass
@@ -201,7 +201,7 @@ def _fused_norm(own: nn.Module, functions: Functions) -> FusedNorm | None:
     if not 1 < len(weight) <= getattr(functions, "MAX_WIDTH", len(weight)):
         return None
     for offset in (0.0, 1.0):  # Gemma adds one to its weights
-        fused = FusedNorm(functions, weight, epsilon, offset)
+        fused = FusedNorm(functions.norm, weight, epsilon, offset)
         if _norm_computes_same(fused, own):
             return fused
     return None
@@ -215,7 +215,7 @@ def _norm_computes_same(fused: FusedNorm, own: nn.Module) -> bool:
         # In half precision, rounding would hide a formula that differs by 3%.
         exact = deepcopy(own).float()
         exact.weight = nn.Parameter(_random(1, width, like=fused.weight)[0].float(), requires_grad=False)
-        copied = FusedNorm(fused.functions, exact.weight, fused.epsilon, fused.offset)
+        copied = FusedNorm(fused.function, exact.weight, fused.epsilon, fused.offset)
         for count in COUNTS:
             rows = _random(count, width, like=fused.weight)
             rows *= rows.new_tensor([100.0, 1.0, 1e-2, 1e-3, 1.0])[-count:, None]
@@ -235,7 +235,7 @@ def _fused_gate(own: nn.Module, functions: Functions) -> FusedGate | None:
     activation = _activation(getattr(own, "act_fn", None))
     if activation is None:
         return None
-    fused = FusedGate(functions, own, activation)
+    fused = FusedGate(functions.gated, own, activation)
     weight = cast(nn.Linear, own.gate_proj).weight
     return fused if _gate_computes_same(fused, own, weight) else None
 
@@ -252,7 +252,7 @@ def _gate_computes_same(fused: FusedGate, own: Any, weight: Tensor) -> bool:
     """Whether the activation agrees in float32 on small and large values, and the whole layer in its own dtype."""
     for count in COUNTS:
         gate, up = (_random(count, width, like=weight).float() * 8 for width in (64, 64))
-        if not _near(fused.functions.gated(gate, up, fused.activation), own.act_fn(gate) * up, torch.float32):
+        if not _near(fused.function(gate, up, fused.activation), own.act_fn(gate) * up, torch.float32):
             return False
         hidden = _random(count, weight.shape[1], like=weight)[None]
         if not _near(fused(hidden), own(hidden), weight.dtype, roundings=4):

@@ -1,51 +1,18 @@
-"""Files as they are distributed: arrays, compressions under any name, constants of Python, tables with separators."""
+"""JSON as it is distributed: arrays, objects that are not one per line, constants of Python."""
 
-import bz2
 import gzip
 import json
-import lzma
 import math
 import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import pytest
-import zstandard
-from datatrove.data import Document
 from datatrove.pipeline.writers import JsonlWriter
+from file_forms import ROWS, errors, read, rows_of
 
-from datatrove_quality.config import Unscorable
-from datatrove_quality.readers.csv import ConversationCsvReader
 from datatrove_quality.readers.jsonl import ConversationJsonlReader
-from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 from datatrove_quality.rows.to_row import RowAdapter
 from datatrove_quality.rows.types import CONVERSATION_ERROR
-
-
-ROWS = [
-    {"instruction": f'Pergunta {n}, [com] {{sinais}} e "aspas" \\', "input": "", "output": f"R {n}"} for n in range(5)
-]
-COMPRESSIONS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstandard.compress}
-
-
-def read(
-    tmp_path: Path, raw: bytes, name: str, reader: Any = ConversationJsonlReader, **options: Any
-) -> list[Document]:
-    folder = tmp_path / "raw"
-    folder.mkdir(exist_ok=True)
-    for path in folder.iterdir():
-        path.unlink()
-    (folder / name).write_bytes(raw)
-    return list(reader(str(folder), **options).run())
-
-
-def rows_of(documents: list[Document]) -> list[dict[str, Any]]:
-    return [RowAdapter()(None, document) for document in documents]
-
-
-def errors(documents: list[Document]) -> list[str | None]:
-    found = [document.metadata.get(CONVERSATION_ERROR) for document in documents]
-    return [error and Unscorable.from_text(error).reason for error in found]
 
 
 LAYOUTS = {
@@ -119,19 +86,6 @@ def test_lists_of_messages_are_refused_by_name(tmp_path: Path) -> None:
         assert "a row is one message" in document.metadata[CONVERSATION_ERROR]
 
 
-@pytest.mark.parametrize("kind", COMPRESSIONS)
-@pytest.mark.parametrize("name", ["in.jsonl", "in.json", "in.json.{}", "in.jsonl.{}", "in.jsonl.gz"])
-def test_compressions(tmp_path: Path, kind: str, name: str) -> None:
-    """The first bytes say how a file is compressed, and not its name."""
-    for raw in (json.dumps(ROWS).encode(), b"\n".join(json.dumps(row).encode() for row in ROWS)):
-        assert rows_of(read(tmp_path, COMPRESSIONS[kind](raw), name.format(kind))) == ROWS
-
-
-def test_plain_text_under_a_compressed_name(tmp_path: Path) -> None:
-    """A name that promises a compression keeps no plain file from being read."""
-    assert rows_of(read(tmp_path, json.dumps(ROWS).encode(), "in.json.gz")) == ROWS
-
-
 def test_a_damaged_array_goes_on(tmp_path: Path) -> None:
     """Behind damage in a compressed array, the next rows are read."""
     rows = [{"instruction": "a" * 1000 + str(n), "output": "b"} for n in range(3000)]
@@ -192,30 +146,3 @@ def test_the_error_says_what_is_wrong(tmp_path: Path, raw: bytes, said: str) -> 
     documents = read(tmp_path, raw, "in.jsonl")
     assert said in documents[0].metadata[CONVERSATION_ERROR]
     assert documents[0].metadata[CONVERSATION_ERROR].startswith("invalid_")
-
-
-def test_tables(tmp_path: Path) -> None:
-    """CSV and TSV with quotes, line breaks in fields, and any line ends."""
-    adapter = ConversationAdapter(prompt_key="pergunta", answer_key="resposta")
-    raw = 'id,pergunta,resposta\r\n1,"a, ""b""\nc",d\r\n2,e,f\r\n'.encode("utf-8-sig")
-    documents = read(tmp_path, raw, "in.csv", ConversationCsvReader, adapter=adapter)
-    assert [document.metadata["messages"][0]["content"] for document in documents] == ['a, "b"\nc', "e"]
-    assert rows_of(documents)[1] == {"id": "2", "pergunta": "e", "resposta": "f"}
-    (document,) = read(tmp_path, b"texto\tn\nA\tB\n", "in.tsv", ConversationCsvReader, adapter=TextAdapter("texto"))
-    assert (document.text, document.metadata["n"]) == ("A", "B")
-    packed = gzip.compress(b"texto,n\nA,B\n")
-    (document,) = read(tmp_path, packed, "in.csv.gz", ConversationCsvReader, adapter=TextAdapter("texto"))
-    assert document.text == "A"
-    long = b"texto\n" + b"x" * 500_000 + b"\n"
-    assert len(read(tmp_path, long, "in.csv", ConversationCsvReader, adapter=TextAdapter("texto"))[0].text) == 500_000
-
-
-def test_bad_rows_of_tables(tmp_path: Path) -> None:
-    """Too many or too few fields, and bytes that are no UTF-8, are bad rows and stop nothing."""
-    raw = b"texto,n\nA,B\nA\nA,B,C\n\xff,B\n\nA,B\n"
-    documents = read(tmp_path, raw, "in.csv", ConversationCsvReader, adapter=TextAdapter("texto"))
-    assert errors(documents) == [None, "invalid_csv", "invalid_csv", "invalid_utf8", None]
-    assert json.loads(documents[2].text) == ["A", "B", "C"]
-    twice = read(tmp_path, b"a,a\n1,2\n", "in.csv", ConversationCsvReader, adapter=TextAdapter("a"))
-    assert errors(twice) == ["invalid_csv"]
-    assert "'a'" in twice[0].metadata[CONVERSATION_ERROR]

@@ -1,0 +1,46 @@
+"""A run that keeps a part of the rows of three files; shared by the tests of claims and of changed inputs."""
+
+import json
+
+from datatrove_quality import ConversationAdapter
+from datatrove_quality.runs import Run
+
+
+FILES, ROWS = 3, 8
+
+
+def write_files(folder):
+    folder.mkdir()
+    for file in range(FILES):
+        rows = [{"id": f"{file}-{row}", "messages": [{"role": "user", "content": "Oi?"}]} for row in range(ROWS)]
+        (folder / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+class Keep:
+    """Keeps the rows from a number on; calls a function before a row of a file."""
+
+    def __init__(self, first, before=None, at=None):
+        self.first = first
+        self.before = before
+        self.at = at
+
+    def __call__(self, data, rank, world_size):
+        for document in data:
+            if self.before and document.id == self.at:
+                self.before()
+            if int(document.id.split("-")[1]) >= self.first:
+                yield document
+
+
+def run(source, output, keep, **options):
+    made = Run(source, output, **options)
+    return made.execute([made.reader(ConversationAdapter()), keep, made.writer("kept")])
+
+
+def kept(output):
+    return sorted(json.loads(line)["id"] for path in (output / "kept").glob("*") for line in path.open())
+
+
+def expected(first):
+    return [f"{file}-{row}" for file in range(FILES) for row in range(first, ROWS)]

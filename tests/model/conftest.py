@@ -1,11 +1,15 @@
-"""Processes that hold GPUs, for the tests of leases and of devices."""
+"""Processes that hold GPUs; classifiers that a test may damage, in a process that has read none."""
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from lease_holder import HOLDER
+
+from datatrove_quality.model import digests
 
 
 @pytest.fixture
@@ -23,3 +27,16 @@ def holder(tmp_path):
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def new_process(tmp_path_factory, monkeypatch):
+    """Nothing is known of any file, as in a new process of a new user."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(digests, "_read_here", {})
+
+
+@pytest.fixture
+def folder(tmp_path, model_folder):
+    """A classifier that a test may damage."""
+    return Path(shutil.copytree(model_folder("qwen3"), tmp_path / "model"))

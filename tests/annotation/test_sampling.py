@@ -133,18 +133,3 @@ def test_allocation():
     assert allocate(levels, 100, flatten=True) == {(1,): 3, (2,): 48, (3,): 49}
     with pytest.raises(ValueError, match="sample=2 gives 2 rows to 3 groups"):
         allocate(sizes, 2, flatten=False)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"sample": 0}, "sample=0: give a whole number from 1"),
-        ({"by": ("source",)}, r"by=\('source',\): this divides a sample"),
-        ({"flatten": True}, "flatten=True: this divides a sample"),
-        ({"sample": 5, "hold_out": 5}, "hold_out=5: give fewer"),
-    ],
-)
-def test_mistakes_are_named(values, message):
-    """Field, value and fix."""
-    with pytest.raises(ValueError, match=message):
-        SampleConfig(**values)

@@ -1,6 +1,5 @@
 """The command itself: help without waiting, errors in one line, exit codes, and what every subcommand has."""
 
-import importlib.metadata
 import os
 import re
 import signal
@@ -15,7 +14,6 @@ from samples import rows, write_rows
 
 import datatrove_quality
 from datatrove_quality.cli import main as cli
-from datatrove_quality.extras import EXTRAS, require
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,28 +144,6 @@ def test_completion_knows_commands_and_options(shell):
     assert all(name in done.stdout for name in cli.COMMANDS) and "min-score" in done.stdout
     if shell == "bash":
         subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=True)
-
-
-def test_extras_are_those_of_the_project():
-    """The modules that a command looks for are brought by the extra that its error names."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    brought = importlib.metadata.packages_distributions()
-    for extra, modules in EXTRAS.items():
-        declared = {re.match(r"[\w-]+", requirement)[0] for requirement in extras[extra]}
-        for module in modules:
-            if module in brought:  # an extra that is not installed here cannot be looked into
-                assert declared & set(brought[module]), (extra, module)
-
-
-def test_a_missing_extra_is_named(monkeypatch):
-    """The error says what to install, and what is missing of it."""
-    monkeypatch.setitem(EXTRAS, "train", ("accelerate", "no_such_module", "neither_this"))
-    with pytest.raises(ImportError) as found:
-        require("train", "datatrove-quality train")
-    assert str(found.value) == (
-        "datatrove-quality train needs datatrove-quality[train]: pip install 'datatrove-quality[train]' "
-        "(no_such_module, neither_this are not installed)"
-    )
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

@@ -6,7 +6,6 @@ import pytest
 from datatrove.executor import LocalPipelineExecutor
 from executors import make
 
-from datatrove_quality.runs.cluster import Cluster
 from datatrove_quality.runs.executors import IncompleteRun, require_complete, run_to_end
 
 
@@ -37,16 +36,6 @@ def test_options_without_effect_are_a_mistake(tmp_path, executor, options, messa
     """A user who gives a partition and forgets executor="slurm" does not want to run on the login node."""
     with pytest.raises(ValueError, match=message):
         make(tmp_path, executor, **options)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("gpus_per_task", 0), ("cpus_per_task", -1), ("tasks_per_job", "two"), ("mem", 32), ("sbatch", "exclusive")],
-)
-def test_values_of_no_meaning_are_refused(name, value):
-    """The field, the value and what to give, as soon as they are given."""
-    with pytest.raises(ValueError, match=f"{name}={value!r}: give a"):
-        Cluster(**{name: value})
 
 
 def test_stages_run_in_order_until_one_is_incomplete(tmp_path, monkeypatch):

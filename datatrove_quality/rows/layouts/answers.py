@@ -5,13 +5,16 @@ from typing import Any
 
 from datatrove_quality.rows.layouts.messages import RESPONSES_ITEMS, items_in, read_messages, turn
 from datatrove_quality.rows.layouts.slots import decoded, turns_of_text
-from datatrove_quality.rows.layouts.table import CHOICES, LATER_ANSWERS
+from datatrove_quality.rows.layouts.table import CHOICES, LATER_ANSWERS, SAYS
 from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, USER, known_role
 from datatrove_quality.rows.types import Conversation, InvalidConversation, Row, check_surrogates, described
 
 
 MESSAGE_SHAPES = ({"role", "content"}, {"role", "parts"}, {"from", "value"})
 """Keys by which a message is known, where a text could hold anything else."""
+
+REPLY_KEYS = ("body", "message", "response", "choices", "candidates", "output")
+"""Where an API's reply has its answer."""
 
 
 def is_filled(value: Any) -> bool:
@@ -34,6 +37,8 @@ def side(value: Any, column: str, role: str) -> Conversation:
     if isinstance(value, dict) and role == ASSISTANT:
         return _of_object(value, column)
     if isinstance(value, dict) and value.get("messages") is not None:  # OpenAI's preferences
+        if others := [key for key in value if key in SAYS and key != "messages" and is_filled(value[key])]:
+            raise InvalidConversation("unused_column", f"column {column!r} has {others[0]!r} beside its messages")
         return read_messages(items_in(value["messages"], f"column {column!r}"), column)
     if isinstance(value, dict) and not value.keys().isdisjoint(("role", "from")):
         return read_messages([value], column)
@@ -116,12 +121,14 @@ def is_choice(item: Any) -> bool:
 def _of_choice(item: Any, column: str) -> Conversation:
     if not isinstance(item, dict):
         raise InvalidConversation("invalid_content", f"column {column!r} has an item that is {described(item)}")
+    _require_one_of(item, ("message", "text"), column)
     message = item.get("message")
     return _of_object(message, column) if isinstance(message, dict) else side(item.get("text"), column, ASSISTANT)
 
 
 def _of_object(value: Row, column: str) -> Conversation:
     """The messages of an object: a message, or what an API gave back, in its wrappings."""
+    _require_one_of({key: item for key, item in value.items() if isinstance(item, (dict, list))}, REPLY_KEYS, column)
     for key in ("body", "message", "response"):
         if isinstance(value.get(key), dict):
             return _of_object(value[key], column)
@@ -137,7 +144,17 @@ def _of_object(value: Row, column: str) -> Conversation:
     return read_messages([named], column)
 
 
+def _require_one_of(value: Row, keys: tuple[str, ...], column: str) -> None:
+    """Refuse what may hold an answer in two places, of which one would be left out."""
+    filled = [key for key in keys if is_filled(value.get(key))]
+    if len(filled) > 1:
+        what = f"column {column!r} may hold an answer in {filled[0]!r} and in {filled[1]!r}"
+        raise InvalidConversation("ambiguous_answer", what)
+
+
 def _of_candidate(item: Any, column: str) -> Conversation:
+    if isinstance(item, dict):
+        _require_one_of(item, ("content", "text", "output"), column)
     content = item.get("content") if isinstance(item, dict) else None
     if not isinstance(content, dict):
         raise InvalidConversation("invalid_content", f"column {column!r} has a candidate without content")

@@ -13,6 +13,14 @@ Turn = Message
 
 TEXT_PARTS = (None, "text", "input_text", "output_text")
 TEXT_KEYS = ("text", "value", "content")
+MEDIA_KEYS = frozenset(
+    {
+        *("image", "image_url", "video", "video_url", "audio", "input_audio", "audio_url", "file", "document"),
+        *("inlineData", "inline_data", "fileData", "file_data", "executableCode", "codeExecutionResult"),
+    }
+)
+"""What a part of another kind holds; in one with a text, it would be left out."""
+
 INPUT_KEYS = ("input", "args", "arguments")
 RESULT_KEYS = ("content", "response", "output", "result")
 
@@ -33,6 +41,8 @@ def part_text(part: Any) -> str:
         return part["refusal"]
     if not (kind is None or (isinstance(kind, str) and kind in TEXT_PARTS)):
         raise InvalidConversation("unsupported_content", f"has a content part whose type is {shown(kind)}, not text")
+    if media := next((key for key in MEDIA_KEYS & part.keys() if part[key]), None):
+        raise InvalidConversation("unsupported_content", f"has a content part with {media!r}, which is not text")
     text = one_of(part, TEXT_KEYS)
     if isinstance(text, str):
         return text

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from datatrove_quality.rows.layouts.blocks import Turn, is_text_part, part_text, turns_of_blocks
-from datatrove_quality.rows.layouts.repeated import is_repeated
+from datatrove_quality.rows.layouts.blocks import TEXT_KEYS, Turn, is_text_part, part_text, turns_of_blocks
+from datatrove_quality.rows.layouts.repeated import is_repeated, one_of
 from datatrove_quality.rows.layouts.slots import decoded, joined
 from datatrove_quality.rows.layouts.table import SAYS
 from datatrove_quality.rows.roles import ASSISTANT, ROLES, SYSTEM, TOOL, USER, known_role
@@ -26,7 +26,7 @@ CONTENT_KEYS = ("content", "value", "parts", "text", "message")
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 """Keys of what an assistant thinks before it answers. They go to the template as they are."""
 
-BESIDE_CONTENT = (SAYS | {*CONTENT_KEYS, "attachments"}) - {"content", *REASONING_KEYS}
+BESIDE_CONTENT = (SAYS | {*CONTENT_KEYS, "attachments", "refusal"}) - {"content", *REASONING_KEYS}
 """Keys of a message in which a template does not look: what one says has to be in the content too."""
 
 PAIR_KEYS = (
@@ -205,6 +205,7 @@ def _content(content: Any, message: Message) -> str:
         texts = list(map(part_text, content))
         content = joined("", texts) if texts else ""
     if isinstance(content, dict) and isinstance(content.get("parts"), list):  # an export of ChatGPT
+        one_of(content, ("parts", *TEXT_KEYS, "result"))
         content = joined("", list(map(part_text, content["parts"])) or [""])
     if isinstance(content, str):
         check_surrogates(content, "has a content that")

@@ -138,6 +138,8 @@ def _read_inside(row: Row, where: Where, error: NotHere) -> Found:
     """The conversation in a request's object, or in the column `metadata` as DataTrove's writers nest it."""
     for name in ENVELOPES:
         if isinstance(row.get(name), dict):
+            if others := [other for other in ENVELOPES if other != name and _says(row.get(other))]:
+                raise InvalidConversation("unused_column", f"columns {name!r} and {others[0]!r} may be the request")
             column = _first_given(row, API_ANSWERS)
             answer = {"choices" if column == "choices" else "response": row[column]} if column else {}
             found = _read_columns(answer | row[name], where)
@@ -156,9 +158,14 @@ def _read_inside(row: Row, where: Where, error: NotHere) -> Found:
     found.used = {name}
     found.column = ""
     _require_all_read(found, row, where)
-    if isinstance(row[name], dict) and is_filled(row[name].get(TEMPLATE_ARGUMENTS)):
+    if found.arguments:
         raise InvalidConversation("unused_column", f"{TEMPLATE_ARGUMENTS!r} is read only as a column of its own")
     return found
+
+
+def _says(value: Any) -> bool:
+    """Whether an object has a column that can say something about a conversation."""
+    return isinstance(value, dict) and any(name in SAYS and is_filled(value[name]) for name in value)
 
 
 def nested_metadata(row: Row) -> Row | None:
@@ -373,7 +380,7 @@ def _system_text(value: Any, column: str) -> str | None:
         if isinstance(value, str):
             return value
     if isinstance(value, list):
-        separator = "\n\n" if all(isinstance(part, str) for part in value) else ""
+        separator = "\n\n" if all(isinstance(part, str) or (part and "role" in part) for part in value) else ""
         return joined(separator, [part_text(part) for part in value])
     if isinstance(value, dict):
         raise InvalidConversation("invalid_content", f"column {column!r} is an object without a text")

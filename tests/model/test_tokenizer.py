@@ -77,7 +77,9 @@ def digest_of(folder, **options):
 
 def test_a_promised_bos_token_is_chosen(plain, contradictory):
     """Without a choice it is refused; with it, the token is there or not, and both are told apart."""
-    refused(config_of(contradictory), r"add_bos_token=True, and its tokens do not begin with '<s>'.*--add-bos-token")
+    refused(
+        config_of(contradictory), r"add_bos_token\": true, and its tokens do not begin with '<s>'.*--add-bos-token"
+    )
     without = ids_of(plain)
     assert without[0] != 0
     assert ids_of(contradictory, add_bos_token=True) == [0, *without]
@@ -106,7 +108,7 @@ def test_a_chosen_bos_token_is_scored(contradictory):
 def test_a_bos_token_that_was_not_promised(giving, tmp_path):
     """The other contradiction; a choice takes the token away, and leaves the end token."""
     folder = changed(giving, tmp_path / "no", "tokenizer_config.json", add_bos_token=False)
-    refused(config_of(folder), "add_bos_token=False, and its tokens begin with '<s>'")
+    refused(config_of(folder), "add_bos_token\": false, and its tokens begin with '<s>'")
     given = ids_of(giving)
     assert (given[0], given[-1]) == (0, 1)
     assert ids_of(folder, add_bos_token=True) == given

@@ -5,6 +5,7 @@ from typing import Any
 
 from datatrove_quality.rows.layouts.repeated import one_of
 from datatrove_quality.rows.layouts.slots import joined
+from datatrove_quality.rows.layouts.table import SAYS
 from datatrove_quality.rows.roles import TOOL
 from datatrove_quality.rows.types import InvalidConversation, Message, described, keys_found, shown
 
@@ -13,13 +14,11 @@ Turn = Message
 
 TEXT_PARTS = (None, "text", "input_text", "output_text")
 TEXT_KEYS = ("text", "value", "content")
-MEDIA_KEYS = frozenset(
-    {
-        *("image", "image_url", "video", "video_url", "audio", "input_audio", "audio_url", "file", "document"),
-        *("inlineData", "inline_data", "fileData", "file_data", "executableCode", "codeExecutionResult"),
-    }
-)
-"""What a part of another kind holds; in one with a text, it would be left out."""
+BESIDE_TEXT = SAYS | {
+    *("image", "image_url", "video", "video_url", "audio", "input_audio", "audio_url", "file"),
+    *("inlineData", "inline_data", "fileData", "file_data", "executableCode", "codeExecutionResult"),
+}
+"""Keys of what a part of another kind holds; in one with a text, it would be left out."""
 
 INPUT_KEYS = ("input", "args", "arguments")
 RESULT_KEYS = ("content", "response", "output", "result")
@@ -41,8 +40,8 @@ def part_text(part: Any) -> str:
         return part["refusal"]
     if not (kind is None or (isinstance(kind, str) and kind in TEXT_PARTS)):
         raise InvalidConversation("unsupported_content", f"has a content part whose type is {shown(kind)}, not text")
-    if media := next((key for key in MEDIA_KEYS & part.keys() if part[key]), None):
-        raise InvalidConversation("unsupported_content", f"has a content part with {media!r}, which is not text")
+    if other := next((key for key in BESIDE_TEXT & part.keys() if part[key]), None):
+        raise InvalidConversation("unsupported_content", f"has a content part with {other!r}, which is not its text")
     text = one_of(part, TEXT_KEYS)
     if isinstance(text, str):
         return text
@@ -117,6 +116,8 @@ def _made(part: Message, name: str) -> Message:
     made: Message | None = one_of(part, (name, _snake_case(name)))
     if made is None:
         return part
+    if not isinstance(made, dict):
+        raise InvalidConversation("invalid_content", f"has a {name} that is {described(made)}, not an object")
     if text := next((other for other in TEXT_KEYS if part.get(other)), None):
         raise InvalidConversation("unused_column", f"has {text!r} beside {name!r} in one part")
     return made

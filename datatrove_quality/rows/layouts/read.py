@@ -375,12 +375,14 @@ def _system_text(value: Any, column: str) -> str | None:
     if isinstance(value, str):
         return value
     if isinstance(value, dict):
+        if _says(value):
+            raise InvalidConversation("unused_column", f"column {column!r} has more than a text; {keys_found(value)}")
         found = one_of(value, ("parts", "content", "text"))
         value = value if found is None else found
         if isinstance(value, str):
             return value
     if isinstance(value, list):
-        separator = "\n\n" if all(isinstance(part, str) or (part and "role" in part) for part in value) else ""
+        separator = "\n\n" if all(isinstance(part, str) or is_message(part) for part in value) else ""
         return joined(separator, [part_text(part) for part in value])
     if isinstance(value, dict):
         raise InvalidConversation("invalid_content", f"column {column!r} is an object without a text")

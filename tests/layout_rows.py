@@ -274,6 +274,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
      "unused_column"),
     ("a context in a text part", {"messages": [user([{"type": "text", "text": U1, "context": C}]), assistant(A1)]},
      "unsupported_content"),
+    ("distilabel's generation", {"messages": [*ONE, user(U2)], "generation": A2}, "unused_column"),
     ("a system prompt of numbers", {"messages": ONE, "system": [1.5, True]}, "invalid_content"),
     ("a system prompt with a context", {"messages": ONE, "system": system(S) | {"context": C}}, "unused_column"),
     ("an image in a text part", {"contents": [{"role": "user", "parts": [{"text": U1, "inlineData": {"data": "x"}}]},

@@ -99,8 +99,10 @@ REFUSED = frozenset(
         *OTHER_CHATS,
         *("chat_history", "conversation_history", "dialogue_history", "previous_messages"),
         *SEVERAL_ANSWERS,
-        *("definition", "preamble", "model_output", "answers", "options"),
+        *("definition", "preamble", "sys_prompt", "custom_instructions", "custom_system_prompt"),
+        *("generation", "generated_text", "model_output", "model_response", "answers", "options"),
         *("document", "documents", "passage", "passages", "article", "story", "paragraph", "contexts", "knowledge"),
+        *("background", "evidence", "excerpt", "transcript"),
         *("retrieved_documents", "retrieved_docs", "retrieved_contexts"),
         *("reasoning", "reasoning_content", "thinking", "thought", "thoughts", "rationale", "chain_of_thought", "cot"),
     }

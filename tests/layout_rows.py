@@ -67,6 +67,8 @@ READ: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
     # System prompts.
     ("system text", {"messages": ONE, "system": S}, WITH_SYSTEM),
     ("system_prompt text", {"messages": ONE, "system_prompt": S}, WITH_SYSTEM),
+    ("Nemotron", {"input": [user(U1)], "output": A1, "reasoning": "off", "system_prompt": S, "category": "math"},
+     WITH_SYSTEM),
     ("system list of messages", {"messages": ONE, "system": [system(S), system(C)]}, [system(f"{S}\n\n{C}"), *ONE]),
     ("system list of texts", {"messages": ONE, "system": [S, C]}, [system(f"{S}\n\n{C}"), *ONE]),
     ("system list of parts", {"messages": ONE, "system": [{"type": "text", "text": S}]}, WITH_SYSTEM),

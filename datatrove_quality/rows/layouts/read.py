@@ -42,8 +42,10 @@ from datatrove_quality.rows.layouts.table import (
     PAIRS,
     REJECTED,
     SAYS,
+    SWITCHES,
     SYSTEMS,
     TEMPLATE_ARGUMENTS,
+    THOUGHTS,
     TURNS,
     Pair,
 )
@@ -418,6 +420,7 @@ def text_in(row: Row, column: str) -> str:
 def _require_all_read(found: Found, row: Row, where: Where) -> None:
     """Refuse a row in which a column that can say something about the conversation says what is not in it."""
     unread = [name for name in row if name in SAYS and name not in found.used and is_filled(row[name])]
+    unread = [name for name in unread if not (name in THOUGHTS and _is_switch(row[name]))]
     if not unread:
         return
     settled = _settled_by_names(where)
@@ -431,6 +434,10 @@ def _require_all_read(found: Found, row: Row, where: Where) -> None:
             "in it: name the columns (prompt_key, answer_key, system_key, history_key, messages_key), or name it in "
             "ignored_columns (--ignored-columns) if it is not part of it",
         )
+
+
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().casefold() in SWITCHES
 
 
 def _settled_by_names(where: Where) -> frozenset[str]:

@@ -94,6 +94,21 @@ PAIRS = (
 OTHER_CHATS = ("dialog", "dialogue", "dialogs", "turns", "chat")
 """Columns of conversations in forms of their own, which are read only where `messages_key` names them."""
 
+THOUGHTS = (
+    "reasoning",
+    "reasoning_content",
+    "thinking",
+    "thought",
+    "thoughts",
+    "rationale",
+    "chain_of_thought",
+    "cot",
+)
+"""Columns of what was thought before the answer, or of how much: Nemotron has `reasoning: "on"`."""
+
+SWITCHES = frozenset({"on", "off", "true", "false", "yes", "no", "none", "low", "medium", "high", "auto"})
+"""Values of these columns that say nothing."""
+
 REFUSED = frozenset(
     {
         *OTHER_CHATS,
@@ -104,7 +119,7 @@ REFUSED = frozenset(
         *("document", "documents", "passage", "passages", "article", "story", "paragraph", "contexts", "knowledge"),
         *("background", "evidence", "excerpt", "transcript"),
         *("retrieved_documents", "retrieved_docs", "retrieved_contexts"),
-        *("reasoning", "reasoning_content", "thinking", "thought", "thoughts", "rationale", "chain_of_thought", "cot"),
+        *THOUGHTS,
     }
 )
 """Columns that often hold a part of the conversation, but not the same part in every data set: none is read."""

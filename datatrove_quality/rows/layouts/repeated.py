@@ -16,7 +16,8 @@ NO_BLANKS = "\u0e00"
 def are_in(said: Conversation, messages: Conversation) -> bool:
     """Whether messages hold what others say: long texts anywhere, short ones where they would be.
 
-    That is, answers in answers, the last in those after the user's last turn; a system prompt in the first message.
+    That is, an answer in answers, and the last one in those after the user's last turn. Where there are such, it may also
+    be the whole of an earlier answer. A system prompt is in the first message.
     """
     return all(_is_in(message, messages, message is said[-1]) for message in said)
 
@@ -29,10 +30,16 @@ def _is_in(said: Message, messages: Conversation, is_last: bool) -> bool:
     if len(text) >= LONG:
         return any(text in message["content"] for message in messages)
     if role == ASSISTANT:
-        places = _after_question(messages) if is_last else messages
-        return any(is_said(text, message["content"]) for message in places if is_answer(message["role"]))
+        answers, last = _answers(messages), _answers(_after_question(messages))
+        if last and text in [answer.strip() for answer in answers]:
+            return True
+        return any(is_said(text, answer) for answer in (last if is_last else answers))
     places = messages[:1] if role == SYSTEM else messages
     return any(is_repeated(text, message["content"]) for message in places)
+
+
+def _answers(messages: Conversation) -> list[str]:
+    return [message["content"] for message in messages if is_answer(message["role"])]
 
 
 def _after_question(messages: Conversation) -> Conversation:

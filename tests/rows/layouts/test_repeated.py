@@ -35,7 +35,9 @@ def test_short_texts_are_looked_for_where_they_would_be() -> None:
     """An answer in answers, the last one behind the last question; a system prompt first; a call as it is."""
     assert are_in(TWO, TWO)
     assert are_in([assistant(A2)], TWO)
-    assert not are_in([assistant(A1)], TWO)
+    assert are_in([assistant(A1)], TWO)
+    assert not are_in([assistant(A1[:-2])], TWO)
+    assert not are_in([assistant(A1)], TWO[:3])
     assert are_in([assistant(A1 * LONG)], [user(U1), assistant(A1 * LONG), user(U1)])
     assert not are_in([assistant(U1)], ONE)
     assert are_in([system(S)], [user(f"Leia:\n{S}"), assistant(A1)])

@@ -16,8 +16,8 @@ NO_BLANKS = "\u0e00"
 def are_in(said: Conversation, messages: Conversation) -> bool:
     """Whether messages hold what others say: long texts anywhere, short ones where they would be.
 
-    That is, an answer in answers, and the last one in those after the user's last turn. Where there are such, it may also
-    be the whole of an earlier answer. A system prompt is in the first message.
+    That is, an answer in answers, and the last one in those after the user's last turn. Where there are such, it may
+    also be the whole of an earlier answer. A system prompt is in the first message.
     """
     return all(_is_in(message, messages, message is said[-1]) for message in said)
 

@@ -36,7 +36,7 @@ def test_short_texts_are_looked_for_where_they_would_be() -> None:
     assert are_in(TWO, TWO)
     assert are_in([assistant(A2)], TWO)
     assert are_in([assistant(A1)], TWO)
-    assert not are_in([assistant(A1[:-2])], TWO)
+    assert not are_in([assistant("1")], TWO)
     assert not are_in([assistant(A1)], TWO[:3])
     assert are_in([assistant(A1 * LONG)], [user(U1), assistant(A1 * LONG), user(U1)])
     assert not are_in([assistant(U1)], ONE)

@@ -144,10 +144,11 @@ def _read_inside(row: Row, where: Where, error: NotHere) -> Found:
                 raise InvalidConversation("unused_column", f"columns {name!r} and {others[0]!r} may be the request")
             column = _first_given(row, API_ANSWERS)
             answer = {"choices" if column == "choices" else "response": row[column]} if column else {}
-            found = _read_columns(answer | row[name], where)
+            nested = row[name]
+            found = _read_columns(answer | nested, where)
             break
     else:
-        name, nested = "metadata", nested_metadata(row)
+        name, column, nested = "metadata", None, nested_metadata(row)
         if nested is None:
             raise error
         if SOURCE in nested and CHATS[0] in nested:  # a document of ours, whose conversation has been put together
@@ -160,7 +161,8 @@ def _read_inside(row: Row, where: Where, error: NotHere) -> Found:
     found.used = {name}
     found.column = ""
     _require_all_read(found, row, where)
-    if found.arguments:
+    found.used |= {column} if column else set()
+    if is_filled(nested.get(TEMPLATE_ARGUMENTS)):
         raise InvalidConversation("unused_column", f"{TEMPLATE_ARGUMENTS!r} is read only as a column of its own")
     return found
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from adapted_rows import ASSISTANT, SYSTEM, TURNS, USER, adapt, nested, reason_of
 
-from datatrove_quality.rows.layouts import parse_conversation
+from datatrove_quality.rows.layouts import Where, parse_conversation, read
 from datatrove_quality.rows.types import CONVERSATION_ERROR, REASONS, InvalidConversation
 
 
@@ -198,6 +198,13 @@ def test_errors_say_what_was_found_and_where() -> None:
     with pytest.raises(InvalidConversation) as caught:
         parse_conversation({"k" * 10_000_000: 1, "conversations": [{"from": "x" * 10_000_000, "value": "a"}]})
     assert len(str(caught.value)) <= 500
+
+
+def test_the_columns_that_are_used() -> None:
+    """They are shown by `inspect`: those of the question and the answer, wherever the row has them."""
+    row = {"body": {"messages": [USER]}, "response": {"choices": [{"message": ASSISTANT}]}, "custom_id": "1"}
+    assert read(row, Where()).used == {"body", "response"}
+    assert read({"prompt": "a", "context": "", "response": "b", "id": 1}, Where()).used == {"prompt", "response"}
 
 
 def test_a_row_must_be_an_object() -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
@@ -119,6 +119,8 @@ class Inputs:
         if self.is_parquet:
             compression = self._parquet_compression()
             return WholeParquetWriter(*folders, adapter=adapter, schema=schema, compression=compression)
+        if self.kind == "csv" or any(map(is_plain_json, self.sizes)):
+            _say_jsonl(path_in(self.folder, next(iter(self.sizes))))
         return WholeJsonlWriter(*folders, adapter=adapter, compression=self.compression)
 
     def parquet_schema(self) -> "pa.Schema":
@@ -206,6 +208,12 @@ class Inputs:
             return "snappy"
         codec = footer.row_group(0).column(0).compression.lower()
         return cast("Codec | None", {"uncompressed": None, "lz4_raw": "lz4"}.get(codec, codec))
+
+
+@cache
+def _say_jsonl(path: str) -> None:
+    """Say it once per process."""
+    logger.warning(f"{path} and its like: rows are written as JSON lines, in .jsonl files.")
 
 
 def path_in(folder: DataFolder, name: str) -> str:

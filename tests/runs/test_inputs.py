@@ -8,6 +8,7 @@ import pytest
 from datatrove.io import get_datafolder
 from samples import rows, write_rows
 
+from datatrove_quality.rows.to_row import RowAdapter
 from datatrove_quality.runs import inputs
 
 
@@ -91,6 +92,16 @@ def test_what_a_killed_task_left_is_no_input(tmp_path):
     write_rows(tmp_path / "runs/a/logs/unfinished/kept/0123abcd.00001.jsonl", rows(1, "b"))
     assert list(inputs.find_inputs(str(tmp_path / "runs")).sizes) == ["a/kept/00000.jsonl"]
     assert list(inputs.find_inputs(str(tmp_path / "runs/a")).sizes) == ["kept/00000.jsonl"]
+
+
+def test_other_forms_of_output_are_said_once(tmp_path, log):
+    """Of tables and arrays, JSON lines are made."""
+    for name, expected in (("a.csv", 1), ("b.json", 1), ("c.jsonl", 0)):
+        (tmp_path / name).write_text("[]")
+        found = inputs.find_inputs(str(tmp_path / name))
+        for folder in ("kept", "excluded"):
+            found.writer(get_datafolder(str(tmp_path / "out")), folder, RowAdapter(), None)
+        assert sum(name in line and "written as JSON lines" in line for line in log) == expected
 
 
 def test_more_tasks_than_files_are_named(tmp_path, log):

@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Self
 
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+# Dtypes of products alone, and what all else is computed in.
+QUANTIZED = {"int8": "float32", "float8": "bfloat16"}
+DTYPES = ("auto", "float32", "bfloat16", "float16", *QUANTIZED)
 # What a classifier was trained for, by transformers' names: what its logits mean.
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
@@ -124,7 +126,8 @@ class ScorerConfig:
         model: hub id or local folder of a sequence classifier.
         revision: branch, tag or commit on the hub.
         dtype: "auto" takes the checkpoint's own where the device has it natively, else float32 with a warning;
-            or "float32", "bfloat16", "float16".
+            or "float32", "bfloat16", "float16"; or, for the proxy of a cascade, "int8" on CPUs or "float8" on CUDA, in
+            which linear layers multiply while all else is computed in float32 or bfloat16.
         max_tokens: longer texts are cut, on the tokenizer's `truncation_side`, which is the right by default. None:
             `score_max_tokens` in the model's config.json, else the tokenizer's `model_max_length`, at most what the
             model's positions admit.
@@ -199,6 +202,8 @@ class ScorerConfig:
         for name in flags:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r}: give True or False.")
+        if self.compile and self.dtype in QUANTIZED:
+            raise ValueError(f"compile=True does not go with dtype={self.dtype!r}: omit one of them.")
         self._check_tokenizing()
 
     def _check_tokenizing(self) -> None:

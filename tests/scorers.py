@@ -5,14 +5,18 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_models import conversations
 
 from datatrove_quality.config import ScorerConfig, Unscorable
 from datatrove_quality.engine.scorer import Scorer
-from datatrove_quality.model import architectures, forward
+from datatrove_quality.model import architectures, forward, quantized
 from datatrove_quality.model.files import find_model
 
 
+needs_int8 = pytest.mark.skipif(
+    quantized.why_unusable("int8", torch.device("cpu")) is not None, reason="needs a processor with VNNI or AMX"
+)
 TURNS = [{"role": "user", "content": "Qual é a capital?"}, {"role": "assistant", "content": "Lisboa."}]
 
 

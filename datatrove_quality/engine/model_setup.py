@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from datatrove_quality.config import ScorerConfig
+from datatrove_quality.config import QUANTIZED, ScorerConfig
 from datatrove_quality.engine.batching import packed_batches, padded_batches
 from datatrove_quality.engine.lazy_model import LoadedModel
 from datatrove_quality.engine.replicas import Forward, Replica, copy_to
@@ -53,6 +53,8 @@ def set_up(
         Replica(one, setup.forward, plan, budget, prefixes)
         for one, budget, prefixes in zip(models, budgets, setup.share_prefixes(models), strict=True)
     ]
+    if config.dtype in QUANTIZED:
+        ours = setup.quantize(models, ours)
     return LoadedModel(replicas, ours, setup.attention, setup.own_attention)
 
 
@@ -84,6 +86,7 @@ class _Setup:
         self._refuse_constant = not config.allow_constant_scores
         self._fused = config.fused and not config.compile
         self._packed = found.packable
+        self._dtype = config.dtype
         self._max_tokens = found.renderer.max_tokens
         self._model = model
         self.own_attention = own_attention(model)
@@ -148,6 +151,13 @@ class _Setup:
                 require_same_logits(model, self.forward, some, expected, COMPILED_WRONG)
         except Exception as error:  # no compiler, one that fails, or code that is wrong
             raise ValueError(f"compile=True does not work here: {error!s:.500}\nSet compile=False.") from error
+
+    def quantize(self, models: "list[PreTrainedModel]", expected: Probes) -> Probes:
+        """What the first replica gives on the probes once all multiply in 8 bits; comes after all exact checks."""
+        from datatrove_quality.model.quantized import quantize
+
+        ours = [quantize(one, self._dtype, self.forward, self._probes, expected) for one in models]
+        return ours[0]
 
     def share_prefixes(self, models: "list[PreTrainedModel]") -> "Sequence[SharedPrefixes | None]":
         """What has each replica compute once what texts begin with alike; None for all where one cannot."""

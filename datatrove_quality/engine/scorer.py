@@ -21,7 +21,7 @@ from datatrove_quality.engine.store import Logit, ScoreStore
 from datatrove_quality.engine.streaming import Input, LogitStream
 from datatrove_quality.model.cores import Threads
 from datatrove_quality.model.devices import any_device, choose_devices
-from datatrove_quality.model.files import computing_dtype, find_model
+from datatrove_quality.model.files import computed_in, computing_dtype, find_model
 from datatrove_quality.model.fingerprint import Fingerprint, fingerprint, library_versions
 from datatrove_quality.model.loading import load_weights
 from datatrove_quality.rows.score_columns import RecordedScore
@@ -148,14 +148,15 @@ class Scorer:
             devices = choose_devices(self.config.device)
             model = load_weights(self.config, self._files, devices[0])
             self._require_same_files(model)
+            parameters = model.num_parameters()  # which weights in 8 bits are none of
             self._sharing.loaded = set_up(self.config, self._files, model, devices)
-            logger.info(self._description(self._sharing.loaded, time.perf_counter() - started))
+            logger.info(self._description(self._sharing.loaded, parameters, time.perf_counter() - started))
             share(self._sharing, (other._sharing for other in _wanted_beside(self)))
         return self._sharing.loaded
 
     def _require_same_files(self, model: "PreTrainedModel") -> None:
         """Weights are read later than the model is found: they must be those whose scores the store gave meanwhile."""
-        now = fingerprint(self.config, self._files, str(model.dtype).removeprefix("torch."))
+        now = fingerprint(self.config, self._files, computed_in(self.config, model))
         if self._fingerprint is None:
             self._fingerprint = now
         elif differences := now.differences(self._fingerprint.parts):
@@ -164,15 +165,15 @@ class Scorer:
                 "Start a new process."
             )
 
-    def _description(self, loaded: LoadedModel, seconds: float) -> str:
+    def _description(self, loaded: LoadedModel, parameters: int, seconds: float) -> str:
         """What was loaded, for the log."""
         model = loaded.model
         places = ", ".join(_device_name(replica.model.device) for replica in loaded.replicas)
         budgets = ", ".join(str(replica.tokens_per_batch) for replica in loaded.replicas)
         versions = ", ".join(f"{name} {number}" for name, number in library_versions().items())
         return (
-            f"Loaded {self.config.model} ({type(model).__name__}, {model.num_parameters():,} parameters, "
-            f"{model.dtype}) on {places} in {seconds:.1f} s; attention: {loaded.attention}; "
+            f"Loaded {self.config.model} ({type(model).__name__}, {parameters:,} parameters, "
+            f"{computed_in(self.config, model)}) on {places} in {seconds:.1f} s; attention: {loaded.attention}; "
             f"max_tokens={self.renderer.max_tokens}, tokens_per_batch={budgets}; {versions}; "
             f"fingerprint {self.fingerprint.digest}"
         )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
-from datatrove_quality.config import ScorerConfig, ScoreScale
+from datatrove_quality.config import QUANTIZED, ScorerConfig, ScoreScale
 from datatrove_quality.model.devices import native_dtype
 from datatrove_quality.model.digests import blob_digests, wrong_files
 from datatrove_quality.model.hub import fetch, fetch_weights, is_path, resolve_commit
@@ -119,6 +119,11 @@ def computing_dtype(config: ScorerConfig, found: FoundModel, device: "torch.devi
     if stored is None:
         return None
     return str(stored if native_dtype(device, stored) else torch.float32).removeprefix("torch.")
+
+
+def computed_in(config: ScorerConfig, model: "PreTrainedModel") -> str:
+    """What a loaded classifier computes in, such as "float32"."""
+    return config.dtype if config.dtype in QUANTIZED else str(model.dtype).removeprefix("torch.")
 
 
 def pinned(config: ScorerConfig) -> ScorerConfig:

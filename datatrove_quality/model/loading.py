@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from loguru import logger
 
-from datatrove_quality.config import ScorerConfig
+from datatrove_quality.config import QUANTIZED, ScorerConfig
 from datatrove_quality.model.checkpoint import refuse_integers, refuse_other_base, refuse_unexpected, stored_tensors
 from datatrove_quality.model.devices import native_dtype
 from datatrove_quality.model.digests import blob_digests, cached_digest, forget, stamps, wrong_files
@@ -30,6 +30,8 @@ MAX_UNSTORED = 100_000_000
 
 def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device") -> "PreTrainedModel":
     """The classifier with all its weights, in the configured dtype, on the device, for inference only.
+
+    Of a dtype of products alone, it is what all else is computed in: `quantized.quantize` comes later.
 
     Before they are loaded the weights are read once and hashed, by which they come into the page cache; from there
     transformers loads them.
@@ -164,7 +166,7 @@ def _load(config: ScorerConfig, found: FoundModel, folder: Path) -> "PreTrainedM
         model, report = AutoModelForSequenceClassification.from_pretrained(
             folder,
             config=found.config,
-            dtype=config.dtype,
+            dtype=QUANTIZED.get(config.dtype, config.dtype),
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are in the report

@@ -225,6 +225,13 @@ def require_same_logits(
             )
 
 
+def far_apart(ours: Probed, expected: Probed, allowed: float) -> tuple[str, str] | None:
+    """The first logits, ours and those expected, that are further apart than a share of their size; None: no two."""
+    pairs = zip(ours, expected, strict=True)
+    far = ((_shown(mine), _shown(other)) for (_, mine), (_, other) in pairs if not _within(mine, other, allowed))
+    return next(far, None)
+
+
 def agree(ours: Probed, others: Probed, dtype: "torch.dtype") -> bool:
     """Whether two versions of the libraries give the same on the probes, but for the dtype's noise.
 
@@ -286,8 +293,11 @@ def _settings(model: "PreTrainedModel") -> dict[str, Any]:
 
 
 def _near(one: list[float], other: list[float], dtype: "torch.dtype") -> bool:
+    return _within(one, other, _tolerance(dtype))
+
+
+def _within(one: list[float], other: list[float], tolerance: float) -> bool:
     # Not `>`: a NaN on either side must fail.
-    tolerance = _tolerance(dtype)
     pairs = zip(one, other, strict=False)
     return len(one) == len(other) and all(abs(a - b) <= tolerance * max(1.0, abs(b)) for a, b in pairs)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from datatrove_quality.config import ScorerConfig
+from datatrove_quality.config import QUANTIZED, ScorerConfig
 from datatrove_quality.model.checkpoint import stored_tensors
 from datatrove_quality.model.fingerprint import decisive_values, fingerprint, tokenizer_digest
 from datatrove_quality.model.weights import weight_files
@@ -124,6 +124,8 @@ def _require_same_texts(first: Classifier, other: Classifier, model: PreTrainedM
             raise Apart(f"{classifier.config.model} has an adapter")
         if getattr(classifier.found.config, "quantization_config", None) is not None:
             raise Apart(f"{classifier.config.model} is quantized")
+        if classifier.config.dtype in QUANTIZED:
+            raise Apart(f"one multiplies in {classifier.config.dtype}")
     dtype = str(model.dtype).removeprefix("torch.")
     here = _of_texts(first, dtype)
     there = _of_texts(other, computing_dtype(other.config, other.found, model.device) or dtype)

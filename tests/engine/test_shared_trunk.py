@@ -8,7 +8,7 @@ import torch
 from datatrove.data import Document
 from safetensors.torch import load_file, save_file
 from samples import documents
-from scorers import assert_like_the_card, config_of, texts
+from scorers import assert_like_the_card, config_of, needs_int8, texts
 from tiny_models import Card, conversations
 
 from datatrove_quality import QualityFilter
@@ -164,6 +164,7 @@ def test_a_trunk_that_differs_in_one_element_is_not_shared(model_folder, tmp_pat
         ({"chat_template": "{{ messages }}"}, {}, "they differ in chat_template"),
         ({"tokens_per_batch": 99}, {}, "they differ in tokens_per_batch"),
         ({"dtype": "bfloat16"}, {}, "they differ in dtype"),
+        pytest.param({"dtype": "int8"}, {}, "one multiplies in int8", marks=needs_int8),
         ({}, {"rms_norm_eps": 0.01}, "they differ in config.json: rms_norm_eps"),
     ],
 )

@@ -5,6 +5,7 @@ its own keys and those of the segments before it. Keys and values of the beginni
 with this one are held for it.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,8 @@ from datatrove_quality.model.prefixes import MIN_SAVING, PrefixTree, prefix_tree
 
 # A layer's keys and values of some tokens, each (tokens, key heads, dim).
 States = tuple[Tensor, Tensor]
+# Queries from one place to another, and keys that all of them see, or each up to its own.
+Part = tuple[int, int, range]
 
 
 @dataclass(frozen=True)
@@ -119,15 +122,15 @@ class SharedRow:
         if self._kept_ids:
             self._kept_states[module] = self._states_of_kept(module, key, value)
         of_row = spans is self._spans_of_row
-        if of_row and kernel is per_sequence_attention and _is_plain(query, value, terms):
-            return self._attend_in_parts(module, query, key, value, terms)
+        if kernel is per_sequence_attention and _is_plain(query, value, terms):
+            return self._attend_in_parts(module, query, key, value, terms.scale, of_row)
         if self._held is not None:
             key, value = (torch.cat(both) for both in zip(self._held.states[module], (key, value), strict=True))
         index = self._index_of_row if of_row else self._index_of_pooled
         return kernel(query, key[index], value[index], spans, terms)
 
     def _attend_in_parts(
-        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scale: float, of_row: bool
     ) -> Tensor:
         """As `attend`, without a copy of the keys for each segment that sees them.
 
@@ -136,11 +139,13 @@ class SharedRow:
         query = query.unflatten(1, (key.shape[1], -1))
         output = query.new_empty(query.shape, dtype=torch.float32)
         sums = query.new_empty(query.shape[:-1], dtype=torch.float32)
-        for start, end in self._rows:
-            states = (query[start:end], key[start:end], value[start:end])
-            output[start:end], sums[start:end] = _softmax(*states, terms.scale, causal=True)
-        for start, end, keys in self._seen_by_others:
-            more, more_sums = _softmax(query[start:end], *self._states(module, key, value, keys), terms.scale)
+        own, before = (self._own, self._before) if of_row else (self._own_of_pooled, self._before_pooled)
+        for start, end, keys in own:
+            states = self._states(module, key, value, keys)
+            output[start:end], sums[start:end] = _softmax(query[start:end], *states, scale, causal=of_row)
+        for start, end, keys in before:
+            states = self._states(module, key, value, keys)
+            more, more_sums = _softmax(query[start:end], *states, scale, causal=False)
             output[start:end].lerp_(more.float(), torch.sigmoid(more_sums - sums[start:end])[..., None])
             sums[start:end] = torch.logaddexp(sums[start:end], more_sums)
         return output.flatten(1, 2).to(query.dtype)
@@ -169,9 +174,18 @@ class SharedRow:
             chains.append([*before, own])
         return chains
 
+    @property
+    def _own(self) -> list[Part]:
+        """Each segment's queries and its own keys."""
+        return [(*row, chain[-1]) for row, chain in zip(self._rows, self._chains, strict=True)]
+
+    @property
+    def _own_of_pooled(self) -> list[Part]:
+        return [(index, index + 1, self._chains[place][-1]) for index, place in enumerate(self._pooled)]
+
     @cached_property
-    def _seen_by_others(self) -> list[tuple[int, int, range]]:
-        """The queries, from one place in the row to another, that see keys of other segments than their own; those."""
+    def _before(self) -> list[Part]:
+        """The queries that see keys before their segments, and those keys."""
         stop = [end for _, end in self._rows]
         for place in reversed(range(len(stop))):
             parent = self._tree.segments[place].parent
@@ -186,6 +200,12 @@ class SharedRow:
                     start = seen.pop()[0]
                 seen.append((start, last, chain[0]))
         return seen
+
+    @cached_property
+    def _before_pooled(self) -> list[Part]:
+        rows = [self._rows[place][1] - 1 for place in self._pooled]
+        parts = [(bisect_left(rows, start), bisect_left(rows, end), keys) for start, end, keys in self._before]
+        return [part for part in parts if part[0] < part[1]]
 
     @cached_property
     def _spans_of_row(self) -> Spans:
@@ -272,7 +292,7 @@ def _is_plain(query: Tensor, value: Tensor, terms: AttentionTerms) -> bool:
     return is_plain and query.device.type == "cpu" and query.shape[-1] == value.shape[-1]
 
 
-def _softmax(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool = False) -> States:
+def _softmax(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> States:
     """Attention, and the logarithms of the sums of its exponentials.
 
     Args:

@@ -207,7 +207,7 @@ def test_texts_too_short_to_share_anything(model_folder, log):
 
 def wrong_order(row, *arguments, attend):
     """Attention in which a segment does not see the prefix."""
-    row._seen_by_others = []
+    row._before = []
     return attend(row, *arguments)
 
 

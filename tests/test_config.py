@@ -110,7 +110,7 @@ def test_unknown_keyword_is_refused():
 
 
 def test_config_is_keyword_only():
-    """Nobody can pass a revision where another version has a dtype."""
+    """A revision cannot be passed where another version has a dtype."""
     with pytest.raises(TypeError):
         ScorerConfig("org/name")
 

@@ -125,7 +125,7 @@ def dialogue(question: str, answer: str) -> list[dict]:
 
 
 def test_conversations_are_rebuilt_byte_for_byte(tmp_path, demo_data):
-    """The shipped file is what the script writes, so nobody has edited the data by hand or broken its seed."""
+    """The shipped file is what the script writes: the data were not edited by hand, and the seed gives them."""
     build_demo = load_example("build_demo")
     build_demo.write_conversations(tmp_path)
     assert (tmp_path / "conversations.jsonl").read_bytes() == CONVERSATIONS.read_bytes()

@@ -209,7 +209,7 @@ def test_statistics_of_ranks_in_a_row_merge_to_the_truth(config):
 
 
 def test_a_document_that_is_lost_or_doubled_is_an_error(config, monkeypatch):
-    """The step checks at the end of its stream that what came in went out of one door each."""
+    """The step checks at the end of its stream that each document was written exactly once."""
     real = QualityFilter.filter_batch
     monkeypatch.setattr(
         QualityFilter, "filter_batch", lambda self, batch: real(self, batch) if batch[0].id != "1" else []

@@ -12,7 +12,7 @@ FILES = sorted(path for folder in ("datatrove_quality", "pipelines") for path in
 # Parts of another module, with whose tests they are tested.
 TESTED_IN = {
     "annotation/answer_store": "annotation/test_step",
-    "annotation/asking": "annotation/test_step",
+    "annotation/background_judge": "annotation/test_step",
     "annotation/canary": "cli/test_annotate_command",
     "annotation/columns": "annotation/test_step",
     "annotation/config": "annotation/test_step",

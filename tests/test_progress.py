@@ -1,4 +1,4 @@
-"""Live progress: one bar on a terminal, a line a minute in every log, and nothing where nobody wants it."""
+"""Live progress: one bar on a terminal, a line a minute in every log, and nothing where it is switched off."""
 
 import contextlib
 import io
@@ -51,7 +51,7 @@ def run(screen, **options):
 
 
 def test_the_bar_shows_documents_speed_share_and_reasons(screen):
-    """What somebody at a terminal wants to know, and at the end it stands there complete."""
+    """What a user at a terminal wants to know, complete at the end."""
     assert len(list(run(screen, documents_per_task=[50]))) == 30
     last = screen.getvalue().split("\r")[-2:]
     assert any("task 0: 100%" in line and "50/50" in line and "tokens/s" in line for line in last), last
@@ -95,10 +95,10 @@ def test_log_lines_stay_whole(screen):
     """A line that is logged while the bar is there begins at a line's beginning, with nothing of the bar in it."""
     for doc in run(screen):
         if doc.id == "28":
-            logger.info("a line of somebody else's")
+            logger.info("a line of another library")
     logger.info("a line behind the bar")
     lines = [line.rpartition("\r")[2] for line in screen.getvalue().split("\n")]
-    assert "INFO a line of somebody else's" in lines and "INFO a line behind the bar" in lines
+    assert "INFO a line of another library" in lines and "INFO a line behind the bar" in lines
 
 
 @pytest.mark.parametrize("wanted", [None, False])
@@ -134,7 +134,7 @@ def test_speed_is_that_of_the_last_minute(monkeypatch):
 
 
 def test_looking_adds_nothing_to_the_statistics(screen):
-    """A count that a task never made is not in its table because somebody looked at it."""
+    """A count that a task never made does not appear in its table because it was read."""
     made = [Document(text="x", id="a", metadata={"quality_score": 3.0})]
     step = QualityFilter(None)
     with contextlib.redirect_stderr(screen):

@@ -56,7 +56,7 @@ def measure_injections(step: LLMJudge, documents: Sequence[Document], seed: int 
 
     Args:
         step: the judge.
-        documents: conversations or texts; those that are none are left out.
+        documents: conversations or texts; others are left out.
         seed: of the bootstrap over rows.
 
     Raises:

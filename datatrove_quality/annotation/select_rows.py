@@ -108,7 +108,7 @@ def _weight(document: Document, weight: float) -> float:
     """The weight in a sample of a sample is a product.
 
     Raises:
-        ValueError: the row has a weight that is none.
+        ValueError: the row's weight is not a positive number.
     """
     before = document.metadata.get(WEIGHT)
     if before is None:

@@ -12,7 +12,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.stats import MetricStats, Stats
 
 from datatrove_quality.annotation.answer_store import AnswerStore
-from datatrove_quality.annotation.asking import Asking
+from datatrove_quality.annotation.background_judge import BackgroundJudge
 from datatrove_quality.annotation.columns import annotated_schema, judged_columns, unjudged_columns
 from datatrove_quality.annotation.config import Connection, JudgeConfig
 from datatrove_quality.annotation.judge import Judgement
@@ -130,8 +130,8 @@ class LLMJudge(PipelineStep):
     def _annotated(self, data: Iterable[Document], rank: int, counts: Counter[str]) -> Iterator[Document]:
         with contextlib.ExitStack() as stack:
             store = stack.enter_context(AnswerStore(self.checkpoints_dir, rank)) if self.checkpoints_dir else None
-            asking = stack.enter_context(Asking(self.judge, self.connection, store))
-            for document, prompt, judgement in self._judged(data, asking, counts):
+            judging = stack.enter_context(BackgroundJudge(self.judge, self.connection, store))
+            for document, prompt, judgement in self._judged(data, judging, counts):
                 if isinstance(judgement, Judgement):
                     assert prompt is not None
                     columns = judged_columns(self.judge, judgement, prompt.truncated)
@@ -140,7 +140,7 @@ class LLMJudge(PipelineStep):
                 document.metadata |= columns
                 names = Counter(_counted(columns))
                 counts += names
-                self._add(names + asking.take_counts())
+                self._add(names + judging.take_counts())
                 self._require_usable(counts, columns)
                 yield document
 
@@ -149,7 +149,7 @@ class LLMJudge(PipelineStep):
             self.stats[name] += MetricStats(total=number, n=number, mean=1, min=1, max=1)
 
     def _judged(
-        self, data: Iterable[Document], asking: Asking, counts: Counter[str]
+        self, data: Iterable[Document], judging: BackgroundJudge, counts: Counter[str]
     ) -> Iterator[tuple[Document, Prompt | None, Judgement | Unscorable]]:
         """The documents in their order, each with its judgement; a limited number wait for theirs."""
         waiting: deque[tuple[Document, Prompt | None, Pending]] = deque()
@@ -161,7 +161,7 @@ class LLMJudge(PipelineStep):
             if isinstance(prompt, Unscorable):
                 waiting.append((document, None, prompt))
             else:
-                waiting.append((document, prompt, asking.ask(prompt.text)))
+                waiting.append((document, prompt, judging.ask(prompt.text)))
             while waiting and (len(waiting) > limit or _is_done(waiting[0][2])):
                 yield _settled(*waiting.popleft())
         while waiting:

@@ -299,7 +299,7 @@ def require_usable(cascade: object, scorer: ScorerConfig | None, settings: Mappi
         settings: the filter's other arguments by name, among them the bounds, the prefix and those in `READING`.
 
     Raises:
-        ValueError: it is none, it was made for another threshold, prefix or reading, or its proxy is the scorer.
+        ValueError: it holds no cascade, or one for another threshold, prefix or reading, or its proxy is the scorer.
     """
     if not isinstance(cascade, Cascade):
         raise ValueError(f"cascade={cascade!r:.80}: give a Cascade, the path of its file, or None.")

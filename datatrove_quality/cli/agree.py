@@ -125,7 +125,7 @@ def plant(options: argparse.Namespace) -> None:
     rubric = load_rubric(options.rubric)
     judge, connection = JudgeConfig(model=options.model, rubric=rubric), filled(Connection, options)
     require("annotate", "datatrove-quality agree --injections")
-    from datatrove_quality.annotation.asking import check_endpoint
+    from datatrove_quality.annotation.background_judge import check_endpoint
     from datatrove_quality.annotation.injections import describe_injections, measure_injections
     from datatrove_quality.annotation.step import LLMJudge
     from datatrove_quality.runs.inputs import find_inputs

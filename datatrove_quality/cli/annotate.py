@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError("--limit takes the first rows of each task: omit it beside --sample and --hold-out.")
     check_output(options.output)
     require("annotate", "datatrove-quality annotate")
-    from datatrove_quality.annotation.asking import check_endpoint
+    from datatrove_quality.annotation.background_judge import check_endpoint
     from datatrove_quality.annotation.estimate import SAMPLE
     from datatrove_quality.annotation.select_rows import WriteHeldOut
     from datatrove_quality.annotation.step import LLMJudge

@@ -44,7 +44,7 @@ class LabelledScores:
         """Add a row that has a label and a score.
 
         Raises:
-            ValueError: its sample weight is none.
+            ValueError: its sample weight is not a positive number.
         """
         self.labels.append(label)
         self.scores.append(score)

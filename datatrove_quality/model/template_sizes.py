@@ -1,6 +1,6 @@
 """How long a text would become that a template makes with an operator, a filter or a method, told before it is made.
 
-Each measure takes first the length from which on nobody wants to know it exactly, and then what the operation takes.
+Each measure takes first the length beyond which the exact value does not matter, then the operation's arguments.
 """
 
 import re

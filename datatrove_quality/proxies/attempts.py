@@ -23,7 +23,7 @@ class Attempts:
         min_score: the threshold.
 
     Raises:
-        ValueError: the file is there and is none of ours.
+        ValueError: the file is there and holds no attempts.
     """
 
     def __init__(self, folder: Path, inputs: Inputs, classifier: Mapping[str, Any], min_score: float):

@@ -25,6 +25,7 @@ class SourceGuard:
 
     def __init__(self, columns: Iterable[str]):
         self._columns = list(columns)
+        self._rows = 0
         # By column and value: why the rows so far could not be scored; None: one could.
         self._sources: dict[tuple[str, str], Counter[str] | None] = {}
 
@@ -38,6 +39,7 @@ class SourceGuard:
         Raises:
             ValueError: none of the first 1,000 rows of its source can.
         """
+        self._rows += 1
         for column in self._columns:
             value = metadata.get(column)
             if value is not None:
@@ -65,7 +67,10 @@ class SourceGuard:
         )
 
     def close(self) -> None:
-        """Name the sources of which no row could be scored, at the end of a task."""
+        """Name the columns that no row had and the sources of which no row could be scored, at the end of a task."""
+        for column in self._columns if self._rows >= FEW_ROWS else ():
+            if not any(source[0] == column for source in self._sources):
+                logger.warning(f"group_by={column!r}: no row of a task has this column.")
         for source, reasons in self._sources.items():
             if reasons is not None and reasons.total() >= FEW_ROWS:
                 logger.error(_message(source, reasons))

@@ -20,6 +20,8 @@ Reword: TypeAlias = Callable[[str], str]
 _PROGRESS = "datatrove_quality.progress"
 # They log an error and raise it: it is reported where it is caught.
 _RAISE_WHAT_THEY_LOG = ("datatrove.executor.base", "datatrove.executor.ray")
+# A part of the input without near duplicates, which DataTrove warns of.
+_NO_NEAR_DUPLICATES = ("datatrove.pipeline.dedup.minhash", "No .remove file")
 _PACKAGE = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 
 
@@ -54,6 +56,9 @@ class QuietStream:
 
     def _is_shown(self, record: Any) -> bool:
         if record["name"] in _RAISE_WHAT_THEY_LOG and (record["exception"] or record["extra"].get("raised")):
+            return False
+        module, beginning = _NO_NEAR_DUPLICATES
+        if record["name"] == module and record["message"].startswith(beginning):
             return False
         is_progress = record["name"] == _PROGRESS and not self._stream.isatty()
         return is_progress or record["level"].no >= 30  # loguru's number of WARNING

@@ -28,7 +28,7 @@ def test_an_endpoint_that_is_gone_is_no_verdict_on_rows(tmp_path, monkeypatch):
         assert len(list(step(address, tmp_path).run(iter(documents(200)), 0, 1))) == 200
     assert sum(judge.answered.values()) <= 200 + 8 and answered < 200
     silent = CountingJudge()
-    with serving(silent) as address:  # all is known: nobody is asked
+    with serving(silent) as address:  # all answers are stored: no request is sent
         assert len(list(step(address, tmp_path).run(iter(documents(200)), 0, 1))) == 200
     assert silent.requests == []
 

@@ -276,7 +276,7 @@ def refuse():
 
 
 def test_a_slice_that_cannot_start_ends_the_others():
-    """Those that were started stand still until somebody ends them."""
+    """Started contenders stay idle until they are ended."""
     processes = [time_slices.Sliced(gc.enable, run_for, 1e9), time_slices.Sliced(refuse, run_for, 1.0)]
     with pytest.raises(BrokenProcessPool):
         time_slices.in_turns(processes)
@@ -352,7 +352,7 @@ def test_a_benchmarks_options_are_checked_first(given, capsys):
     ],
 )
 def test_what_a_measurement_would_not_heed_is_refused(given, named, capsys):
-    """Nobody reads figures of other documents than were asked for."""
+    """Figures are of the documents that were named."""
     with pytest.raises(SystemExit):
         throughput.parse(given.split())
     assert named in capsys.readouterr().err

@@ -37,7 +37,7 @@ def test_kept_and_excluded_are_the_input_in_its_own_format(tmp_path, model, endi
             pq.write_table(pa.Table.from_pylist(rows(30, name)), path, compression="zstd")
         else:
             write_rows(path, rows(30, name))
-    (source / "README.md").write_text("somebody else's file")
+    (source / "README.md").write_text("another program's file")
     run(source, "--output", tmp_path / "out", "--model", model, "--min-score", -1)
     kept, excluded = read_rows(tmp_path / "out/kept"), read_rows(tmp_path / "out/excluded")
     assert kept and excluded
@@ -197,7 +197,7 @@ def test_two_workers_write_the_same_rows_as_one(tmp_path, model):
     done = subprocess.run([*script, *options, str(tmp_path / "two"), "--workers", "2"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "INFO" not in done.stderr and "Processing done" not in done.stderr
-    one, two = ([read_rows(tmp_path / name / door) for door in ("kept", "excluded")] for name in ("one", "two"))
+    one, two = ([read_rows(tmp_path / name / outcome) for outcome in ("kept", "excluded")] for name in ("one", "two"))
     assert one == two
     assert len(one[0] + one[1]) == 30
 
@@ -413,17 +413,17 @@ def test_sigterm_ends_the_workers_and_the_next_run_goes_on(tmp_path, model, caps
 
 
 def by_id(folder):
-    """The rows behind both doors by door and id, without what is null, as a column is in Parquet."""
+    """The rows of both outputs by folder and id, without what is null, as a column is in Parquet."""
     found = {}
-    for door in ("kept", "excluded"):
-        for row in read_rows(folder / door):
-            found[door, row["id"]] = {name: value for name, value in row.items() if value is not None}
+    for outcome in ("kept", "excluded"):
+        for row in read_rows(folder / outcome):
+            found[outcome, row["id"]] = {name: value for name, value in row.items() if value is not None}
     return found
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
 def test_scores_from_columns_decides_as_a_fresh_run(tmp_path, model, ending, monkeypatch, capsys):
-    """A scored run's own output gets another threshold without a model, row by row as scoring anew would."""
+    """A scored run's own output gets another threshold without a model, row by row as scoring again would."""
     bad = {"id": "bad", "messages": [], "rank": 0, "n": None}
     for name in ("a", "b"):
         path = tmp_path / "in" / f"{name}{ending}"

@@ -16,7 +16,7 @@ def base(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def annotated_file(tmp_path) -> Path:
-    """A JSONL file as users have it, with one line that is no JSON, beside a file that nobody asked for."""
+    """A JSONL file as users have it, with an invalid JSON line, beside a file that is not named."""
     lines = [json.dumps({"messages": item, "stars": str(level)}) for item, level in annotated(60)]
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "rows.jsonl").write_text("\n".join([*lines, "{"]) + "\n")

@@ -275,7 +275,7 @@ def test_other_settings_in_the_same_folder_are_refused(curated, planted, model, 
 
 
 def test_another_runs_folder_and_a_folder_of_other_files_are_refused(tmp_path, model, planted):
-    """Nothing of what somebody else wrote is overwritten."""
+    """No file of another program is overwritten."""
     (tmp_path / "out/kept").mkdir(parents=True)
     (tmp_path / "out/kept/precious.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds files that no run recorded"):

@@ -9,7 +9,7 @@ from datatrove_quality.engine.ahead import Ahead
 
 
 def test_ahead_is_a_queue_of_bounded_length():
-    """No more items wait than asked for, whoever is slow, and they come in order."""
+    """No more items wait than the limit, whichever side is slow, and they come in order."""
     made = []
     ahead = Ahead((made.append(index) or index for index in range(100)), limit=lambda: 3, name="reading ahead")
     ahead.start()

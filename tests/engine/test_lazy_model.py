@@ -18,7 +18,7 @@ LOADED = LoadedModel([], [], "sdpa", "sdpa")
 
 
 def test_many_callers_load_once():
-    """Whoever comes while it loads gets the model that is being loaded."""
+    """A caller that comes while it loads gets the model that is being loaded."""
     loads = []
 
     def load():
@@ -35,7 +35,7 @@ def test_many_callers_load_once():
 
 
 def test_a_failed_load_is_raised_to_every_caller_and_tried_again():
-    """The error arrives with its own traceback; the next call starts anew and nothing of the failed load is held."""
+    """The error arrives with its own traceback; the next call starts again and nothing of the failed load is held."""
 
     class Weights:
         """Stands for gigabytes."""

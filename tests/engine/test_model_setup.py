@@ -34,7 +34,7 @@ def test_a_compiled_model_scores_the_same(folder, tmp_path, monkeypatch):
     compiled.load()
     torch._dynamo.utils.counters.clear()
     assert_same(list(compiled.stream(inputs)), simple(Scorer(config_of(folder)), inputs))
-    assert not torch._dynamo.utils.counters["frames"], "a length was compiled anew"
+    assert not torch._dynamo.utils.counters["frames"], "a length was compiled again"
     assert any(tmp_path.rglob("*.so"))
 
 

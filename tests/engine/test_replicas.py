@@ -142,7 +142,7 @@ def test_memory_that_comes_back_is_used_again(on_devices, folder, small_memory, 
 
 
 def test_the_limit_after_out_of_memory_is_no_smaller_than_need_be(on_devices, folder, small_memory):
-    """What waits behind a batch that failed is planned anew, and does not halve the limit again in its turn."""
+    """What waits behind a batch that failed is planned again, and does not halve the limit again in its turn."""
     one = on_devices(folder, 1, tokens_per_batch=2_048)
     passes = small_memory(one.replicas[0], 300)
     assert len(one.score(["um texto"] * 2_000)) == 2_000
@@ -175,7 +175,7 @@ def test_a_document_that_does_not_fit_goes_its_own_way(folder, small_memory, tmp
 
 
 def test_a_device_that_cannot_be_used_stops_the_run(on_devices, folder, monkeypatch):
-    """A device that fails before it computes anything is an error for whoever waits, not silence."""
+    """A device that fails before it computes anything is an error for the caller that waits, not silence."""
     one = on_devices(folder, 1)
     monkeypatch.setattr(replicas, "_use", lambda device: 1 // 0)
     with pytest.raises(ZeroDivisionError):

@@ -158,7 +158,7 @@ def test_a_store_leaves_no_thread(tmp_path):
 
 
 def test_a_process_that_ends_with_a_held_traceback_has_written(tmp_path):
-    """At interpreter exit, a store that nobody closed is closed."""
+    """At interpreter exit, a store that is still open is closed."""
     code = (
         "import sys; sys.path[:0] = sys.argv[2:]\n"
         "import test_store as t\n"

@@ -64,7 +64,7 @@ def test_a_rerun_computes_nothing_and_gives_the_same(config, tmp_path, computed)
 
 
 def test_another_threshold_costs_no_forward_pass(config, tmp_path, computed):
-    """Scores do not depend on bounds, prefix, scale or batch, so that none of these scores anew."""
+    """Scores do not depend on bounds, prefix, scale or batch, so that none of these computes a score again."""
     annotated = scores(QualityFilter(config, checkpoints_dir=tmp_path), documents(100))
     middle = sorted(metadata["quality_score"] for metadata in annotated.values())[50]
     other = ScorerConfig(model=config.model, dtype="float32", device="cpu", tokens_per_batch=33)

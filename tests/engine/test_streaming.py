@@ -269,7 +269,7 @@ ENDS = {"pass": 0, "sys.exit(3)": 3, "raise KeyError": 1, "os.kill(os.getpid(), 
 
 
 def test_a_process_ends(folder):
-    """With a stream half read and somebody holding it, a process still ends, by its own status."""
+    """With a stream that is half read and still referenced, a process still ends, by its own status."""
     code = f"""
         import os, signal, sys
         import transformers.modeling_utils  # once for all processes; it takes the longest

@@ -92,7 +92,7 @@ def test_thresholds_agree_with_counting():
 
 
 def test_perfect_reversed_and_constant_rankings():
-    """Spearman's ends are 1 and -1, and there is none where nothing is ranked."""
+    """Spearman's ends are 1 and -1, and it is None where nothing is ranked."""
     assert evaluate_scores([1, 2, 3], [1.0, 2.0, 9.0]).spearman == 1
     assert evaluate_scores([3, 2, 1], [1.0, 2.0, 9.0]).spearman == -1
     assert evaluate_scores([2, 2], [1.0, 3.0]).spearman is None

@@ -31,7 +31,7 @@ def test_each_row_has_a_score_a_count_and_a_label_or_lacks_it(tmp_path):
 
 
 def test_counts_that_some_scored_rows_lack_are_not_used(tmp_path):
-    """A share of tokens over half of the rows would be wrong; labels that nobody asked for are not read."""
+    """A share of tokens over half of the rows would be wrong; labels are read only where a column is named."""
     write_rows(tmp_path / "a.jsonl", [{"quality_score": 3.5, "quality_tokens": 7}, {"quality_score": 2}])
     sample = read_scored_sample(find_inputs(str(tmp_path)), "quality")
     assert sample.token_counts() is None and not sample.labels

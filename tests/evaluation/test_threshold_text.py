@@ -11,7 +11,7 @@ def choice(**values):
 
 
 def test_a_choice_is_described_in_percentages_and_an_interval_that_holds_it():
-    """Ends of a threshold's interval are rounded outwards; an end that is unknown is none."""
+    """Ends of a threshold's interval are rounded outwards; an unknown end is printed as none."""
     assert describe_choice(choice()).splitlines() == [
         "threshold                      3.5   95% interval 3.500 to 3.505",
         "documents kept               50.0%   95% interval 25.0% to 75.0%",

@@ -209,7 +209,7 @@ def kill_and_resume(kills: int, number: signal.Signals, rows: int, seed: int, fo
 
 
 def wait(child: int) -> None:
-    """Wait for an attempt that nobody disturbs."""
+    """Wait for an undisturbed attempt."""
     _, status = os.waitpid(child, 0)
     if status:
         raise SystemExit(f"FAILED: an undisturbed attempt ended with {status}")

@@ -30,7 +30,7 @@ from toy_judge import rate
 from tqdm import tqdm
 
 # Imported once, before the forks.
-import datatrove_quality.annotation.asking
+import datatrove_quality.annotation.background_judge
 import datatrove_quality.annotation.estimate
 import datatrove_quality.annotation.summary
 import datatrove_quality.runs.run  # noqa: F401

@@ -54,7 +54,7 @@ def test_scores_in_the_metadata_are_filtered_without_torch():
         ({"quality_score": 10**5000}, "invalid_score"),
         ({"quality_score": [4.5]}, "invalid_score"),
         ({"quality_error": "template_error: roles must alternate"}, "template_error"),
-        ({"quality_error": "somebody's own remark"}, "missing_score"),
+        ({"quality_error": "a remark"}, "missing_score"),
         ({"conversation_error": "invalid_json: line 3"}, "invalid_json"),
         ({"quality_error": "damaged_file: rows 1 to 9", "conversation_error": "null_column: ..."}, "damaged_file"),
     ],

@@ -203,7 +203,7 @@ def test_asking_for_the_kind_takes_nothing(gpus, tmp_path):
 
 
 def test_slurm_gives_all_that_are_visible(gpus, monkeypatch, holder):
-    """What SLURM allocated is the task's own, whoever left a lease; SLURM's variables alone mean nothing."""
+    """What SLURM allocated is the task's own, whatever leases there are; SLURM's variables alone mean nothing."""
     gpus(2)
     monkeypatch.setenv("DATATROVE_EXECUTOR", "SLURM")
     holder(["GPU-0"])

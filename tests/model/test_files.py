@@ -39,7 +39,7 @@ def test_the_default_scale_is_said(model_folder, log):
 
 @pytest.mark.parametrize("scale", [{"offset": "a"}, {"lowest": 1}, [1, 1, 5], {"low": 9}])
 def test_a_bad_scale_in_the_models_config(model_folder, tmp_path, scale):
-    """A scale that is none is refused before any work, not taken for the default."""
+    """An invalid scale is refused before any work, and the default is not taken instead."""
     folder = edited(model_folder("qwen3"), tmp_path / "m", score_scale=scale)
     with pytest.raises(ValueError, match=r"model=.*score_scale=.*config\.json"):
         find_model(config_of(folder))
@@ -53,7 +53,7 @@ def test_another_kind_of_model(model_folder, tmp_path):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"model_type": "no_such_model"}', '{"hidden_size": 3}'])
 def test_broken_model_config(model_folder, tmp_path, text):
-    """A config.json that is none is refused with the model's name."""
+    """An invalid config.json is refused with the model's name."""
     folder = edited(model_folder("qwen3"), tmp_path / "m")
     (folder / "config.json").write_text(text)
     refused(config_of(folder), "cannot be loaded")

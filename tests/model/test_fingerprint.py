@@ -193,7 +193,7 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(folder, monkeypatch):
 
 
 def test_a_user_without_a_home_costs_time_alone(folder, monkeypatch):
-    """Containers run under numbers that belong to nobody."""
+    """Containers run under user ids without an account."""
     first = digest(folder)
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.delenv("HOME", raising=False)

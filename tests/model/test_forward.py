@@ -14,7 +14,7 @@ from datatrove_quality.model.self_check import can_pool_in_last_layer
 
 @pytest.mark.parametrize("version", ["2.6", "2.11", "2.12"])
 def test_the_compilers_limit_is_raised_where_it_counts(version, monkeypatch):
-    """Torch has named it anew and moved it: in each version layers of many devices are compiled, in every thread."""
+    """Torch has renamed and moved it: in each version layers of many devices are compiled, in every thread."""
     given = []
 
     def before(model, *, dynamic):

@@ -71,7 +71,7 @@ def test_each_answer_of_the_hub_says_what_to_do(hub, folder, status, code, todo,
         find_model(config(revision="v2"))
     if or_a_folder is not None:
         assert (f"There is no folder {os.path.abspath(NAME)} either." in str(error.value)) == or_a_folder
-    assert len(hub.requests) == 1  # nobody is kept waiting
+    assert len(hub.requests) == 1  # it is not tried again
 
 
 def test_a_repository_of_something_else(hub, tmp_path, folder):

@@ -13,7 +13,7 @@ from datatrove_quality.model import leases
 
 
 def test_processes_take_different_gpus_and_share_the_least_loaded(holder, tmp_path):
-    """Three workers on two GPUs: nobody shares while one is free, and the fifth does not join the fuller one."""
+    """Three workers on two GPUs: none is shared while one is free, and the fifth does not join the fuller one."""
     gpus = ["GPU-a", "GPU-b"]
     first, taken = holder(gpus)
     assert taken == [0]

@@ -230,7 +230,7 @@ def test_template_survives_any_message_key():
     ],
 )
 def test_a_template_that_cannot_be_right_is_refused(tokenizer, template, message):
-    """A missing or broken template, or a file that is none, is found before any work."""
+    """A missing or broken template, or a file that is no template, is found before any work."""
     with pytest.raises(ValueError, match=message):
         renderer(tokenizer(), chat_template=template).require_template()
 

@@ -41,7 +41,7 @@ def test_many_processes_copy_once(model, tmp_path, monkeypatch):
 
 
 def test_a_killed_copy_is_made_again(model, tmp_path, monkeypatch):
-    """Half a copy never has the name of a whole one, and is in nobody's way."""
+    """Half a copy never has the name of a whole one, and is in the way of no other copy."""
     monkeypatch.setenv(STAGE_VARIABLE, str(tmp_path / "disk"))
     name = staged(model).name
     whole = tmp_path / "disk" / name

@@ -1,4 +1,4 @@
-"""What is told before a text is made is never less than the text is long, and stops where nobody wants to know."""
+"""The length that is estimated before a text is made is never below its own; beyond a limit it is not computed."""
 
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment

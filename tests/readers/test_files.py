@@ -31,7 +31,7 @@ def test_formats(name: str, kind: str, compression: str | None) -> None:
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl.tmp2", "jsonl", "a.gz", "a.parquet.gz", ".json.zip"])
 def test_no_formats(name: str) -> None:
-    """Other names are none that are read."""
+    """Files of other names are not read."""
     assert file_format(name) is None
 
 
@@ -44,7 +44,7 @@ def test_no_formats(name: str) -> None:
     ],
 )
 def test_leftovers(path: str) -> None:
-    """What programs leave among data is none."""
+    """Files that programs leave among data are not read."""
     assert is_leftover(path)
 
 

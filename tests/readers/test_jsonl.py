@@ -259,7 +259,7 @@ def test_corrupt_bytes(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["gz", "zst"])
 def test_a_wrong_checksum_is_said(tmp_path: Path, kind: str) -> None:
-    """A member that fails its checksum may hold altered rows: all but its last are read, and somebody is told."""
+    """A member that fails its checksum may hold altered rows: all but its last are read, with a warning."""
     compress = gzip.compress if kind == "gz" else zstandard.ZstdCompressor(write_checksum=True).compress
     one = bytearray(compress(lines(0, 5000)))
     one[-8 if kind == "gz" else -1] ^= 1

@@ -85,7 +85,7 @@ def test_the_page_loads_without_complaint_request_or_script_and_shows_a_hostile_
         with pytest.raises(BlockingIOError):
             server.accept()
 
-    # The same instruments see a request and a message where there are some; nobody listens there any more.
+    # The same instruments see a request and a message where there are some; no server listens there any more.
     browser.open(control)
     assert browser.complaints() and any("/c" in url for url in browser.asked_for())
 

@@ -75,7 +75,7 @@ def test_datatroves_own_reader_does_not_say_the_types(tmp_path: Path, column: pa
 
 
 def test_a_message_that_is_added_has_a_place_in_json_text_only(tmp_path: Path) -> None:
-    """A list of JSON texts or of maps is not made anew: that is an error at the row, never a silent original."""
+    """A list of JSON texts or of maps is not rebuilt: that is an error at the row, never a silent original."""
     for number, (name, column) in enumerate(COLUMNS.items()):
         document = read(tmp_path / str(number), pa.table({"messages": column}))
         document.metadata["messages"] = [*document.metadata["messages"], ONE[0]]

@@ -44,6 +44,14 @@ def test_a_small_source_is_named_at_the_end(log):
     ]
 
 
+def test_a_column_that_no_row_has_is_named_at_the_end(log):
+    """A name that is misspelled would guard nothing."""
+    guard = SourceGuard(["sorce", "source"])
+    noted(guard, "good", *5 * [None])
+    guard.close()
+    assert [line.strip() for line in log] == ["WARNING group_by='sorce': no row of a task has this column."]
+
+
 def test_a_column_of_ids_names_no_sources(monkeypatch, log):
     """Memory stays bounded, and it is said."""
     monkeypatch.setattr(source_guard, "MAX_SOURCES", 100)
@@ -61,7 +69,7 @@ def documents(rows):
 
 
 def test_the_steps_have_the_guard():
-    """The rules, which drop what is no conversation, and the filter by scores; a step that runs again starts anew."""
+    """The rules, which drop what is no conversation, and the filter by scores; a second run starts from zero."""
     rows = [(f"s{number % 20}", number % 20 != 13) for number in range(400)]
     rules = ConversationRules(group_by=["source"])
     scores = QualityFilter(None, group_by="source", progress=False, min_score=1.0)

@@ -113,7 +113,7 @@ def test_scores_and_changes_are_written() -> None:
     document.metadata |= {"quality_score": 3.25, "source": "y", "token_count": 9, "rank": 1, "url": "v"}
     del document.metadata["gone"]
     document.metadata.pop("quality_int_score")
-    document.metadata["quality_int_score"] = 3  # the value that the nested column has, but set anew
+    document.metadata["quality_int_score"] = 3  # the value that the nested column has, but set again
     assert RowAdapter()(None, document) == {
         "id": "a",
         "messages": TURNS,

@@ -66,7 +66,7 @@ def test_a_process_that_nobody_has_waited_for_has_ended(output):
 
 
 def test_another_machines_run_blocks_and_the_message_says_how_to_go_on(output):
-    """Nobody can know from here whether that process still runs."""
+    """From here it cannot be known whether that process still runs."""
     record(output, replace(ActiveRun.of_this_process(), host="elsewhere", slurm_job=None))
     with pytest.raises(ValueError, match=rf"on elsewhere, since .* cannot tell .* delete .*{ACTIVE}"):
         refuse_active(output)

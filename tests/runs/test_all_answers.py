@@ -68,7 +68,7 @@ def test_preferences(tmp_path, model, ending):
 
 
 def test_many_answers_some_of_which_cannot_be_scored(tmp_path, model):
-    """A place in the lists for each; a bad one costs none of the others; a row that is none has null in them."""
+    """A place in the lists for each; a bad one costs none of the others; an error row has null in them."""
     texts = answers(1, 3)
     bad = {"id": "a", "prompt": "Pergunta", "completions": [texts[0], 3, texts[1], {"text": texts[2]}]}
     write_rows(tmp_path / "in/0.jsonl", [bad, {"id": "b", "prompt": "Pergunta"}])

@@ -64,9 +64,9 @@ def test_a_pipeline_on_ray_writes_the_rows_of_a_local_run(tmp_path):
     assert "stopped: 1 of 1 tasks failed" in done.stdout
     command = [source, "--output", str(tmp_path / "local"), "--model", model, "--min-score", "3.5", "--device", "cpu"]
     run_command("filter", *command)
-    for door in ("kept", "excluded"):
+    for outcome in ("kept", "excluded"):
         for number in range(2):
-            name = f"{door}/{number:05d}.jsonl"
+            name = f"{outcome}/{number:05d}.jsonl"
             found, expected = ((tmp_path / run / name).read_bytes() for run in ("out", "local"))
             assert found == expected
     assert f"documents in{80:>34}" in done.stdout

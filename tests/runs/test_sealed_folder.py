@@ -79,7 +79,7 @@ def damaged_files(folder):
 
 @pytest.mark.parametrize("handed_on", ["signatures", "duplicates"])
 def test_damage_of_a_file_or_of_its_digest_ends_the_task(dedup, tmp_path, handed_on):
-    """Never another document dropped; what nobody touched is read."""
+    """Never another document dropped; an unchanged folder is read."""
     expected = dedup.kept()
     places = [tmp_path / "between" / handed_on, tmp_path / "between/seals" / handed_on]
     tries = 0

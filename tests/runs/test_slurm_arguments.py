@@ -23,7 +23,7 @@ def test_sbatch_arguments_that_would_do_harm_are_refused(argument):
     [(None, True, "USR1@120"), ("0:04:00", True, "USR1@60"), ("0", True, None), ("0:04:00", False, None)],
 )
 def test_only_a_task_that_keeps_its_progress_requeues_itself(time, keeps_progress, signal):
-    """One that starts anew would reach its limit again, for ever; without a limit there is nothing to warn of."""
+    """One that loses its progress would reach its limit for ever; without a limit there is nothing to warn of."""
     assert sbatch_arguments(Cluster(time=time), keeps_progress).get("signal") == signal
 
 

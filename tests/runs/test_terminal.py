@@ -85,6 +85,13 @@ def test_a_message_that_comes_twice_is_shown_once():
     assert stream.getvalue() == "warning: a\nwarning: b\nwarning: a\n"
 
 
+def test_a_task_without_near_duplicates_is_no_warning(logged):
+    """DataTrove warns of it in each task of a run in which nothing is wrong."""
+    name = "datatrove.pipeline.dedup.minhash"
+    assert logged(name=name, warning="No .remove file for rank=0.") == ""
+    assert logged(name=name, warning="Another one.") == "warning: Another one.\n"
+
+
 def test_an_error_that_is_raised_is_not_told_twice(logged):
     """DataTrove logs a task's error with its traceback and raises it: the command reports it."""
     assert logged(name="datatrove.executor.base", raised=ValueError("x"), error="x") == ""

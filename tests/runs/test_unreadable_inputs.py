@@ -15,7 +15,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("pattern", ["", "/*.jsonl"])
 def test_a_pipe_among_the_inputs_is_refused(folder, pattern):
-    """Reading it would wait for whoever writes into it."""
+    """Reading it would wait for a writer."""
     os.mkfifo(folder / "b.jsonl")
     with pytest.raises(ValueError, match=r"b\.jsonl is no regular file"):
         find_inputs(f"{folder}{pattern}")

@@ -4,7 +4,7 @@
     python tests/slurm/lab.py down /tmp/lab
 
 Needs root and Debian's packages slurmctld, slurmd, slurm-client and munge; touches nothing outside of its folder. GPUs
-are character devices that nobody opens: jobs get `CUDA_VISIBLE_DEVICES`, and wait for one another as on a cluster.
+are character devices that no process opens: jobs get `CUDA_VISIBLE_DEVICES`, and wait for one another as on a cluster.
 """
 
 import os
@@ -189,7 +189,7 @@ def _end(process: int) -> None:
 
 
 def _is_alive(process: int) -> bool:
-    """Whether a process runs; one that nobody has waited for answers signals, too."""
+    """Whether a process runs; a process that has not been waited for answers signals, too."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

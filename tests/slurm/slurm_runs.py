@@ -25,8 +25,8 @@ def rows(output):
     """The rows of each file, by its path."""
     return {
         str(path.relative_to(output)): [json.loads(line) for line in path.read_bytes().splitlines()]
-        for door in ("kept", "excluded")
-        for path in sorted((output / door).rglob("*.jsonl"))
+        for outcome in ("kept", "excluded")
+        for path in sorted((output / outcome).rglob("*.jsonl"))
     }
 
 

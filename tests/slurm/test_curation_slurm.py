@@ -60,7 +60,7 @@ def test_the_stages_write_the_rows_and_the_table_of_a_local_run(lab, source, loc
 
 @pytest.mark.slurm_long
 def test_interrupted_within_and_between_stages_it_ends_with_the_same_rows(lab, source, local, tmp_path):
-    """Jobs cancelled and started anew, requeued, and running twice at once when a node's daemon dies."""
+    """Jobs cancelled and started again, requeued, and running twice at once when a node's daemon dies."""
     output = tmp_path / "out"
 
     def done(stage):

@@ -8,7 +8,7 @@ from datatrove_quality.training.folder import claim_folder, last_checkpoint
 
 
 def test_a_folder_that_holds_something_else_is_refused(base, tmp_path):
-    """Nobody's files are overwritten, and no two trainings mix."""
+    """Files of other programs are not overwritten, and no two trainings mix."""
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"--output.*no training wrote"):
         train_classifier(config(base), annotated(50), tmp_path)

@@ -33,7 +33,7 @@ def check_endpoint(connection: Connection, model: str) -> None:
     asyncio.run(check())
 
 
-class Asking:
+class BackgroundJudge:
     """Asks a judge about prompts from a thread of its own, many at a time; a context.
 
     The endpoint is opened and checked at the first prompt whose answers are not stored.
@@ -54,7 +54,7 @@ class Asking:
         self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
         self._judge: Judge | None = None
 
-    def __enter__(self) -> "Asking":
+    def __enter__(self) -> "BackgroundJudge":
         self._thread.start()
         return self
 

@@ -163,7 +163,8 @@ class ConversationAdapter(_Adapter):
         answer_key: the column of the answer, where several hold one, or it has a name of its own.
         system_key: the column of the system prompt, where it has a name of its own.
         history_key: the column of the turns before the question, where it has a name of its own.
-        ignored_columns: columns that hold no part of the conversation, though their names say so.
+        ignored_columns: columns, and keys of messages, that hold no part of the conversation, though their names say
+            so.
         all_answers: read all answers of a row that has several (`chosen` and `rejected`, `choices`, `completions`).
             The conversation is that with the first, or the chosen one; `QualityFilter(all_answers=True)` scores the
             others too.

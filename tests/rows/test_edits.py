@@ -65,6 +65,16 @@ def test_every_layout_is_written_back(name: str) -> None:
     assert RowAdapter()(None, Document(**orjson.loads(orjson.dumps(document)))) == written
 
 
+def test_keys_that_are_ignored_stay() -> None:
+    """A key of messages that is no part of them comes back beside an edited content."""
+    row = {"messages": [user(U1), assistant(A1) | {"rationale": C}]}
+    document = Document(**ConversationAdapter(ignored_columns=("rationale",))(None, row, "f", 0))
+    assert document.metadata["messages"] == ONE
+    assert RowAdapter()(None, document) == row
+    document.metadata["messages"] = [user("B"), assistant(A1)]
+    assert RowAdapter()(None, document) == {"messages": [user("B"), row["messages"][1]]}
+
+
 @pytest.mark.parametrize("row", [
     {"prompt": U1, "messages": [user(f"{C}: {U1}"), assistant(A1)]},
     {"messages": [user(U1) | {"parts": [{"type": "text", "text": U1}]}, assistant(A1)]},

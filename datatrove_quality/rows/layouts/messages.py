@@ -1,6 +1,7 @@
 """Lists of messages in any form: OpenAI's, ShareGPT's, Anthropic's, Gemini's, and pairs of question and answer."""
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from datatrove_quality.rows.layouts.blocks import TEXT_KEYS, Turn, is_text_part, part_text, turns_of_blocks
@@ -29,6 +30,8 @@ REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 BESIDE_CONTENT = (SAYS | {*CONTENT_KEYS, "attachments", "refusal"}) - {"content", *REASONING_KEYS}
 """Keys of a message in which a template does not look: what one says has to be in the content too."""
 
+IGNORE_IT = "name it in ignored_columns (--ignored-columns)"
+
 PAIR_KEYS = (
     *(("human", "assistant"), ("human", "gpt"), ("human", "bot"), ("user", "assistant"), ("user", "bot")),
     *(("input", "output"), ("question", "answer"), ("prompt", "response"), ("query", "response")),
@@ -49,6 +52,17 @@ def items_in(value: Any, where: str) -> list[Any]:
     if not value:
         raise InvalidConversation("no_messages", f"{where} is an empty list")
     return value
+
+
+def without_keys(items: list[Any], keys: Collection[str]) -> list[Any]:
+    """The messages without some keys beside their contents, which the user has named as no part of them."""
+    unread = BESIDE_CONTENT.intersection(keys)
+    return [_without_keys(item, unread) if unread and isinstance(item, dict) else item for item in items]
+
+
+def _without_keys(item: Message, keys: frozenset[str]) -> Message:
+    kept = () if item.get("content") else CONTENT_KEYS
+    return {key: value for key, value in item.items() if key in kept or key not in keys}
 
 
 def read_messages(items: list[Any], column: str, aliased: bool = False) -> Conversation:
@@ -164,7 +178,9 @@ def _second_thought(message: Message) -> str:
 
 def _require_no_more(message: Message) -> None:
     if key := says_more(message):
-        raise InvalidConversation("unused_column", f"has {key!r}, which may be a part of it, beside its content")
+        raise InvalidConversation(
+            "unused_column", f"has {key!r} beside its content, which may be a part of it: if it is not, {IGNORE_IT}"
+        )
 
 
 def _in_order(message: Message, item: Message) -> Message:

@@ -27,6 +27,7 @@ from datatrove_quality.rows.layouts.messages import (
     repeats_itself,
     texts_as_messages,
     turn,
+    without_keys,
 )
 from datatrove_quality.rows.layouts.repeated import are_in, is_repeated, one_of
 from datatrove_quality.rows.layouts.slots import Slot, decoded, joined
@@ -122,7 +123,8 @@ def _read_columns(row: Row, where: Where) -> Found:
     # Most rows have no other column that can say something.
     others = OTHERS_THAN.get(column)
     if others is not None and others.isdisjoint(row) and not (where.system_key or where.history_key):
-        found.is_alone = REJECTED.isdisjoint(row) and not any(map(repeats_itself, found.messages))
+        is_whole = REJECTED.isdisjoint(row) and not where.ignored_columns
+        found.is_alone = is_whole and not any(map(repeats_itself, found.messages))
     else:
         if where.history_key or HISTORY in row:
             _add_history(found, row, where)
@@ -277,7 +279,7 @@ def _read_list(row: Row, where: Where, column: str) -> Found:
     if isinstance(value, str) and is_text_of_turns(value):
         messages = side(value, column, USER)
     else:
-        items = items_in(value, f"column {column!r}")
+        items = without_keys(items_in(value, f"column {column!r}"), where.ignored_columns)
         if column == TURNS or (column in CHATS[1:] and _are_texts(items)):
             messages = texts_as_messages(items, column)
         else:

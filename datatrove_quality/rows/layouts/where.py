@@ -17,7 +17,7 @@ class Where:
         answer_key: the column of the answer.
         system_key: the column of the system prompt.
         history_key: the column of the turns before the question.
-        ignored_columns: columns that hold no part of the conversation, whatever their names.
+        ignored_columns: columns, and keys of messages, that hold no part of the conversation, whatever their names.
 
     Raises:
         ValueError: the schema is unknown, or a name is not usable or does not go with another.

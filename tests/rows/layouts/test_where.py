@@ -43,6 +43,8 @@ def test_column_options() -> None:
     assert parse_conversation({"messages": [user(U1)], "gpt4": A1}, answer_key="gpt4") == ONE
     assert parse_conversation({"messages": ONE, "documents": [C]}, ignored_columns=("documents",)) == ONE
     assert parse_conversation({"messages": ONE, "context": C}, ignored_columns=["context"]) == ONE
+    noted = [user(U1), assistant(A1) | {"rationale": C, "text": OTHER}]
+    assert parse_conversation({"messages": noted}, ignored_columns=("rationale", "text")) == ONE
     for wrong in (
         {"prompt_key": ""},
         {"prompt_key": "a", "messages_key": "b"},

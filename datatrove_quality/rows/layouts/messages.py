@@ -30,8 +30,6 @@ REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 BESIDE_CONTENT = (SAYS | {*CONTENT_KEYS, "attachments", "refusal"}) - {"content", *REASONING_KEYS}
 """Keys of a message in which a template does not look: what one says has to be in the content too."""
 
-IGNORE_IT = "name it in ignored_columns (--ignored-columns)"
-
 PAIR_KEYS = (
     *(("human", "assistant"), ("human", "gpt"), ("human", "bot"), ("user", "assistant"), ("user", "bot")),
     *(("input", "output"), ("question", "answer"), ("prompt", "response"), ("query", "response")),
@@ -178,9 +176,9 @@ def _second_thought(message: Message) -> str:
 
 def _require_no_more(message: Message) -> None:
     if key := says_more(message):
-        raise InvalidConversation(
-            "unused_column", f"has {key!r} beside its content, which may be a part of it: if it is not, {IGNORE_IT}"
-        )
+        what = f"has {key!r} beside its content, which may be a part of it"
+        todo = "if it is not, name it in ignored_columns (--ignored-columns)"
+        raise InvalidConversation("unused_column", f"{what}: {todo}")
 
 
 def _in_order(message: Message, item: Message) -> Message:

@@ -1,5 +1,6 @@
 """Arguments for the chat template that a row carries: `chat_template_kwargs`, and tool definitions."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from loguru import logger
@@ -7,7 +8,15 @@ from loguru import logger
 from datatrove_quality.rows.layouts.messages import without_nulls
 from datatrove_quality.rows.layouts.repeated import one_of
 from datatrove_quality.rows.layouts.slots import decoded
-from datatrove_quality.rows.layouts.table import TEMPLATE_ARGUMENTS, TOOLS
+from datatrove_quality.rows.layouts.table import (
+    ANSWERS,
+    ENVELOPES,
+    LATER_ANSWERS,
+    PAIRS,
+    SAYS,
+    TEMPLATE_ARGUMENTS,
+    TOOLS,
+)
 from datatrove_quality.rows.types import SOURCE, InvalidConversation, Row, described, shown
 
 
@@ -20,6 +29,10 @@ KNOWN_ARGUMENTS = frozenset(
     }
 )
 """Arguments that chat templates of known models take. `chat_template` and `tokenize` are never among them."""
+
+
+OBJECTS = frozenset({*ENVELOPES, *(pair.question for pair in PAIRS)})
+"""Columns that may hold an object with messages and more."""
 
 
 def template_arguments_in(value: Any) -> dict[str, Any]:
@@ -56,7 +69,9 @@ def arguments_of_document(metadata: Row, render_tools: bool) -> dict[str, Any]:
     own = metadata.get(SOURCE, {}).get("columns") if isinstance(metadata.get(SOURCE), dict) else None
     value = metadata.get(TEMPLATE_ARGUMENTS) if own is None or TEMPLATE_ARGUMENTS in own else None
     arguments = template_arguments_in(value)
-    tools = {TEMPLATE_ARGUMENTS: arguments.pop("tools", None)} | {column: metadata.get(column) for column in TOOLS}
+    tools = {TEMPLATE_ARGUMENTS: arguments.pop("tools", None)}
+    for prefix, holder in _holders(metadata, own):
+        tools |= {f"{prefix}{column}": holder.get(column) for column in TOOLS}
     if not render_tools:
         if any(tools.values()):
             _say_once()
@@ -64,6 +79,16 @@ def arguments_of_document(metadata: Row, render_tools: bool) -> dict[str, Any]:
     if definitions := tool_definitions(one_of(tools, tuple(tools))):
         arguments["tools"] = definitions
     return arguments
+
+
+def _holders(metadata: Row, own: list[str] | None) -> Iterator[tuple[str, Row]]:
+    """What may hold tool definitions: the row, and the object in a column that the conversation was read from."""
+    yield "", metadata
+    objects = [column for column in own or () if column in OBJECTS and isinstance(metadata.get(column), dict)]
+    is_request = objects and SAYS.isdisjoint(set(own or ()) - {*ANSWERS, *LATER_ANSWERS})
+    for column in objects:
+        if is_request or column not in ENVELOPES:
+            yield f"{column}.", metadata[column]
 
 
 _said: set[str] = set()

@@ -1,11 +1,14 @@
 """Columns and schemas that a user names."""
 
+from typing import Any
+
 import pytest
 from adapted_rows import GOOD
 from datatrove.data import Document
 from layout_rows import A1, A2, ONE, OTHER, U1, U2, C, S, assistant, system, user
 
 from datatrove_quality.rows.layouts import parse_conversation
+from datatrove_quality.rows.layouts.arguments import arguments_of_document
 from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 from datatrove_quality.rows.to_row import ScoresAdapter
 from datatrove_quality.rows.types import InvalidConversation
@@ -26,6 +29,22 @@ def test_usage_errors_name_the_field_and_the_fix() -> None:
         TextAdapter(text_key=None)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="prefix=''"):
         ScoresAdapter("")
+
+
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [
+        ({"messages": ONE, "tools": [{"name": "f"}]}, ["f"]),
+        ({"body": {"messages": [user(U1)], "tools": [{"name": "f"}]}, "response": A1}, ["f"]),
+        ({"input": {"messages": [user(U1)], "tools": [{"name": "f"}]}, "output": A1}, ["f"]),
+        ({"messages": ONE, "body": {"tools": [{"name": "f"}]}}, []),
+    ],
+)
+def test_tools_are_those_of_the_conversation(row: dict[str, Any], names: list[str]) -> None:
+    """In a column, or in the object that the conversation was read from."""
+    document = Document(**ConversationAdapter()(None, row, "f", 0))
+    tools = arguments_of_document(document.metadata, render_tools=True).get("tools", [])
+    assert [tool["function"]["name"] for tool in tools] == names
 
 
 def test_column_options() -> None:

@@ -21,6 +21,7 @@ from datatrove_quality.rows.types import Conversation, Message
 
 
 Apply = Callable[[Conversation, dict[str, Any]], str]
+Places = Callable[[Message, str, bool], Iterator[Conversation]]
 
 FOUR_ROLES = frozenset((USER, ASSISTANT, SYSTEM, TOOL))
 MARKER = "qzx7marker"
@@ -104,7 +105,7 @@ class TemplateChecks:
         """The role by which the template knows a message: its own name if rendered, else the role that it means."""
         known = known_role(name)
         role = name
-        if known is not None and not self._renders(Kind(name, False, True), known):
+        if known is not None and not self._renders(Kind(name, known == SYSTEM, True), known, _suiting):
             role = known
         self._roles[name] = role
         return role
@@ -117,7 +118,7 @@ class TemplateChecks:
         where = " at the beginning" if kind.is_first else " after the first message"
         return f"the chat template leaves out messages of role {kind.role!r}{what}{where}, or a part of them"
 
-    def _renders(self, kind: Kind, known: str) -> bool | None:
+    def _renders(self, kind: Kind, known: str, places: Places | None = None) -> bool | None:
         """Whether a marked message is rendered, in the first surroundings that the template accepts; None: in none."""
         message: Message = {"role": kind.role, "content": MARKER if kind.has_content else ""}
         markers = [MARKER] if kind.has_content else []
@@ -128,7 +129,7 @@ class TemplateChecks:
         if kind.only_thinks:
             message["reasoning_content"] = MARKER
             markers.append(MARKER)
-        for conversation in _surroundings(message, known, kind.is_first):
+        for conversation in (places or _surroundings)(message, known, kind.is_first):
             try:
                 text = self._apply(conversation, {}).casefold()
             except Unscorable:
@@ -160,7 +161,20 @@ def _kind(role: str, is_first: bool, message: Message) -> Kind:
 
 
 def _surroundings(message: Message, known: str, is_first: bool) -> Iterator[Conversation]:
-    """Conversations with a message in a place that suits its role: the most usual one first."""
+    """Conversations with a message in a place that suits its role, the most usual one first; then in any other."""
+    yield from _suiting(message, known, is_first)
+    user, answer = _said_by(USER), _said_by(ASSISTANT)
+    if not is_first:
+        yield from (
+            [user, message, answer],
+            [user, answer, message, user, answer],
+            [user, answer, message],
+            [user, message],
+        )
+
+
+def _suiting(message: Message, known: str, is_first: bool) -> Iterator[Conversation]:
+    """Conversations with a message where one of its role would be: else a template may take it for another's."""
     system, user, answer = (_said_by(role) for role in (SYSTEM, USER, ASSISTANT))
     function = {"name": "f", "arguments": {"x": "1"}}
     call = answer | {"content": "", "tool_calls": [{"id": "call00001", "type": "function", "function": function}]}
@@ -169,19 +183,12 @@ def _surroundings(message: Message, known: str, is_first: bool) -> Iterator[Conv
         yield from ([user, call, result, answer], [user, call, result], [user, answer, message, answer])
     elif is_first:
         yield from ([message, user, answer], [message, answer], [message, user], [message])
-        return
     elif known == USER:
         yield from ([user, answer, message, answer], [user, answer, message], [system, message, answer])
     elif known == ASSISTANT:
         yield from ([user, message], [user, message, user, answer], [system, user, message])
         result = _said_by(TOOL) | {"tool_call_id": "call00001", "name": "f"}
         yield from ([user, message, result, answer], [system, user, message, result, answer])
-    yield from (
-        [user, message, answer],
-        [user, answer, message, user, answer],
-        [user, answer, message],
-        [user, message],
-    )
 
 
 def _said_by(role: str) -> Message:

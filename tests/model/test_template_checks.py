@@ -32,6 +32,14 @@ DEVELOPER = """
 {%- if m.role in ('developer', 'user', 'assistant') %}{{ '[' + m.role + '] ' + m.content }}
 {%- else %}{{ raise_exception('unknown role ' + m.role) }}{% endif %}
 {%- endfor %}"""
+# As Gemma 3's: each second message is the user's, whatever the others are called; a system prompt goes first.
+ALTERNATING = """
+{%- set turns = messages[1:] if messages[0].role == 'system' else messages %}
+{%- if messages[0].role == 'system' %}{{ '[system] ' + messages[0].content }}{% endif %}
+{%- for m in turns %}
+{%- if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}
+{{- '[' + ('model' if m.role == 'assistant' else m.role) + '] ' + m.content }}
+{%- endfor %}"""
 CALL = {"type": "function", "function": {"name": "soma", "arguments": {"a": 1}}}
 
 
@@ -84,6 +92,14 @@ def test_names_that_the_template_knows():
     other = renderer(None)
     turns = [{"role": "developer", "content": "S"}, user("Oi")]
     assert other.render(turns) == other.render([turns[0] | {"role": "system"}, turns[1]])
+
+
+def test_names_that_only_seem_to_be_known():
+    """A template that renders any name in the place of another role does not know it."""
+    one = renderer(ALTERNATING)
+    turns = [{"role": "human", "content": "Oi"}, {"role": "gpt", "content": "Olá"}] * 2
+    assert one.render([{"role": "sistema", "content": "S"}, *turns]) == "[system] S[user] Oi[gpt] Olá[user] Oi[gpt] Olá"
+    assert one.render([{"role": "developer", "content": "S"}, user("Oi")]) == "[system] S[user] Oi"
 
 
 def test_roles_that_are_left_out():

@@ -98,7 +98,8 @@ def test_names_that_only_seem_to_be_known():
     """A template that renders any name in the place of another role does not know it."""
     one = renderer(ALTERNATING)
     turns = [{"role": "human", "content": "Oi"}, {"role": "gpt", "content": "Olá"}] * 2
-    assert one.render([{"role": "sistema", "content": "S"}, *turns]) == "[system] S[user] Oi[gpt] Olá[user] Oi[gpt] Olá"
+    both = "[user] Oi[gpt] Olá"
+    assert one.render([{"role": "sistema", "content": "S"}, *turns]) == f"[system] S{both}{both}"
     assert one.render([{"role": "developer", "content": "S"}, user("Oi")]) == "[system] S[user] Oi"
 
 

@@ -65,6 +65,8 @@ class TemplateChecks:
         self._apply = apply
         self._roles: dict[str, str] = {role: role for role in FOUR_ROLES}
         self._left_out: dict[Kind, str] = {}
+        # Of messages that are a role and a content, nearly all: what is rendered as it is.
+        self._rendered: set[tuple[str, bool, bool]] = set()
         self._leaves_out_tools: dict[str, bool] = {}
 
     def prepared(self, conversation: Conversation) -> Conversation:
@@ -73,6 +75,8 @@ class TemplateChecks:
         Raises:
             Unscorable: it leaves out messages of a role.
         """
+        if self._is_known(conversation):
+            return conversation
         names = [self._roles.get(message["role"]) or self._role(message["role"]) for message in conversation]
         has_other_names = False
         for number, (message, name) in enumerate(zip(conversation, names, strict=True)):
@@ -82,10 +86,23 @@ class TemplateChecks:
                 reason = self._left_out[kind] = self._why_left_out(kind)
             if reason:
                 raise Unscorable("role_not_rendered", f"message {number + 1}: {reason}")
+            if len(message) == 2 and message["role"] == name:
+                self._rendered.add((name, kind.is_first, kind.has_content))
             has_other_names |= message["role"] != name
         if not has_other_names:
             return conversation
         return [message | {"role": name} for message, name in zip(conversation, names, strict=True)]
+
+    def _is_known(self, conversation: Conversation) -> bool:
+        """Whether all messages are of kinds that the template is known to render; takes no time."""
+        is_first = True
+        for message in conversation:
+            content = message["content"]
+            kind = (message["role"], is_first, bool(content) and not content.isspace())
+            if len(message) != 2 or kind not in self._rendered:
+                return False
+            is_first = False
+        return True
 
     def require_arguments(self, arguments: dict[str, Any], text: str) -> None:
         """Refuse a text in which what a row gives to the template beside its messages is not found.

@@ -313,12 +313,17 @@ def _document_id(value: Any, default: str) -> str:
 
 def _for_json(row: Row, messages: Conversation | None) -> tuple[Row, str]:
     """The row with JSON text in place of each value that a JSONL writer cannot carry; and what is wrong with them."""
-    if writable(row) and writable(messages):
+    if writable(row) and (_is_of_texts(messages) or writable(messages)):
         return row, ""
     texts = {name: json_text(value) for name, value in row.items() if not writable([value])}  # as deep as in a row
     names = cut(", ".join(map(shown, texts)), 200) or "the conversation"  # which is JSON text in the row
     limits = "bytes, a lone surrogate, an integer of more than 64 bits, or nested too deep"
     return row | texts, f"{names} cannot be written as JSON ({limits}), and is kept as text"
+
+
+def _is_of_texts(messages: Conversation | None) -> bool:
+    """Whether messages hold nothing but texts, which as parts of a writable row are writable."""
+    return messages is None or all(len(message) == 2 for message in messages)
 
 
 def _bookkeeping(columns: Row, found: Row, reading: _Reading) -> Row:

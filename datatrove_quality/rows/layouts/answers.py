@@ -13,7 +13,7 @@ from datatrove_quality.rows.types import Conversation, InvalidConversation, Row,
 MESSAGE_SHAPES = ({"role", "content"}, {"role", "parts"}, {"from", "value"})
 """Keys by which a message is known, where a text could hold anything else."""
 
-REPLY_KEYS = ("body", "message", "response", "choices", "candidates", "output")
+ANSWER_PLACES = ("body", "message", "response", "choices", "candidates", "output")
 """Where an API's reply has its answer."""
 
 
@@ -128,7 +128,9 @@ def _of_choice(item: Any, column: str) -> Conversation:
 
 def _of_object(value: Row, column: str) -> Conversation:
     """The messages of an object: a message, or what an API gave back, in its wrappings."""
-    _require_one_of({key: item for key, item in value.items() if isinstance(item, (dict, list))}, REPLY_KEYS, column)
+    _require_one_of(
+        {key: item for key, item in value.items() if isinstance(item, (dict, list))}, ANSWER_PLACES, column
+    )
     for key in ("body", "message", "response"):
         if isinstance(value.get(key), dict):
             return _of_object(value[key], column)

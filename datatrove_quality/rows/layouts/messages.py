@@ -55,7 +55,7 @@ def items_in(value: Any, where: str) -> list[Any]:
 def without_keys(items: list[Any], keys: Collection[str]) -> list[Any]:
     """The messages without some keys beside their contents, which the user has named as no part of them."""
     unread = BESIDE_CONTENT.intersection(keys)
-    return [_without_keys(item, unread) if unread and isinstance(item, dict) else item for item in items]
+    return [_without_keys(item, unread) if isinstance(item, dict) else item for item in items]
 
 
 def _without_keys(item: Message, keys: frozenset[str]) -> Message:

@@ -279,7 +279,9 @@ def _read_list(row: Row, where: Where, column: str) -> Found:
     if isinstance(value, str) and is_text_of_turns(value):
         messages = side(value, column, USER)
     else:
-        items = without_keys(items_in(value, f"column {column!r}"), where.ignored_columns)
+        items = items_in(value, f"column {column!r}")
+        if where.ignored_columns:
+            items = without_keys(items, where.ignored_columns)
         if column == TURNS or (column in CHATS[1:] and _are_texts(items)):
             messages = texts_as_messages(items, column)
         else:

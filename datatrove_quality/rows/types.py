@@ -1,5 +1,6 @@
 """The words of this package: a row, a message, a conversation, and why a row holds none."""
 
+import codecs
 from typing import Any
 
 from datatrove_quality.config import Unscorable
@@ -124,7 +125,7 @@ def check_surrogates(text: str, where: str) -> None:
     if text.isascii():
         return
     try:
-        text.encode("utf-16-le")  # a fifth of the time of UTF-8
+        codecs.utf_16_le_encode(text)  # a tenth of the time of UTF-8; `encode` looks the codec up
     except UnicodeEncodeError as error:
         what = f"{where} holds a lone surrogate at character {error.start}"
         raise InvalidConversation("lone_surrogate", what) from None

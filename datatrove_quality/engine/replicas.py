@@ -288,7 +288,8 @@ class Workers:
         for _ in self.threads:
             self._queue.put(END)
         for thread in self.threads:
-            thread.join(timeout)
+            if thread is not threading.current_thread():
+                thread.join(timeout)
         return not any(thread.is_alive() for thread in self.threads)
 
 

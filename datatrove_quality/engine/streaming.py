@@ -143,7 +143,7 @@ class LogitStream:
         is_own = threading.current_thread() in self._threads()
         seconds = 0.0 if is_own else SECONDS_TO_JOIN
         ended = self._ahead is None or self._ahead.close(seconds)
-        ended &= self._workers is None or is_own or self._workers.close(seconds)
+        ended &= self._workers is None or self._workers.close(seconds)
         if not ended and not is_own:
             logger.warning("A thread that reads or scores hangs; it is left behind.")
 

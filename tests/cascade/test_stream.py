@@ -18,6 +18,7 @@ from datatrove_quality.cascade.stream import reads_alike
 from datatrove_quality.cascade.values import Bound, Certificate
 from datatrove_quality.config import Unscorable
 from datatrove_quality.engine.scorer import find_scorer
+from datatrove_quality.model.shared_rows import SharedPrefixes
 
 
 SUFFIXES = ("score", "int_score", "tokens", "truncated", "proxy_score", "scored_by", "error")
@@ -291,6 +292,34 @@ def test_scores_of_the_classifier_are_those_that_it_gives_alone(models, tmp_path
             else:
                 assert (doc.id in kept) == (estimate.score > high) == (not estimate.score < low)
         assert statistics(step)["from_store"] == (by["classifier"] if stored else 0)
+
+
+def test_texts_that_begin_alike_are_computed_once_by_both_models(models, monkeypatch):
+    """They are not counted, since a text's tokens are counted once, whichever of the models see it."""
+    (config, proxy), _ = models
+    made = [
+        [{"role": "system", "content": "Explique em três frases. " * 9}, *d.metadata["messages"]]
+        for d in documents(60)
+    ]
+    alone, proxied = ([load_scorer(one).score([item])[0].score for item in made] for one in (config, proxy))
+    saved, row = Counter(), SharedPrefixes.row
+
+    def counting(prefixes, *given):
+        found = row(prefixes, *given)
+        saved[id(prefixes)] += 0 if found is None else found.num_saved
+        return found
+
+    monkeypatch.setattr(SharedPrefixes, "row", counting)
+    docs = [Document(text="x", id=str(number), metadata={"messages": item}) for number, item in enumerate(made)]
+    low, high = sorted(proxied)[20], sorted(proxied)[40]
+    step = QualityFilter(config, 3, cascade=Cascade(proxy, (low, high), audit=0))
+    list(step.run(docs))
+    assert len(saved) == 2 and min(saved.values()) > 10 * 32
+    for doc, score, estimate in zip(docs, alone, proxied, strict=True):
+        assert doc.metadata["quality_proxy_score"] == pytest.approx(estimate, abs=1e-4)
+        if doc.metadata["quality_scored_by"] == "classifier":
+            assert doc.metadata["quality_score"] == pytest.approx(score, abs=1e-4)
+    assert statistics(step)["scored"] > 15 and "shared_tokens" not in statistics(step)
 
 
 def test_a_step_can_be_pickled_and_reads_alike(models):

@@ -1,6 +1,7 @@
 """A model becomes replicas: copies and compiled layers are checked before the first score."""
 
 import shutil
+from collections import Counter
 
 import pytest
 import torch
@@ -30,10 +31,14 @@ def test_a_compiled_model_scores_the_same(folder, tmp_path, monkeypatch):
     """Compiled once for all lengths: the same scores, in every batch, and the code is kept for the next process."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     inputs = conversations(40, seed=9, longest=60)
+    inputs += [[{"role": "system", "content": "Explique em três frases. " * 9}, *item[-2:]] for item in inputs[:20]]
     compiled = Scorer(config_of(folder, compile=True, tokens_per_batch=300))
     compiled.load()
     torch._dynamo.utils.counters.clear()
-    assert_same(list(compiled.stream(inputs)), simple(Scorer(config_of(folder)), inputs))
+    counts = Counter()
+    results = [result for _, result in compiled.stream_pairs(((None, item) for item in inputs), counts=counts)]
+    assert_same(results, simple(Scorer(config_of(folder)), inputs))
+    assert counts["shared_tokens"] > 20 * 32
     assert not torch._dynamo.utils.counters["frames"], "a length was compiled again"
     assert any(tmp_path.rglob("*.so"))
 

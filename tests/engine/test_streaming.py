@@ -265,6 +265,37 @@ def test_a_stream_that_its_own_thread_collects(on_devices, folder, log):
     assert not any("hangs" in line for line in log)
 
 
+@pytest.mark.parametrize("place", ["rendering", "computing"])
+def test_a_stream_that_its_own_thread_collects_while_it_computes(on_devices, folder, monkeypatch, log, place):
+    """The other threads end too, those that wait for a batch among them; the fixture `no_thread_stays` looks."""
+    one = on_devices(folder, 2)
+    stream = streaming.LogitStream(one.renderer, one._model, None, packs=True)
+    computing, closed = threading.Event(), threading.Event()
+
+    def close():
+        assert computing.wait(20)
+        stream._close()
+        closed.set()
+
+    def forward(model, sequences, forward=one.replicas[0].forward, **given):
+        computing.set()
+        if place == "computing":
+            close()
+        return forward(model, sequences, **given)
+
+    def inputs():
+        yield from ((None, f"texto {number}") for number in range(300))
+        if place == "rendering":
+            close()
+        yield None, "o último"
+
+    for replica in one.replicas:
+        monkeypatch.setattr(replica, "forward", forward)
+    threading.Thread(target=lambda: next(stream.of(inputs()), None), daemon=True).start()
+    assert closed.wait(20)
+    assert not any("hangs" in line for line in log)
+
+
 ENDS = {"pass": 0, "sys.exit(3)": 3, "raise KeyError": 1, "os.kill(os.getpid(), signal.SIGINT)": -signal.SIGINT}
 
 

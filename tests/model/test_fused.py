@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification
 from datatrove_quality.config import ScorerConfig
 from datatrove_quality.engine.scorer import Scorer
 from datatrove_quality.model import attention, forward, fused
+from datatrove_quality.model.shared_rows import SharedPrefixes
 
 
 SEQUENCES = [[5, 6, 7], [8], list(range(10, 60))]
@@ -158,6 +159,19 @@ def test_parts_are_replaced_and_put_back(model_folder, family):
     replaced.put_back()
     calls.clear()
     assert torch.equal(forward.packed_logits(model, SEQUENCES), before) and not calls
+
+
+def test_texts_that_begin_alike_are_computed_once_by_fused_functions(model_folder):
+    """Positions begin anew in the row, and go on where a prefix ends."""
+    model = packed_model(model_folder("qwen3"))
+    forward.pool_in_last_layer(model)
+    prompt = list(range(10, 80))
+    sequences = [[*prompt, *range(100, 100 + count)] for count in (1, 20, 7)] + [prompt, list(range(60, 90))]
+    expected = forward.packed_logits(model, sequences)
+    fused.replace_parts(model, eager(), fused.Replaced())
+    row = SharedPrefixes(model).row(sequences)
+    assert row is not None and row.num_saved == 3 * len(prompt)
+    torch.testing.assert_close(forward.packed_logits(model, sequences, row=row), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_copy_computes_with_its_own_weights(model_folder):

@@ -191,8 +191,7 @@ def report(
     return {
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine,
-        "kind": "cascades",
-        "instructions": os.environ.get("ONEDNN_MAX_CPU_ISA"),
+        "kind": "-".join(["cascades", *filter(None, [os.environ.get("ONEDNN_MAX_CPU_ISA", "").lower()])]),
         "shape": options.shape,
         "documents": options.documents,
         "turns": turns,

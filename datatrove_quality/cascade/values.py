@@ -62,6 +62,8 @@ class Certificate:
         classifier: `scored_by` of the classifier. None: not tied to one.
         proxy: likewise, of the proxy.
         reading: the arguments of `QualityFilter` in `READING`. None: not tied to any.
+        columns: which columns of a row were read: what the adapter was told that is not its default, `settings`. None:
+            not tied to any.
         band: for which it was issued. None: that of the first `Cascade` that has this certificate.
     """
 
@@ -75,6 +77,7 @@ class Certificate:
     classifier: dict[str, Any] | None = None
     proxy: dict[str, Any] | None = None
     reading: dict[str, Any] | None = None
+    columns: dict[str, Any] | None = None
     band: tuple[float, float] | None = None
 
     def describe(self) -> str:
@@ -243,6 +246,22 @@ class Cascade:
                     "Score rows as they were scored then, or calibrate again."
                 )
 
+    def require_columns(self, settings: Mapping[str, Any]) -> None:
+        """Refuse a run that reads other columns than those of the certificate's sample.
+
+        Args:
+            settings: of the adapter of the run's reader.
+
+        Raises:
+            ValueError: it does; names both.
+        """
+        issued, found = None if self.certificate is None else self.certificate.columns, _columns(settings)
+        if issued not in (None, found):
+            raise ValueError(
+                f"cascade: its certificate was issued for rows read by {_shown(issued)}, and these are read by "
+                f"{_shown(found)}. Read rows as then, or calibrate again."
+            )
+
     def require_models(self, classifier: Mapping[str, Any], proxy: Mapping[str, Any]) -> None:
         """Refuse other models than those for which the certificate was issued, and other ways to read their outputs.
 
@@ -275,6 +294,8 @@ class Cascade:
         """The cascade with other values in its certificate, such as `scored_by` of the models."""
         if self.certificate is None:
             return self
+        if values.get("columns") is not None:
+            values["columns"] = _columns(values["columns"])
         return replace(self, certificate=replace(self.certificate, **values))
 
 
@@ -313,6 +334,16 @@ def require_usable(cascade: object, scorer: ScorerConfig | None, settings: Mappi
             "cascade: its certificate names no models (calibrate_cascade sees scores only): whether it was issued for "
             "this classifier and this proxy cannot be checked."
         )
+
+
+def _columns(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """An adapter's settings in JSON values: one level of names, lists for tuples."""
+    flat = settings.get("where") or settings
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
+
+
+def _shown(columns: Mapping[str, Any] | None) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in (columns or {}).items()) or "the default columns"
 
 
 def _certificate(values: dict[str, Any] | None) -> Certificate | None:

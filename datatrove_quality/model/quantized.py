@@ -92,7 +92,9 @@ class QuantizedLinear(nn.Module):
         raise NotImplementedError
 
     def _scales(self, rows: Tensor) -> Tensor:
-        return rows.abs().amax(1, keepdim=True).float().clamp_min_(SMALLEST).mul_(1 / self.largest)
+        # Without `abs`, which would write all of them.
+        largest = torch.maximum(rows.amax(1, keepdim=True), -rows.amin(1, keepdim=True))
+        return largest.float().clamp_min_(SMALLEST).mul_(1 / self.largest)
 
 
 class Int8Linear(QuantizedLinear):
@@ -103,17 +105,14 @@ class Int8Linear(QuantizedLinear):
     error = 0.05
     multiple = 1
 
-    shift: Tensor
-
     def __init__(self, own: nn.Linear, last: LastRows):
         super().__init__(own, last)
         self.register_buffer("zeros", torch.zeros(self.out_features, dtype=torch.int64))
-        self.register_buffer("shift", torch.tensor(self.zero + 0.5))
 
     def quantized(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         scales = self._scales(rows)
         # Each is at least 1.5, so that what the conversion cuts off, with the half, rounds it.
-        return torch.addcmul(self.shift, rows, scales.reciprocal()).to(torch.uint8), scales
+        return rows.mul(scales.reciprocal()).add_(self.zero + 0.5).to(torch.uint8), scales
 
     def rounded(self, weight: Tensor) -> Tensor:
         return weight.round().to(torch.int8)

@@ -337,9 +337,10 @@ def require_usable(cascade: object, scorer: ScorerConfig | None, settings: Mappi
 
 
 def _columns(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """An adapter's settings in JSON values: one level of names, lists for tuples."""
-    flat = settings.get("where") or settings
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
+    """An adapter's settings as its arguments, in JSON values."""
+    text_key = {"text_key": settings["into"]} if "into" in settings else {}
+    arguments = settings.get("where", text_key)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in arguments.items()}
 
 
 def _shown(columns: Mapping[str, Any] | None) -> str:

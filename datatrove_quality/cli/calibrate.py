@@ -5,11 +5,12 @@
 
 draws rows at random, scores them with both, chooses the band on one half of them and certifies it on the other.
 `filter --cascade cascade.json` uses it: docs/cascade.md. `cascade.svg` shows what other bands would give. The scores
-and the number of attempts are kept in `cascade.json.work`: stopped and started again, nothing is computed twice.
-Without `--proxy`, `--proxy-dtype bfloat16` makes a proxy of the classifier itself.
+are kept in `cascade.json.work`: stopped and started again, nothing is computed twice. Attempts on a corpus are
+counted. Without `--proxy`, `--proxy-dtype bfloat16` makes a proxy of the classifier itself.
 """
 
 import argparse
+import json
 import math
 import sys
 from dataclasses import replace
@@ -21,6 +22,7 @@ from datatrove_quality.cli.fields import filled
 from datatrove_quality.cli.option_types import audit, number, positive, share
 from datatrove_quality.cli.options import (
     CARD_MODEL,
+    ROW_OPTIONS,
     add_classifier_options,
     add_rendering_options,
     add_row_options,
@@ -62,10 +64,9 @@ def run(options: argparse.Namespace) -> None:
     inputs = find_inputs(options.input)
     # Both names are looked up before the first model's libraries are imported.
     scorer, proxy = map(find_scorer, [pinned(config) for config in models(options)])
-    work = Path(f"{options.output}.work")
-    work.mkdir(exist_ok=True)
+    Path(f"{options.output}.work").mkdir(exist_ok=True)
     made_by = {"classifier": scored_by(scorer.describe()), "proxy": scored_by(proxy.describe())}
-    attempts, settings = attempts_on(options, inputs, work, made_by)
+    attempts, settings = attempts_on(options, inputs, made_by)
     attempt = attempts.number(settings, options.new_sample)
     rows = options.rows or rows_to_draw(promise, options.confidence, attempt)
     print(promised_rows(promise, options.confidence, attempt))
@@ -89,10 +90,8 @@ def run(options: argparse.Namespace) -> None:
         draw_curve(calibration, promise, output)
     if calibration.cascade is None:
         sys.exit(f"no certificate: {calibration.reason}")
-    cascade = replace(
-        calibration.cascade.with_certificate(prefix=options.prefix, reading=reading, **made_by), audit=options.audit
-    )
-    cascade.save(output)
+    tied = {"prefix": options.prefix, "reading": reading, "columns": row_adapter(options).settings, **made_by}
+    replace(calibration.cascade.with_certificate(**tied), audit=options.audit).save(output)
     used = f"--min-score {options.min_score:g} --cascade {output}"
     print(f"Written to {output}. Use it: datatrove-quality filter INPUT --output DIR {used}")
 
@@ -126,16 +125,14 @@ def reading_of(options: argparse.Namespace) -> dict[str, Any]:
     return {name: values[name] for name in READING}
 
 
-def attempts_on(
-    options: argparse.Namespace, inputs: "Inputs", work: Path, made_by: dict[str, dict]
-) -> "tuple[Attempts, dict]":
+def attempts_on(options: argparse.Namespace, inputs: "Inputs", made_by: dict[str, dict]) -> "tuple[Attempts, dict]":
     """The attempts so far, and the settings of this one."""
     from datatrove_quality.proxies.attempts import Attempts
 
     names = ("disagreement", "wrongly_dropped", "wrongly_kept", "confidence", "rows", "prefix")
-    how = ("text", "allow_no_answer", "render_tools", "special_tokens")
+    how = (*ROW_OPTIONS, "text", "allow_no_answer", "render_tools", "special_tokens")
     settings = {name: getattr(options, name) for name in names + how} | {"proxy": made_by["proxy"]}
-    return Attempts(work, inputs, made_by["classifier"], options.min_score), settings
+    return Attempts(inputs, made_by["classifier"], options.min_score), json.loads(json.dumps(settings))
 
 
 def scored_sample(

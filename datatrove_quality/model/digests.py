@@ -159,7 +159,14 @@ def json_digest(value: Any, size: int = 16) -> str:
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=size).hexdigest()
 
 
-def _cache_entry(stamp: _Stamp) -> Path:
+def cache_folder(name: str) -> Path:
+    """The user's folder for what runs remember of each other, which may not exist; local.
+
+    Who has no home has none: beneath what this gives nothing can be written.
+    """
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    # Who has no home has no cache: beneath this nothing can be written.
-    return Path(os.devnull if root.startswith("~") else root, "datatrove-quality", "digests", json_digest(list(stamp)))
+    return Path(os.devnull if root.startswith("~") else root, "datatrove-quality", name)
+
+
+def _cache_entry(stamp: _Stamp) -> Path:
+    return cache_folder("digests") / json_digest(list(stamp))

@@ -2,43 +2,47 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from datatrove_quality.atomic_write import write_json
-from datatrove_quality.model.digests import json_digest
+from datatrove_quality.model.digests import cache_folder, json_digest
 from datatrove_quality.runs.inputs import Inputs
 
 
-NAME = "attempts.json"
+FOLDER = "calibrations"
 
 
 class Attempts:
-    """The calibrations of one classifier at one threshold on one corpus, in a file.
+    """The calibrations of one classifier at one threshold on one corpus, in a file of the user's cache folder.
 
     Args:
-        folder: of the file; local.
         inputs: the corpus. Files with other names or sizes are another one.
         classifier: what makes its scores: `scored_by`, JSON values.
         min_score: the threshold.
 
     Raises:
-        ValueError: the file is there and holds no attempts.
+        ValueError: the file is there and holds no attempts, or there can be none.
     """
 
-    def __init__(self, folder: Path, inputs: Inputs, classifier: Mapping[str, Any], min_score: float):
-        self._path = folder / NAME
-        self._key = json_digest({"files": inputs.sizes, "classifier": classifier, "min_score": min_score})
-        self._all = self._read()
-
-    def _read(self) -> dict[str, list[Any]]:
+    def __init__(self, inputs: Inputs, classifier: Mapping[str, Any], min_score: float):
+        key = json_digest({"files": inputs.sizes, "classifier": classifier, "min_score": min_score})
+        self._path = cache_folder(FOLDER) / f"{key}.json"
         try:
-            found = json.loads(self._path.read_bytes())
-            return {str(key): list(made) for key, made in found.items()}
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._made: list[Any] = self._read()
+        except OSError as error:
+            raise ValueError(
+                f"{self._path}, where calibrations are counted, cannot be used: {error.strerror}. Set XDG_CACHE_HOME "
+                "to a folder that can be written to."
+            ) from error
+
+    def _read(self) -> list[Any]:
+        try:
+            return list(json.loads(self._path.read_bytes())["attempts"])
         except FileNotFoundError:
-            return {}
-        except (ValueError, AttributeError, TypeError) as error:
-            raise ValueError(f"{self._path} cannot be read as a record of calibrations: {error}.") from error
+            return []
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{self._path} cannot be read as a record of calibrations: {error!r}.") from error
 
     def number(self, settings: Mapping[str, Any], new_sample: bool) -> int:
         """Which attempt this is, from 1 on. The same settings again are the same attempt, with the same result.
@@ -50,7 +54,7 @@ class Attempts:
         Raises:
             ValueError: there was another attempt, and no further one may be made.
         """
-        made = self._all.get(self._key, [])
+        made = self._made
         if settings in made:
             return made.index(settings) + 1
         if made and not new_sample:
@@ -63,11 +67,19 @@ class Attempts:
         return len(made) + 1
 
     def record(self, settings: Mapping[str, Any]) -> None:
-        """Keep an attempt, before its result is seen."""
-        made = self._all.setdefault(self._key, [])
-        if settings not in made:
-            made.append(dict(settings))
-            write_json(self._path, self._all)
+        """Keep an attempt, before its result is seen.
+
+        Raises:
+            ValueError: another calibration has been recorded since `number` was asked.
+        """
+        if settings in self._made:
+            return
+        if self._read() != self._made:
+            raise ValueError(
+                f"{self._path}: another calibration on this corpus ended meanwhile. Start again, with --new-sample."
+            )
+        self._made.append(dict(settings))
+        write_json(self._path, {"attempts": self._made})
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -51,9 +51,9 @@ class Scoring:
             refuse_wrong_schema(inputs, adapter)
         for step in self.filters:
             if step.scorer is not None:
-                self._settle(step, inputs, executor)
                 if step.cascade is not None and adapter is not None:
                     step.cascade.require_columns(getattr(adapter, "settings", {}))
+                self._settle(step, inputs, executor)
             elif step.prefix not in self.scorers:
                 self.scorers[step.prefix] = None
                 if adapter is not None:

@@ -2,11 +2,12 @@
 
 import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
-from datatrove_quality import Cascade, ScorerConfig, ScoreScale
+from datatrove_quality import Cascade, ConversationAdapter, ScorerConfig, ScoreScale, TextAdapter
 from datatrove_quality.cascade.values import Bound, Certificate
 from datatrove_quality.model.digests import json_digest
 
@@ -131,3 +132,26 @@ def test_a_band_by_hand_promises_nothing_and_is_tied_to_nothing():
         replace(cascade, proxy=None).require_threshold(4, None, "quality")
     with pytest.raises(ValueError, match="set the proxy"):
         replace(cascade, proxy=None).save("nowhere.json")
+
+
+@pytest.mark.parametrize(
+    ("issued", "found", "says"),
+    [
+        (ConversationAdapter(), ConversationAdapter(id_key="key"), None),
+        (TextAdapter(), TextAdapter("body"), r"by the default columns, and these are read by text_key='body'"),
+        (
+            ConversationAdapter(ignored_columns=("a", "b")),
+            ConversationAdapter(),
+            r"by ignored_columns=\['a', 'b'\], and these are read by the default columns",
+        ),
+    ],
+)
+def test_other_columns_are_refused(tmp_path, issued, found, says):
+    """The sample's columns are part of the certificate, also once it was written and read."""
+    made = Cascade(PROXY, (2, 3), CERTIFICATE).with_certificate(columns=issued.settings)
+    made.save(tmp_path / "cascade.json")
+    loaded = Cascade.load(tmp_path / "cascade.json")
+    loaded.require_columns(issued.settings)
+    with nullcontext() if says is None else pytest.raises(ValueError, match=says):
+        loaded.require_columns(found.settings)
+    Cascade(PROXY, (2, 3), CERTIFICATE).require_columns(found.settings)

@@ -17,7 +17,8 @@ def models(model_folder):
 
 
 @pytest.fixture
-def corpus(tmp_path):
+def corpus(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     made = [{"id": doc.id, "messages": doc.metadata["messages"]} for doc in documents(400)]
     for at in range(4):
         write_rows(tmp_path / f"in/{at}.jsonl", made[at::4])
@@ -78,6 +79,10 @@ def test_a_cascade_that_filter_takes(corpus, models, threshold, costs, capsys):
     kept = read_rows(corpus.parent / "out/kept")
     assert {row["quality_scored_by"] for row in kept} == {"proxy", "classifier"}
     capsys.readouterr()
+    asked = [*filtered, "--model", models[0], "--dtype", "float32", "--overwrite", "--messages-key", "messages"]
+    assert command.main(asked) == command.MISTAKE
+    said = "issued for rows read by the default columns, and these are read by --messages-key messages"
+    assert said in capsys.readouterr().err
     assert command.main([*filtered, "--model", models[1], "--dtype", "float32", "--overwrite"]) == command.MISTAKE
     assert "certificate was issued for the classifier" in capsys.readouterr().err
 
@@ -92,6 +97,7 @@ def test_the_same_again_computes_nothing_and_another_is_an_attempt(corpus, model
     other = ("--disagreement", 0.15, "--proxy-dtype", "bfloat16")
     assert calibrate(corpus, models[0], *other, threshold=threshold) == command.MISTAKE
     assert "disagreement was 0.2, is 0.15" in capsys.readouterr().err
+    assert calibrate(corpus, models[0], *other, output="other.json", threshold=threshold) == command.MISTAKE
     assert calibrate(corpus, models[0], *other, "--new-sample", threshold=threshold) == 0
     assert "the chance of being wrong is divided by 2" in capsys.readouterr().out
     assert Cascade.load(corpus.parent / "cascade.json").certificate.attempts == 2

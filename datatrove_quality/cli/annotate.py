@@ -104,18 +104,7 @@ def run(options: argparse.Namespace) -> None:
     Args:
         options: the command line.
     """
-    rubric = load_rubric(options.rubric)
-    if options.show:
-        options.model, options.endpoint = options.model or "none", options.endpoint or "http://localhost/v1"
-    for name in ("model", "endpoint"):
-        if not getattr(options, name):
-            raise ValueError(f"--{name} is missing: give the {'judge' if name == 'model' else 'address'}.")
-    judge = filled(JudgeConfig, argparse.Namespace(**vars(options) | {"rubric": rubric}))
-    connection = filled(Connection, options)
-    sample = filled(SampleConfig, options)
-    if not sample.takes_all and options.limit != -1:
-        raise ValueError("--limit takes the first rows of each task: omit it beside --sample and --hold-out.")
-    check_output(options.output)
+    judge, connection, sample = check(options)
     require("annotate", "datatrove-quality annotate")
     from datatrove_quality.annotation.background_judge import check_endpoint
     from datatrove_quality.annotation.estimate import SAMPLE
@@ -136,22 +125,41 @@ def run(options: argparse.Namespace) -> None:
         documents_per_task=started.inputs.documents_per_task(started.tasks, options.limit),
     )
     before = [masking(options.text is None)] if options.mask_pii else []
-    documents = started.inputs.sample(adapter, options.show or SAMPLE)
-    for masker in before:
-        documents = list(masker.run(iter(documents)) or ())  # type: ignore[arg-type]
+    documents = masked(before, started.inputs.sample(adapter, options.show or SAMPLE))
     if options.show:
         show(step, documents)
         return
     check_endpoint(step.connection, step.judge.model)
     if options.canary:
         look_at_canary(options.canary, step, adapter, before)
-    drawn = [] if sample.takes_all else draw(sample, started, adapter, rubric)
+    drawn = [] if sample.takes_all else draw(sample, started, adapter, judge.rubric)
     if drawn:
         step.documents_per_task = [len(task.chosen) for task in drawn[0].tasks]
     say_what_it_takes(options, started, step, documents)
     apart = [WriteHeldOut(started.writer("held-out"))] if sample.hold_out else []
     pipeline = [started.reader(adapter), *drawn, *before, step, *apart, started.writer("rows")]
     annotate(options, started, pipeline)
+
+
+def check(options: argparse.Namespace) -> tuple[JudgeConfig, Connection, SampleConfig]:
+    """What the options describe; refuses what they alone show to be a mistake.
+
+    Raises:
+        ValueError: says what to change.
+    """
+    rubric = load_rubric(options.rubric)
+    if options.show:
+        options.model, options.endpoint = options.model or "none", options.endpoint or "http://localhost/v1"
+    for name in ("model", "endpoint"):
+        if not getattr(options, name):
+            raise ValueError(f"--{name} is missing: give the {'judge' if name == 'model' else 'address'}.")
+    judge = filled(JudgeConfig, argparse.Namespace(**vars(options) | {"rubric": rubric}))
+    connection = filled(Connection, options)
+    sample = filled(SampleConfig, options)
+    if not sample.takes_all and options.limit != -1:
+        raise ValueError("--limit takes the first rows of each task: omit it beside --sample and --hold-out.")
+    check_output(options.output)
+    return judge, connection, sample
 
 
 def draw(sample: SampleConfig, started: "Run", adapter: "Callable", rubric: Rubric) -> "list[TakeSample]":
@@ -171,9 +179,7 @@ def look_at_canary(path: str, step: "LLMJudge", adapter: "Callable", before: "li
     inputs = find_inputs(path)
     reader = inputs.reader(adapter)
     documents = [document for name in inputs.sizes for document in reader.read_file(name)]
-    for masker in before:
-        documents = list(masker.run(iter(documents)) or ())  # type: ignore[arg-type]
-    now = judge_canary(step, documents)
+    now = judge_canary(step, masked(before, documents))
     last = remember(history_of(Path(path)), now)
     moved = "judged for the first time by this rubric" if last is None else now.moved_since(last)
     print(f"Canary: {moved}", file=sys.stderr)
@@ -185,6 +191,13 @@ def masking(conversations: bool) -> "PipelineStep":
     from datatrove_quality.rows.per_message import PerMessage
 
     return PerMessage(MaskPII()) if conversations else MaskPII()
+
+
+def masked(before: "list[PipelineStep]", documents: "list[Document]") -> "list[Document]":
+    """The documents as they are sent."""
+    for masker in before:
+        documents = list(masker.run(iter(documents)) or ())  # type: ignore[arg-type]
+    return documents
 
 
 def show(step: "LLMJudge", documents: "list[Document]") -> None:

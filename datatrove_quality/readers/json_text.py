@@ -20,7 +20,6 @@ UNDECIDED = re.compile(rb"\s*\[?\s*\Z")
 TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]|"', re.DOTALL)
 JSON_ENDING = re.compile(r"\.json(\.[a-z0-9]+)?\Z", re.IGNORECASE)
 TWO_LINES = re.compile(rb"\s*\{[^\n]*\}\s*\n\s*\{")
-FIRST_BYTES = 4 * 1024 * 1024
 
 
 def raw_rows(blocks: Iterable[Block], filepath: str) -> Iterator[Raw]:

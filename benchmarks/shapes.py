@@ -57,6 +57,7 @@ SHAPES = {
     "qwen3-4b": _qwen3(2_560, 9_728, 36, 32, 8, 128, 151_936),
     "qwen3-0.6b": _qwen3(1_024, 3_072, 28, 16, 8, 128, 151_936),
     "small": _qwen3(512, 1_536, 8, 8, 4, 64, VOCABULARY),
+    "wide": _qwen3(2_048, 6_144, 6, 16, 8, 128, VOCABULARY),  # six of the 28 layers of qwen3-1.7b
     "medium": _qwen3(384, 1_152, 6, 6, 2, 64, VOCABULARY),
     "tiny": _qwen3(64, 128, 2, 4, 2, 16, VOCABULARY),
     "thin": _qwen3(64, 64, 36, 4, 2, 16, VOCABULARY),  # qwen3-4b's layers, and hardly anything in them

@@ -14,6 +14,8 @@ from loguru import logger
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
+from datatrove_quality.model import amx_attention
+
 
 PACKED = "datatrove_quality_packed"
 # Keywords that models hand to any attention function and that change nothing about a packed forward pass.
@@ -25,6 +27,9 @@ NEUTRAL_KEYWORDS = frozenset(
 BOUNDARIES = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "num_queries", "num_keys")
 # Queries that the reference attention takes at once, so that its score matrix stays small for long sequences.
 QUERY_BLOCK = 512
+# The boundaries of the sequences on which a kernel is tried, and how far it may be off: roundings of bfloat16.
+PROBE = (0, 1, 40, 110)
+ROUNDINGS = 2**-6
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,8 @@ def kernel_for(query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms)
         query: (1, heads, tokens, dim); key and value: (1, key heads, tokens, dim).
         terms: what else the model's attention needs.
     """
+    if query.device.type == "cpu" and amx_attention.offers(query, value, terms):
+        return _amx_kernel(query.shape[1], key.shape[1], query.shape[-1])
     half_precision = query.dtype in (torch.float16, torch.bfloat16)
     if (
         query.device.type != "cuda"
@@ -191,6 +198,26 @@ def kernel_for(query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms)
     ):
         return per_sequence_attention
     return _flash_kernel(query.device, query.dtype, query.shape[1], key.shape[1], query.shape[-1], terms.softcap)
+
+
+@cache
+def _amx_kernel(heads: int, key_heads: int, dim: int) -> Kernel:
+    """The kernel for CPUs with AMX, where it runs and agrees with one SDPA call per sequence."""
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (
+        torch.randn(PROBE[-1], count, dim, generator=generator).bfloat16() for count in (heads, key_heads, key_heads)
+    )
+    boundaries = torch.tensor(PROBE, dtype=torch.int32)
+    given = (query, key, value, Spans(boundaries, boundaries, PROBE[-1], PROBE[-1]), AttentionTerms(scale=dim**-0.5))
+    try:
+        mine, other = (kernel(*given).float() for kernel in (amx_attention.amx_attention, per_sequence_attention))
+    except (OSError, ValueError) as error:  # no such processor, or no compiler
+        logger.debug(f"Attention runs sequence by sequence: {error!s:.200}")
+        return per_sequence_attention
+    if not bool(((mine - other).abs() <= ROUNDINGS * other.abs().amax(dim=-1, keepdim=True)).all()):
+        logger.warning("Attention on AMX computes something else here: attention runs sequence by sequence.")
+        return per_sequence_attention
+    return amx_attention.amx_attention
 
 
 @cache

@@ -1,32 +1,18 @@
 """Norm, rotary embedding and gated activation on CPUs with AVX-512 and bfloat16, as one loop each.
 
 transformers' code for these reads and writes each value up to nine times, which in bfloat16 takes longer than the
-matrix products (benchmarks/EXPERIMENTS.md). The loops are compiled from cpu_kernels.c by the machine's C compiler in
-about a second, and kept for the next process in ~/.cache/datatrove-quality/kernels.
+matrix products (benchmarks/EXPERIMENTS.md). The loops are in cpu_kernels.c.
 """
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from datatrove_quality.model.c_library import compiled, has_instructions
 
-SOURCE = Path(__file__).with_suffix(".c")
-COMPILERS = ("cc", "gcc", "clang")
-# Named one by one and not "what this machine has": the machines of a cluster may share a home directory.
-FLAGS = (
-    "-O3", "-fno-math-errno", "-shared", "-fPIC", "-fopenmp", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512vl",
-    "-mavx512dq", "-mavx512bf16",
-)  # fmt: skip
-SECONDS_TO_COMPILE = 60
+
 # With fewer values, starting other threads takes longer than the loop.
 MIN_VALUES_FOR_THREADS = 2**14
 _POINTER, _COUNT, _NUMBER, _REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_float
@@ -40,8 +26,7 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 def is_supported() -> bool:
     """Whether this machine's processor can run the loops."""
-    check = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return platform.system() == "Linux" and check is not None and bool(check())
+    return has_instructions("avx512_bf16")
 
 
 @cache
@@ -49,47 +34,9 @@ def library() -> ctypes.CDLL:
     """The compiled loops.
 
     Raises:
-        OSError: there is no C compiler, or it fails; the message has its words.
+        OSError: there is no C compiler, or it fails.
     """
-    compiler = next(filter(None, map(shutil.which, [*filter(None, [os.environ.get("CC")]), *COMPILERS])), None)
-    if compiler is None:
-        raise OSError("there is no C compiler (cc, gcc, clang, or what CC names)")
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=False, timeout=SECONDS_TO_COMPILE)
-    made_of = b"\0".join([SOURCE.read_bytes(), " ".join(FLAGS).encode(), compiler.encode(), version.stdout])
-    path = _folder() / f"{hashlib.sha256(made_of).hexdigest()[:32]}.so"
-    if not path.exists():
-        _compile(compiler, path)
-    loaded = ctypes.CDLL(str(path))
-    for name, types in SIGNATURES.items():
-        function = getattr(loaded, name)
-        function.argtypes, function.restype = types, None
-    return loaded
-
-
-def _folder() -> Path:
-    """Where compiled code is kept; for this process alone where the home directory cannot be written to."""
-    kept = Path("~/.cache/datatrove-quality/kernels").expanduser()
-    try:
-        kept.mkdir(parents=True, exist_ok=True)
-        if os.access(kept, os.W_OK):
-            return kept
-    except (OSError, RuntimeError):
-        pass
-    return Path(tempfile.mkdtemp(prefix="datatrove-quality-"))
-
-
-def _compile(compiler: str, path: Path) -> None:
-    """Compile to a file beside, then rename: another process may do the same."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder, path.name)
-        command = [compiler, *FLAGS, "-o", str(made), str(SOURCE)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS_TO_COMPILE)
-        except subprocess.TimeoutExpired as error:
-            raise OSError(f"{compiler} takes longer than {SECONDS_TO_COMPILE} s") from error
-        if done.returncode != 0:
-            raise OSError(f"{compiler} fails: {done.stderr.strip()[-200:]}")
-        made.replace(path)
+    return compiled("cpu_kernels", SIGNATURES)
 
 
 def norm(rows: Tensor, weight: Tensor, epsilon: float, offset: float) -> Tensor:
@@ -108,7 +55,7 @@ def norm(rows: Tensor, weight: Tensor, epsilon: float, offset: float) -> Tensor:
         raise ValueError(f"a weight of shape {tuple(weight.shape)} for rows of {width}")
     half = _is_half(rows, weight)
     count = rows.numel() // width
-    library().norm(*_at(rows, weight, output), count, width, epsilon, offset, half, _threads(rows))
+    library().norm(*_at(rows, weight, output), count, width, epsilon, offset, half, num_threads(rows))
     return output
 
 
@@ -135,7 +82,7 @@ def _rotated(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     for of_states, of_cos, of_sin, of_output in zip(states, cos, sin, output, strict=True):
         strides = states.stride(2), states.stride(1)
         pointers = _at(of_states, of_cos, of_sin, of_output)
-        library().rotate(*pointers, tokens, heads, dim, *strides, half, _threads(of_states))
+        library().rotate(*pointers, tokens, heads, dim, *strides, half, num_threads(of_states))
     return output
 
 
@@ -146,7 +93,7 @@ def gated(gate: Tensor, up: Tensor, activation: str) -> Tensor:
         raise ValueError(f"a gate of shape {tuple(gate.shape)} for {tuple(up.shape)}")
     output = torch.empty_like(gate)
     half = _is_half(gate, up)
-    library().gated(*_at(gate, up, output), gate.numel(), activation == "gelu", half, _threads(gate))
+    library().gated(*_at(gate, up, output), gate.numel(), activation == "gelu", half, num_threads(gate))
     return output
 
 
@@ -162,5 +109,6 @@ def _at(*tensors: Tensor) -> list[int]:
     return [one.data_ptr() for one in tensors]
 
 
-def _threads(tensor: Tensor) -> int:
+def num_threads(tensor: Tensor) -> int:
+    """How many threads compute with so many values."""
     return 1 if tensor.numel() < MIN_VALUES_FOR_THREADS else torch.get_num_threads()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from fused_arithmetic import FusedArithmetic, random
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
-from datatrove_quality.model import cpu_kernels, fused
+from datatrove_quality.model import c_library, cpu_kernels, fused
 
 
 CPU = torch.device("cpu")
@@ -82,7 +82,7 @@ def test_compiled_once(own_home, monkeypatch):
     (kept,) = (own_home / ".cache" / "datatrove-quality" / "kernels").iterdir()
     written = kept.stat().st_mtime_ns
     cpu_kernels.library.cache_clear()
-    monkeypatch.setattr(cpu_kernels, "_compile", None)
+    monkeypatch.setattr(c_library, "_compile", None)
     cpu_kernels.library()
     assert kept.stat().st_mtime_ns == written and kept.suffix == ".so"
 
@@ -104,7 +104,7 @@ def test_a_compiler_that_fails_or_is_missing(own_home, monkeypatch):
     with pytest.raises(OSError, match="no such flag"):
         fused.functions_for(CPU)
     assert not list((own_home / ".cache" / "datatrove-quality" / "kernels").iterdir())
-    monkeypatch.setattr(cpu_kernels.shutil, "which", lambda name: None)
+    monkeypatch.setattr(c_library.shutil, "which", lambda name: None)
     with pytest.raises(OSError, match="no C compiler"):
         fused.functions_for(CPU)
 

@@ -34,6 +34,7 @@ TESTED_IN = {
     "evaluation/output": "evaluation/test_labelled_scores",
     "evaluation/rated_rows": "cli/test_agree_command",
     "evaluation/sample_weights": "cli/test_agree_command",
+    "model/c_library": "model/test_cpu_kernels",
     "model/load_errors": "model/test_files",
     "model/triton_kernels": "model/test_fused",
     "model/trunk": "engine/test_shared_trunk",

@@ -62,8 +62,9 @@ def is_said(said: str, text: str) -> bool:
 
 
 def is_repeated(said: str, text: str) -> bool:
-    """Whether a text holds another one as a part of its own: a short one at the end of a line, for `a` is in many."""
-    return is_said(said, text) if len(said) >= LONG else is_said(f"{said}\n", f"{text.strip()}\n")
+    """Whether a text holds another one as a part of its own: one or two words at the end of a line, `a` is in many."""
+    is_by_chance = len(said) < LONG and said.count(" ") < 2
+    return is_said(f"{said}\n", f"{text.strip()}\n") if is_by_chance else is_said(said, text)
 
 
 def _is_cut(text: str, at: int) -> bool:

@@ -23,7 +23,11 @@ def test_words(said: str, text: str, is_in: bool) -> None:
     ("said", "text", "is_in"),
     [
         *(("a", "Traduza a palavra", False), ("a", "Traduza: a", True), ("a", "Leia:\na\nFim", True)),
-        *(("a", "casa", False), ("b" * LONG, f"Leia {'b' * LONG} e traduza", True)),
+        *(
+            ("a", "casa", False),
+            ("Some os números", "Some os números: 1 e 2", True),
+            ("b" * LONG, f"Leia {'b' * LONG} e traduza", True),
+        ),
     ],
 )
 def test_ends_of_lines(said: str, text: str, is_in: bool) -> None:

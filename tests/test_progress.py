@@ -31,6 +31,7 @@ def screen(monkeypatch):
     """A terminal to which DataTrove's first local worker logs, and a clock that shows everything at once."""
     screen = Screen()
     monkeypatch.setattr(progress_module, "BAR_SECONDS", 0.0)
+    monkeypatch.delenv("COLUMNS", raising=False)  # its lines are as long as they are
     logger.remove()
     logger.add(screen, level="INFO", format="{level} {message}")
     yield screen
@@ -55,7 +56,7 @@ def test_the_bar_shows_documents_speed_share_and_reasons(screen):
     assert len(list(run(screen, documents_per_task=[50]))) == 30
     last = screen.getvalue().split("\r")[-2:]
     assert any("task 0: 100%" in line and "50/50" in line and "tokens/s" in line for line in last), last
-    assert any("60.0% kept, below_min_score 20" in line for line in last)
+    assert any("60.0% kept, below_min_score 20" in line for line in last), last
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ class _Pool:
         """Start the processes and give each its first task."""
         self.ooms = _oom_kills()
         context = cast(Any, multiprocess).get_context(self.executor.start_method)
+        context.set_forkserver_preload([])  # see main_guard
         payload = bytes(ForkingPickler.dumps(self.executor))
         for place in range(min(self.executor.workers, len(self.waiting))):
             ours, theirs = context.Pipe()

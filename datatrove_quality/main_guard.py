@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any, cast
 
 import multiprocess
 from multiprocess import process
@@ -20,7 +21,7 @@ from multiprocess import process
 
 # As multiprocess is built for Python 3.13, the server that forks the workers would import the script as well, without
 # its arguments: a script that reads them at its top would end there. Workers import it with them.
-multiprocess.set_forkserver_preload([])
+cast(Any, multiprocess).set_forkserver_preload([])
 
 # The modules whose pools pickle tasks in a thread of their own.
 POOLS = ("multiprocess.pool", "multiprocessing.pool")

@@ -119,7 +119,7 @@ def read_rated_rows(inputs: Inputs, raters: Sequence[str], scale: ScoreScale, we
     for rater, reasons in found.missing.items():
         if reasons.total() == len(found):
             why = f"{listed(reasons)}; {columns_found(row)}" if row else "the input has no rows"
-            raise ValueError(f"{rater}: none of {len(found):,} rows has a usable level there: {why}.")
+            raise ValueError(f"column {rater}: none of {len(found):,} rows has a usable level there: {why}.")
     return found
 
 

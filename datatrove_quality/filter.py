@@ -36,6 +36,7 @@ from datatrove_quality.rows.score_columns import (
     check_prefix,
     recorded_score,
     score_column,
+    score_columns,
     step_columns,
 )
 from datatrove_quality.rows.source_guard import SourceGuard, checked_columns
@@ -50,8 +51,6 @@ from datatrove_quality.tally import (
     warn_of_constant_scores,
 )
 
-
-SCORE_FIELDS = ("score", "int_score", "tokens", "truncated")
 
 # A corpus whose first documents are all unscorable is a corpus read wrongly.
 DOCUMENTS_BEFORE_GIVING_UP = 1_000
@@ -82,7 +81,7 @@ _Pair = tuple[_Entry, Input]
 def _with_further(results: Iterator[tuple[_Entry, Result]]) -> Iterator[tuple[_Entry, Result, list[Result]]]:
     """Each document once, with the results of its other answers."""
     for entry, result in results:
-        yield entry, result, [next(results)[1] for _ in range(entry.further)]
+        yield entry, result, [next(results)[1] for _ in range(entry.further)] if entry.further else []
 
 
 class QualityFilter(BaseFilter):
@@ -488,8 +487,9 @@ class QualityFilter(BaseFilter):
             doc.metadata |= {f"{self.prefix}_tokens": result.tokens, f"{self.prefix}_truncated": result.truncated}
             return
         if isinstance(result, Score):
-            values = {name: getattr(result, name) for name in SCORE_FIELDS} | result.outputs
-            doc.metadata |= {f"{self.prefix}_{name}": value for name, value in values.items()}
+            values = (result.score, result.int_score, result.tokens, result.truncated)
+            doc.metadata |= zip(score_columns(self.prefix), values, strict=True)
+            doc.metadata |= {f"{self.prefix}_{name}": value for name, value in result.outputs.items()}
             return
         doc.metadata[f"{self.prefix}_error"] = result.to_text()
         if self.unscorable == "raise":

@@ -54,6 +54,12 @@ def step_columns(prefix: str, with_cascade: bool) -> tuple[str, ...]:
     return (*score_types(prefix), *(cascade_types(prefix) if with_cascade else ()))
 
 
+@lru_cache
+def score_columns(prefix: str) -> tuple[str, str, str, str]:
+    """The columns of a document that has a score: the score, its whole number, tokens, whether the text was cut."""
+    return f"{prefix}_score", f"{prefix}_int_score", f"{prefix}_tokens", f"{prefix}_truncated"
+
+
 def score_types(prefix: str) -> dict[str, str]:
     """The columns of a QualityFilter and their Arrow types."""
     return {

@@ -1,5 +1,7 @@
 """Attention on AMX: near the exact one for any lengths, windows and layouts; refused where it cannot be right."""
 
+import subprocess
+
 import pytest
 import torch
 
@@ -141,6 +143,16 @@ def test_it_is_chosen_where_it_is_right(monkeypatch, log):
     monkeypatch.setattr(amx_attention, "amx_attention", lambda *given: torch.nan * given[0])
     assert kernel() is per_sequence_attention
     assert any("computes something else" in line for line in log)
+
+
+def test_trouble_costs_speed_alone(monkeypatch):
+    """Such as a compiler that hangs."""
+
+    def hangs():
+        raise subprocess.TimeoutExpired("cc", 60)
+
+    monkeypatch.setattr(amx_attention, "library", hangs)
+    assert kernel() is per_sequence_attention
 
 
 def test_a_cpu_without_it_goes_on_as_before(monkeypatch):

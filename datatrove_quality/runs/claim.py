@@ -68,16 +68,16 @@ class Claim:
         )
 
     @contextlib.contextmanager
-    def told_of_missing_files(self) -> Iterator[None]:
-        """A block whose missing files are told as what they are: the run that takes a folder deletes what is in it.
+    def telling_of_loss(self) -> Iterator[None]:
+        """A block whose errors are told as what they are: the run that takes a folder deletes what is in it.
 
         Raises:
-            LostOutput: a file is missing, and the folder is another run's.
-            FileNotFoundError: a file is missing for another reason.
+            LostOutput: there was an error, and the folder is another run's.
+            Exception: the error, where the folder is still this run's.
         """
         try:
             yield
-        except FileNotFoundError:
+        except Exception:
             self.require()
             raise
 
@@ -105,7 +105,7 @@ class HoldsClaim(PipelineStep):
 
     def run(self, data: Iterable[Document] | None, rank: int = 0, world_size: int = 1) -> Iterator[Document]:  # type: ignore[override]
         """Pass documents on, and look at the end."""
-        with self.claim.told_of_missing_files():
+        with self.claim.telling_of_loss():
             yield from data or ()
         self.claim.require()
 

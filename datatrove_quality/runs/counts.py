@@ -43,10 +43,10 @@ class StepCount:
         """What the statistics of a step say, if it counts documents."""
         counts = {name: int(stat.total) for name, stat in step.stats.stats.items()}
         writer = getattr(step, "exclusion_writer", None)
-        if writer is None:
+        if writer is None and not counts.get("dropped"):
             total = counts.get("total", counts.get("documents"))  # the latter is what readers count
             return None if total is None else cls("", total, counts.get("forwarded", total))
-        name = str(writer.output_folder.path).rpartition("/")[2]
+        name = type(step).__name__ if writer is None else str(writer.output_folder.path).rpartition("/")[2]
         reasons = {key.removeprefix("dropped_"): n for key, n in counts.items() if key.startswith("dropped_")}
         if unnamed := counts.get("dropped", 0) - sum(reasons.values()):
             reasons[name] = unnamed
@@ -192,4 +192,7 @@ def _require_sums(counts: Sequence[StepCount], where: str) -> None:
         if count.came != count.left + sum(count.dropped.values()):
             raise RuntimeError(f"{where}: a step took in and gave out different numbers of documents: {count}")
         if following is not None and count.left != following.came:
-            raise RuntimeError(f"{where}: documents were lost or doubled between {count} and {following}")
+            raise RuntimeError(
+                f"{where}: documents were lost or doubled between {count} and {following}, or dropped by a function: "
+                "in stages, let a DataTrove filter drop them, which counts them."
+            )

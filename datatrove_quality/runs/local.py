@@ -5,10 +5,11 @@ from typing import Any
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.utils.stats import PipelineStats
 
+from datatrove_quality.runs.completion import OwnCompletions
 from datatrove_quality.runs.terminal import is_quiet, quiet_stderr, rewording, shorten_logged_errors
 
 
-class LocalExecutor(LocalPipelineExecutor):
+class LocalExecutor(OwnCompletions, LocalPipelineExecutor):
     """DataTrove's local executor, whose worker processes show as much of the log as the process that starts them.
 
     Args:

@@ -7,10 +7,11 @@ from datatrove.executor import RayPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.stats import PipelineStats
 
+from datatrove_quality.runs.completion import OwnCompletions
 from datatrove_quality.runs.terminal import is_quiet, shorten_logged_errors
 
 
-class RayExecutor(RayPipelineExecutor):
+class RayExecutor(OwnCompletions, RayPipelineExecutor):
     """DataTrove's executor, whose tasks log as much of an error as the process that starts them shows.
 
     Args:

@@ -306,16 +306,16 @@ class Run:
         executors = self._executors(given, scoring)
         with active_run(self.output):
             resumed = self._take_output(record)
-            with self._claim.told_of_missing_files():
-                self.inputs.write_paths(self.output)
-            self._warn_of_loading(given, executors, scoring)
             started = time.perf_counter()
-            if not run_to_end(executors, self.cluster.wait):
-                return None
-            self._claim.require()
-            self._require_inputs_as_they_were()
-            seconds = None if resumed or self.executor == "slurm" else time.perf_counter() - started
-            return self._result(given, seconds)
+            with self._claim.telling_of_loss():
+                self.inputs.write_paths(self.output)
+                self._warn_of_loading(given, executors, scoring)
+                if not run_to_end(executors, self.cluster.wait):
+                    return None
+                self._claim.require()
+                self._require_inputs_as_they_were()
+                seconds = None if resumed or self.executor == "slurm" else time.perf_counter() - started
+                return self._result(given, seconds)
 
     def _take_output(self, record: dict[str, Any]) -> bool:
         """Make the output folder this run's, and tell all steps that publish files; gives whether it is continued."""

@@ -7,7 +7,10 @@ others.
 
 import contextlib
 import json
+import os
+import shutil
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,25 +29,27 @@ AUDIT = "logs/audit"
 # Of a run of several stages: what they hand to each other.
 INTERMEDIATE = "logs/intermediate"
 
-# In the record: the random id of the run that owns the folder, and who it is; while an earlier run's files are being
-# deleted, what is to be deleted.
+# How the names of folders begin that wait to be deleted.
+ASIDE = "logs/deleted-"
+
+# In the record: the random id of the run that owns the folder, and who it is; and what an earlier run may have left,
+# which is deleted when there is a file of the claim's id in CLEARED.
 CLAIM = "claim"
 DELETING = "deleting"
+CLEARED = "logs/cleared"
 
 ROW_FOLDERS = ("kept", "excluded", "scores")
 # All that a run may write in `logs`, but for what DataTrove rewrites. What marks tasks as done is deleted first: a run
 # that is killed meanwhile must not look finished.
 LOGS = (
     *("logs/completions", "logs/stages", "logs/stats", "logs/logs", UNFINISHED, INTERMEDIATE),
-    *("logs/counts", "logs/statistics", AUDIT),
+    *("logs/counts", "logs/statistics", AUDIT, CLEARED),
 )
 
 # Parts of the names of settings that only a model tells, or the columns that follow from it.
 _OF_MODELS = frozenset({"scorer", "scores", "schema", "cascade"})
 # More differences than these are counted, not listed.
 MAX_DIFFERENCES = 10
-# Tries to delete a folder while another run is still at work in it.
-DELETIONS = 10
 # Of a file that may be in the middle of being written.
 READS = 5
 SECONDS_BETWEEN_READS = 0.1
@@ -70,26 +75,41 @@ def claim_output(output: DataFolder, record: dict[str, Any], overwrite: bool) ->
         if CLAIM not in continued and CLAIM in record:
             _write(output, continued | {CLAIM: record[CLAIM]})
         return True
-    recorded = readable_run(output)
-    # First the claim, so that a run that is still there publishes nothing more; then what it has written.
-    deleted = [*_deletable(output), *recorded.get(DELETING, ())]
-    _write(output, record | {DELETING: deleted})
+    # First the claim, so that a run that is still there publishes nothing more; then what it has written. The record
+    # is written once: a process that was stopped meanwhile would write it over that of the next run.
+    deleted = [*_deletable(output), *readable_run(output).get(DELETING, ())]
+    _write(output, record | {DELETING: list(dict.fromkeys(deleted))})
     for name in _taken(output, deleted):
+        if not _is_claimed(output, record):  # a third run has it now, which `Claim.hold` tells
+            return False
         _delete(output, name)
-    _write(output, record)
+    with output.open(_cleared(record), "w"):
+        pass
+    for aside in output.glob(f"{ASIDE}*") if output.is_local() else ():
+        shutil.rmtree(str(output.resolve_paths(aside)), ignore_errors=True)
     return False
 
 
+def _cleared(record: dict[str, Any]) -> str:
+    """The file that says that what an earlier run wrote was deleted."""
+    return f"{CLEARED}/{(record.get(CLAIM) or {}).get('id')}"
+
+
+def _is_claimed(output: DataFolder, record: dict[str, Any]) -> bool:
+    output.fs.invalidate_cache()
+    return readable_run(output).get(CLAIM) == record.get(CLAIM)
+
+
 def _delete(output: DataFolder, name: str) -> None:
-    """Delete a folder whole, also while the run that has lost it moves or deletes files in it."""
-    for _ in range(DELETIONS - 1):
-        with contextlib.suppress(FileNotFoundError):
+    """Delete a folder that another run may still write into; a local one in one step, before its files are deleted.
+
+    A process that is stopped while it deletes files one by one would go on with those of the run that came after it.
+    """
+    with contextlib.suppress(FileNotFoundError):  # another run has deleted it
+        if output.is_local():
+            os.rename(str(output.resolve_paths(name)), str(output.resolve_paths(f"{ASIDE}{uuid.uuid4().hex}")))
+        else:
             output.rm(name, recursive=True)
-            return
-        output.fs.invalidate_cache()
-        if not output.exists(name):
-            return
-    output.rm(name, recursive=True)
 
 
 def _write(output: DataFolder, record: dict[str, Any]) -> None:
@@ -117,7 +137,8 @@ def continued_run(output: DataFolder, record: dict[str, Any]) -> dict[str, Any] 
         record: see `require_claimable`.
     """
     recorded = readable_run(output)
-    return recorded if recorded and DELETING not in recorded and not _differences(recorded, record) else None
+    is_cleared = DELETING not in recorded or output.isfile(_cleared(recorded))
+    return recorded if recorded and is_cleared and not _differences(recorded, record) else None
 
 
 def refuse_other_settings(output: DataFolder, record: dict[str, Any]) -> None:

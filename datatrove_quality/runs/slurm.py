@@ -23,6 +23,7 @@ from datatrove.utils.stats import PipelineStats
 from loguru import logger
 
 from datatrove_quality.runs.cluster import Cluster
+from datatrove_quality.runs.completion import OwnCompletions
 from datatrove_quality.runs.slurm_arguments import (
     asking_for_gpus,
     described_partitions,
@@ -45,7 +46,7 @@ _LARGE = re.compile(r"exclusive|gres|gpu|tres|mem|cpu|ntasks|nodes|nodelist|cons
 _OWN_MEMORY = "unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU SLURM_MEM_PER_NODE; "
 
 
-class SlurmExecutor(SlurmPipelineExecutor):
+class SlurmExecutor(OwnCompletions, SlurmPipelineExecutor):
     """DataTrove's SLURM executor with memory for the whole task, no qos, a small merge job, and job ids on record.
 
     Args:

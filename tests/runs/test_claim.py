@@ -6,7 +6,9 @@ import os
 import pytest
 from kept_rows import Keep, expected, kept, run, write_files
 
+from datatrove_quality.runs import run_record
 from datatrove_quality.runs.claim import LostOutput
+from datatrove_quality.runs.local_pool import IncompleteRun
 
 
 @pytest.fixture
@@ -87,34 +89,77 @@ def test_a_file_that_the_new_run_deleted_tells_of_the_new_run(source, tmp_path, 
     assert not (output / "logs" / "completions" / "00001").exists()
 
 
-def test_a_run_takes_a_folder_in_which_files_still_come_and_go(source, tmp_path, monkeypatch):
-    """What another process moves away while it is deleted ends neither the deletion nor the run."""
-    from datatrove.io import DataFolder
+def second_run_at(monkeypatch, owner, name, source, output, at=1):
+    """The second run takes the folder and runs to its end within the first one's call of a function."""
+    real, calls = getattr(owner, name), []
+
+    def called(*arguments, **options):
+        calls.append(name)
+        if len(calls) == at:
+            (output / "logs/active.json").unlink()  # as of a machine that cannot be asked
+            run(source, output, Keep(5), overwrite=True)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, called)
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_run_that_was_stopped_while_it_took_the_folder_deletes_nothing_of_the_next(
+    source, tmp_path, monkeypatch, at
+):
+    """Its claim was written, and a part of the earlier run deleted; the third run has ended when it goes on."""
+    output = tmp_path / "out"
+    run(source, output, Keep(3))
+    second_run_at(monkeypatch, run_record, "_is_claimed", source, output, at)
+    with pytest.raises(LostOutput, match="belongs to another run now"):
+        run(source, output, Keep(2), overwrite=True)
+    assert kept(output) == expected(5)
+    assert not list((output / "logs").glob("deleted-*"))
+    run(source, output, Keep(5))
+    assert kept(output) == expected(5)
+
+
+def test_a_run_that_was_stopped_before_it_took_the_folder_keeps_nothing_of_the_other(source, tmp_path, monkeypatch):
+    """Its record comes after that of a run that has completed all tasks: none of them is taken for its own."""
+    output = tmp_path / "out"
+    run(source, output, Keep(3))
+    second_run_at(monkeypatch, run_record, "_write", source, output)
+    run(source, output, Keep(2), overwrite=True)
+    assert kept(output) == expected(2)
+
+
+def test_a_task_that_was_done_too_late_is_not_marked_in_the_folder_of_the_next_run(source, tmp_path, monkeypatch):
+    """The folder is taken between the look at the end of the task and the mark: the next run does the task again."""
+    from datatrove.executor.base import PipelineExecutor
 
     output = tmp_path / "out"
-    run(source, output, Keep(2))
-    rm, moved = DataFolder.rm, []
+    second_run_at(monkeypatch, PipelineExecutor, "mark_rank_as_completed", source, output, at=2)
+    with pytest.raises(LostOutput):
+        run(source, output, Keep(2))
+    assert sorted(path.name for path in (output / "logs/completions").iterdir()) == ["00000", "00002"]
+    assert not (output / "logs/stats/00001.json").exists()
+    run(source, output, Keep(5))
+    assert kept(output) == expected(5)
 
-    def while_files_move(self, name, **options):
-        if name == "kept" and len(moved) < 3:
-            moved.append(name)
-            rm(self, f"kept/{len(moved) - 1:05d}.jsonl")
-            raise FileNotFoundError(name)
-        rm(self, name, **options)
 
-    monkeypatch.setattr(DataFolder, "rm", while_files_move)
-    run(source, output, Keep(5), overwrite=True)
-    assert len(moved) == 3 and kept(output) == expected(5)
+def test_whatever_ends_a_run_that_has_lost_its_folder_it_names_the_next_one(source, tmp_path):
+    """Its marks are gone, or a folder that it lists: such errors would say to start it again."""
+    output = tmp_path / "out"
+
+    def second():
+        (output / "logs" / "active.json").unlink()
+        run(source, output, Keep(5), overwrite=True)
+        raise IncompleteRun("3 of 3 tasks failed")
+
+    with pytest.raises(LostOutput, match="belongs to another run now"):
+        run(source, output, Keep(2, second, "1-3"))
 
 
 def test_an_overwrite_that_was_killed_is_finished(source, tmp_path, monkeypatch):
     """The claim is written first, the earlier files are deleted next: what a kill leaves belongs to no run."""
-    from datatrove.io import DataFolder
-
     output = tmp_path / "out"
     run(source, output, Keep(2))
-    rm = DataFolder.rm
-    monkeypatch.setattr(DataFolder, "rm", lambda self, name, **more: rm(self, name) if "active" in name else 1 / 0)
+    monkeypatch.setattr(run_record, "_delete", lambda output, name: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(source, output, Keep(5), overwrite=True)
     monkeypatch.undo()

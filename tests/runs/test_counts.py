@@ -30,10 +30,20 @@ def test_a_document_that_is_lost_between_two_steps_stops_the_task(tmp_path):
     [first] = filter_steps(tmp_path)
     [second] = filter_steps(tmp_path / "b")
     data = [Document("x", str(number)) for number in range(4)]
-    with pytest.raises(RuntimeError, match="lost or doubled"):
+    with pytest.raises(RuntimeError, match=r"lost or doubled .* or dropped by a function"):
         for step in counted([first, losing, second], str(tmp_path / "counts"), str(tmp_path / "unfinished")):
             data = step(data, 0, 1)
     assert not (tmp_path / "counts").exists()
+
+
+def test_a_filter_without_a_writer_of_what_it_drops_is_counted_by_its_class(tmp_path):
+    """Such filters are DataTrove's usual ones; what a function drops is counted nowhere, and the error says so."""
+    keeping = LambdaFilter(lambda document: int(document.id) % 3 == 0)
+    data = [Document("x", str(number)) for number in range(9)]
+    for step in counted([keeping], str(tmp_path / "counts"), str(tmp_path / "unfinished")):
+        data = step(data, 0, 1)
+    [count] = total_counts([get_datafolder(str(tmp_path / "counts"))], 1)
+    assert (count.name, count.came, count.left, sum(count.dropped.values())) == ("LambdaFilter", 9, 3, 6)
 
 
 def filter_steps(folder):

@@ -1,0 +1,30 @@
+"""Tasks that are marked as completed."""
+
+from contextlib import suppress
+
+from datatrove.executor.base import PipelineExecutor
+
+
+class OwnCompletions(PipelineExecutor):
+    """A part of each executor: a task is completed only in a folder that is still its run's.
+
+    The pipeline's last step has looked; a process that was stopped since then must not mark a task of the run that has
+    taken the folder meanwhile, which would leave it out.
+    """
+
+    def mark_rank_as_completed(self, rank: int) -> None:
+        """Mark a task as completed; take it back where the folder turns out to be another run's.
+
+        Raises:
+            LostOutput: it is.
+        """
+        super().mark_rank_as_completed(rank)
+        claim = getattr(self.pipeline[-1], "claim", None) if self.pipeline else None
+        try:
+            if claim is not None:
+                claim.require()
+        except RuntimeError:
+            for mark in (f"completions/{rank:05d}", f"stats/{rank:05d}.json"):
+                with suppress(FileNotFoundError):
+                    self.logging_dir.rm(mark)
+            raise

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from kept_rows import Keep, expected, kept, run, write_files
+from kept_rows import Keep, expected, kept, run, second_run_at, write_files
 
 from datatrove_quality.runs import run_record
 from datatrove_quality.runs.claim import LostOutput
@@ -89,20 +89,6 @@ def test_a_file_that_the_new_run_deleted_tells_of_the_new_run(source, tmp_path, 
     assert not (output / "logs" / "completions" / "00001").exists()
 
 
-def second_run_at(monkeypatch, owner, name, source, output, at=1):
-    """The second run takes the folder and runs to its end within the first one's call of a function."""
-    real, calls = getattr(owner, name), []
-
-    def called(*arguments, **options):
-        calls.append(name)
-        if len(calls) == at:
-            (output / "logs/active.json").unlink()  # as of a machine that cannot be asked
-            run(source, output, Keep(5), overwrite=True)
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(owner, name, called)
-
-
 @pytest.mark.parametrize("at", [1, 2])
 def test_a_run_that_was_stopped_while_it_took_the_folder_deletes_nothing_of_the_next(
     source, tmp_path, monkeypatch, at
@@ -126,20 +112,6 @@ def test_a_run_that_was_stopped_before_it_took_the_folder_keeps_nothing_of_the_o
     second_run_at(monkeypatch, run_record, "_write", source, output)
     run(source, output, Keep(2), overwrite=True)
     assert kept(output) == expected(2)
-
-
-def test_a_task_that_was_done_too_late_is_not_marked_in_the_folder_of_the_next_run(source, tmp_path, monkeypatch):
-    """The folder is taken between the look at the end of the task and the mark: the next run does the task again."""
-    from datatrove.executor.base import PipelineExecutor
-
-    output = tmp_path / "out"
-    second_run_at(monkeypatch, PipelineExecutor, "mark_rank_as_completed", source, output, at=2)
-    with pytest.raises(LostOutput):
-        run(source, output, Keep(2))
-    assert sorted(path.name for path in (output / "logs/completions").iterdir()) == ["00000", "00002"]
-    assert not (output / "logs/stats/00001.json").exists()
-    run(source, output, Keep(5))
-    assert kept(output) == expected(5)
 
 
 def test_whatever_ends_a_run_that_has_lost_its_folder_it_names_the_next_one(source, tmp_path):

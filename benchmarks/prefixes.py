@@ -3,8 +3,9 @@
     python benchmarks/prefixes.py                           # beside this build without sharing; 6 minutes on two cores
     python benchmarks/prefixes.py --earlier DIR             # beside a checkout of an earlier commit
     python benchmarks/prefixes.py --device cuda --model DIR --rounds 2
+    python benchmarks/prefixes.py --vllm PYTHON             # beside vLLM too, in a virtual environment of its own
 
-Each contender has a process of its own, and they take turns, load by load: ours, the earlier one, and the card's loop.
+Each contender has a process of its own, and they take turns, load by load: ours, the earlier one, the loop, vLLM.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from corpora import Conversation
 
 
 HERE = Path(__file__).resolve().parent
-EARLIER = "earlier"
+EARLIER, VLLM = "earlier", "vllm"
 # How many times as fast as the earlier build.
 TARGETS = {"answers": 4.0, "system": 1.6, "nothing": 0.98}
 LABELS = {
@@ -47,6 +48,9 @@ def main() -> None:
     """Measure, print a table and keep the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--earlier", metavar="DIR", help="a checkout of this project; default: no sharing")
+    parser.add_argument(
+        "--vllm", metavar="PYTHON", help="an interpreter that has vLLM, which computes prefixes once too"
+    )
     parser.add_argument("--shape", choices=shapes.SHAPES, default="small", help="a model with random weights")
     parser.add_argument("--model", metavar="DIR", help="a classifier's folder")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -96,9 +100,11 @@ def serve(name: str, model: str, device: str) -> None:
     """A contender's process: for each path of a load on stdin a line with its seconds and scores on stdout."""
     answers = os.fdopen(os.dup(1), "w")
     with redirect_stdout(sys.stderr):
-        contenders.silence()
+        os.dup2(2, 1)  # what libraries print would be among the answers
+        if name != VLLM:
+            contenders.silence()
         contender = load_contender(name, contenders.Setup(model, device, throughput.DEFAULT_DTYPE[device]))
-        print(json.dumps("ready"), file=answers, flush=True)
+        print(json.dumps(hardware.machine(device)["versions"]), file=answers, flush=True)
         for line in sys.stdin:
             documents = contenders.Documents(Path(line.strip()), corpora.read(Path(line.strip())))
             hardware.synchronize(device)
@@ -110,10 +116,12 @@ def serve(name: str, model: str, device: str) -> None:
 
 def load_contender(name: str, setup: contenders.Setup) -> Callable[[contenders.Documents], Any]:
     """A contender with its model; an earlier build has the public names alone in common with this one."""
-    from datatrove_quality import load_scorer
-
     if name == CARD:
         return contenders.CardLoop(setup)
+    if name == VLLM:
+        return contenders.Vllm(setup, caches_prefixes=True)
+    from datatrove_quality import load_scorer
+
     scorer = load_scorer(contenders.scorer_config(setup))
     for replica in scorer.replicas:
         if name == EARLIER:
@@ -133,13 +141,15 @@ class Process:
     """
 
     def __init__(self, name: str, checkout: Path, options: argparse.Namespace):
-        path = os.pathsep.join(filter(None, [str(checkout), os.environ.get("PYTHONPATH")]))
-        command = [sys.executable, __file__, "--serve", name, "--model", options.model, "--device", options.device]
-        environment = os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
+        # vLLM's environment has its own versions of what PYTHONPATH may name.
+        found = "" if name == VLLM else os.pathsep.join(filter(None, [str(checkout), os.environ.get("PYTHONPATH")]))
+        python = options.vllm if name == VLLM else sys.executable
+        command = [python, __file__, "--serve", name, "--model", options.model, "--device", options.device]
+        environment = os.environ | {"PYTHONPATH": found, "HF_HUB_OFFLINE": "1"}
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self.receive()
+        self.versions = self.receive()
 
     def turn(self, load: Path) -> tuple[float, list[float]]:
         """How long it takes for a load, and the scores."""
@@ -166,6 +176,7 @@ class Process:
 def measure(options: argparse.Namespace, loads: dict[str, Path]) -> dict[str, Any]:
     """Let the contenders take turns."""
     checkouts = {OURS: HERE.parent, EARLIER: Path(options.earlier or HERE.parent).resolve(), CARD: HERE.parent}
+    checkouts |= {VLLM: HERE.parent} if options.vllm else {}
     processes = {name: Process(name, checkout, options) for name, checkout in checkouts.items()}
     seconds: dict[str, dict[str, list[float]]] = {load: {name: [] for name in processes} for load in loads}
     differences: dict[str, float] = {}
@@ -192,7 +203,8 @@ def measure(options: argparse.Namespace, loads: dict[str, Path]) -> dict[str, An
         "kind": "shared-prefixes",
         "shape": options.shape,
         "device": options.device,
-        "commits": {name: commit(checkout) for name, checkout in checkouts.items() if name != CARD},
+        "commits": {name: commit(checkout) for name, checkout in checkouts.items() if name in (OURS, EARLIER)},
+        "versions": {name: process.versions for name, process in processes.items()},
         "earlier": "a checkout" if options.earlier else "this build without sharing",
         "loads": {load: judged(load, of_all, differences[load]) for load, of_all in seconds.items()},
     }
@@ -202,7 +214,8 @@ def judged(load: str, seconds: dict[str, list[float]], difference: float) -> dic
     """A load's figures: how many times as fast ours is as another, by the median of the rounds' ratios."""
     times = {
         name: statistics.median(theirs / ours for theirs, ours in zip(seconds[name], seconds[OURS], strict=True))
-        for name in (EARLIER, CARD)
+        for name in seconds
+        if name != OURS
     }
     return {
         "all_seconds": seconds,
@@ -224,9 +237,10 @@ def report(result: dict[str, Any]) -> None:
     """Print a table."""
     machine = hardware.machine_name(result["machine"])
     print(f"{result['shape']}, {machine}; earlier: {result['earlier']}; commits {result['commits']}")
-    print(f"{'':<48}{'ours':>9}{'earlier':>9}{'card':>9}{'times':>8}{'target':>8}{'difference':>12}")
+    names = list(result["versions"])
+    print(f"{'':<48}{''.join(f'{name:>9}' for name in names)}{'times':>8}{'target':>8}{'difference':>12}")
     for load, one in result["loads"].items():
-        medians = [statistics.median(one["all_seconds"][name]) for name in (OURS, EARLIER, CARD)]
+        medians = [statistics.median(one["all_seconds"][name]) for name in names]
         cells = "".join(f"{seconds:>7.2f} s" for seconds in medians)
         times = one["times_as_fast_as"][EARLIER]
         print(f"{LABELS[load]:<48}{cells}{times:>8.2f}{one['target']:>8}{one['largest_difference_to_card']:>12.0e}")

@@ -10,6 +10,27 @@ import throughput
 from transformers import AutoTokenizer
 
 
+SITE = """
+import os, sys, types
+from types import SimpleNamespace as Some
+
+class LLM:
+    def __init__(self, enable_prefix_caching, **options):
+        assert enable_prefix_caching and not os.environ["PYTHONPATH"].count(":")
+        self.resets = 0
+
+    def reset_prefix_cache(self):
+        self.resets += 1
+
+    def classify(self, prompts, pooling_params, use_tqdm):
+        os.write(1, b"a line of vLLM's\\n")
+        assert all(prompt["prompt_token_ids"] for prompt in prompts) and self.resets
+        return [Some(outputs=Some(probs=[0.5])) for _ in prompts]
+
+sys.modules["vllm"] = Some(LLM=LLM, PoolingParams=Some)
+"""
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
@@ -18,9 +39,25 @@ def tiny(tmp_path_factory):
 
 
 def test_the_comparison(tiny, tmp_path, monkeypatch, capsys):
-    """Each contender in its process; the table and the result have each load, and scores are the card's."""
+    """Each contender in its process; the table and the result have each load, and scores are the card's.
+
+    vLLM's, whose interpreter is another, is this one here, with a module that prints as vLLM does.
+    """
     monkeypatch.setattr(throughput, "RESULTS", tmp_path)
-    arguments = ["prefixes.py", "--model", str(tiny), "--prompts", "1", "--rounds", "1"]
+    (tiny / "sitecustomize.py").write_text(SITE)
+    (tiny / "python").write_text(f'#!/bin/sh\nexport PYTHONPATH={tiny}\nexec {sys.executable} "$@"\n')
+    (tiny / "python").chmod(0o755)
+    arguments = [
+        "prefixes.py",
+        "--model",
+        str(tiny),
+        "--prompts",
+        "1",
+        "--rounds",
+        "1",
+        "--vllm",
+        str(tiny / "python"),
+    ]
     monkeypatch.setattr(sys, "argv", arguments)
     prefixes.main()
     (path,) = tmp_path.iterdir()
@@ -30,8 +67,8 @@ def test_the_comparison(tiny, tmp_path, monkeypatch, capsys):
     for load, one in result["loads"].items():
         assert prefixes.LABELS[load] in shown and one["largest_difference_to_card"] < 1e-4
         assert all(len(seconds) == 1 and seconds[0] > 0 for seconds in one["all_seconds"].values())
-        ours, earlier = (one["all_seconds"][name][0] for name in ("ours", "earlier"))
-        assert one["times_as_fast_as"]["earlier"] == pytest.approx(earlier / ours)
+        ours, *others = (one["all_seconds"][name][0] for name in ("ours", "earlier", "card", "vllm"))
+        assert list(one["times_as_fast_as"].values()) == pytest.approx([other / ours for other in others])
 
 
 def test_the_loads(tiny, tmp_path):

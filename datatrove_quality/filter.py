@@ -18,7 +18,7 @@ from loguru import logger
 from datatrove_quality.cascade.stream import CascadeTask, Decided, ProxyDecision
 from datatrove_quality.cascade.values import Cascade, require_usable
 from datatrove_quality.config import Score, ScorerConfig, Unscorable
-from datatrove_quality.engine.collector import present_objects_left_alone
+from datatrove_quality.engine.collector import rare_full_collections
 from datatrove_quality.engine.scorer import Input, Scorer, find_scorer
 from datatrove_quality.engine.shared_trunk import wanted
 from datatrove_quality.engine.store import ScoreStore, resolve_folder
@@ -362,7 +362,7 @@ class QualityFilter(BaseFilter):
             if self.scorer.scale is None:
                 warn_of_bounds_outside(scorer.scale, self.min_score, self.max_score)
             rendered = self._rendered(chain([(entry, item)], pairs), scorer)
-            with present_objects_left_alone(), self._store(scorer, rank) as store:
+            with rare_full_collections(), self._store(scorer, rank) as store:
                 if self.cascade is None:
                     yield from scorer.stream_pairs(rendered, store, counts)
                 else:

@@ -9,14 +9,22 @@ import gc
 from collections.abc import Iterator
 
 
+# How often the objects that have lived for long are left alone before they are looked through; Python's own is 10.
+RARELY = 100
+
+
 @contextlib.contextmanager
-def present_objects_left_alone() -> Iterator[None]:
-    """A block in which the collector looks only through objects that are made in it."""
-    if gc.get_freeze_count():  # the program's own doing, or another filter's
+def rare_full_collections() -> Iterator[None]:
+    """A block in which the collector seldom looks through the objects that have lived for long.
+
+    Not `gc.freeze()`: that holds what the program has dropped too, such as a run that it has broken off.
+    """
+    young, middle, old = gc.get_threshold()
+    if old >= RARELY:  # the program's own doing, or another filter's
         yield
         return
-    gc.freeze()
+    gc.set_threshold(young, middle, RARELY)
     try:
         yield
     finally:
-        gc.unfreeze()
+        gc.set_threshold(young, middle, old)

@@ -5,28 +5,29 @@ import gc
 from datatrove.data import Document
 
 from datatrove_quality import QualityFilter, ScorerConfig
+from datatrove_quality.engine.collector import RARELY
 
 
-def run(model):
+def thresholds(model):
+    """The collector's while a filter gives its documents out."""
     conversation = [{"role": "user", "content": "Oi?"}, {"role": "assistant", "content": "Olá!"}]
     step = QualityFilter(ScorerConfig(model=model, device="cpu"))
-    frozen = []
-    for _ in step.run([Document("x", str(number), metadata={"messages": conversation}) for number in range(3)]):
-        frozen.append(gc.get_freeze_count())
-    return frozen
+    documents = [Document("x", str(number), metadata={"messages": conversation}) for number in range(3)]
+    return [gc.get_threshold() for _ in step.run(documents)]
 
 
-def test_the_collector_leaves_the_libraries_alone_while_a_filter_runs(model_folder):
-    """And looks at them again afterwards."""
-    assert min(run(model_folder("qwen3"))) > 10_000
-    assert gc.get_freeze_count() == 0
+def test_full_collections_are_rare_while_a_filter_runs(model_folder):
+    """And as often as before afterwards."""
+    before = gc.get_threshold()
+    assert thresholds(model_folder("qwen3")) == [(*before[:2], RARELY)] * 3
+    assert gc.get_threshold() == before
 
 
-def test_what_the_program_has_frozen_stays_frozen(model_folder):
-    """It may have done so before it forked."""
-    gc.freeze()
+def test_what_the_program_has_set_stays(model_folder):
+    """It may want them still more rarely, or none at all."""
+    before = gc.get_threshold()
     try:
-        run(model_folder("qwen3"))
-        assert gc.get_freeze_count() > 10_000
+        gc.set_threshold(0, 20, 2 * RARELY)
+        assert thresholds(model_folder("qwen3")) == [(0, 20, 2 * RARELY)] * 3
     finally:
-        gc.unfreeze()
+        gc.set_threshold(*before)

@@ -9,7 +9,7 @@ from typing import Self
 
 
 # Dtypes of products alone, and what all else is computed in.
-QUANTIZED = {"int8": "float32", "float8": "bfloat16"}
+QUANTIZED = {"int8": "float32", "int8_bfloat16": "bfloat16", "float8": "bfloat16"}
 DTYPES = ("auto", "float32", "bfloat16", "float16", *QUANTIZED)
 # What a classifier was trained for, by transformers' names: what its logits mean.
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
@@ -126,8 +126,8 @@ class ScorerConfig:
         model: hub id or local folder of a sequence classifier.
         revision: branch, tag or commit on the hub.
         dtype: "auto" takes the checkpoint's own where the device has it natively, else float32 with a warning;
-            or "float32", "bfloat16", "float16"; or, for the proxy of a cascade, "int8" on CPUs or "float8" on CUDA, in
-            which linear layers multiply while all else is computed in float32 or bfloat16.
+            or "float32", "bfloat16", "float16"; or, for the proxy of a cascade, "int8" on CPUs, "int8_bfloat16" or
+            "float8" on CUDA, in which linear layers multiply while all else is computed in float32 or bfloat16.
         max_tokens: longer texts are cut, on the tokenizer's `truncation_side`, which is the right by default. None:
             `score_max_tokens` in the model's config.json, else the tokenizer's `model_max_length`, at most what the
             model's positions admit.

@@ -33,6 +33,21 @@ CUDA, META = 1, 14  # torch's numbers of device types
 GIGABYTE = 10**9
 
 
+def int_products_of_cuda(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Have `torch._int_mm` take what it takes on CUDA alone; gets the rows of each product."""
+    product, rows = torch._int_mm, []
+
+    def checked(left: Tensor, right: Tensor) -> Tensor:
+        assert left.dtype == right.dtype == torch.int8 and left.device == right.device
+        assert len(left) > 16 and left.is_contiguous() and right.t().is_contiguous()
+        assert all(width > 0 and width % 8 == 0 for width in right.shape)
+        rows.append(len(left))
+        return product(left, right)
+
+    monkeypatch.setattr(torch, "_int_mm", checked)
+    return rows
+
+
 class Mistake(AssertionError):
     """A real device would refuse this, or the host would wait for it where it should prepare the next batch."""
 

@@ -26,6 +26,8 @@ ROWS = 32
 OUTPUTS = 64
 # How far products may be from exact ones, as a share of a row's largest: what they are rounded to.
 PRECISION = {torch.float32: 1e-5, torch.bfloat16: 2**-6}
+# Fewer rows are filled up: of 16 or fewer CUDA gives no products of int8.
+LEAST_ROWS = 32
 
 
 class LastRows:
@@ -126,12 +128,42 @@ class Int8Linear(QuantizedLinear):
         ).mul_(row_scales)
 
 
-class Float8Linear(QuantizedLinear):
-    """On CUDA, from sm_89 on."""
+class CudaLinear(QuantizedLinear):
+    """On CUDA."""
+
+    capability: ClassVar[tuple[int, int]]  # the least
+
+
+class CudaInt8Linear(CudaLinear):
+    """From sm_80 on, which has no float8: products of signed numbers, whose sums are whole numbers too."""
+
+    largest = 127.0
+    error = 0.05
+    multiple = 8
+    capability = (8, 0)
+
+    def quantized(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        scales = self._scales(rows)
+        return rows.mul(scales.reciprocal()).round_().to(torch.int8), scales
+
+    def rounded(self, weight: Tensor) -> Tensor:
+        return weight.round().to(torch.int8)
+
+    def product(self, rows: Tensor, row_scales: Tensor, dtype: torch.dtype) -> Tensor:
+        lacking = LEAST_ROWS - len(row_scales)
+        rows = nn.functional.pad(rows, (0, 0, 0, lacking)) if lacking > 0 else rows
+        sums = torch._int_mm(rows, self.numbers.t())[: len(row_scales)]
+        # Into numbers of this dtype at once: the sums take twice as much memory.
+        return torch.mul(sums, row_scales, out=sums.new_empty(sums.shape, dtype=dtype)).mul_(self.scales)
+
+
+class Float8Linear(CudaLinear):
+    """From sm_89 on."""
 
     largest = 448.0
     error = 0.1
     multiple = 16
+    capability = (8, 9)
 
     def quantized(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         scales = self._scales(rows)
@@ -144,7 +176,8 @@ class Float8Linear(QuantizedLinear):
         return torch._scaled_mm(rows, self.numbers.t(), scale_a=row_scales, scale_b=self.scales[None], out_dtype=dtype)
 
 
-LINEAR: dict[str, type[QuantizedLinear]] = {"int8": Int8Linear, "float8": Float8Linear}
+ON_CUDA: dict[str, type[CudaLinear]] = {"int8_bfloat16": CudaInt8Linear, "float8": Float8Linear}
+LINEAR: dict[str, type[QuantizedLinear]] = {"int8": Int8Linear, **ON_CUDA}
 
 
 def quantize(
@@ -192,14 +225,15 @@ def why_unusable(dtype: str, device: torch.device) -> str | None:
     """Why a device is none for such numbers; None: it is one."""
     if dtype == "int8":
         if device.type != "cpu":
-            return "it is for CPUs"
+            return "it is for CPUs; with CUDA it is int8_bfloat16"
         names = ("_is_vnni_supported", "_is_amx_tile_supported")
         checks = [check for name in names if (check := getattr(torch.cpu, name, None)) is not None]
         return None if any(check() for check in checks) else "the processor has neither VNNI nor AMX"
     if device.type != "cuda":
         return "it is for GPUs with CUDA"
-    found = torch.cuda.get_device_capability(device)
-    return None if found >= (8, 9) else f"its compute capability is {found[0]}.{found[1]}, and 8.9 is needed"
+    found, least = torch.cuda.get_device_capability(device), ON_CUDA[dtype].capability
+    there, needed = (".".join(map(str, version)) for version in (found, least))
+    return None if found >= least else f"its compute capability is {there}, and {needed} is needed"
 
 
 def _replace_layers(model: nn.Module, kind: type[QuantizedLinear]) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fake_cuda import FakeCuda, Mistake
+from fake_cuda import FakeCuda, Mistake, int_products_of_cuda
 from tiny_models import FAMILIES, WIDE_HEADS
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -20,7 +20,7 @@ from datatrove_quality.engine import replicas, shared_trunk
 from datatrove_quality.engine.batching import packed_batches
 from datatrove_quality.engine.lazy_model import LoadedModel
 from datatrove_quality.engine.replicas import END, Batch, Replica, copy_to
-from datatrove_quality.model import attention, budget, forward, fused, self_check, trunk
+from datatrove_quality.model import attention, budget, forward, fused, quantized, self_check, trunk
 from datatrove_quality.model.shared_rows import SharedPrefixes
 
 
@@ -204,6 +204,23 @@ def test_fused_functions_never_wait(gpu, attended, launched, family, sequences):
     assert launched.count("gate_kernel") == layers == replaced.counts["gates"]
     assert launched.count("rotary_kernel") == 2 * (layers + 1)
     assert launched.count("norm_kernel") > replaced.counts["norms"]
+
+
+@pytest.mark.parametrize("dtype", quantized.ON_CUDA)
+def test_products_of_8_bits_never_wait(gpu, attended, monkeypatch, dtype):
+    """Neither with all tokens nor with the few that are pooled, of which CUDA's int8 needs more."""
+    rows = int_products_of_cuda(monkeypatch)
+    model = classifier(gpu, "qwen3", pooled=True)
+    last, layers = quantized.LastRows(), list(quantized._linear_layers(model))
+    with gpu.tensors():
+        for parent, name, own in layers:
+            setattr(parent, name, quantized.ON_CUDA[dtype](own, last))
+    with gpu.asynchronous() as calls:
+        logits = forward.packed_logits(model, SEQUENCES)
+    assert logits.shape == (len(SEQUENCES), 1) and logits.device == torch.device("cuda:0")
+    assert calls == ["copy to cuda:0"] * 3
+    if dtype == "int8_bfloat16":
+        assert len(rows) >= len(layers) and set(rows) == {sum(map(len, SEQUENCES)), quantized.LEAST_ROWS}
 
 
 def batch(sequences, tokens=None, kept=0):

@@ -2,12 +2,22 @@
 
 import pytest
 import torch
+from fake_cuda import int_products_of_cuda
 from scorers import config_of, loaded, needs_int8, texts
 from torch import nn
 
 from datatrove_quality.config import ScorerConfig
 from datatrove_quality.model import quantized
-from datatrove_quality.model.quantized import Float8Linear, Int8Linear, LastRows
+from datatrove_quality.model.quantized import CudaInt8Linear, Float8Linear, Int8Linear, LastRows
+
+
+@pytest.fixture
+def of_cuda(monkeypatch):
+    """The rows of each product of CUDA's int8, here by the CPU: whole numbers are the same everywhere."""
+    return int_products_of_cuda(monkeypatch)
+
+
+INT8 = [Int8Linear, CudaInt8Linear]
 
 
 def linear(inputs=96, outputs=40, bias=True, dtype=torch.float32):
@@ -36,10 +46,11 @@ def by_integers(own, rows):
 @needs_int8
 @torch.inference_mode()
 @pytest.mark.parametrize("bias", [True, False])
-def test_int8_products(bias):
+@pytest.mark.parametrize("kind", INT8)
+def test_int8_products(of_cuda, kind, bias):
     """A layer gives what integers give, for rows and outputs of any size."""
     own, rows = linear(bias=bias), rows_of()
-    found, right = Int8Linear(own, LastRows())(rows[None]), by_integers(own, rows)
+    found, right = kind(own, LastRows())(rows[None]), by_integers(own, rows)
     assert found.shape == (1, 5, 40) and found.dtype == torch.float32
     assert torch.allclose(found[0].double(), right, rtol=1e-5, atol=1e-6)
     assert (found[0] - own(rows)).norm() < 0.02 * own(rows).norm()
@@ -47,9 +58,31 @@ def test_int8_products(bias):
 
 @needs_int8
 @torch.inference_mode()
-def test_a_row_does_not_depend_on_those_beside_it():
+@pytest.mark.parametrize("number", [0, 1, 16, 17, 33])
+def test_int8_products_of_cuda(of_cuda, number):
+    """In bfloat16, of any number of rows: CUDA multiplies no fewer than 17."""
+    own, rows = linear(bias=False, dtype=torch.bfloat16), rows_of().repeat(7, 1)[:number].bfloat16()
+    found, right = CudaInt8Linear(own, LastRows())(rows), by_integers(own, rows)
+    assert found.shape == (number, 40) and found.dtype == torch.bfloat16
+    ties = 2**-10 * rows.double().abs() @ own.weight.double().abs().t()  # which float32 may round otherwise
+    assert ((found - right).abs() <= 2**-7 * right.abs() + ties).all()
+    assert of_cuda == [max(number, quantized.LEAST_ROWS)]
+
+
+@needs_int8
+@pytest.mark.parametrize(("inputs", "outputs", "fits"), [(96, 40, True), (96, 44, False), (100, 40, False)])
+def test_a_layer_whose_widths_do_not_fit_stays(of_cuda, inputs, outputs, fits):
+    """CUDA multiplies int8 in eights."""
+    assert (quantized._quantized(linear(inputs, outputs), CudaInt8Linear, LastRows()) is not None) == fits
+    assert bool(of_cuda) == fits
+
+
+@needs_int8
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", INT8)
+def test_a_row_does_not_depend_on_those_beside_it(of_cuda, kind):
     """Alone or among others, beside a row that is not finite: the same numbers; and such a row gives no number."""
-    layer, rows = Int8Linear(linear(), LastRows()), rows_of()
+    layer, rows = kind(linear(), LastRows()), rows_of()
     rows[4, 3], rows[2, 1] = torch.nan, torch.inf
     together = layer(rows)
     for at in (0, 1, 3):
@@ -105,6 +138,21 @@ def test_scores_in_int8(model_folder, family):
 
 
 @needs_int8
+@pytest.mark.parametrize("family", ["qwen3", "bert"])
+def test_scores_in_int8_of_cuda(model_folder, monkeypatch, of_cuda, family):
+    """The whole classifier, as it is to be on CUDA, on the CPU: near the scores in bfloat16, and known as its own."""
+    folder, inputs = model_folder(family), texts(12, seed=4)
+    exact = torch.tensor([score.score for score in loaded(config_of(folder, dtype="bfloat16")).score(inputs)])
+    monkeypatch.setattr(quantized, "why_unusable", lambda dtype, device: None)
+    one = loaded(config_of(folder, dtype="int8_bfloat16"))
+    of_cuda.clear()
+    scores = torch.tensor([score.score for score in one.score(inputs)])
+    assert 0 < (scores - exact).norm() / exact.norm() < 0.15
+    assert one.fingerprint.parts["dtype"] == "int8_bfloat16" and one.model.dtype == torch.bfloat16
+    assert len(of_cuda) >= sum(isinstance(layer, CudaInt8Linear) for layer in one.model.modules()) > 0
+
+
+@needs_int8
 def test_wrong_products_are_found(model_folder, monkeypatch):
     """Such as a processor without VNNI gives, whose sums of two products overflow, whatever it says of itself."""
     real = Int8Linear.product
@@ -137,7 +185,12 @@ def test_a_model_that_int8_changes_too_much_is_refused(model_folder, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("dtype", "said"), [("int8", "the processor has neither VNNI nor AMX"), ("float8", "it is for GPUs with CUDA")]
+    ("dtype", "said"),
+    [
+        ("int8", "the processor has neither VNNI nor AMX"),
+        ("float8", "it is for GPUs with CUDA"),
+        ("int8_bfloat16", "it is for GPUs with CUDA"),
+    ],
 )
 def test_a_device_that_has_none(model_folder, monkeypatch, dtype, said):
     """Refused, with what is missing."""
@@ -147,13 +200,21 @@ def test_a_device_that_has_none(model_folder, monkeypatch, dtype, said):
         loaded(config_of(model_folder("qwen3"), dtype=dtype))
 
 
-@pytest.mark.parametrize(("capability", "said"), [((8, 9), None), ((9, 0), None), ((8, 0), "8.0, and 8.9 is needed")])
-def test_which_gpus_have_float8(monkeypatch, capability, said):
-    """From sm_89 on."""
+@pytest.mark.parametrize(
+    ("dtype", "capability", "said"),
+    [
+        ("float8", (8, 9), None),
+        ("float8", (9, 0), None),
+        ("float8", (8, 0), "its compute capability is 8.0, and 8.9 is needed"),
+        ("int8_bfloat16", (8, 0), None),
+        ("int8_bfloat16", (7, 5), "its compute capability is 7.5, and 8.0 is needed"),
+        ("int8", (9, 0), "it is for CPUs; with CUDA it is int8_bfloat16"),
+    ],
+)
+def test_which_gpus_have_them(monkeypatch, dtype, capability, said):
+    """Float8 from sm_89 on, int8 from sm_80 on; there all else is computed in bfloat16."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    why = quantized.why_unusable("float8", torch.device("cuda", 0))
-    assert why is None if said is None else why.endswith(said)
-    assert quantized.why_unusable("int8", torch.device("cuda", 0)) == "it is for CPUs"
+    assert quantized.why_unusable(dtype, torch.device("cuda", 0)) == said
 
 
 def test_not_with_the_compiler():

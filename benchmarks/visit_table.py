@@ -36,6 +36,8 @@ def said(result: dict[str, Any]) -> list[str]:
         return lines + [_contender(name, one) for name, one in result["contenders"].items()]
     if result["kind"] == "shared-prefixes":
         return [_load(name, one) for name, one in result["loads"].items()]
+    if result["kind"].startswith("cascades"):
+        return [_cascade(name, result) for name in result["rescored"]]
     if result["kind"] == "profile":
         return [_profile(name, result[name]) for name in ("fused", "plain")]
     if result["kind"] == "simulated-gpus":
@@ -54,6 +56,13 @@ def _contender(name: str, one: dict[str, Any]) -> str:
 def _load(name: str, one: dict[str, Any]) -> str:
     difference = f"{one['largest_difference_to_card']:.0e} from the card's scores"
     return f"{name}: {one['times_as_fast_as']['earlier']:.2f} times as fast as without sharing, {difference}"
+
+
+def _cascade(name: str, result: dict[str, Any]) -> str:
+    if name in result["refused"]:
+        return f"{name}: {result['refused'][name]}"
+    certified = ", ".join(f"{bound:.3%}" for bound in result["certified"][name])
+    return f"{name}: {result['times_as_fast'][name]:.2f} times as fast as the classifier alone, certified {certified}"
 
 
 def _profile(name: str, one: dict[str, Any]) -> str:

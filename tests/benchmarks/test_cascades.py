@@ -26,7 +26,7 @@ def test_figures_are_those_of_the_turns(model_folder, capsys):
         ScorerConfig(model=str(model_folder("qwen3", **options)), dtype="float32", device="cpu")
         for options in ({}, {"seed": 1})
     )
-    options = SimpleNamespace(shape="tiny", documents=20, rounds=2)
+    options = SimpleNamespace(device="cpu", shape="tiny", documents=20, rounds=2)
     pipelines = {"classifier alone": None, "keeps all": Cascade(proxy, (-99, -99), audit=0.0)}
     turns = cascades.measure(classifier, pipelines, options)
     for number, (alone, all_kept) in enumerate(zip(*turns.values(), strict=True)):

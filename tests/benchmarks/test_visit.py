@@ -57,7 +57,7 @@ def test_the_table_shows_steps_that_failed_or_were_skipped(tmp_path, capsys):
     """A step without results, a contender without a turn, and results of all kinds, each in its line."""
     (tmp_path / "steps.tsv").write_text(
         "tests\tdone\t9\nours\tstopped after 100 s\t100\nprofile\tdone\t5\npipeline\tskipped: no time left\t0\n"
-        "shared-prefixes\tdone\t40\n"
+        "shared-prefixes\tdone\t40\ncascade\tdone\t40\n"
     )
     (tmp_path / "tests.out").write_text("....\n26 passed in 9 s\n")
     turn = {"seconds": 2.0, "documents_per_second": 50.0, "share_of_matrix_rate": 0.713, "times_annotator": 31.0}
@@ -73,6 +73,9 @@ def test_the_table_shows_steps_that_failed_or_were_skipped(tmp_path, capsys):
     load = {"times_as_fast_as": {"earlier": 4.251}, "largest_difference_to_card": 2e-6}
     shared = {"kind": "shared-prefixes", "loads": {"answers": load}}
     (tmp_path / "shared-prefixes.json").write_text(json.dumps(shared))
+    cascade = {"kind": "cascades", "rescored": {"float8": 0.004, "int8": 1.0}, "refused": {"int8": "too small"}}
+    cascade |= {"certified": {"float8": [0.00097]}, "times_as_fast": {"float8": 1.416}}
+    (tmp_path / "cascade.json").write_text(json.dumps(cascade))
     visit_table.main(str(tmp_path))
     shown = capsys.readouterr().out
     for words in (
@@ -85,6 +88,8 @@ def test_the_table_shows_steps_that_failed_or_were_skipped(tmp_path, capsys):
         "fused: 500 tokens/s: products 75%, gaps 5%",
         "skipped: no time left",
         "answers: 4.25 times as fast as without sharing, 2e-06 from the card's scores",
+        "float8: 1.42 times as fast as the classifier alone, certified 0.097%",
+        "int8: too small",
     ):
         assert words in shown
 
@@ -122,7 +127,7 @@ def test_a_step_that_fails_ends_nothing(visit, tmp_path):
     assert done.returncode == 1 and done.stdout.endswith("the table\n")
     failed = [name for name, state in steps.items() if "FAILED" in state]
     assert failed == ["bad.whl", "profile"]
-    assert [name for name, state in steps.items() if state == "done"][-1] == "shared-prefixes"
+    assert [name for name, state in steps.items() if state == "done"][-1] == "cascade"
     assert (results / "ours.json").exists() and not (results / "profile.json").exists()
 
 

@@ -103,7 +103,8 @@ def train(folder: Path, options: argparse.Namespace) -> ScorerConfig:
     save_untrained(folder / "base", options.shape)
     started = time.perf_counter()
     recipe = RECIPE | {"device": options.device}
-    config = TrainingConfig(model=str(folder / "base"), learning_rate=1e-3, epochs=2, dtype="float32", **recipe)
+    rate = 1e-3 * min(1.0, 384 / shapes.SHAPES[options.shape].values.get("hidden_size", 384))
+    config = TrainingConfig(model=str(folder / "base"), learning_rate=rate, epochs=2, dtype="float32", **recipe)
     rows = list(labelled(options.train, 1, WORDS_TO_TRAIN))
     record = train_classifier(config, rows[200:], folder / "classifier", rows[:200])
     print(f"classifier: error {record['evaluation']['mae']:.3f} of a level, {time.perf_counter() - started:.0f} s")

@@ -121,7 +121,7 @@ prompts=(--prompts 20)
 [ "$device" = cpu ] && prompts=(--prompts 1)
 step shared-prefixes 50 "$python" benchmarks/prefixes.py --no-save --device "$device" --model "$model" --rounds 2 "${prompts[@]}"
 cascade=(--shape wide --proxies float8 --rounds 3)
-[ "$device" = cpu ] && cascade=(--shape tiny --proxies bfloat16 --rounds 1 --documents 20 --train 600 --certify 700)
+[ "$device" = cpu ] && cascade=(--shape tiny --proxies bfloat16 --rounds 1 --documents 20 --certify 700)
 needs datatrove cascade 40 "$python" benchmarks/cascades.py --no-save --device "$device" "${cascade[@]}"
 
 "$python" benchmarks/visit_table.py "$results"

@@ -45,6 +45,11 @@ SIGNATURES = {
 }
 
 
+def is_supported() -> bool:
+    """Whether this machine's processor can run the loops."""
+    return has_instructions("avx512_bf16", "amx_tile", "amx_bf16")
+
+
 @cache
 def library() -> ctypes.CDLL:
     """The compiled loops, with the tiles' registers at hand.
@@ -53,7 +58,7 @@ def library() -> ctypes.CDLL:
         OSError: the processor has no such instructions, the system does not let this process use them, there is no C
             compiler, or it fails.
     """
-    if not has_instructions("avx512_bf16", "amx_tile"):
+    if not is_supported():
         raise OSError("this processor has no AMX")
     loaded = compiled("amx_attention", SIGNATURES, FLAGS)
     if loaded.prepare() != 0:
@@ -86,8 +91,9 @@ def amx_attention(query: Tensor, key: Tensor, value: Tensor, spans: "Spans", ter
     window = NO_WINDOW if terms.window is None else terms.window
     counts = (*strides, heads, query.shape[1] // heads, dim, window)
     given = _Attention(*(one.data_ptr() for one in tensors), *counts, terms.scale, terms.causal)
-    boundaries = spans.queries.data_ptr(), spans.keys.data_ptr()
-    failed = library().attend(given, *boundaries, len(spans.queries) - 1, longest, num_threads(query))
+    queries, keys = spans.queries.contiguous(), spans.keys.contiguous()
+    boundaries = queries.data_ptr(), keys.data_ptr()
+    failed = library().attend(given, *boundaries, len(queries) - 1, longest, num_threads(query))
     if failed:
         raise MemoryError(f"out of memory: attention to {longest} keys")
     return output
@@ -104,4 +110,4 @@ def _longest_key(spans: "Spans", num_queries: int, num_keys: int, causal: bool) 
     is_int32 = spans.queries.dtype == spans.keys.dtype == torch.int32
     if not inside or not is_int32 or any(few < 0 or many < few * causal or many < 1 for few, many in counts):
         raise ValueError(f"boundaries {queries} and {keys} of {num_queries} queries and {num_keys} keys")
-    return max(many for _, many in counts)
+    return max((many for _, many in counts), default=0)

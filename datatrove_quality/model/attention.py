@@ -30,6 +30,7 @@ QUERY_BLOCK = 512
 # The boundaries of the sequences on which a kernel is tried, and how far it may be off: roundings of bfloat16.
 PROBE = (0, 1, 40, 110)
 ROUNDINGS = 2**-6
+PROBE_WINDOW = 20
 
 
 @dataclass(frozen=True)
@@ -202,20 +203,27 @@ def kernel_for(query: Tensor, key: Tensor, value: Tensor, terms: AttentionTerms)
 
 @cache
 def _amx_kernel(heads: int, key_heads: int, dim: int) -> Kernel:
-    """The kernel for CPUs with AMX, where it runs and agrees with one SDPA call per sequence."""
+    """The kernel for CPUs with AMX, where it agrees with one SDPA call per sequence: whole, pooled, windows."""
     generator = torch.Generator().manual_seed(0)
     query, key, value = (
         torch.randn(PROBE[-1], count, dim, generator=generator).bfloat16() for count in (heads, key_heads, key_heads)
     )
-    boundaries = torch.tensor(PROBE, dtype=torch.int32)
-    given = (query, key, value, Spans(boundaries, boundaries, PROBE[-1], PROBE[-1]), AttentionTerms(scale=dim**-0.5))
+    ends = torch.tensor(PROBE, dtype=torch.int32)
+    longest = int(ends.diff().max())
+    whole = Spans(ends, ends, longest, longest)
+    pooled = Spans(torch.arange(len(PROBE), dtype=torch.int32), ends, 1, longest)
+    last = query[ends[1:] - 1]  # as in a last layer of which one token a sequence is wanted
     try:
-        mine, other = (kernel(*given).float() for kernel in (amx_attention.amx_attention, per_sequence_attention))
-    except Exception as error:  # no such processor, no compiler, or one that does not end
-        logger.debug(f"Attention runs sequence by sequence: {error!s:.200}")
-        return per_sequence_attention
-    if not bool(((mine - other).abs() <= ROUNDINGS * other.abs().amax(dim=-1, keepdim=True)).all()):
-        logger.warning("Attention on AMX computes something else here: attention runs sequence by sequence.")
+        for states, spans in ((query, whole), (last, pooled)):
+            for window in (None, PROBE_WINDOW):
+                terms = AttentionTerms(scale=2 * dim**-0.5, window=window)
+                mine = amx_attention.amx_attention(states, key, value, spans, terms).float()
+                other = per_sequence_attention(states, key, value, spans, terms).float()
+                if not bool(((mine - other).abs() <= ROUNDINGS * other.abs().amax(dim=-1, keepdim=True)).all()):
+                    raise ValueError("it computes something else here")
+    except Exception as error:  # whatever a compiler, a loader or the system has against it
+        say = logger.warning if amx_attention.is_supported() else logger.debug
+        say(f"Attention runs sequence by sequence, without AMX: {error!s:.200}")
         return per_sequence_attention
     return amx_attention.amx_attention
 

@@ -8,10 +8,13 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import torch
+from datatrove_quality.atomic_write import write_atomic
+from datatrove_quality.model.digests import cache_folder
 
 
 FOLDER = Path(__file__).parent
@@ -25,15 +28,22 @@ SECONDS_TO_COMPILE = 60
 
 
 def has_instructions(*kinds: str) -> bool:
-    """Whether this machine's processor has instructions by torch's names for them, such as "avx512_bf16"."""
-    checks = [getattr(torch.cpu, f"_is_{kind}_supported", None) for kind in kinds]
-    return platform.system() == "Linux" and all(check is not None and check() for check in checks)
+    """Whether this machine's processor has instructions by Linux's names for them, such as "avx512_bf16"."""
+    return platform.machine() == "x86_64" and _instructions().issuperset(kinds)
+
+
+@cache
+def _instructions() -> frozenset[str]:
+    """What the system says of its first processor."""
+    with suppress(OSError), open("/proc/cpuinfo") as file:
+        return frozenset(next((line.split() for line in file if line.startswith("flags")), ()))
+    return frozenset()
 
 
 def compiled(name: str, signatures: Mapping[str, Sequence[Any]], flags: Sequence[str] = ()) -> ctypes.CDLL:
     """A file of C code, loaded.
 
-    The compiled code is kept in ~/.cache/datatrove-quality/kernels.
+    The compiled code is kept in ~/.cache/datatrove-quality/kernels, also for nodes without a compiler.
 
     Args:
         name: of the file, without its ending.
@@ -43,44 +53,49 @@ def compiled(name: str, signatures: Mapping[str, Sequence[Any]], flags: Sequence
     Raises:
         OSError: there is no C compiler, or it fails; the message has its words.
     """
-    compiler = next(filter(None, map(shutil.which, [*filter(None, [os.environ.get("CC")]), *COMPILERS])), None)
-    if compiler is None:
-        raise OSError("there is no C compiler (cc, gcc, clang, or what CC names)")
-    command = [compiler, *FLAGS, *flags, str(FOLDER / f"{name}.c")]
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=False, timeout=SECONDS_TO_COMPILE)
     sources = [path.read_bytes() for path in (FOLDER / f"{name}.c", *sorted(FOLDER.glob("*.h")))]
-    made_of = b"\0".join([*sources, " ".join(command[:-1]).encode(), version.stdout])
-    path = _folder() / f"{name}-{hashlib.sha256(made_of).hexdigest()[:32]}.so"
-    if not path.exists():
-        _compile(command, path)
-    loaded = ctypes.CDLL(str(path))
+    made_of = b"\0".join([*sources, " ".join([*FLAGS, *flags]).encode()])
+    kept = cache_folder("kernels") / f"{name}-{hashlib.sha256(made_of).hexdigest()[:32]}"
+    code = _kept(kept)
+    if code is None:
+        code = _compile([*FLAGS, *flags, str(FOLDER / f"{name}.c")])
+        with suppress(OSError):
+            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_atomic(kept, hashlib.sha256(code).digest() + code)
+    # From memory: a file may be cut, replaced on another node (SIGBUS), or lie where nothing may be executed. It stays
+    # open, since the loader knows libraries by their paths.
+    file = os.memfd_create(name)
+    with open(file, "wb", closefd=False) as out:
+        out.write(code)
+    loaded = ctypes.CDLL(f"/proc/self/fd/{file}")
     for function, types in signatures.items():
         getattr(loaded, function).argtypes = types
     return loaded
 
 
-def _folder() -> Path:
-    """Where compiled code is kept; for this process alone where the home directory cannot be written to."""
-    kept = Path("~/.cache/datatrove-quality/kernels").expanduser()
-    try:
-        kept.mkdir(parents=True, exist_ok=True)
-        if os.access(kept, os.W_OK):
-            return kept
-    except (OSError, RuntimeError):
-        pass
-    return Path(tempfile.mkdtemp(prefix="datatrove-quality-"))
+def _kept(path: Path) -> bytes | None:
+    """Compiled code that this user has kept, whole; None: there is none."""
+    with suppress(OSError), path.open("rb") as file:
+        found = os.fstat(file.fileno())
+        content = file.read()
+        is_own = found.st_uid in (os.geteuid(), 0) and not found.st_mode & 0o022
+        if is_own and hashlib.sha256(content[32:]).digest() == content[:32]:
+            return content[32:]
+    return None
 
 
-def _compile(command: list[str], path: Path) -> None:
-    """Compile to a file beside, then rename: another process may do the same."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder, path.name)
+def _compile(arguments: list[str]) -> bytes:
+    compiler = next(filter(None, map(shutil.which, [*filter(None, [os.environ.get("CC")]), *COMPILERS])), None)
+    if compiler is None:
+        raise OSError("there is no C compiler (cc, gcc, clang, or what CC names)")
+    with tempfile.TemporaryDirectory(prefix="datatrove-quality-") as folder:
+        made = Path(folder, "made.so")
         try:
             done = subprocess.run(
-                [*command, "-o", str(made)], capture_output=True, text=True, check=False, timeout=SECONDS_TO_COMPILE
+                [compiler, *arguments, "-o", str(made)], capture_output=True, check=False, timeout=SECONDS_TO_COMPILE
             )
         except subprocess.TimeoutExpired as error:
-            raise OSError(f"{command[0]} takes longer than {SECONDS_TO_COMPILE} s") from error
-        if done.returncode != 0:
-            raise OSError(f"{command[0]} fails: {done.stderr.strip()[-200:]}")
-        made.replace(path)
+            raise OSError(f"{compiler} takes longer than {SECONDS_TO_COMPILE} s") from error
+        if done.returncode != 0 or not made.exists():
+            raise OSError(f"{compiler} fails: {done.stderr.decode(errors='replace').strip()[-200:]}")
+        return made.read_bytes()

@@ -74,7 +74,7 @@ def _rotated(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     if dim % 2 or cos.shape != sin.shape or cos.shape[1:] != (tokens, dim) or len(cos) not in (1, batch):
         raise ValueError(f"angles of shapes {tuple(cos.shape)} and {tuple(sin.shape)} for {tuple(states.shape)}")
     output = torch.empty_like(states)
-    if output.stride() != states.stride():
+    if output.stride() != states.stride() or states.stride(-1) != 1:
         states = states.contiguous()
         output = torch.empty_like(states)
     half = _is_half(states, cos, sin)

@@ -7,10 +7,9 @@ import torch
 
 from datatrove_quality.model import amx_attention, attention
 from datatrove_quality.model.attention import AttentionTerms, Spans, per_sequence_attention
-from datatrove_quality.model.c_library import has_instructions
 
 
-needs_amx = pytest.mark.skipif(not has_instructions("avx512_bf16", "amx_tile"), reason="needs a CPU with AMX")
+needs_amx = pytest.mark.skipif(not amx_attention.is_supported(), reason="needs a CPU with AMX")
 
 
 @pytest.fixture(autouse=True)
@@ -157,6 +156,32 @@ def test_trouble_costs_speed_alone(monkeypatch):
 
 def test_a_cpu_without_it_goes_on_as_before(monkeypatch):
     amx_attention.library.cache_clear()
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    monkeypatch.setattr(amx_attention, "is_supported", lambda: False)
     assert kernel() is per_sequence_attention
     amx_attention.library.cache_clear()
+
+
+@needs_amx
+def test_boundaries_of_any_strides():
+    *tensors, spans = states([5, 7], [5, 7])
+    wide = torch.full((2, 6), 2**30).int()
+    wide[0, ::2], wide[1, ::2] = spans.queries, spans.keys
+    strided = Spans(wide[0, ::2], wide[1, ::2], 7, 7)
+    terms = AttentionTerms(scale=1.0)
+    mine, other = (amx_attention.amx_attention(*tensors, one, terms) for one in (strided, spans))
+    assert torch.equal(mine, other)
+
+
+@needs_amx
+@pytest.mark.parametrize("wrong", ["pooled", "window"])
+def test_the_trial_tries_all_that_is_scored_with(monkeypatch, wrong):
+    """A kernel that is wrong only for the last token of each sequence, or only with a window, is not taken."""
+    right = amx_attention.amx_attention
+
+    def wrong_for(query, key, value, spans, terms):
+        result = right(query, key, value, spans, terms)
+        is_wrong = terms.window is not None if wrong == "window" else len(query) < len(key)
+        return result * 1.5 if is_wrong else result
+
+    monkeypatch.setattr(amx_attention, "amx_attention", wrong_for)
+    assert kernel() is per_sequence_attention

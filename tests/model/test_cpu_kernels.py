@@ -19,7 +19,8 @@ needs_avx512 = pytest.mark.skipif(not cpu_kernels.is_supported(), reason="needs 
 @pytest.fixture
 def own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
+    for name in ("CC", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     cpu_kernels.library.cache_clear()
     yield tmp_path
     cpu_kernels.library.cache_clear()
@@ -76,6 +77,17 @@ class TestCpuKernels(FusedArithmetic):
 
 
 @needs_avx512
+def test_a_layout_of_any_strides_is_rotated_rightly():
+    """Also one without gaps whose last dimension is not contiguous."""
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(1, 16, 3, 2, generator=generator).permute(0, 3, 2, 1)
+    cos, sin = torch.randn(2, 1, 3, 16, generator=generator)
+    mine, _ = cpu_kernels.rotate(states, states, cos, sin)
+    first, second = states.chunk(2, dim=-1)
+    assert torch.allclose(mine, states * cos + torch.cat([-second, first], dim=-1) * sin, atol=1e-6)
+
+
+@needs_avx512
 def test_compiled_once(own_home, monkeypatch):
     """The next process loads what the first has compiled; nothing else is left beside it."""
     assert fused.functions_for(CPU) is cpu_kernels
@@ -84,7 +96,33 @@ def test_compiled_once(own_home, monkeypatch):
     cpu_kernels.library.cache_clear()
     monkeypatch.setattr(c_library, "_compile", None)
     cpu_kernels.library()
-    assert kept.stat().st_mtime_ns == written and kept.suffix == ".so"
+    assert kept.stat().st_mtime_ns == written
+    assert kept.parent.stat().st_mode & 0o077 == 0
+
+
+@needs_avx512
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_kept_code_is_loaded_only_whole_and_only_the_users_own(own_home, is_whole):
+    """A cut file would end the process at its first use; what others may write to, others may have written."""
+    rows, weight = torch.ones(2, 16), torch.ones(16)
+    cpu_kernels.norm(rows, weight, 0.0, 0.0)
+    (kept,) = (own_home / ".cache" / "datatrove-quality" / "kernels").iterdir()
+    content = kept.read_bytes()
+    for damaged in (content[:0], content[:100], content[:-100], content[:4096] + bytes(4096) + content[8192:]):
+        cpu_kernels.library.cache_clear()
+        kept.write_bytes(content if is_whole else damaged)
+        kept.chmod(0o666 if is_whole else 0o600)
+        assert cpu_kernels.norm(rows, weight, 0.0, 0.0).sum() == 32
+        assert len(kept.read_bytes()) == len(content) and kept.stat().st_mode & 0o022 == 0
+
+
+@needs_avx512
+def test_a_node_without_a_compiler_takes_what_another_has_kept(own_home, monkeypatch):
+    """As the nodes of a cluster share a home directory, which some of them may only read."""
+    cpu_kernels.library()
+    cpu_kernels.library.cache_clear()
+    monkeypatch.setattr(c_library.shutil, "which", lambda name: None)
+    assert fused.functions_for(CPU) is cpu_kernels
 
 
 @needs_avx512
@@ -103,7 +141,10 @@ def test_a_compiler_that_fails_or_is_missing(own_home, monkeypatch):
     monkeypatch.setenv("CC", str(compiler))
     with pytest.raises(OSError, match="no such flag"):
         fused.functions_for(CPU)
-    assert not list((own_home / ".cache" / "datatrove-quality" / "kernels").iterdir())
+    compiler.write_text("#!/bin/sh\n")
+    with pytest.raises(OSError, match="cc fails"):
+        fused.functions_for(CPU)
+    assert not (own_home / ".cache").exists()
     monkeypatch.setattr(c_library.shutil, "which", lambda name: None)
     with pytest.raises(OSError, match="no C compiler"):
         fused.functions_for(CPU)
@@ -111,8 +152,6 @@ def test_a_compiler_that_fails_or_is_missing(own_home, monkeypatch):
 
 def test_a_cpu_without_the_instructions_has_none(monkeypatch):
     """There the models' own code goes on computing, and nothing is compiled."""
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False, raising=False)
+    monkeypatch.setattr(c_library, "_instructions", lambda: frozenset({"avx2"}))
     monkeypatch.setattr(subprocess, "run", None)
-    assert fused.functions_for(CPU) is None
-    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
     assert fused.functions_for(CPU) is None

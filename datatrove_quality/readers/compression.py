@@ -111,7 +111,7 @@ def _decompressed(blocks: Iterable[bytes], form: _Format) -> Iterator[bytes | In
                     break
                 position, search_from, decoder = start.start(), start.start() + 1, form.decoder()
             outputs, end, error = _decode(decoder, data, position, form)
-            if not (error or decoder.eof or following or end < len(data)):
+            if not (error or decoder.eof or following or end < len(data) or _holds_more(decoder)):
                 error = InvalidConversation("truncated_file", f"the compressed data ends early: {MISSING}")
             if error:
                 head = form.head.search(data, search_from)

@@ -151,11 +151,27 @@ class BeingWritten(OSError):
     """A file is written to while it is read: what was half written is no verdict on its rows."""
 
 
+def refuse_pipe(path: str) -> None:
+    """Refuse a local path that is neither a regular file nor a folder: opening a pipe may wait for ever.
+
+    Raises:
+        ValueError: it is such a one.
+    """
+    if not os.path.isfile(path) and not os.path.isdir(path) and os.path.exists(path):
+        raise ValueError(f"input {path} is no regular file, but a pipe, a socket or a device: give files.")
+
+
 def stamp(folder: DataFolder, path: str) -> tuple[int, int] | None:
-    """Size and time of the last change of a local file; None: it is elsewhere, where files are replaced as a whole."""
+    """Size and time of the last change of a local file; None: it is elsewhere, where files are replaced as a whole.
+
+    Raises:
+        ValueError: it is no regular file.
+    """
     if not folder.is_local():
         return None
-    found = os.stat(str(folder.resolve_paths(path)))
+    full_path = str(folder.resolve_paths(path))
+    refuse_pipe(full_path)
+    found = os.stat(full_path)
     return found.st_size, found.st_mtime_ns
 
 

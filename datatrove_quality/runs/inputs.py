@@ -28,6 +28,7 @@ from datatrove_quality.readers.files import (
     folder_at,
     is_plain_json,
     partition_columns,
+    refuse_pipe,
     same_data_twice,
     select_files,
 )
@@ -247,6 +248,7 @@ def find_inputs(source: str) -> Inputs:
             logger.warning(f"Not read: {skipped}. Files that are given by their own path are read.")
     formats = {path: file_format(path) for path in paths}
     known = sorted(path for path, found in formats.items() if found)
+    _refuse_unreadable(folder, paths, known)
     others = sorted(path for path, found in formats.items() if not found)
     if any(not is_plain_json(path) for path in known):  # else they are the data; beside data they describe it
         descriptions = [path for path in known if is_plain_json(path)]
@@ -265,7 +267,6 @@ def find_inputs(source: str) -> Inputs:
             "not followed: give its target as input)"
         )
     _refuse_names(source, known)
-    _refuse_unreadable(folder, known)
     found = [found for path in known if (found := formats[path])]
     kinds = {one.kind for one in found}
     if len(kinds) > 1:
@@ -307,15 +308,24 @@ def _refuse_names(source: str, paths: list[str]) -> None:
         )
 
 
-def _refuse_unreadable(folder: DataFolder, paths: list[str]) -> None:
-    """Refuse links to what is not there, and what is no regular file: reading a pipe may wait for ever."""
+def _refuse_unreadable(folder: DataFolder, paths: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse links to what is not there, and what is no regular file.
+
+    Args:
+        folder: in which they are.
+        paths: all; a broken link may stand for a folder of data, whatever its name is.
+        known: those that would be read.
+    """
     if not folder.is_local():
         return
-    for path in (str(folder.resolve_paths(name)) for name in paths):
+    for path in (path_in(folder, name) for name in paths):
         if os.path.islink(path) and not os.path.exists(path):
-            raise ValueError(f"input {path} is a link to {os.readlink(path)}, which is not there: remove or mend it.")
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise ValueError(f"input {path} is no regular file, but a pipe, a socket or a device: give files.")
+            raise ValueError(
+                f"input {path} is a link to {os.readlink(path)}, which is not there: remove or mend it, or give a "
+                "glob that does not match it."
+            )
+    for name in known:
+        refuse_pipe(path_in(folder, name))
 
 
 def refuse_unnamed_columns(adapter: Callable, path: str) -> None:
@@ -384,6 +394,8 @@ def _matching(source: str) -> tuple[DataFolder, list[str], bool]:
         folder = DataFolder(path, fs=filesystem)
         return folder, folder.list_files(), True
     if not has_magic(source):
+        parent, _, name = path.rpartition("/")
+        _refuse_unreadable(DataFolder(parent or "/", fs=filesystem), [name], [name])
         raise ValueError(f"input {source}: there is no such file or folder.")
     plain = source[: min(source.find(sign) for sign in "*?[" if sign in source)]
     parent, _, _ = plain.rpartition("/")

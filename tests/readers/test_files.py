@@ -1,9 +1,12 @@
 """Which files are input: none twice, none that a program left, and none silently left out."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from datatrove_quality.readers.csv import ConversationCsvReader
 from datatrove_quality.readers.files import (
     file_format,
     folder_at,
@@ -12,6 +15,8 @@ from datatrove_quality.readers.files import (
     same_data_twice,
     select_files,
 )
+from datatrove_quality.readers.jsonl import ConversationJsonlReader
+from datatrove_quality.readers.parquet import ConversationParquetReader
 
 
 @pytest.mark.parametrize(
@@ -90,3 +95,18 @@ def test_a_relative_folder_is_one_of_the_present_directory(tmp_path, monkeypatch
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
         assert folder_at("in").path == str(tmp_path / name / "in")
+
+
+@pytest.mark.parametrize(
+    ("reader", "name"),
+    [
+        (ConversationJsonlReader, "b.jsonl"),
+        (ConversationCsvReader, "b.csv"),
+        (ConversationParquetReader, "b.parquet"),
+    ],
+)
+def test_a_reader_refuses_a_pipe(tmp_path: Path, reader: Any, name: str) -> None:
+    """Opening it would wait for a writer for ever."""
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name} is no regular file"):
+        list(reader(str(tmp_path)).run())

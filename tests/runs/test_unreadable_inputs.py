@@ -35,3 +35,26 @@ def test_a_link_to_a_file_is_read(folder, tmp_path_factory):
     elsewhere.write_text("{}\n")
     (folder / "b.jsonl").symlink_to(elsewhere)
     assert set(find_inputs(str(folder)).sizes) == {"a.jsonl", "b.jsonl"}
+
+
+def test_a_pipe_by_its_own_path_is_refused_as_one(folder):
+    """It is there, under any name: a shell's <(...) is a pipe too."""
+    for name in ("b.jsonl", "b"):
+        os.mkfifo(folder / name)
+        with pytest.raises(ValueError, match=rf"/{name} is no regular file"):
+            find_inputs(str(folder / name))
+
+
+def test_a_broken_link_to_what_may_be_a_folder_is_named(folder):
+    """Such as one on a disk that is not mounted: its rows would be left out."""
+    (folder / "2024").symlink_to("/gone/2024")
+    with pytest.raises(ValueError, match="2024 is a link to /gone/2024, which is not there"):
+        find_inputs(str(folder))
+    assert set(find_inputs(f"{folder}/*.jsonl").sizes) == {"a.jsonl"}
+
+
+def test_a_broken_link_by_its_own_path_is_named(folder):
+    """It is there, but not what it points to."""
+    (folder / "b.jsonl").symlink_to("gone.jsonl")
+    with pytest.raises(ValueError, match=r"b\.jsonl is a link to gone\.jsonl, which is not there"):
+        find_inputs(str(folder / "b.jsonl"))

@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.model.weights import ADAPTER_WEIGHTS
+from datatrove_quality.model.weights import ADAPTER_WEIGHTS, INDEX
 
 
 if TYPE_CHECKING:
@@ -104,12 +104,75 @@ def stored_tensors(files: Iterable[Path]) -> dict[str, dict[str, Any]]:
     """Name, dtype and shape of the tensors in safetensors files, from their headers."""
     found: dict[str, dict[str, Any]] = {}
     for path in files:
-        if path.suffix == ".safetensors":
-            with path.open("rb") as file:
-                (size,) = struct.unpack("<Q", file.read(8))
-                found |= json.loads(file.read(size))
+        found |= _header(path)
+    return found
+
+
+def _header(path: Path) -> dict[str, dict[str, Any]]:
+    if path.suffix != ".safetensors":
+        return {}
+    with path.open("rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        found = json.loads(file.read(size))
     found.pop("__metadata__", None)
     return found
+
+
+def refuse_two_for_one(config: ScorerConfig, model: "PreTrainedModel", files: Iterable[Path]) -> None:
+    """Refuse different tensors that are stored for one parameter, of which transformers takes the last without a word.
+
+    An interrupted or mixed copy leaves them: one name in two files, or in another file than the index says, or with
+    the base model's prefix and without it. Two of the same values pass.
+
+    Args:
+        config: which classifier.
+        model: with its weights.
+        files: of weights.
+
+    Raises:
+        ValueError: names the tensors and their files.
+    """
+    shards = {path: _header(path) for path in files if path.name != ADAPTER_WEIGHTS}
+    places: dict[str, list[tuple[str, Path]]] = {}
+    parameters = model.state_dict().keys()
+    for path, stored in shards.items():
+        for name in stored:
+            places.setdefault(_parameter(name, model.base_model_prefix, parameters), []).append((name, path))
+    doubtful = [
+        " and ".join(f"{name} in {path.name}" for name, path in found)
+        for found in places.values()
+        if len(found) > 1 and not _are_equal(found)
+    ]
+    index = next((path for path in shards if path.name == INDEX), None)
+    for name, shard in json.loads(index.read_bytes())["weight_map"].items() if index else ():
+        having = [path for path, stored in shards.items() if name in stored]
+        if index and having and index.parent / shard not in having:
+            doubtful.append(f"{name} in {having[0].name}, which {INDEX} has in {shard}")
+    if doubtful:
+        raise ValueError(
+            f"model={config.model!r}: it is not clear which tensors are its weights: {_first(doubtful)}. Its files "
+            "are of several models or copies: fetch all again, into an empty folder."
+        )
+
+
+def _parameter(name: str, prefix: str, parameters: Container[str]) -> str:
+    """Which parameter a stored tensor becomes, as transformers finds it; its own name where it becomes none."""
+    renamed = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    candidates = (name, renamed, renamed.removeprefix(f"{prefix}."), f"{prefix}.{renamed}")
+    return next((one for one in candidates if one in parameters), name)
+
+
+def _are_equal(stored: list[tuple[str, Path]]) -> bool:
+    """Whether tensors, each named with its file, have the same bytes."""
+    import torch
+    from safetensors import safe_open
+
+    values = []
+    for name, path in stored:
+        with safe_open(path, framework="pt") as file:
+            values.append(file.get_tensor(name))
+    first, *others = [(one.dtype, one.shape, one.reshape(-1).view(torch.uint8)) for one in values]
+    return all(one[:2] == first[:2] and torch.equal(one[2], first[2]) for one in others)
 
 
 def refuse_other_base(config: ScorerConfig, model: "PreTrainedModel", files: Iterable[Path]) -> None:

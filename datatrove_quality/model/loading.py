@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 from loguru import logger
 
 from datatrove_quality.config import QUANTIZED, ScorerConfig
-from datatrove_quality.model.checkpoint import refuse_integers, refuse_other_base, refuse_unexpected, stored_tensors
+from datatrove_quality.model.checkpoint import (
+    refuse_integers,
+    refuse_other_base,
+    refuse_two_for_one,
+    refuse_unexpected,
+    stored_tensors,
+)
 from datatrove_quality.model.devices import native_dtype
 from datatrove_quality.model.digests import blob_digests, cached_digest, forget, stamps, wrong_files
 from datatrove_quality.model.files import FoundModel, skeleton
@@ -73,6 +79,7 @@ def _verified(config: ScorerConfig, found: FoundModel, folder: Path) -> "PreTrai
         raise ValueError(f"model={config.model!r}: its weights in {folder} changed during loading: start again.")
     if found.adapter:
         refuse_other_base(config, model, files)
+    refuse_two_for_one(config, model, files)
     return model
 
 

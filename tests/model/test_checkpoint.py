@@ -1,8 +1,12 @@
 """Stored tensors that the model does not use, and whole numbers in the place of weights."""
 
+import json
+
 import pytest
 import torch
 from damaged_models import WIDTH, edit_weights, scorer, values
+from safetensors.torch import load_file, save_file
+from scorers import edited
 
 
 pytestmark = pytest.mark.usefixtures("new_process")
@@ -56,4 +60,71 @@ def test_an_integer_head_is_refused(folder):
     """Whole numbers are a quantization's, whose scale is not there: an int32 head gave scores of 264."""
     edit_weights(folder, score__weight=torch.randint(-100, 100, (1, WIDTH), dtype=torch.int32))
     with pytest.raises(ValueError, match=r"whole numbers \(score\.weight: I32\).*quantization_config"):
+        scorer(folder).load()
+
+
+# --- two tensors for one parameter -----------------------------------------------------------------------------------
+
+
+def _in_shards(folder, second, **index):
+    """The weights in a first file, and these in a second; the index has those of the second alone there."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    for name, part in zip(names, (weights, second), strict=True):
+        save_file(part, folder / name, metadata={"format": "pt"})
+    where = dict.fromkeys(second, names[1]) | dict.fromkeys(weights, names[0]) | index
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+
+
+SPARE = {"spare.weight": torch.ones(1)}  # by which the index names the second file
+
+
+@pytest.mark.parametrize(
+    ("stored", "twin"),
+    [("score.weight", "model.score.weight"), ("model.norm.weight", "norm.weight")],
+)
+def test_a_name_with_and_without_the_prefix_is_refused(folder, stored, twin):
+    """transformers makes both one parameter, and the last one wins; two of the same values harm nobody."""
+    right = values(folder)
+    weights = load_file(folder / "model.safetensors")
+    edit_weights(folder, **{twin: weights[stored].clone()})
+    assert values(folder) == right
+    edit_weights(folder, **{twin: weights[stored] * 2})
+    with pytest.raises(ValueError, match=rf"not clear.*({stored}|{twin}) in model\.safetensors and .*in model\."):
+        scorer(folder).load()
+
+
+def test_a_name_in_two_files_is_refused(folder):
+    """A stale file of an earlier copy, whatever the index says."""
+    head = load_file(folder / "model.safetensors")["score.weight"]
+    _in_shards(folder, SPARE | {"score.weight": head * 2})
+    with pytest.raises(ValueError, match=r"score\.weight in model-00001\S+ and score\.weight in model-00002"):
+        scorer(folder).load()
+
+
+def test_a_name_in_another_file_than_the_index_says_is_refused(folder):
+    """The index belongs to other files; one that says more than is stored passes, as of tied weights."""
+    right = values(folder)
+    second = "model-00002-of-00002.safetensors"
+    _in_shards(folder, SPARE, **{"lm_head.weight": second})
+    assert values(folder) == right
+    index = folder / "model.safetensors.index.json"
+    index.write_text(index.read_text().replace('"score.weight": "model-00001', '"score.weight": "model-00002'))
+    with pytest.raises(ValueError, match=r"score\.weight in model-00001\S+, which model\S+ has in model-00002"):
+        scorer(folder).load()
+
+
+def test_older_names_of_norms_are_not_taken_for_twins(model_folder, tmp_path):
+    """An encoder with gamma and beta loads; beside weight and bias of other values they are refused."""
+    folder = edited(model_folder("bert"), tmp_path / "m")
+    right = values(folder)
+    weights = load_file(folder / "model.safetensors")
+    norm = "bert.embeddings.LayerNorm"
+    older = dict(weights)
+    older[f"{norm}.gamma"], older[f"{norm}.beta"] = older.pop(f"{norm}.weight"), older.pop(f"{norm}.bias")
+    save_file(older, folder / "model.safetensors", metadata={"format": "pt"})
+    assert values(folder) == right
+    save_file(weights | {f"{norm}.gamma": weights[f"{norm}.weight"] * 2}, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=r"LayerNorm\.gamma in model\.safetensors"):
         scorer(folder).load()

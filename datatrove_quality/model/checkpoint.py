@@ -1,7 +1,6 @@
 """What a checkpoint stores beside or in the place of what its model expects: refused where it would change a score."""
 
 import json
-import struct
 from collections.abc import Container, Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.model.weights import ADAPTER_WEIGHTS, INDEX
+from datatrove_quality.model.weights import ADAPTER_WEIGHTS, INDEX, safetensors_header
 
 
 if TYPE_CHECKING:
@@ -109,13 +108,7 @@ def stored_tensors(files: Iterable[Path]) -> dict[str, dict[str, Any]]:
 
 
 def _header(path: Path) -> dict[str, dict[str, Any]]:
-    if path.suffix != ".safetensors":
-        return {}
-    with path.open("rb") as file:
-        (size,) = struct.unpack("<Q", file.read(8))
-        found = json.loads(file.read(size))
-    found.pop("__metadata__", None)
-    return found
+    return safetensors_header(path) if path.suffix == ".safetensors" else {}
 
 
 def refuse_two_for_one(config: ScorerConfig, model: "PreTrainedModel", files: Iterable[Path]) -> None:

@@ -17,7 +17,7 @@ from loguru import logger
 from datatrove_quality.atomic_write import write_atomic
 from datatrove_quality.config import ScorerConfig
 from datatrove_quality.model.load_errors import advice_on_download, explained, fetch_command
-from datatrove_quality.model.weights import MODEL_FILES, missing_weights
+from datatrove_quality.model.weights import MODEL_FILES, missing_weights, refuse_half_adapter
 
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def fetch(config: ScorerConfig, commit: str) -> Path:
         The folder of the commit.
 
     Raises:
-        ValueError: files cannot be fetched, or the repository has no config.json.
+        ValueError: files cannot be fetched, or the repository has no config.json, or half an adapter.
     """
     with explained(config):
         try:
@@ -108,6 +108,7 @@ def fetch(config: ScorerConfig, commit: str) -> Path:
             raise
         if "config.json" not in names:
             raise ValueError("The repository has no config.json.")
+    refuse_half_adapter(config, names)
     with explained(config, advice_on_download):
         wanted = [name for name in names if name.endswith(MODEL_FILES) and not name.endswith(".safetensors")]
         _download(config, commit, [name for name in wanted if name != "config.json"])

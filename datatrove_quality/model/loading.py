@@ -22,7 +22,7 @@ from datatrove_quality.model.files import FoundModel, skeleton
 from datatrove_quality.model.hub import fetch_weights
 from datatrove_quality.model.load_errors import explained
 from datatrove_quality.model.staging import copied_digests, staged
-from datatrove_quality.model.weights import require_weights, weight_files
+from datatrove_quality.model.weights import require_safetensors, require_weights, weight_files
 
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def _verified(config: ScorerConfig, found: FoundModel, folder: Path) -> "PreTrai
     files = weight_files(folder)
     before = stamps(files)
     _require_right(config, found, folder)
+    require_safetensors(config, found.folder)
     model = _load(config, found, folder)
     if stamps(files) != before:
         raise ValueError(f"model={config.model!r}: its weights in {folder} changed during loading: start again.")

@@ -99,12 +99,18 @@ def outputs_of(config: ScorerConfig, model_config: "PreTrainedConfig") -> Output
         model_config: its config.json.
 
     Raises:
-        ValueError: nothing says what the outputs mean or which of them is the score, or two have one name.
+        ValueError: nothing that is known says what the outputs mean or which is the score, or two have one name.
     """
     labels = tuple(str(label) for _, label in sorted(dict(model_config.id2label or {}).items()))
     names = tuple(map(clean_name, labels))
     what = f"model={config.model!r} has {len(labels)} output{'s' if len(labels) > 1 else ''} ({', '.join(names):.300})"
     stored = config.problem_type or model_config.problem_type
+    if stored is not None and stored not in PROBLEM_TYPES:
+        raise ValueError(
+            f"model={config.model!r}: problem_type={stored!r} in its config.json is none of "
+            f"{', '.join(PROBLEM_TYPES)}, so that nothing says what its outputs mean: correct it, or set "
+            "problem_type (--problem-type)."
+        )
     if stored is None and len(labels) > 1:
         raise ValueError(
             f"{what} and its config.json names no problem_type, so that nothing says what they mean. Set problem_type "

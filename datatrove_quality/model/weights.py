@@ -1,8 +1,10 @@
 """Which files of a model's folder are read, and which of them hold weights."""
 
 import json
+from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from datatrove_quality.config import ScorerConfig
 
@@ -13,6 +15,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_POINTER = b"version https://git-lfs"
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -37,7 +40,7 @@ def missing_weights(folder: Path) -> str | None:
 
 
 def require_weights(config: ScorerConfig, folder: Path) -> None:
-    """Refuse a folder without the weights that would be read; of an adapter also without peft, or without its model.
+    """Refuse a folder without the weights that would be read; of an adapter also without peft or its model.
 
     Args:
         config: which classifier.
@@ -46,6 +49,7 @@ def require_weights(config: ScorerConfig, folder: Path) -> None:
     Raises:
         ValueError: says what is missing, and what to do.
     """
+    refuse_half_adapter(config, [name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if (folder / name).is_file()])
     has_adapter = (folder / ADAPTER_CONFIG).is_file()
     if has_adapter and find_spec("peft") is None:
         raise ValueError(
@@ -63,6 +67,77 @@ def require_weights(config: ScorerConfig, folder: Path) -> None:
             f"model={config.model!r} cannot be loaded. It has no safetensors weights ({missing}), the only kind that "
             "is read: convert it with save_pretrained()."
         )
+
+
+def refuse_half_adapter(config: ScorerConfig, names: Collection[str]) -> None:
+    """Refuse an adapter's weights without its configuration: transformers would leave them out without a word.
+
+    Args:
+        config: which classifier.
+        names: of the files that it has.
+
+    Raises:
+        ValueError: says what to do.
+    """
+    if ADAPTER_WEIGHTS in names and ADAPTER_CONFIG not in names:
+        raise ValueError(
+            f"model={config.model!r} has an adapter's weights ({ADAPTER_WEIGHTS}) and no {ADAPTER_CONFIG}, without "
+            f"which they are not applied: add {ADAPTER_CONFIG}, or merge the adapter into the model; if the scores "
+            f"should be those without it, give a folder without {ADAPTER_WEIGHTS}."
+        )
+
+
+def require_safetensors(config: ScorerConfig, folder: Path) -> None:
+    """Refuse files of weights that are empty, cut off or something else; reads their headers.
+
+    Args:
+        config: which classifier.
+        folder: of its files.
+
+    Raises:
+        ValueError: names the file, and says what to do.
+    """
+    for path in weight_files(folder):
+        if path.suffix == ".safetensors":
+            try:
+                safetensors_header(path)
+            except ValueError as error:
+                raise ValueError(f"model={config.model!r} cannot be loaded. {error}") from error
+
+
+def safetensors_header(path: Path) -> dict[str, Any]:
+    """Dtype, shape and place of each tensor in a safetensors file, by name.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ValueError: it is none, or not whole; names the file, and says what to do.
+    """
+    if is_pointer(path):
+        raise ValueError(f"{path} is a pointer of git-lfs in the place of the file: run `git lfs pull` in its folder.")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise ValueError(f"{path} ({size:,} bytes) is damaged, or is no safetensors file: fetch it again.")
+        text = file.read(length)
+    try:
+        header = json.loads(text)
+        header.pop("__metadata__", None)
+        end = max((one["data_offsets"][1] for one in header.values()), default=0)
+        is_whole = 8 + length + end <= size
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged, or is no safetensors file: fetch it again. {error}") from error
+    if not is_whole:
+        raise ValueError(f"{path} is cut off: {size:,} bytes of {8 + length + end:,}. Fetch it again.")
+    return dict(header)
+
+
+def is_pointer(path: Path) -> bool:
+    """Whether a file is what `git clone` leaves in the place of a large one without git-lfs."""
+    with path.open("rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -292,6 +292,14 @@ def test_an_adapter_whose_file_does_not_come_is_not_left_out(hub, adapted, name)
         values()
 
 
+def test_weights_of_an_adapter_without_its_configuration_are_refused(hub, folder):
+    """They would not even be fetched."""
+    (folder / "adapter_model.safetensors").write_bytes(b"")
+    hub.publish(NAME, folder)
+    with pytest.raises(ValueError, match=r"no adapter_config\.json"):
+        values()
+
+
 def test_an_adapter_without_its_base_is_refused(hub, adapted):
     """The base model that its configuration names is on the hub, too, and is not what is meant by the commit."""
     hub.publish("org/base", adapted)

@@ -1,5 +1,7 @@
 """Several outputs: what each problem_type makes of the logits, which output is the score, and what is refused."""
 
+import json
+
 import numpy as np
 import pytest
 from datatrove.data import Document
@@ -126,6 +128,17 @@ def test_no_logit_overflows(logit):
 def test_unclear_outputs_are_refused(several, problem_type, labels, options, says):
     """Before any weights are read."""
     refused(config_of(several(problem_type, labels), **options), says, load=find_model)
+
+
+@pytest.mark.parametrize("value", ["Regression", "foo", "", 5, ["regression"]])
+def test_a_problem_type_that_there_is_not_is_refused(model_folder, tmp_path, value):
+    """In a config.json: it was taken for a sigmoid; the user's own choice goes before it."""
+    folder = edited(model_folder("bert"), tmp_path / "m")
+    stored = json.loads((folder / "config.json").read_text()) | {"problem_type": value}
+    (folder / "config.json").write_text(json.dumps(stored))
+    refused(config_of(folder), "problem_type", load=find_model)
+    if isinstance(value, str):
+        assert find_model(config_of(folder, problem_type=REGRESSION)).outputs.problem_type == REGRESSION
 
 
 def test_a_softmax_of_one_output_is_refused(model_folder, tmp_path):

@@ -67,13 +67,19 @@ def advice_on_config(folder: Path, error: BaseException) -> str | None:
         values = None
     if not isinstance(values, dict):
         return f"{folder / 'config.json'} is not a JSON object: copy it again."
-    wrong = [
-        f"{key}={value!r}"
-        for key, value in values.items()
-        if _is_nonsense(key, value, values) or (isinstance(value, str) and value and repr(value) in repr(error.args))
-    ]
-    what = ", ".join(wrong) or "the value that the message names"
+    what = ", ".join(_wrong(values, error)) or "the value that the message names"
     return f"Of its config.json no model can be made: correct {what}."
+
+
+def _wrong(values: dict[str, Any], error: BaseException, inside: str = "") -> Iterator[str]:
+    """The values that may be the reason of an error, also those in objects, such as rope_parameters.rope_type."""
+    for key, value in values.items():
+        is_named = isinstance(value, str) and value and repr(value) in repr(error.args)
+        # An object inside may leave any value to its default.
+        if is_named or (_is_nonsense(key, value, values) and not (inside and value is None)):
+            yield f"{inside}{key}={value!r}"
+        elif isinstance(value, dict):
+            yield from _wrong(value, error, f"{inside}{key}.")
 
 
 def refuse_enormous_sizes(config: ScorerConfig, folder: Path) -> None:
@@ -116,6 +122,8 @@ def advice_on_tokenizer(folder: Path, error: BaseException) -> str | None:
 
 
 def _is_nonsense(key: str, value: Any, values: dict[str, Any]) -> bool:
+    if key == "quantization_config":
+        return not isinstance(value, dict | None)
     if key in _TYPES:
         return not isinstance(value, _TYPES[key]) or not value
     if value is None or isinstance(value, list | dict):

@@ -102,6 +102,11 @@ def outputs_of(config: ScorerConfig, model_config: "PreTrainedConfig") -> Output
         ValueError: nothing that is known says what the outputs mean or which is the score, or two have one name.
     """
     labels = tuple(str(label) for _, label in sorted(dict(model_config.id2label or {}).items()))
+    if not labels:
+        raise ValueError(
+            f"model={config.model!r} has no output, by id2label or num_labels in its config.json: correct them, or "
+            "fetch it again."
+        )
     names = tuple(map(clean_name, labels))
     what = f"model={config.model!r} has {len(labels)} output{'s' if len(labels) > 1 else ''} ({', '.join(names):.300})"
     stored = config.problem_type or model_config.problem_type

@@ -70,6 +70,8 @@ def test_broken_model_config(model_folder, tmp_path, text):
         ("qwen3", "dtype", "abc"),
         ("qwen3", "architectures", 3),
         ("qwen3", "id2label", 7),
+        ("qwen3", "id2label", {}),
+        ("qwen3", "quantization_config", "x"),
         ("bert", "hidden_size", 0),
         ("bert", "vocab_size", 1.5),
     ],
@@ -233,3 +235,11 @@ def test_code_that_comes_with_a_model_is_not_run(model_folder, tmp_path):
     folder = edited(model_folder("qwen3"), tmp_path / "m", model_type="own", auto_map={"AutoConfig": "own.OwnConfig"})
     (folder / "own.py").write_text("raise SystemExit('this ran')")
     refused(config_of(folder), "trust_remote_code=True")
+
+
+def test_nonsense_inside_an_object_of_the_models_config_is_named(model_folder, tmp_path):
+    """The library's own error says no more than the value."""
+    folder = edited(model_folder("qwen3"), tmp_path / "m")
+    values = json.loads((folder / "config.json").read_text()) | {"rope_parameters": {"rope_type": "foo"}}
+    (folder / "config.json").write_text(json.dumps(values))
+    refused(config_of(folder), r"correct rope_parameters\.rope_type='foo'", load=loaded)

@@ -108,6 +108,13 @@ def _require_right(config: ScorerConfig, found: FoundModel, folder: Path) -> Non
     """
     known = blob_digests if found.commit else _local_digests
     expected = {path: known(path) for path in weight_files(found.folder)}
+    if unknown := [path.name for path, digests in expected.items() if not digests]:
+        logger.warning(
+            f"{config.model}: {', '.join(unknown)} in {found.folder}: not links to blobs that are named by their "
+            "digests, as the hub's cache has them. Whether their bytes are those of the commit, by which the "
+            "fingerprint and stored scores know them, is not checked. To check it: "
+            f"`hf cache verify {config.model} --revision {found.commit}`."
+        )
     if folder == found.folder:
         wrong = wrong_files(expected)
     else:

@@ -59,6 +59,21 @@ def test_a_hub_blob_with_other_bytes_is_refused(folder, tmp_path, monkeypatch):
     assert values("org/classifier") == right
 
 
+def test_weights_in_the_hubs_cache_that_are_no_links_to_blobs_are_told(folder, tmp_path, monkeypatch, log):
+    """Copied without links, nothing on this machine says what their bytes should be."""
+    snapshot = in_hub_cache(folder, tmp_path / "hub", monkeypatch)
+    right = values("org/classifier")
+    assert not any("is not checked" in line for line in log)
+    path = snapshot / "model.safetensors"
+    path.unlink()
+    shutil.copy(folder / "model.safetensors", path)
+    assert values("org/classifier") == right
+    [line] = (line for line in log if "is not checked" in line)
+    assert line.startswith("WARNING")
+    assert f"model.safetensors in {snapshot}" in line
+    assert f"hf cache verify org/classifier --revision {snapshot.name}" in line
+
+
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "chat_template.jinja"])
 def test_a_small_file_of_the_hub_with_other_bytes_is_refused(folder, tmp_path, monkeypatch, name):
     """Configuration and tokenizer decide a score as weights do; git names them by SHA-1."""

@@ -43,6 +43,10 @@ def why_not_scorable(model: PreTrainedModel, max_tokens: int) -> str | None:
         )
     if not is_packable(model) and config.pad_token_id is None:
         return f"{kind} needs padding and its config.json names no pad_token_id; add the tokenizer's there."
+    if not is_packable(model) and config.pad_token_id < 0:
+        return (
+            f"{kind} needs padding and pad_token_id={config.pad_token_id} in its config.json is no token; correct it."
+        )
     return None
 
 

@@ -63,9 +63,10 @@ def test_masks_of_its_own_are_refused(model_folder):
     refused(config_of(model_folder("doge")), "DogeAttention.*mask.*not supported", load=loaded)
 
 
-def test_encoder_without_pad_token(tmp_path):
+@pytest.mark.parametrize("pad_token_id", [None, -1])
+def test_encoder_without_pad_token(tmp_path, pad_token_id):
     """An encoder that cannot pad says where the token goes."""
-    values = ENCODERS["bert"][2] | {"pad_token_id": None}
+    values = ENCODERS["bert"][2] | {"pad_token_id": pad_token_id}
     folder = save_model(tmp_path / "m", "bert", encoder_tokenizer(), **values)
     refused(config_of(folder), "pad_token_id")
 

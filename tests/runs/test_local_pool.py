@@ -33,6 +33,7 @@ def step(data, rank, world_size):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     os.environ["DOES"] = sys.argv[2]
     executor = make_executor(
         [step], executor="local", name="test", tasks=int(sys.argv[3]), workers=int(sys.argv[4]),
@@ -129,8 +130,12 @@ def test_nothing_outlives_the_script(tmp_path, number, workers):
     process = start(tmp_path, "while True: pass", workers=workers)
     assert wait_until(lambda: list(tmp_path.glob("pid-1-*")))
     os.kill(process.pid, number)
-    process.communicate(timeout=60)
-    assert wait_until(lambda: not processes_of(process.pid)), processes_of(process.pid)
+    try:
+        process.communicate(timeout=60)
+        assert wait_until(lambda: not processes_of(process.pid)), processes_of(process.pid)
+    finally:
+        for left in processes_of(process.pid):  # they compute without end
+            os.kill(int(left), signal.SIGKILL)
 
 
 def test_an_error_that_cannot_be_pickled_is_told(tmp_path):

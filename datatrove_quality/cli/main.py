@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code, see `EXIT_CODES`.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, _terminate)
     _print_anything()
     try:
         run(arguments)
@@ -103,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED if isinstance(error, OSError) and error.errno in _SYSTEM_ERRORS else MISTAKE
     except (KeyboardInterrupt, SystemExit) as end:
         return _ended(end, arguments)
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # processes that the caller forks later must end by it
     return 0
 
 

@@ -112,10 +112,8 @@ def test_the_end_of_a_run_is_a_line_and_a_code(monkeypatch, capsys, end, code, l
     """Exit codes are as `--help` says them."""
     monkeypatch.setattr(cli, "command", lambda name: Command(end))
     before = signal.getsignal(signal.SIGTERM)
-    try:
-        assert cli.main(["demo"]) == code
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert cli.main(["demo"]) == code
+    assert signal.getsignal(signal.SIGTERM) == before
     assert capsys.readouterr().err == line
     assert re.search(rf"^  {code} +\w", cli.EXIT_CODES, re.MULTILINE)
 

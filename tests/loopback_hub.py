@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,7 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(404, {"X-Error-Code": "RevisionNotFound"})
         commit, files = found
         if "file" not in match.groupdict():
-            siblings = [{"rfilename": file} for file in sorted(files)]
+            blobs = "blobs=true" in self.path.lower()
+            siblings = [{"rfilename": file} | (_digests(file, files[file]) if blobs else {}) for file in sorted(files)]
             return self._answer(
                 200, {}, json.dumps({"id": match["name"], "sha": commit, "siblings": siblings}).encode()
             )
@@ -122,8 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815  # the name that http.server looks for
 
     def _file(self, commit: str, name: str, content: bytes, fault: Fault) -> None:
-        git = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
-        tag = hashlib.sha256(content).hexdigest() if name.endswith(".safetensors") else git
+        digests = _digests(name, content)
+        tag = digests["lfs"]["sha256"] if "lfs" in digests else digests["blobId"]
         sent = content[:-50] + bytes(50) if fault.wrong else content
         self._answer(200, {"X-Repo-Commit": commit, "ETag": f'"{tag}"'}, sent, fault.share)
 
@@ -139,6 +141,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = share < 1 or status >= 400  # the client would wait for what does not come
 
     def log_message(self, *arguments: object) -> None: ...
+
+
+def _digests(name: str, content: bytes) -> dict[str, Any]:
+    """What the hub says of a file: git's digest, and of a large one (here: of weights) that of its content."""
+    git = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+    sha256 = hashlib.sha256(content).hexdigest()
+    large = {"lfs": {"sha256": sha256, "size": len(content), "pointerSize": 134}}
+    return {"blobId": git, "size": len(content)} | (large if name.endswith(".safetensors") else {})
 
 
 @contextmanager

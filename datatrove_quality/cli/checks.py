@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datatrove_quality.config import ScorerConfig, ScoreScale
+from datatrove_quality.model.weights import ADAPTER_CONFIG, LONE_ADAPTER
 
 
 def check_output(output: str) -> None:
@@ -51,6 +52,8 @@ def check_model_path(model: str, option: str = "--model") -> None:
             "'org/name'."
         )
     if os.path.isdir(model) and not os.path.isfile(os.path.join(model, "config.json")):
+        if os.path.isfile(os.path.join(model, ADAPTER_CONFIG)):
+            raise ValueError(f"{option} {model}: {LONE_ADAPTER}")
         raise ValueError(f"{option} {model}: the folder holds no config.json; give a folder with a whole model.")
 
 

@@ -61,6 +61,10 @@ exit codes:
 
 # What the user's options are not to blame for: a full disk, a broken device, no memory.
 _SYSTEM_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM}
+_NO_MEMORY = (
+    "there is not enough memory: give this process more (ulimit -v, --mem of a job), or use fewer --workers, then run "
+    "the same command again."
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -101,6 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         _print_error(str(error), arguments)
         return FAILED if isinstance(error, OSError) and error.errno in _SYSTEM_ERRORS else MISTAKE
+    except MemoryError as error:
+        _print_error(f"{_NO_MEMORY} {error}".rstrip(), arguments)
+        return FAILED
     except (KeyboardInterrupt, SystemExit) as end:
         return _ended(end, arguments)
     finally:

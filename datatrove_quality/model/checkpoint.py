@@ -1,7 +1,7 @@
 """What a checkpoint stores beside or in the place of what its model expects: refused where it would change a score."""
 
 import json
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ _ADAPTERS = ("lora_", "ia3_l", "adapter_", "modules_to_save", "base_layer", "pro
 # Names that wrappers put before a model's own.
 _WRAPPERS = ("base_model.model.", "_orig_mod.", "module.")
 _SHOWN = 5
+# Of a parameter that is stored as one tensor.
+_WHOLE = ""
 
 
 def refuse_unexpected(config: ScorerConfig, model: "PreTrainedModel", names: Iterable[str]) -> None:
@@ -114,27 +116,29 @@ def _header(path: Path) -> dict[str, dict[str, Any]]:
 def refuse_two_for_one(config: ScorerConfig, model: "PreTrainedModel", files: Iterable[Path]) -> None:
     """Refuse different tensors that are stored for one parameter, of which transformers takes the last without a word.
 
-    An interrupted or mixed copy leaves them: one name in two files, or in another file than the index says, or with
-    the base model's prefix and without it. Two of the same values pass.
+    An interrupted or mixed copy leaves them: one name in two files, or in another file than the index says, or two
+    names that transformers makes one: with the base model's prefix and without it, an older name and a newer one, all
+    experts of a layer and each of them. Two of the same values pass.
 
     Args:
         config: which classifier.
-        model: with its weights.
+        model: its class, without an adapter; weights are not needed.
         files: of weights.
 
     Raises:
         ValueError: names the tensors and their files.
     """
     shards = {path: _header(path) for path in files if path.name != ADAPTER_WEIGHTS}
-    places: dict[str, list[tuple[str, Path]]] = {}
-    parameters = model.state_dict().keys()
+    becomes = _becomes(model)
+    parts: dict[str, dict[str, list[tuple[str, Path]]]] = {}
     for path, stored in shards.items():
         for name in stored:
-            places.setdefault(_parameter(name, model.base_model_prefix, parameters), []).append((name, path))
+            for parameter, part in becomes(name):
+                parts.setdefault(parameter, {}).setdefault(part, []).append((name, path))
     doubtful = [
         " and ".join(f"{name} in {path.name}" for name, path in found)
-        for found in places.values()
-        if len(found) > 1 and not _are_equal(found)
+        for of_one in parts.values()
+        for found in _rivals(of_one)
     ]
     index = next((path for path in shards if path.name == INDEX), None)
     for name, shard in json.loads(index.read_bytes())["weight_map"].items() if index else ():
@@ -148,11 +152,46 @@ def refuse_two_for_one(config: ScorerConfig, model: "PreTrainedModel", files: It
         )
 
 
-def _parameter(name: str, prefix: str, parameters: Container[str]) -> str:
-    """Which parameter a stored tensor becomes, as transformers finds it; its own name where it becomes none."""
-    renamed = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-    candidates = (name, renamed, renamed.removeprefix(f"{prefix}."), f"{prefix}.{renamed}")
-    return next((one for one in candidates if one in parameters), name)
+def _becomes(model: "PreTrainedModel") -> Callable[[str], list[tuple[str, str]]]:
+    """What a stored tensor becomes, by transformers' own rules: parameters, and which part of them.
+
+    The part is "" for the whole; the tensor's own name is given for one that becomes nothing.
+    """
+    try:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightConverter, rename_source_key
+    except ImportError:  # a version that keeps them elsewhere: a name in two files is found still
+        return lambda name: [(name, _WHOLE)]
+    rules: list[Any] = get_model_conversion_mapping(model)
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    renamings = [rule for rule in rules if not isinstance(rule, WeightConverter)]
+    targets = {pattern: rule.target_patterns for rule in converters for pattern in rule.source_patterns}
+    parameters, prefix = model.state_dict(), model.base_model_prefix
+
+    def becomes(name: str) -> list[tuple[str, str]]:
+        for applied in ((renamings, converters), ([], [])):
+            parameter, pattern = rename_source_key(name, applied[0], applied[1], prefix, parameters)
+            if parameter in parameters:
+                break
+        else:
+            return [(name, _WHOLE)]
+        if pattern is None:
+            return [(parameter, _WHOLE)]
+        part = rename_source_key(name, renamings, [])[0].removeprefix(f"{prefix}.")
+        first = targets[pattern][0]
+        return [(one, part) for one in dict.fromkeys(parameter.replace(first, other) for other in targets[pattern])]
+
+    return becomes
+
+
+def _rivals(parts: dict[str, list[tuple[str, Path]]]) -> Iterator[list[tuple[str, Path]]]:
+    """Of the stored tensors of a parameter, by part: those of which only one can be meant."""
+    if _WHOLE in parts and len(parts) > 1:
+        yield [parts[_WHOLE][0], next(found[0] for part, found in parts.items() if part != _WHOLE)]
+    for part, found in parts.items():
+        # Two of the same part would be put together as if they were two parts.
+        if len(found) > 1 and (part != _WHOLE or not _are_equal(found)):
+            yield found
 
 
 def _are_equal(stored: list[tuple[str, Path]]) -> bool:

@@ -125,6 +125,18 @@ def blob_digests(path: Path) -> list[str]:
     return [f"{kind}:{blob.name}" for kind in _BLOB_NAMES.get(len(blob.name), ())]
 
 
+def hub_digests(folder: Path, files: Iterable[Path], told: Mapping[str, str | None]) -> dict[Path, list[str]]:
+    """What the hub says of files of a commit: the digests of which each must have one; [] where none is told.
+
+    Args:
+        folder: of the commit in the hub's cache.
+        files: in it.
+        told: what the hub told beside the names of its blobs, see `hub.Fetched`.
+    """
+    also = {path: told.get(path.relative_to(folder).as_posix()) for path in files}
+    return {path: blob_digests(path) or ([found] if found else []) for path, found in also.items()}
+
+
 def wrong_files(expected: Mapping[Path, list[str]]) -> list[Path]:
     """The files whose bytes have none of the digests that are expected of them.
 

@@ -17,8 +17,8 @@ from loguru import logger
 
 from datatrove_quality.config import QUANTIZED, ScorerConfig, ScoreScale
 from datatrove_quality.model.devices import native_dtype
-from datatrove_quality.model.digests import blob_digests, wrong_files
-from datatrove_quality.model.hub import fetch, fetch_weights, is_path, resolve_commit
+from datatrove_quality.model.digests import hub_digests, wrong_files
+from datatrove_quality.model.hub import Fetched, fetch, fetch_weights, is_path, resolve_commit
 from datatrove_quality.model.load_errors import (
     advice_on_config,
     advice_on_tokenizer,
@@ -29,7 +29,13 @@ from datatrove_quality.model.load_errors import (
 from datatrove_quality.model.outputs import Outputs, outputs_of
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.model.tokenizer import SAMPLE_TEXT, load_tokenizer, settle_tokens
-from datatrove_quality.model.weights import ADAPTER_CONFIG, missing_weights, model_files
+from datatrove_quality.model.weights import (
+    ADAPTER_CONFIG,
+    LONE_ADAPTER,
+    missing_weights,
+    model_files,
+    refuse_pointers,
+)
 
 
 if TYPE_CHECKING:
@@ -59,6 +65,7 @@ class FoundModel:
         commit: of the hub's repository; None: it is a local folder.
         adapter: whether an adapter's files are beside the model's, which peft then applies to it.
         tokenizing: what of the tokenizer was changed or is unusual, by name, see `settle_tokens`.
+        told: what the hub tells of the files, see `hub.Fetched`.
     """
 
     config: "PreTrainedConfig"
@@ -70,6 +77,7 @@ class FoundModel:
     commit: str | None = None
     adapter: bool = False
     tokenizing: Mapping[str, Any] = field(default_factory=dict)
+    told: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def find_model(config: ScorerConfig) -> FoundModel:
@@ -82,9 +90,9 @@ def find_model(config: ScorerConfig) -> FoundModel:
         ValueError: there is no such model, or its scores would not be true; the message says what to do.
     """
     commit = resolve_commit(config)
-    folder = fetch(config, commit) if commit else Path(config.model).absolute()
+    folder, told = fetch(config, commit) if commit else Fetched(Path(config.model).absolute(), {})
     if commit:
-        _require_right_files(config, folder)
+        _require_right_files(config, folder, told)
     require_classifier(config, folder)
     from datatrove_quality.model.architectures import is_packable, why_not_scorable
 
@@ -105,7 +113,7 @@ def find_model(config: ScorerConfig) -> FoundModel:
     # With peft transformers applies an adapter that is beside the model's files, without it says nothing.
     adapter = (folder / ADAPTER_CONFIG).is_file()
     scale, packable = _scale(config, model_config, outputs), is_packable(empty)
-    return FoundModel(model_config, renderer, outputs, scale, packable, folder, commit, adapter, tokenizing)
+    return FoundModel(model_config, renderer, outputs, scale, packable, folder, commit, adapter, tokenizing, told)
 
 
 def computing_dtype(config: ScorerConfig, found: FoundModel, device: "torch.device") -> str | None:
@@ -195,10 +203,13 @@ def require_classifier(config: ScorerConfig, folder: Path) -> None:
         folder: of its files.
 
     Raises:
-        ValueError: names what is wrong in config.json.
+        ValueError: names what is wrong in config.json, or the files that are pointers of git-lfs.
     """
+    refuse_pointers(config, folder)
     refuse_enormous_sizes(config, folder)
     path = folder / "config.json"
+    if not path.is_file() and (folder / ADAPTER_CONFIG).is_file():
+        raise ValueError(f"model={config.model!r} {LONE_ADAPTER}")
     with explained(config, partial(advice_on_config, folder)):
         values = json.loads(path.read_bytes()) if path.is_file() else {}
         # Early versions of transformers 5 guess the type from the path.
@@ -337,10 +348,10 @@ def _positions(skeleton: "PreTrainedModel") -> float:
     return min((limit for limit in limits if limit > 0), default=math.inf)
 
 
-def _require_right_files(config: ScorerConfig, folder: Path) -> None:
+def _require_right_files(config: ScorerConfig, folder: Path, told: Mapping[str, str | None]) -> None:
     """What is read from the hub's cache, beside the weights, is what the hub says."""
-    files = (path for path in model_files(folder) if path.suffix != ".safetensors")
-    if wrong := wrong_files({path: blob_digests(path) for path in files}):
+    files = [path for path in model_files(folder) if path.suffix != ".safetensors"]
+    if wrong := wrong_files(hub_digests(folder, files, told)):
         raise ValueError(
             f"model={config.model!r}: {', '.join(str(path.resolve()) for path in wrong)}: the bytes are not those "
             f"that the hub names ({', '.join(path.name for path in wrong)}). Delete them and fetch the model again."

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.model.digests import THREADS, cached_digest, json_digest
-from datatrove_quality.model.weights import weight_files
+from datatrove_quality.model.digests import THREADS, blob_digests, cached_digest, json_digest
+from datatrove_quality.model.hub import fetch_weights
+from datatrove_quality.model.weights import model_files, weight_files
 
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Fingerprint:
 
 
 def fingerprint(config: ScorerConfig, found: "FoundModel", dtype: str) -> Fingerprint:
-    """The fingerprint of a classifier. Of local weights it reads every byte, once: digests are cached.
+    """The fingerprint of a classifier. Of weights that no hub names it reads every byte, once: digests are cached.
 
     Args:
         config: which classifier, and how.
@@ -83,10 +84,8 @@ def fingerprint(config: ScorerConfig, found: "FoundModel", dtype: str) -> Finger
     """
     renderer = found.renderer
     template = renderer.chat_template or renderer.tokenizer.chat_template
-    # A commit identifies all the files of a repository.
-    parts = {"commit": found.commit} if found.commit else _local_parts(Path(config.model), config, found)
     return Fingerprint(
-        parts
+        _of_files(config, found)
         | ({"adapter": "applied"} if found.adapter else {})
         | dict(found.tokenizing)
         | ({DATE: renderer.date} if renderer.writes_date else {})
@@ -104,7 +103,23 @@ def library_versions() -> dict[str, str]:
     return {name: version(name).partition("+")[0] for name in LIBRARIES}
 
 
-def _local_parts(folder: Path, config: ScorerConfig, found: "FoundModel") -> dict[str, str]:
+def _of_files(config: ScorerConfig, found: "FoundModel") -> dict[str, str]:
+    """The commit, which identifies all the files of a repository; and digests of what it is not known to be of.
+
+    In the hub's cache a file is a link to a blob, which is compared with its name before it is used. Copied without
+    links, or edited there, files may be others.
+    """
+    if found.commit is None:
+        return _digests(config, found)
+    of_commit = {"commit": found.commit}
+    if all(blob_digests(path) for path in model_files(found.folder)):
+        return of_commit
+    fetch_weights(config, found.commit, found.folder)
+    return of_commit | _digests(config, found)
+
+
+def _digests(config: ScorerConfig, found: "FoundModel") -> dict[str, str]:
+    folder = found.folder
     files = weight_files(folder) + (sorted(folder.glob("*.py")) if config.trust_remote_code else [])
     with ThreadPoolExecutor(THREADS) as pool:
         digests = dict(zip((path.name for path in files), pool.map(_hex_digest, files), strict=True))

@@ -10,25 +10,46 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from loguru import logger
 
 from datatrove_quality.atomic_write import write_atomic
 from datatrove_quality.config import ScorerConfig
 from datatrove_quality.model.load_errors import advice_on_download, explained, fetch_command
-from datatrove_quality.model.weights import MODEL_FILES, missing_weights, refuse_half_adapter
+from datatrove_quality.model.weights import (
+    ADAPTER_CONFIG,
+    LONE_ADAPTER,
+    MODEL_FILES,
+    missing_weights,
+    refuse_half_adapter,
+)
 
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
+    from huggingface_hub.hf_api import RepoSibling
 
 
 SECONDS_TO_ANSWER = 10
 THREADS = 8
-# In a repository's folder in the hub's cache: for each commit, the names of the files that `fetch` has had there.
+# In a repository's folder in the hub's cache: for each commit, the names of the files that a model may need, with what
+# the hub tells of their digests.
 FETCHED = "datatrove-quality"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class Fetched(NamedTuple):
+    """The files of a commit in the hub's cache.
+
+    Args:
+        folder: of the commit.
+        told: by their names in it the digests that the hub tells of them, such as "sha256:5f1c..."; None, or no name,
+            where it tells none, or cannot be asked and has not been.
+    """
+
+    folder: Path
+    told: dict[str, str | None]
 
 
 def require_folder(model: str) -> None:
@@ -82,7 +103,7 @@ def resolve_commit(config: ScorerConfig) -> str | None:
     return commit
 
 
-def fetch(config: ScorerConfig, commit: str) -> Path:
+def fetch(config: ScorerConfig, commit: str) -> Fetched:
     """Have all files of a commit but its weights in the hub's cache.
 
     transformers takes a file that it cannot fetch for one that the repository has not: another chat template, or none
@@ -92,29 +113,31 @@ def fetch(config: ScorerConfig, commit: str) -> Path:
         config: which classifier.
         commit: of its repository.
 
-    Returns:
-        The folder of the commit.
-
     Raises:
         ValueError: files cannot be fetched, or the repository has no config.json, or half an adapter.
     """
     with explained(config):
         try:
-            names = _names(config, commit)
+            told = _told(config, commit)
         except ConnectionError:
             if cached := _cached(config, commit):
-                _require_fetched(config, cached)
-                return cached
+                return Fetched(cached, _require_fetched(config, cached))
             raise
-        if "config.json" not in names:
+        if "config.json" not in told and ADAPTER_CONFIG not in told:
             raise ValueError("The repository has no config.json.")
-    refuse_half_adapter(config, names)
+    if "config.json" not in told:
+        raise ValueError(f"model={config.model!r} {LONE_ADAPTER}")
+    refuse_half_adapter(config, told)
     with explained(config, advice_on_download):
-        wanted = [name for name in names if name.endswith(MODEL_FILES) and not name.endswith(".safetensors")]
-        _download(config, commit, [name for name in wanted if name != "config.json"])
+        _download(config, commit, [name for name in _needed_first(told) if name != "config.json"])
         [path] = _download(config, commit, ["config.json"])
-    _note(_repository(config) / FETCHED / f"{commit}.json", json.dumps(wanted))
-    return path.parent
+    _note(_repository(config) / FETCHED / f"{commit}.json", json.dumps(told))
+    return Fetched(path.parent, told)
+
+
+def _needed_first(names: Iterable[str]) -> list[str]:
+    """All files but the weights."""
+    return [name for name in names if not name.endswith(".safetensors")]
 
 
 def fetch_weights(config: ScorerConfig, commit: str, folder: Path) -> None:
@@ -139,18 +162,25 @@ def fetch_weights(config: ScorerConfig, commit: str, folder: Path) -> None:
             f"{fetch_command(config, commit)}"
         )
     with explained(config):
-        names = set(_names(config, commit))
+        names = _told(config, commit)
     with explained(config, advice_on_download):
         while (missing := missing_weights(folder)) and missing in names:
             _download(config, commit, [missing])
 
 
-def _names(config: ScorerConfig, commit: str) -> list[str]:
-    """The files of a commit."""
-    return [file.rfilename for file in _told_by_hub(config, commit).siblings or ()]
+def _told(config: ScorerConfig, commit: str) -> dict[str, str | None]:
+    """The files of a commit that a model may need, with the digests that the hub tells of them."""
+    files = _told_by_hub(config, commit, files_metadata=True).siblings or ()
+    return {file.rfilename: _digest(file) for file in files if file.rfilename.endswith(MODEL_FILES)}
 
 
-def _told_by_hub(config: ScorerConfig, revision: str) -> "ModelInfo":
+def _digest(file: "RepoSibling") -> str | None:
+    if file.lfs is not None:
+        return f"sha256:{file.lfs.sha256}"
+    return f"git-sha1:{file.blob_id}" if file.blob_id else None
+
+
+def _told_by_hub(config: ScorerConfig, revision: str, files_metadata: bool = False) -> "ModelInfo":
     """What the hub says of a revision; requested once, so that a node without network is not kept waiting.
 
     Raises:
@@ -162,7 +192,9 @@ def _told_by_hub(config: ScorerConfig, revision: str) -> "ModelInfo":
     if is_offline_mode():
         raise errors.OfflineModeIsEnabled("HF_HUB_OFFLINE is set.")
     with _as_connection_error():
-        return HfApi().model_info(config.model, revision=revision, timeout=SECONDS_TO_ANSWER)
+        return HfApi().model_info(
+            config.model, revision=revision, timeout=SECONDS_TO_ANSWER, files_metadata=files_metadata
+        )
 
 
 def _download(config: ScorerConfig, commit: str, names: Iterable[str]) -> list[Path]:
@@ -206,22 +238,27 @@ def _cached(config: ScorerConfig, revision: str) -> Path | None:
     return Path(path).parent if isinstance(path, str) else None
 
 
-def _require_fetched(config: ScorerConfig, folder: Path) -> None:
+def _require_fetched(config: ScorerConfig, folder: Path) -> dict[str, str | None]:
     """Refuse a commit in the hub's cache of which only a part was fetched, by another program or long ago.
+
+    Returns:
+        What the hub told of its files when they were fetched.
 
     Raises:
         ConnectionError: names what is missing.
     """
     try:
-        wanted = json.loads((_repository(config) / FETCHED / f"{folder.name}.json").read_bytes())
-    except (OSError, ValueError):
-        wanted = ["tokenizer_config.json"]
+        noted = json.loads((_repository(config) / FETCHED / f"{folder.name}.json").read_bytes())
+        told = noted if isinstance(noted, dict) else dict.fromkeys(noted)  # before 0.1.0 it was a list of names
+    except (OSError, ValueError, TypeError):
+        told = {"tokenizer_config.json": None}
         logger.warning(
             f"{config.model}: another program has put its files into {folder}, and the hub cannot be reached: it is "
             f"not known whether they are all that the commit has. {fetch_command(config, folder.name)}"
         )
-    if missing := [name for name in wanted if not (folder / name).is_file()]:
+    if missing := [name for name in _needed_first(told) if not (folder / name).is_file()]:
         raise ConnectionError(f"Of its files {', '.join(missing)} are not in this machine's cache, {folder}.")
+    return told
 
 
 def _repository(config: ScorerConfig) -> Path:

@@ -10,7 +10,6 @@ from typing import Any
 
 from datatrove_quality.config import ScorerConfig
 from datatrove_quality.model.devices import is_out_of_memory
-from datatrove_quality.model.weights import is_pointer
 
 
 # What to do about an error, where its stage of loading knows; None: it does not.
@@ -116,8 +115,6 @@ def advice_on_tokenizer(folder: Path, error: BaseException) -> str | None:
     """What to do where transformers makes no tokenizer of a folder's files."""
     if _is_passing(error) or not (folder / "tokenizer_config.json").is_file():
         return None
-    if pointers := [path.name for path in sorted(folder.glob("tokenizer*")) if path.is_file() and is_pointer(path)]:
-        return f"{', '.join(pointers)}: a pointer of git-lfs, not the file: run `git lfs pull` in {folder}."
     return "Of its tokenizer.json and tokenizer_config.json no tokenizer can be made: copy them again."
 
 

@@ -17,7 +17,7 @@ from datatrove_quality.model.checkpoint import (
     stored_tensors,
 )
 from datatrove_quality.model.devices import native_dtype
-from datatrove_quality.model.digests import blob_digests, cached_digest, forget, stamps, wrong_files
+from datatrove_quality.model.digests import cached_digest, forget, hub_digests, stamps, wrong_files
 from datatrove_quality.model.files import FoundModel, skeleton
 from datatrove_quality.model.hub import fetch_weights
 from datatrove_quality.model.load_errors import explained
@@ -75,12 +75,15 @@ def _verified(config: ScorerConfig, found: FoundModel, folder: Path) -> "PreTrai
     before = stamps(files)
     _require_right(config, found, folder)
     require_safetensors(config, found.folder)
+    with explained(config, _advice_on_weights):
+        empty = skeleton(config, found.config, folder)
+    _require_enough(config, empty, files)
+    refuse_two_for_one(config, empty, files)
     model = _load(config, found, folder)
     if stamps(files) != before:
         raise ValueError(f"model={config.model!r}: its weights in {folder} changed during loading: start again.")
     if found.adapter:
         refuse_other_base(config, model, files)
-    refuse_two_for_one(config, model, files)
     return model
 
 
@@ -101,44 +104,39 @@ def require_right_weights(config: ScorerConfig, found: FoundModel) -> None:
 
 
 def _require_right(config: ScorerConfig, found: FoundModel, folder: Path) -> None:
-    """The weights are those of the commit or, of a local folder, those that were hashed for the fingerprint.
+    """The weights are those of the commit or, where no hub says which, those that were hashed for the fingerprint.
 
     Raises:
         ValueError: names the files that are not.
     """
-    known = blob_digests if found.commit else _local_digests
-    expected = {path: known(path) for path in weight_files(found.folder)}
-    if unknown := [path.name for path, digests in expected.items() if not digests]:
+    files = weight_files(found.folder)
+    of_hub = hub_digests(found.folder, files, found.told) if found.commit else {}
+    if unknown := [path.name for path, digests in of_hub.items() if not digests]:
         logger.warning(
             f"{config.model}: {', '.join(unknown)} in {found.folder}: not links to blobs that are named by their "
-            "digests, as the hub's cache has them. Whether their bytes are those of the commit, by which the "
-            "fingerprint and stored scores know them, is not checked. To check it: "
-            f"`hf cache verify {config.model} --revision {found.commit}`."
+            "digests, as the hub's cache has them, and the hub has not told their digests. Whether their bytes are "
+            "those of the commit is not known; the fingerprint has their digests, so their scores mix with no others. "
+            f"To check them: `hf cache verify {config.model} --revision {found.commit}`."
         )
+    expected = {path: of_hub.get(path) or [cached_digest(path)] for path in files}
     if folder == found.folder:
         wrong = wrong_files(expected)
     else:
-        # `staged` has just compared the copy with what it has copied.
-        copied = copied_digests(folder)
-        wrong = [
-            path
-            for path, digests in expected.items()
-            if digests and copied.get(str(path.relative_to(found.folder))) not in digests
-        ]
+        # `staged` has just compared the copy with what it has copied. One made before the hub could be asked has
+        # digests of another kind.
+        named = copied_digests(folder)
+        copied = {path: named.get(str(path.relative_to(found.folder))) for path in expected}
+        unlike = {path: digests for path, digests in expected.items() if copied[path] not in digests}
+        wrong = [path for path in unlike if copied[path] != cached_digest(path)] or wrong_files(unlike)
     if not wrong:
         return
-    if not found.commit:
-        for path in wrong:
-            forget(path)
+    for path in wrong:
+        forget(path)
     raise ValueError(
         f"model={config.model!r}: {', '.join(str(path.resolve()) for path in wrong)}: the bytes are not those that "
-        f"{'the hub names' if found.commit else 'were there before'}. "
+        f"{'the hub names' if any(of_hub.get(path) for path in wrong) else 'were there before'}. "
         f"{'Delete them and fetch the model' if found.commit else 'Copy them'} again; the disk may be failing."
     )
-
-
-def _local_digests(path: Path) -> list[str]:
-    return [cached_digest(path)]
 
 
 @contextmanager
@@ -155,16 +153,16 @@ def _without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _require_enough(config: ScorerConfig, found: FoundModel, folder: Path) -> None:
+def _require_enough(config: ScorerConfig, empty: "PreTrainedModel", files: list[Path]) -> None:
     """Refuse a config.json of a far larger model than is stored: transformers would take memory for all of it first.
 
     Raises:
         ValueError: names both numbers of parameters.
     """
-    if getattr(found.config, "quantization_config", None) is not None:  # several weights are stored in one number
+    if getattr(empty.config, "quantization_config", None) is not None:  # several weights are stored in one number
         return
-    described = sum(weight.numel() for weight in skeleton(config, found.config, folder).parameters())
-    stored = sum(math.prod(tensor["shape"]) for tensor in stored_tensors(weight_files(folder)).values())
+    described = sum(weight.numel() for weight in empty.parameters())
+    stored = sum(math.prod(tensor["shape"]) for tensor in stored_tensors(files).values())
     if described > 2 * stored + MAX_UNSTORED:
         raise ValueError(
             f"model={config.model!r}: its config.json describes a model of {described:,} parameters, and {stored:,} "
@@ -175,8 +173,6 @@ def _require_enough(config: ScorerConfig, found: FoundModel, folder: Path) -> No
 def _load(config: ScorerConfig, found: FoundModel, folder: Path) -> "PreTrainedModel":
     from transformers import AutoModelForSequenceClassification
 
-    with explained(config, _advice_on_weights):
-        _require_enough(config, found, folder)
     with explained(config, _advice_on_weights), _without_bars():
         model, report = AutoModelForSequenceClassification.from_pretrained(
             folder,

@@ -15,6 +15,11 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+# As PEFT saves it: what is said of a model that is only that.
+LONE_ADAPTER = (
+    f"is an adapter ({ADAPTER_CONFIG}) without the model that it belongs to: merge it into that model "
+    "(merge_and_unload) and save the result."
+)
 _POINTER = b"version https://git-lfs"
 
 
@@ -58,15 +63,35 @@ def require_weights(config: ScorerConfig, folder: Path) -> None:
         )
     missing = missing_weights(folder)
     if missing and has_adapter and not any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
-        raise ValueError(
-            f"model={config.model!r} is an adapter without the model that it belongs to: merge it into that model "
-            "(merge_and_unload) and save the result."
-        )
+        raise ValueError(f"model={config.model!r} {LONE_ADAPTER}")
     if missing:
         raise ValueError(
             f"model={config.model!r} cannot be loaded. It has no safetensors weights ({missing}), the only kind that "
             "is read: convert it with save_pretrained()."
         )
+
+
+def refuse_pointers(config: ScorerConfig, folder: Path) -> None:
+    """Refuse a folder with what `git clone` leaves in the place of large files without git-lfs.
+
+    Args:
+        config: which classifier.
+        folder: of its files.
+
+    Raises:
+        ValueError: names the files, and says what to do.
+    """
+    files = sorted(path for path in folder.iterdir() if path.suffix in MODEL_FILES and path.is_file())
+    if pointers := [str(path) for path in files if _is_pointer(path)]:
+        raise ValueError(
+            f"model={config.model!r} cannot be loaded. {', '.join(pointers)}: a pointer of git-lfs in the place of "
+            "the file. Run `git lfs pull` in its folder."
+        )
+
+
+def _is_pointer(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
 
 
 def refuse_half_adapter(config: ScorerConfig, names: Collection[str]) -> None:
@@ -114,8 +139,6 @@ def safetensors_header(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is none, or not whole; names the file, and says what to do.
     """
-    if is_pointer(path):
-        raise ValueError(f"{path} is a pointer of git-lfs in the place of the file: run `git lfs pull` in its folder.")
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -132,12 +155,6 @@ def safetensors_header(path: Path) -> dict[str, Any]:
     if not is_whole:
         raise ValueError(f"{path} is cut off: {size:,} bytes of {8 + length + end:,}. Fetch it again.")
     return dict(header)
-
-
-def is_pointer(path: Path) -> bool:
-    """Whether a file is what `git clone` leaves in the place of a large one without git-lfs."""
-    with path.open("rb") as file:
-        return file.read(len(_POINTER)) == _POINTER
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from datatrove.io import DataFolder
+from loguru import logger
 
 from datatrove_quality.runs.slurm_queue import is_in_queue
 
@@ -71,7 +72,7 @@ def active_run(output: DataFolder) -> Iterator[None]:
         ValueError: another process is.
     """
     own = ActiveRun.of_this_process()
-    with _guarded(output):
+    with guarded(output):
         refuse_active(output)
         with output.open(ACTIVE, "w") as file:
             json.dump(asdict(own), file)
@@ -142,8 +143,12 @@ def _start_of(pid: int) -> str | None:
 
 
 @contextmanager
-def _guarded(output: DataFolder) -> Iterator[None]:
-    """Only one process of this machine at a time looks who is active and makes itself so."""
+def guarded(output: DataFolder) -> Iterator[None]:
+    """A block in which one process at a time looks whose a folder is and makes it its own; where files can be locked.
+
+    Args:
+        output: the run's folder. An object store has no locks.
+    """
     output.fs.makedirs(str(output.resolve_paths("logs")), exist_ok=True)
     if not output.is_local():
         yield
@@ -152,5 +157,9 @@ def _guarded(output: DataFolder) -> Iterator[None]:
 
     with open(str(output.resolve_paths(_GUARD)), "w") as file:
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logger.warning(f"{output.path}: waiting for another run that takes this folder at this moment.")
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,5 +1,6 @@
 """What a pipeline reads: the files behind a path, a glob or an address, and the reader and writers that fit them."""
 
+import glob
 import os
 import re
 from collections import Counter
@@ -15,6 +16,7 @@ from datatrove.io import DataFolder
 from datatrove.pipeline.readers.base import BaseDiskReader
 from datatrove.pipeline.writers.disk_base import DiskWriter
 from fsspec.core import has_magic, url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 from loguru import logger
 
 from datatrove_quality.readers.compression import decompressed_blocks
@@ -316,16 +318,26 @@ def _refuse_unreadable(folder: DataFolder, paths: Iterable[str], known: Iterable
         paths: all; a broken link may stand for a folder of data, whatever its name is.
         known: those that would be read.
     """
-    if not folder.is_local():
-        return
-    for path in (path_in(folder, name) for name in paths):
+    if folder.is_local():
+        _refuse_broken_links(path_in(folder, name) for name in paths)
+        for name in known:
+            refuse_pipe(path_in(folder, name))
+
+
+def _refuse_broken_links(paths: Iterable[str]) -> None:
+    for path in paths:
         if os.path.islink(path) and not os.path.exists(path):
             raise ValueError(
                 f"input {path} is a link to {os.readlink(path)}, which is not there: remove or mend it, or give a "
                 "glob that does not match it."
             )
-    for name in known:
-        refuse_pipe(path_in(folder, name))
+
+
+def _refuse_broken_folders(pattern: str) -> None:
+    """Refuse a path or glob through a link to a folder that is not there: what is behind it would be left out."""
+    parts = pattern.split("/")
+    for count in range(2, len(parts)):
+        _refuse_broken_links(glob.iglob("/".join(parts[:count]), recursive=True))
 
 
 def refuse_unnamed_columns(adapter: Callable, path: str) -> None:
@@ -393,6 +405,8 @@ def _matching(source: str) -> tuple[DataFolder, list[str], bool]:
     if filesystem.isdir(path):
         folder = DataFolder(path, fs=filesystem)
         return folder, folder.list_files(), True
+    if isinstance(filesystem, LocalFileSystem):
+        _refuse_broken_folders(path)
     if not has_magic(source):
         parent, _, name = path.rpartition("/")
         _refuse_unreadable(DataFolder(parent or "/", fs=filesystem), [name], [name])

@@ -127,28 +127,61 @@ class _UnfinishedFiles(OutputFileManager):
 
 def _move(folder: DataFolder, path: str, target: DataFolder, name: str, claim: Claim | None = None) -> None:
     """Give a closed file its place, in one step, when its bytes are on the disk and while the folder is its run's."""
-    own = None
     if folder.is_local():
         with folder.open(path, "rb") as file:
             os.fsync(file.fileno())
-            own = os.fstat(file.fileno()).st_ino
+    source, place = str(folder.resolve_paths(path)), str(target.resolve_paths(name))
+    own = _identity(folder, source)
     if claim is not None:
         claim.require()
-    place = str(target.resolve_paths(name))
     target.fs.makedirs(place.rpartition("/")[0], exist_ok=True)
-    target.fs.mv(folder.resolve_paths(path), place)
+    if folder.is_local():
+        _put(source, place, claim)
+    else:
+        target.fs.mv(source, place)
     if claim is not None:
-        _take_back_unless_held(claim, place, own)
+        _take_back_unless_held(claim, target, place, own)
 
 
-def _take_back_unless_held(claim: Claim, place: str, own: int | None) -> None:
+def _put(source: str, place: str, claim: Claim | None) -> None:
+    """Give a local file its place; one that is there is replaced after one more look whose the folder is.
+
+    It may be of the run that has taken the folder, while this process was stopped after it had looked.
+    """
+    try:
+        os.link(source, place)
+    except FileExistsError:
+        if claim is not None:
+            claim.require()
+        os.replace(source, place)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without a second name for a file
+        os.replace(source, place)
+    else:
+        with contextlib.suppress(FileNotFoundError):  # another copy of this task removes what others left
+            os.unlink(source)
+
+
+def _identity(folder: DataFolder, place: str) -> Any:
+    """What tells a file from a later one of its name, also when it has moved."""
+    if folder.is_local():
+        return os.stat(place).st_ino
+    folder.fs.invalidate_cache()
+    found = folder.fs.info(place)
+    tag = str(found.get("ETag"))
+    # That of an object that came in parts is another one when it is copied.
+    return found["size"], None if "-" in tag else tag
+
+
+def _take_back_unless_held(claim: Claim, target: DataFolder, place: str, own: Any) -> None:
     """Another run may have taken the folder between the look and the move: what came too late is removed again."""
     try:
         claim.require()
     except RuntimeError:
         with contextlib.suppress(OSError):
-            if own is not None and os.stat(place).st_ino == own:
-                os.unlink(place)
+            if _identity(target, place) == own:
+                target.fs.rm_file(place)
         raise
 
 

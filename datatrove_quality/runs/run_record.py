@@ -11,12 +11,14 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from datatrove.io import DataFolder
 
 from datatrove_quality.atomic_write import write_json
+from datatrove_quality.runs.active_run import guarded
 
 
 RECORD = "logs/run.json"
@@ -46,6 +48,8 @@ LOGS = (
     *("logs/counts", "logs/statistics", AUDIT, CLEARED),
 )
 
+# That are deleted in one request, of some tens of milliseconds.
+OBJECTS_AT_ONCE = 100
 # Parts of the names of settings that only a model tells, or the columns that follow from it.
 _OF_MODELS = frozenset({"scorer", "scores", "schema", "cascade"})
 # More differences than these are counted, not listed.
@@ -69,22 +73,26 @@ def claim_output(output: DataFolder, record: dict[str, Any], overwrite: bool) ->
     Raises:
         ValueError: as `require_claimable`.
     """
-    require_claimable(output, record, overwrite)
-    continued = None if overwrite else continued_run(output, record)
-    if continued is not None:
-        if CLAIM not in continued and CLAIM in record:
-            _write(output, continued | {CLAIM: record[CLAIM]})
-        return True
-    # First the claim, so that a run that is still there publishes nothing more; then what it has written. The record
-    # is written once: a process that was stopped meanwhile would write it over that of the next run.
-    deleted = [*_deletable(output), *readable_run(output).get(DELETING, ())]
-    _write(output, record | {DELETING: list(dict.fromkeys(deleted))})
-    for name in _taken(output, deleted):
-        if not _is_claimed(output, record):  # a third run has it now, which `Claim.hold` tells
-            return False
-        _delete(output, name)
-    with output.open(_cleared(record), "w"):
-        pass
+    # One step, where files can be locked: a process that was stopped within would delete what another run has written.
+    with guarded(output):
+        require_claimable(output, record, overwrite)
+        continued = None if overwrite else continued_run(output, record)
+        if continued is not None:
+            if CLAIM not in continued and CLAIM in record:
+                _write(output, continued | {CLAIM: record[CLAIM]})
+            return True
+        # First the claim, so that a run that is still there publishes nothing more; then what it has written. The
+        # record is written once: a process that was stopped meanwhile would write it over that of the next run.
+        deleted = [*_deletable(output), *readable_run(output).get(DELETING, ())]
+        _write(output, record | {DELETING: list(dict.fromkeys(deleted))})
+        for name in _taken(output, deleted):
+            for delete in _deletions(output, name):
+                if not _is_claimed(output, record):  # a third run has it now, which `Claim.hold` tells
+                    return False
+                with contextlib.suppress(FileNotFoundError):  # another run has deleted it
+                    delete()
+        with output.open(_cleared(record), "w"):
+            pass
     for aside in output.glob(f"{ASIDE}*") if output.is_local() else ():
         shutil.rmtree(str(output.resolve_paths(aside)), ignore_errors=True)
     return False
@@ -100,16 +108,21 @@ def _is_claimed(output: DataFolder, record: dict[str, Any]) -> bool:
     return readable_run(output).get(CLAIM) == record.get(CLAIM)
 
 
-def _delete(output: DataFolder, name: str) -> None:
-    """Delete a folder that another run may still write into; a local one in one step, before its files are deleted.
+def _deletions(output: DataFolder, name: str) -> Iterator[Callable[[], None]]:
+    """The steps by which a folder is deleted that another run may still write into, each to be taken after a look.
 
-    A process that is stopped while it deletes files one by one would go on with those of the run that came after it.
+    A process that is stopped while it deletes would go on with what the run after it has written. A local folder is
+    renamed in one step, before its files are deleted; of objects a few are deleted at a time, which were there before
+    the first look.
     """
-    with contextlib.suppress(FileNotFoundError):  # another run has deleted it
-        if output.is_local():
-            os.rename(str(output.resolve_paths(name)), str(output.resolve_paths(f"{ASIDE}{uuid.uuid4().hex}")))
-        else:
-            output.rm(name, recursive=True)
+    if output.is_local():
+        aside = str(output.resolve_paths(f"{ASIDE}{uuid.uuid4().hex}"))
+        yield partial(os.rename, str(output.resolve_paths(name)), aside)
+        return
+    output.fs.invalidate_cache()
+    objects = output.fs.find(str(output.resolve_paths(name)))
+    for start in range(0, len(objects), OBJECTS_AT_ONCE):
+        yield partial(output.fs.rm, objects[start : start + OBJECTS_AT_ONCE])
 
 
 def _write(output: DataFolder, record: dict[str, Any]) -> None:

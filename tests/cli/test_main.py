@@ -103,6 +103,8 @@ class Command:
         (ImportError("needs an extra"), 2, "error: needs an extra\n"),
         (PermissionError(13, "Permission denied", "/root/x"), 2, "error: [Errno 13] Permission denied: '/root/x'\n"),
         (OSError(28, "No space left on device"), 1, "error: [Errno 28] No space left on device\n"),
+        (MemoryError("JSON of 9 bytes"), 1, f"error: {cli._NO_MEMORY} JSON of 9 bytes\n"),
+        (MemoryError(), 1, f"error: {cli._NO_MEMORY}\n"),
         (SystemExit("2 of 3 tasks failed"), 1, "error: 2 of 3 tasks failed\n"),
         (KeyboardInterrupt(), 130, "stopped; the same command goes on where it stopped\n"),
         (signal.SIGTERM, 143, "stopped; the same command goes on where it stopped\n"),

@@ -7,6 +7,7 @@ import torch
 from damaged_models import WIDTH, edit_weights, scorer, values
 from safetensors.torch import load_file, save_file
 from scorers import edited
+from tiny_models import DECODER, chatml_tokenizer, save_model
 
 
 pytestmark = pytest.mark.usefixtures("new_process")
@@ -93,6 +94,34 @@ def test_a_name_with_and_without_the_prefix_is_refused(folder, stored, twin):
     edit_weights(folder, **{twin: weights[stored] * 2})
     with pytest.raises(ValueError, match=rf"not clear.*({stored}|{twin}) in model\.safetensors and .*in model\."):
         scorer(folder).load()
+
+
+def experts(folder):
+    """A mixture of experts, each stored by itself, as transformers writes them."""
+    options = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1}
+    return save_model(folder, "qwen3_moe", chatml_tokenizer(), **DECODER, **options)
+
+
+def test_all_experts_of_a_layer_beside_each_of_them_are_refused(tmp_path):
+    """transformers takes the one or the others; and so does a name with and without the prefix, of one expert."""
+    folder = experts(tmp_path / "m")
+    right = values(folder)
+    weights = load_file(folder / "model.safetensors")
+    each = [name for name in weights if name.startswith("model.layers.0.mlp.experts.")]
+    one = "model.layers.0.mlp.experts.1.down_proj.weight"
+    assert one in each and len(each) == 12
+    fused = torch.stack([weights[one.replace(".1.", f".{number}.")] for number in range(4)])
+    edit_weights(folder, model__layers__0__mlp__experts__down_proj=fused)
+    with pytest.raises(
+        ValueError, match=r"not clear.*experts\.down_proj in model.* and .*experts\.0\.down_proj\.weight in"
+    ):
+        scorer(folder).load()
+    for twin in (weights[one].clone(), weights[one] * 2):
+        save_file(weights | {one.removeprefix("model."): twin}, folder / "model.safetensors", {"format": "pt"})
+        with pytest.raises(ValueError, match=r"weights: (\S+experts\.1\.down_proj\.weight in \S+( and |\.)){2}"):
+            scorer(folder).load()
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    assert values(folder) == right
 
 
 def test_a_name_in_two_files_is_refused(folder):

@@ -59,19 +59,58 @@ def test_a_hub_blob_with_other_bytes_is_refused(folder, tmp_path, monkeypatch):
     assert values("org/classifier") == right
 
 
-def test_weights_in_the_hubs_cache_that_are_no_links_to_blobs_are_told(folder, tmp_path, monkeypatch, log):
-    """Copied without links, nothing on this machine says what their bytes should be."""
+def without_links(snapshot):
+    """A copy of a cache as a file system without links has it, or `cp -rL`."""
+    for path in snapshot.iterdir():
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+
+
+def test_a_cache_without_links_has_the_digests_of_its_files_in_its_fingerprint(folder, tmp_path, monkeypatch, log):
+    """Nothing there names what the bytes should be: wrong ones are another model, in stores too."""
     snapshot = in_hub_cache(folder, tmp_path / "hub", monkeypatch)
     right = values("org/classifier")
-    assert not any("is not checked" in line for line in log)
-    path = snapshot / "model.safetensors"
-    path.unlink()
-    shutil.copy(folder / "model.safetensors", path)
+    assert scorer("org/classifier").fingerprint.parts.keys().isdisjoint({"weights", "config", "tokenizer"})
+    without_links(snapshot)
     assert values("org/classifier") == right
-    [line] = (line for line in log if "is not checked" in line)
-    assert line.startswith("WARNING")
-    assert f"model.safetensors in {snapshot}" in line
+    [line] = (line for line in log if "hf cache verify" in line)
+    assert line.startswith("WARNING") and f"model.safetensors in {snapshot}" in line
     assert f"hf cache verify org/classifier --revision {snapshot.name}" in line
+    parts = scorer("org/classifier").fingerprint.parts
+    assert parts["commit"] == snapshot.name
+    assert (
+        parts.items()
+        >= {name: scorer(folder).fingerprint.parts[name] for name in ("weights", "config", "tokenizer")}.items()
+    )
+    damage(snapshot / "model.safetensors", at=200_000)
+    again = scorer("org/classifier")
+    assert again.fingerprint.digest != scorer(folder).fingerprint.digest
+    assert again.fingerprint.differences(parts)[0].startswith("weights was")
+
+
+def test_a_file_in_the_hubs_cache_that_was_edited_is_in_the_fingerprint(folder, tmp_path, monkeypatch):
+    """`sed -i` puts a file of its own into the place of the link."""
+    snapshot = in_hub_cache(folder, tmp_path / "hub", monkeypatch)
+    before = scorer("org/classifier").fingerprint.digest
+    content = (snapshot / "config.json").read_text()
+    (snapshot / "config.json").unlink()
+    (snapshot / "config.json").write_text(content.replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-03'))
+    assert scorer("org/classifier").fingerprint.digest != before
+
+
+def test_weights_without_links_that_rotted_since_they_were_hashed_are_refused(folder, tmp_path, monkeypatch):
+    """As those of a local folder."""
+    hide(monkeypatch)
+    snapshot = in_hub_cache(folder, tmp_path / "hub", monkeypatch)
+    without_links(snapshot)
+    right = scorer("org/classifier").fingerprint.digest
+    monkeypatch.setattr(digests, "_read_here", {})
+    damage(snapshot / "model.safetensors")
+    again = scorer("org/classifier")
+    assert again.fingerprint.digest == right
+    with pytest.raises(ValueError, match=r"model\.safetensors: the bytes are not those that were there before"):
+        again.load()
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "chat_template.jinja"])
@@ -82,14 +121,6 @@ def test_a_small_file_of_the_hub_with_other_bytes_is_refused(folder, tmp_path, m
     blob.write_bytes(blob.read_bytes().replace(b" ", b"\t", 1))
     with pytest.raises(ValueError, match=f"hub names.*{name}"):
         find_model(ScorerConfig(model="org/classifier"))
-
-
-def test_a_cache_without_links_is_taken_as_it_is(folder, tmp_path, monkeypatch):
-    """Where the file system has no links, nothing names a file's digest."""
-    snapshot = in_hub_cache(folder, tmp_path / "hub", monkeypatch)
-    shutil.rmtree(snapshot)
-    shutil.copytree(folder, snapshot)
-    assert values("org/classifier") == values(folder)
 
 
 def test_a_damaged_staged_copy_is_made_again(folder, tmp_path, monkeypatch, log):

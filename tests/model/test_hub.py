@@ -1,5 +1,6 @@
 """Models by their names: what can only be a path is refused at once; the hub's answers, moves and faults; errors."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from datatrove_quality.config import ScorerConfig
 from datatrove_quality.engine.scorer import Scorer
 from datatrove_quality.model.files import find_model, pinned
 from datatrove_quality.model.hub import require_folder
+from datatrove_quality.model.staging import STAGE_VARIABLE
 
 
 NAME = "org/classifier"
@@ -243,6 +245,47 @@ def test_wrong_bytes_of_the_right_size_are_refused(hub, folder, name):
             values()
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors"])
+@pytest.mark.parametrize("is_staged", [False, True])
+def test_copies_without_links_are_compared_with_what_the_hub_tells(
+    hub, folder, tmp_path, monkeypatch, log, name, is_staged
+):
+    """While it can be reached, and later without it: where no name of a blob says what the bytes are."""
+    if is_staged:
+        monkeypatch.setenv(STAGE_VARIABLE, str(tmp_path / "disk"))
+    hub.publish(NAME, folder)
+    right = values()
+    [snapshot] = (tmp_path / "hub").glob("*/snapshots/*")
+    for path in snapshot.iterdir():
+        content = path.read_bytes()
+        path.unlink()
+        path.write_bytes(content)
+    assert values() == right
+    hub.faults = [Fault("", status=503)]
+    assert values() == right
+    assert not any("hf cache verify" in line for line in log)
+    content = (snapshot / name).read_bytes()
+    for faults in ([Fault("", status=503)], []):
+        hub.faults = faults
+        (snapshot / name).write_bytes(content[:-40] + b"\0" * 30 + content[-10:])
+        with pytest.raises(ValueError, match=rf"snapshots/\w+/{name}: the bytes are not those that the hub names"):
+            values()
+    (snapshot / name).write_bytes(content)
+    assert values() == right
+
+
+def test_a_list_of_names_that_an_earlier_version_kept_is_read(hub, folder):
+    """It has no digests."""
+    hub.publish(NAME, folder)
+    right = values()
+    [noted] = (folder.parent / "hub").glob("*/datatrove-quality/*.json")
+    noted.write_text(
+        json.dumps([name for name in json.loads(noted.read_bytes()) if not name.endswith(".safetensors")])
+    )
+    hub.faults = [Fault("", status=503)]
+    assert values() == right
+
+
 def test_a_repository_without_safetensors(hub, folder):
     """Pickled weights are not fetched."""
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
@@ -305,11 +348,13 @@ def test_an_adapter_without_its_base_is_refused(hub, adapted):
     hub.publish("org/base", adapted)
     (adapted / "model.safetensors").unlink()
     hub.publish(NAME, adapted)
-    with pytest.raises(ValueError, match="adapter without the model that it belongs to"):
+    with pytest.raises(ValueError, match="without the model that it belongs to"):
         values()
     (adapted / "config.json").unlink()
     hub.publish(NAME, adapted)
-    with pytest.raises(ValueError, match=r"no config\.json"):
+    with pytest.raises(
+        ValueError, match=r"is an adapter \(adapter_config\.json\) without the model that it belongs to"
+    ):
         values()
 
 

@@ -1,11 +1,15 @@
 """Folders without weights that can be read."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from scorers import config_of, edited, loaded, refused
+
+from datatrove_quality.cli.checks import check_model_path
+from datatrove_quality.model.files import find_model
 
 
 def test_only_pickled_weights(model_folder, tmp_path):
@@ -55,8 +59,27 @@ def test_a_file_that_is_no_safetensors_file_is_named(model_folder, tmp_path, cas
     refused(config_of(folder), rf"cannot be loaded.*m/model\.safetensors.*{says}", load=loaded)
 
 
-def test_a_tokenizer_that_is_a_pointer_is_named(model_folder, tmp_path):
-    """The same accident, of another file."""
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
+def test_any_file_that_is_a_pointer_is_named(model_folder, tmp_path, name):
+    """The same accident, of another file; a template would be rendered as it is."""
     folder = edited(model_folder("qwen3"), tmp_path / "m")
-    (folder / "tokenizer.json").write_bytes(NO_SAFETENSORS["a pointer"][0])
-    refused(config_of(folder), "tokenizer.json: a pointer.*git lfs pull", load=loaded)
+    (folder / name).write_bytes(NO_SAFETENSORS["a pointer"][0])
+    refused(config_of(folder), rf"m/{name}: a pointer.*git lfs pull", load=find_model)
+
+
+@pytest.mark.parametrize("left", [(), ("tokenizer.json", "tokenizer_config.json")])
+def test_a_folder_as_peft_saves_it_is_named_as_what_it_is(model_folder, tmp_path, left):
+    """It has no config.json, and often a tokenizer."""
+    folder = tmp_path / "m"
+    folder.mkdir()
+    for name in left:
+        shutil.copy(model_folder("qwen3") / name, folder)
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    save_file({"a": torch.ones(1)}, folder / "adapter_model.safetensors")
+    refused(
+        config_of(folder),
+        r"is an adapter \(adapter_config\.json\) without the model that it belongs to",
+        load=find_model,
+    )
+    with pytest.raises(ValueError, match=r"--model .*m: is an adapter \(adapter_config\.json\) without the model"):
+        check_model_path(str(folder))

@@ -1,9 +1,14 @@
 """One run owns a folder: a run that lost it publishes nothing more."""
 
+import errno
+import fcntl
 import json
 import os
+import threading
+import time
 
 import pytest
+from datatrove.io import get_datafolder
 from kept_rows import Keep, expected, kept, run, second_run_at, write_files
 
 from datatrove_quality.runs import run_record
@@ -14,6 +19,16 @@ from datatrove_quality.runs.local_pool import IncompleteRun
 @pytest.fixture
 def source(tmp_path):
     return write_files(tmp_path / "in")
+
+
+@pytest.fixture
+def without_locks(monkeypatch):
+    """As on a network file system that has none: elsewhere a second run waits until the first has taken the folder."""
+
+    def refused(*arguments):
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
 
 
 @pytest.mark.parametrize("at", ["0-0", "0-7", "1-3", "2-7"])
@@ -47,26 +62,40 @@ def test_a_file_that_was_moved_too_late_is_removed(source, tmp_path, monkeypatch
     from datatrove_quality.runs import outputs
 
     output = tmp_path / "out"
-    taken = []
 
-    def taken_before_move(folder, path, target, name, claim=None, move=outputs._move):
-        if name.endswith("00001.jsonl") and not taken:
-            taken.append(name)
-            mv = target.fs.mv
+    def taken_before_put(source, place, claim, put=outputs._put):
+        if place.endswith("00001.jsonl"):
+            record = json.loads((output / "logs" / "run.json").read_text())
+            (output / "logs" / "run.json").write_text(json.dumps(record | {"claim": {"id": "other", "pid": 1}}))
+        put(source, place, claim)
 
-            def late(*arguments):
-                target.fs.mv = mv
-                record = json.loads((output / "logs" / "run.json").read_text())
-                (output / "logs" / "run.json").write_text(json.dumps(record | {"claim": {"id": "other", "pid": 1}}))
-                mv(*arguments)
-
-            target.fs.mv = late
-        move(folder, path, target, name, claim)
-
-    monkeypatch.setattr(outputs, "_move", taken_before_move)
+    monkeypatch.setattr(outputs, "_put", taken_before_put)
     with pytest.raises(LostOutput):
         run(source, output, Keep(2))
     assert sorted(path.name for path in (output / "kept").iterdir()) == ["00000.jsonl"]
+
+
+@pytest.mark.parametrize("at", [1, 2, 4])
+def test_a_run_that_was_stopped_before_a_move_replaces_no_file_of_the_next(source, tmp_path, monkeypatch, at):
+    """It has looked, and when it goes on, the second run has ended: its files have the names already."""
+    from datatrove_quality.runs import outputs
+
+    output = tmp_path / "out"
+    second_run_at(monkeypatch, outputs, "_put", source, output, at)
+    with pytest.raises(LostOutput, match="belongs to another run now"):
+        run(source, output, Keep(2))
+    assert kept(output) == expected(5)
+
+
+def test_files_are_published_where_a_file_has_one_name_only(source, tmp_path, monkeypatch):
+    """Some network file systems refuse hard links."""
+
+    def refused(*arguments):
+        raise OSError(errno.EOPNOTSUPP, "no second name")
+
+    monkeypatch.setattr(os, "link", refused)
+    run(source, tmp_path / "out", Keep(2))
+    assert kept(tmp_path / "out") == expected(2)
 
 
 @pytest.mark.parametrize("file", ["inputs.txt", "00001.jsonl"])
@@ -89,6 +118,7 @@ def test_a_file_that_the_new_run_deleted_tells_of_the_new_run(source, tmp_path, 
     assert not (output / "logs" / "completions" / "00001").exists()
 
 
+@pytest.mark.usefixtures("without_locks")
 @pytest.mark.parametrize("at", [1, 2])
 def test_a_run_that_was_stopped_while_it_took_the_folder_deletes_nothing_of_the_next(
     source, tmp_path, monkeypatch, at
@@ -105,6 +135,7 @@ def test_a_run_that_was_stopped_while_it_took_the_folder_deletes_nothing_of_the_
     assert kept(output) == expected(5)
 
 
+@pytest.mark.usefixtures("without_locks")
 def test_a_run_that_was_stopped_before_it_took_the_folder_keeps_nothing_of_the_other(source, tmp_path, monkeypatch):
     """Its record comes after that of a run that has completed all tasks: none of them is taken for its own."""
     output = tmp_path / "out"
@@ -112,6 +143,38 @@ def test_a_run_that_was_stopped_before_it_took_the_folder_keeps_nothing_of_the_o
     second_run_at(monkeypatch, run_record, "_write", source, output)
     run(source, output, Keep(2), overwrite=True)
     assert kept(output) == expected(2)
+
+
+def test_a_run_waits_for_one_that_is_taking_the_folder(source, tmp_path, monkeypatch, log):
+    """Neither overwrites. The first has looked and not written yet: it would delete what the second has by then."""
+    output, refused, real = tmp_path / "out", [], run_record._write
+
+    def second(record):
+        record = record | {"input": "another", "claim": {"id": "second"}}
+        try:
+            run_record.claim_output(get_datafolder(str(output)), record, overwrite=False)
+        except ValueError as error:
+            refused.append(str(error))
+
+    def write(folder, record):
+        monkeypatch.setattr(run_record, "_write", real)
+        others.append(threading.Thread(target=second, args=[record]))
+        others[0].start()
+        while not any("waiting for another run" in line for line in log):
+            time.sleep(0.01)
+        assert not (output / "logs/run.json").exists()
+        real(folder, record)
+
+    others = []
+    monkeypatch.setattr(run_record, "_write", write)
+    try:
+        run(source, output, Keep(2))
+    except LostOutput:
+        others[0].join()
+        assert not refused and kept(output) == []
+    else:
+        others[0].join()
+        assert "different settings" in refused[0] and kept(output) == expected(2)
 
 
 def test_whatever_ends_a_run_that_has_lost_its_folder_it_names_the_next_one(source, tmp_path):
@@ -131,7 +194,7 @@ def test_an_overwrite_that_was_killed_is_finished(source, tmp_path, monkeypatch)
     """The claim is written first, the earlier files are deleted next: what a kill leaves belongs to no run."""
     output = tmp_path / "out"
     run(source, output, Keep(2))
-    monkeypatch.setattr(run_record, "_delete", lambda output, name: 1 / 0)
+    monkeypatch.setattr(run_record, "_deletions", lambda output, name: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(source, output, Keep(5), overwrite=True)
     monkeypatch.undo()

@@ -12,7 +12,7 @@ pytest.importorskip("moto.server")
 from moto.server import ThreadedMotoServer
 
 from datatrove_quality import ConversationAdapter, QualityFilter, ScorerConfig
-from datatrove_quality.runs import Run
+from datatrove_quality.runs import Run, run_record
 from datatrove_quality.runs.claim import LostOutput
 
 
@@ -117,6 +117,48 @@ def test_one_run_owns_a_folder_in_a_bucket(bucket, scorer):
     with pytest.raises(LostOutput, match="belongs to another run now"):
         run(address, scorer, min_score=99, before=second)
     assert len(kept(fs, address)) == 2 * ROWS
+
+
+def test_an_object_that_came_too_late_is_removed(bucket, scorer, monkeypatch):
+    """The folder is taken while the object moves: as long as no other has its name, it goes again."""
+    from s3fs import S3FileSystem
+
+    fs, address = bucket
+    name = address.removeprefix("s3://")
+
+    def taken_before_move(self, source, place, *arguments, real=S3FileSystem.mv, **options):
+        if place.endswith("kept/00001.jsonl"):
+            record = json.loads(fs.cat_file(f"{name}/out/logs/run.json"))
+            fs.pipe_file(f"{name}/out/logs/run.json", json.dumps(record | {"claim": {"id": "other"}}).encode())
+        real(self, source, place, *arguments, **options)
+
+    monkeypatch.setattr(S3FileSystem, "mv", taken_before_move)
+    with pytest.raises(LostOutput, match="belongs to another run now"):
+        run(address, scorer, min_score=-99)
+    assert [path.rpartition("/")[2] for path in fs.find(f"{name}/out/kept")] == ["00000.jsonl"]
+
+
+def test_a_run_that_was_stopped_while_it_deleted_deletes_nothing_of_the_next(bucket, scorer, monkeypatch):
+    """It looks whose the folder is before each request; the next run has ended when it goes on."""
+    fs, address = bucket
+    name = address.removeprefix("s3://")
+    run(address, scorer, min_score=-99)
+    before = kept(fs, address)
+    claimed, taken = run_record._is_claimed, []
+
+    def taken_meanwhile(output, record):
+        fs.invalidate_cache()
+        if not taken and len(fs.find(f"{name}/out/kept")) == 1:
+            taken.append(True)
+            fs.rm(f"{name}/out/logs/active.json")
+            run(address, scorer, min_score=-99, overwrite=True)
+        return claimed(output, record)
+
+    monkeypatch.setattr(run_record, "_is_claimed", taken_meanwhile)
+    monkeypatch.setattr(run_record, "OBJECTS_AT_ONCE", 1)
+    with pytest.raises(LostOutput, match="belongs to another run now"):
+        run(address, scorer, min_score=99, overwrite=True)
+    assert kept(fs, address) == before
 
 
 def test_an_object_that_was_replaced_is_refused(bucket, scorer):

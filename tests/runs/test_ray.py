@@ -1,4 +1,4 @@
-"""A pipeline on a local Ray."""
+"""Pipelines on a local Ray: one to its end, one whose folder is taken meanwhile."""
 
 import os
 import subprocess
@@ -43,6 +43,49 @@ try:
     executors.run_to_end([first, last], wait=False)
 except executors.IncompleteRun as error:
     print("stopped:", error)
+
+# A second run takes the folder while a task of the first one waits.
+import subprocess, threading, time
+from datatrove_quality import ConversationAdapter, Run
+from datatrove_quality.runs.claim import LostOutput
+
+taken, at_gate, gate = (Path.cwd() / name for name in ("taken", "at-gate", "gate"))
+
+def wait(data, rank, world_size):
+    for number, document in enumerate(data):
+        if (rank, number) == (1, 5):
+            at_gate.touch()
+            while not gate.exists():
+                time.sleep(0.05)
+        yield document
+
+def second():
+    while not at_gate.exists():
+        time.sleep(0.05)
+    (taken / "logs/active.json").unlink()  # as of a machine that cannot be asked
+    subprocess.run([sys.executable, "-c", {second!r}, {source!r}, str(taken)], check=True)
+    gate.touch()
+
+other = threading.Thread(target=second)
+other.start()
+first = Run({source!r}, str(taken), executor="ray", cluster=Cluster(cpus_per_task=1, mem="1G"), tasks=2)
+try:
+    first([first.reader(ConversationAdapter()), wait, first.writer("kept")])
+except LostOutput as error:
+    print("lost:", error)
+other.join()
+"""
+
+
+SECOND = """
+import sys
+from datatrove_quality import ConversationAdapter, Run
+
+def some(data, rank, world_size):
+    yield from (document for number, document in enumerate(data) if number % 8 == rank)
+
+run = Run(*sys.argv[1:], tasks=2, overwrite=True)
+run([run.reader(ConversationAdapter()), some, run.writer("kept")])
 """
 
 
@@ -54,7 +97,7 @@ def test_a_pipeline_on_ray_writes_the_rows_of_a_local_run(tmp_path):
     for number in range(2):
         (tmp_path / "in" / f"{number}.jsonl").write_bytes(b"".join(lines[number::2]))
     source, model = str(tmp_path / "in"), str(ROOT / "examples/demo-classifier")
-    script = RAY.format(root=str(ROOT), source=source, model=model)
+    script = RAY.format(root=str(ROOT), source=source, model=model, second=SECOND)
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
@@ -73,3 +116,9 @@ def test_a_pipeline_on_ray_writes_the_rows_of_a_local_run(tmp_path):
     counts = [Summary.of_run(get_datafolder(str(tmp_path / run)))[0].counts for run in ("out", "local")]
     assert counts[0].pop("score") == pytest.approx(counts[1].pop("score"))
     assert counts[0] == counts[1]
+    assert f"lost: {tmp_path / 'taken'} belongs to another run now (process " in done.stdout
+    for number in range(2):
+        found = (tmp_path / f"taken/kept/{number:05d}.jsonl").read_bytes().splitlines(keepends=True)
+        assert found == lines[number::2][number::8]
+    assert sorted(path.name for path in (tmp_path / "taken/logs/completions").iterdir()) == ["00000", "00001"]
+    assert len(list((tmp_path / "taken/logs/stats").iterdir())) == 2

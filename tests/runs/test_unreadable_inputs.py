@@ -53,6 +53,17 @@ def test_a_broken_link_to_what_may_be_a_folder_is_named(folder):
     assert set(find_inputs(f"{folder}/*.jsonl").sizes) == {"a.jsonl"}
 
 
+@pytest.mark.parametrize("pattern", ["*/*.jsonl", "20??/a.jsonl", "2024/*.jsonl", "**/*.jsonl", "2024/a.jsonl"])
+def test_a_glob_that_leads_through_a_broken_link_is_refused(folder, pattern):
+    """What is behind it would be left out, beside a folder of which all is read."""
+    (folder / "2023").mkdir()
+    (folder / "2023/a.jsonl").write_text("{}\n")
+    (folder / "2024").symlink_to("/gone/2024")
+    with pytest.raises(ValueError, match="2024 is a link to /gone/2024, which is not there"):
+        find_inputs(f"{folder}/{pattern}")
+    assert set(find_inputs(f"{folder}/2023/*.jsonl").sizes) == {"a.jsonl"}
+
+
 def test_a_broken_link_by_its_own_path_is_named(folder):
     """It is there, but not what it points to."""
     (folder / "b.jsonl").symlink_to("gone.jsonl")

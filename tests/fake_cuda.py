@@ -13,7 +13,7 @@ The CPU build of torch refuses three parts of the path even with fake tensors, s
 
 import ctypes
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +152,12 @@ class FakeCuda:
 
     Attributes:
         calls: what was called in `asynchronous`, in order, such as "record event" and "copy to cuda:0".
+        current: the device to which kernels go that do not look where their tensors are.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.calls: list[str] = []
+        self.current = torch.device("cuda:0")
         calls = self.calls
 
         class Event:
@@ -171,15 +173,27 @@ class FakeCuda:
         def synchronize(*_: Any) -> None:
             raise Mistake("torch.cuda.synchronize is called")
 
+        def set_device(device: torch.device) -> None:
+            calls.append(f"set_device {device}")
+            self.current = device
+
+        @contextmanager
+        def current_device(device: torch.device) -> Iterator[None]:
+            before, self.current = self.current, device
+            try:
+                yield
+            finally:
+                self.current = before
+
         stand_ins: dict[str, Callable] = {
             "Event": Event,
-            "set_device": lambda device: calls.append(f"set_device {device}"),
+            "set_device": set_device,
             "synchronize": synchronize,
             "mem_get_info": lambda device: (100 * GIGABYTE, 140 * GIGABYTE),
             "memory_reserved": lambda device: 0,
             "memory_allocated": lambda device: 0,
             "get_device_capability": lambda device=None: (9, 0),
-            "device": lambda device: nullcontext(),
+            "device": current_device,
         }
         for name, stand_in in stand_ins.items():
             monkeypatch.setattr(torch.cuda, name, stand_in)

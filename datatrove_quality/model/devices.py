@@ -5,8 +5,9 @@ import os
 import re
 import shutil
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 
 if TYPE_CHECKING:
@@ -106,6 +107,13 @@ def native_dtype(device: "torch.device", dtype: "torch.dtype") -> bool:
         checks = (getattr(torch.cpu, name, None) for name in names.get(dtype, ()))
         return any(check() for check in checks if check is not None)
     return dtype == torch.float16
+
+
+def current_device(device: "torch.device") -> AbstractContextManager[Any]:
+    """A block in which a device is the current one: Triton's kernels go to that, whatever their tensors are on."""
+    import torch
+
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

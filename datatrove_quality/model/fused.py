@@ -7,7 +7,6 @@ replaces, and the probes' logits decide in the end. What is not replaced stays a
 
 import inspect
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import product
@@ -19,6 +18,8 @@ from loguru import logger
 from torch import Tensor, nn
 from transformers.activations import GELUTanh, SiLUActivation
 from transformers.modeling_utils import PreTrainedModel
+
+from datatrove_quality.model.devices import current_device
 
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def use_fused_functions(model: PreTrainedModel, logits: "Logits", inputs: Sequen
     plain = probe_logits(model, logits, list(inputs))
     replaced = Replaced()
     try:
-        replace_parts(model, functions, replaced)
+        with current_device(model.device):
+            replace_parts(model, functions, replaced)
         if not replaced.counts:
             logger.info(f"{name} has no part that fused functions compute.")
             return False
@@ -163,7 +165,7 @@ def replace_parts(model: nn.Module, functions: Functions, replaced: Replaced) ->
     """Replace each part of a model that a fused function computes.
 
     Args:
-        model: with its weights on the device.
+        model: with its weights on the device, which must be the current one.
         functions: for that device.
         replaced: gets what was done, also if this raises.
     """
@@ -209,22 +211,26 @@ def _fused_norm(own: nn.Module, functions: Functions) -> FusedNorm | None:
 
 @torch.inference_mode()
 def _norm_computes_same(fused: FusedNorm, own: nn.Module) -> bool:
-    """Whether two norms agree on rows that are large and on rows as small as an epsilon, with any weights."""
-    width = len(fused.weight)
-    with suppress(RuntimeError, TypeError, AttributeError):  # it takes other rows
+    """Whether two norms agree on rows that are large and on rows as small as an epsilon, with any weights.
+
+    What the fused function raises is not caught: it runs nowhere here, and the log has to say so.
+    """
+    weight = fused.weight
+    width = len(weight)
+    sizes = torch.tensor([100.0, 1.0, 1e-2, 1e-3, 1.0]).to(weight.device, weight.dtype)[:, None]
+    given = [_random(count, width, like=weight) * sizes[-count:] for count in COUNTS]
+    try:
         # In half precision, rounding would hide a formula that differs by 3%.
         exact = deepcopy(own).float()
-        exact.weight = nn.Parameter(_random(1, width, like=fused.weight)[0].float(), requires_grad=False)
-        copied = FusedNorm(fused.function, exact.weight, fused.epsilon, fused.offset)
-        for count in COUNTS:
-            rows = _random(count, width, like=fused.weight)
-            rows *= rows.new_tensor([100.0, 1.0, 1e-2, 1e-3, 1.0])[-count:, None]
-            if not _near(copied(rows.float()), exact(rows.float()), torch.float32):
-                return False
-            if not _near(fused(rows), own(rows), rows.dtype):
-                return False
-        return True
-    return False
+        exact.weight = nn.Parameter(_random(1, width, like=weight)[0].float(), requires_grad=False)
+        expected = [(exact(rows.float()), own(rows)) for rows in given]
+    except (RuntimeError, TypeError, AttributeError):  # it takes other rows
+        return False
+    copied = FusedNorm(fused.function, exact.weight, fused.epsilon, fused.offset)
+    return all(
+        _near(copied(rows.float()), right, torch.float32) and _near(fused(rows), rounded, rows.dtype)
+        for rows, (right, rounded) in zip(given, expected, strict=True)
+    )
 
 
 def _fused_gate(own: nn.Module, functions: Functions) -> FusedGate | None:
@@ -298,19 +304,21 @@ def _is_rotated(module: nn.Module) -> bool:
 @torch.inference_mode()
 def _rotary_computes_same(functions: Functions, own: Callable, weight: Tensor) -> bool:
     """Whether the fused rotary embedding agrees with a model's, for heads as models lay them out."""
-    with suppress(RuntimeError, TypeError, ValueError, IndexError):  # it takes other angles
-        for count, dtype in product(COUNTS, (torch.float32, weight.dtype)):
-            sizes = ((4, 64), (2, 32))
-            query, key = (
-                _random(count, width, like=weight).view(1, count, heads, 16).transpose(1, 2) for heads, width in sizes
-            )
-            cos, sin = (_random(count, 16, like=weight)[None] for _ in range(2))
-            states = [one.to(dtype) for one in (query, key, cos, sin)]
-            pairs = list(zip(functions.rotate(*states), own(*states), strict=True))
-            if not all(_near(mine, other, dtype, roundings=2) for mine, other in pairs):
-                return False
-        return True
-    return False
+    for count, dtype in product(COUNTS, (torch.float32, weight.dtype)):
+        sizes = ((4, 64), (2, 32))
+        query, key = (
+            _random(count, width, like=weight).view(1, count, heads, 16).transpose(1, 2) for heads, width in sizes
+        )
+        cos, sin = (_random(count, 16, like=weight)[None] for _ in range(2))
+        states = [one.to(dtype) for one in (query, key, cos, sin)]
+        try:
+            first, second = own(*states)
+        except (RuntimeError, TypeError, ValueError, IndexError):  # it takes other angles
+            return False
+        rotated = zip(functions.rotate(*states), (first, second), strict=True)
+        if not all(_near(mine, other, dtype, roundings=2) for mine, other in rotated):
+            return False
+    return True
 
 
 def _random(rows: int, width: int, like: Tensor) -> Tensor:
@@ -318,9 +326,11 @@ def _random(rows: int, width: int, like: Tensor) -> Tensor:
     return torch.randn(rows, width, generator=generator).to(like.device, like.dtype)
 
 
-def _near(mine: Tensor, other: Tensor, dtype: torch.dtype, roundings: int = 1) -> bool:
+def _near(mine: Tensor, other: Any, dtype: torch.dtype, roundings: int = 1) -> bool:
     """Whether two results agree but for roundings of each row's largest value; a NaN on either side fails."""
-    if mine.shape != other.shape or mine.dtype != other.dtype or mine.device != other.device:
+    if not isinstance(other, Tensor):
+        return False
+    if (mine.shape, mine.dtype, mine.device) != (other.shape, other.dtype, other.device):
         return False
     mine, other = mine.float(), other.float()
     allowed = roundings * ALLOWED.get(dtype, 0.0) * other.abs().amax(dim=-1, keepdim=True)

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
 from datatrove_quality.model.architectures import is_packable
+from datatrove_quality.model.devices import current_device
 from datatrove_quality.model.forward import pool_after_last_layer, pool_in_last_layer, with_attention
 from datatrove_quality.model.prefixes import MIN_SHARED
 from datatrove_quality.model.rendering import Renderer
@@ -261,13 +262,9 @@ def probes(model: "PreTrainedModel", renderer: Renderer) -> list[Any]:
 
 @contextmanager
 def _scorable(model: "PreTrainedModel") -> Iterator[None]:
-    import torch
-
-    is_cuda = model.device.type == "cuda"
     before = _settings(model)
     try:
-        # Some kernels go to the current device, whatever their tensors are on.
-        with torch.cuda.device(model.device) if is_cuda else nullcontext():
+        with current_device(model.device):
             yield
     except Exception as error:  # a forward pass raises whatever comes of a configuration that is nonsense
         said = str(error) if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: {error}"

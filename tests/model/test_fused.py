@@ -242,7 +242,7 @@ def broken(*given):
     raise RuntimeError("no such instruction")
 
 
-@pytest.mark.parametrize("trouble", ["import", "launch", "wrong logits"])
+@pytest.mark.parametrize("trouble", ["import", "norm", "rotate", "gated", "wrong logits"])
 def test_trouble_costs_speed_and_not_the_run(model_folder, monkeypatch, log, trouble):
     """A missing compiler, a kernel that does not start, logits that change: the model's own code, with a warning."""
     expected = scores(model_folder("qwen3"), fused=False)[1]
@@ -252,8 +252,8 @@ def test_trouble_costs_speed_and_not_the_run(model_folder, monkeypatch, log, tro
             raise ImportError("No module named 'triton'")
 
         monkeypatch.setattr(fused, "functions_for", missing)
-    elif trouble == "launch":
-        monkeypatch.setattr(fused, "functions_for", lambda device: eager(gated=broken))
+    elif trouble in ("norm", "rotate", "gated"):
+        monkeypatch.setattr(fused, "functions_for", lambda device: eager(**{trouble: broken}))
     else:
         # It agrees on the few rows of the comparison, and not on a text.
         def late(rows, weight, epsilon, offset):

@@ -90,7 +90,7 @@ visit-wheels: .venv-visit/installed
 .venv-visit/installed:
 	$(PYTHON) -m venv .venv-visit
 	.venv-visit/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 transformers==5.17.0 \
-		huggingface_hub==1.33.0 sentence-transformers==6.0.1 accelerate pytest pyarrow regex jinja2 tqdm
+		huggingface_hub==1.33.0 sentence-transformers==6.0.1 accelerate matplotlib pytest pyarrow regex jinja2 tqdm
 	touch $@
 
 # Our speed beside the alternatives' and the matrix products', then what feeds the model; under 10 minutes on two cores.

@@ -167,7 +167,9 @@ def peak_memory(device: str) -> int:
     status = Path("/proc/self/status")
     if status.exists():
         lines = (line.split() for line in status.read_text().splitlines())
-        return next(int(line[1]) * 1024 for line in lines if line[0] == "VmHWM:")
+        found = [int(line[1]) * 1024 for line in lines if line and line[0] == "VmHWM:"]
+        if found:  # gVisor has the file without this line
+            return found[0]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

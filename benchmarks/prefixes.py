@@ -6,6 +6,7 @@
     python benchmarks/prefixes.py --vllm PYTHON             # beside vLLM too, in a virtual environment of its own
 
 Each contender has a process of its own, and they take turns, load by load: ours, the earlier one, the loop, vLLM.
+Ctrl-C ends the turns, and the results are of those so far.
 """
 
 import argparse
@@ -70,6 +71,8 @@ def main() -> None:
             shapes.save_random_model(Path(options.model), options.shape, dtype, options.device)
         loads = save_loads(Path(folder), options.model, options.prompts or PROMPTS[options.device])
         result = measure(options, loads)
+    if not result["loads"]:
+        sys.exit("Stopped before every contender had a turn.")
     report(result)
     print(json.dumps(result))
     if not options.no_save:
@@ -149,6 +152,10 @@ class Process:
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        self.versions: dict[str, str] = {}
+
+    def load(self) -> None:
+        """Wait until it has loaded its model, which all do at the same time."""
         self.versions = self.receive()
 
     def turn(self, load: Path) -> tuple[float, list[float]]:
@@ -182,18 +189,20 @@ def measure(options: argparse.Namespace, loads: dict[str, Path]) -> dict[str, An
     differences: dict[str, float] = {}
     try:
         for process in processes.values():
+            process.load()
+        for process in processes.values():
             process.turn(loads["nothing"])  # to warm up
         for number in range(options.rounds):
             for load, path in loads.items():
                 # No contender is always the one after the same other.
                 order = list(processes)[:: 1 if number % 2 else -1]
-                scores = {}
-                for name in order:
-                    taken, scores[name] = processes[name].turn(path)
+                turns = {name: turn(name, processes[name], load, path) for name in order}
+                for name, (taken, _) in turns.items():
                     seconds[load][name].append(taken)
-                    print(f"{load:<10}{name:<10}{taken:7.2f} s", file=sys.stderr)
-                pairs = zip(scores[OURS], scores[CARD], strict=True)
+                pairs = zip(turns[OURS][1], turns[CARD][1], strict=True)
                 differences[load] = max(abs(one - other) for one, other in pairs)
+    except KeyboardInterrupt:
+        print("Stopped: what follows is of the turns so far.", file=sys.stderr)
     finally:
         for process in processes.values():
             process.close()
@@ -206,8 +215,15 @@ def measure(options: argparse.Namespace, loads: dict[str, Path]) -> dict[str, An
         "commits": {name: commit(checkout) for name, checkout in checkouts.items() if name in (OURS, EARLIER)},
         "versions": {name: process.versions for name, process in processes.items()},
         "earlier": "a checkout" if options.earlier else "this build without sharing",
-        "loads": {load: judged(load, of_all, differences[load]) for load, of_all in seconds.items()},
+        "loads": {load: judged(load, seconds[load], difference) for load, difference in differences.items()},
     }
+
+
+def turn(name: str, process: Process, load: str, path: Path) -> tuple[float, list[float]]:
+    """A contender's turn, told on stderr."""
+    taken, scores = process.turn(path)
+    print(f"{load:<10}{name:<10}{taken:7.2f} s", file=sys.stderr, flush=True)
+    return taken, scores
 
 
 def judged(load: str, seconds: dict[str, list[float]], difference: float) -> dict[str, Any]:

@@ -24,7 +24,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing import get_context
@@ -53,6 +53,7 @@ SETTINGS = ("shape", "model", "mix", "docs", "dtype", "attention", "only", "repe
 ALONE = {"host": ("docs", "repeats"), "scale": ("sizes",), "simulated_gpus": ("repeats",)}
 # A contender whose turn takes longer is in every second round only, one that takes twice as long in every third.
 PATIENCE_SECONDS = 15.0
+SECONDS_TO_END = 5.0
 # Of the GPU's memory, for models whose turn it is not.
 SHARE_FOR_RESIDENTS = 0.3
 
@@ -86,9 +87,12 @@ class Process:
         return self._receive()
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; what waits for others that it has started, such as a compiler's, is killed."""
         self.connection.close()
-        self.process.join()
+        self.process.join(SECONDS_TO_END)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
 
     def _receive(self) -> Any:
         try:
@@ -322,7 +326,8 @@ def take_turns(
         print("Stopped: what follows is of the turns so far.", file=sys.stderr)
     finally:
         for worker in (matrices, *workers.values()):
-            worker.close()
+            with suppress(KeyboardInterrupt):  # all is measured
+                worker.close()
     return rates, measured
 
 

@@ -39,7 +39,7 @@ def said(result: dict[str, Any]) -> list[str]:
     if result["kind"].startswith("cascades"):
         return [_cascade(name, result) for name in result["rescored"]]
     if result["kind"] == "profile":
-        return [_profile(name, result[name]) for name in ("fused", "plain")]
+        return [_profile(name, result[name]) for name in ("fused", "plain") if name in result]
     if result["kind"] == "simulated-gpus":
         return [f"{one['gpus']} simulated GPUs idle {one['runs'][-1]['idle']:.1%}" for one in result["gpus"]]
     return []

@@ -153,6 +153,15 @@ def test_a_contender_in_its_own_process_gives_the_same_or_says_what_failed(tiny,
     assert worker.process.exitcode == 0
 
 
+def test_a_contender_that_does_not_end_is_killed(monkeypatch):
+    """A compiler's processes keep theirs waiting for minutes, and the results with it."""
+    monkeypatch.setattr(throughput, "SECONDS_TO_END", 0.2)
+    waits = "import threading, time; threading.Thread(target=time.sleep, args=(1e6,)).start()"
+    worker = throughput.Process(exec, waits)
+    worker.close()
+    assert worker.process.exitcode == -signal.SIGKILL
+
+
 @pytest.mark.parametrize("name", ["tiny", "bert-base"])
 def test_operations_equal_an_independent_count(name, tmp_path):
     """Torch's own counter, on the card's way of scoring; it counts attention's products above the diagonal too."""

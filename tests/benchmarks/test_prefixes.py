@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import prefixes
 import pytest
@@ -69,6 +70,34 @@ def test_the_comparison(tiny, tmp_path, monkeypatch, capsys):
         assert all(len(seconds) == 1 and seconds[0] > 0 for seconds in one["all_seconds"].values())
         ours, *others = (one["all_seconds"][name][0] for name in ("ours", "earlier", "card", "vllm"))
         assert list(one["times_as_fast_as"].values()) == pytest.approx([other / ours for other in others])
+
+
+def test_what_was_measured_before_it_is_stopped_is_kept(monkeypatch, tmp_path):
+    """All load at the same time; the result has the loads for which every contender had its turn."""
+    calls = []
+
+    class Process:
+        def __init__(self, name, checkout, options):
+            self.name, self.versions = name, {"torch": "2"}
+            calls.append(("start", name))
+
+        def load(self):
+            calls.append(("load", self.name))
+
+        def turn(self, path):
+            calls.append(("turn", self.name))
+            if len(calls) > 6 + 3 + 3 + 1:  # started and loaded, warm, a first load, one turn of the second
+                raise KeyboardInterrupt
+            return 1.0 if self.name == "ours" else 3.0, [0.5]
+
+        def close(self):
+            calls.append(("close", self.name))
+
+    monkeypatch.setattr(prefixes, "Process", Process)
+    options = SimpleNamespace(earlier=None, vllm=None, rounds=2, device="cpu", shape="tiny")
+    result = prefixes.measure(options, {name: tmp_path / name for name in ("answers", "system", "nothing")})
+    assert [kind for kind, _ in calls[:6]] == ["start"] * 3 + ["load"] * 3 and calls[-1][0] == "close"
+    assert list(result["loads"]) == ["answers"] and result["loads"]["answers"]["times_as_fast_as"]["earlier"] == 3.0
 
 
 def test_the_loads(tiny, tmp_path):

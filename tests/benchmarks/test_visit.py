@@ -14,16 +14,20 @@ from profile_batches import kind_of
 SCRIPT = Path(visit_table.__file__).with_name("gpu_visit.sh")
 # In the place of Python: one wheel does not fit, one benchmark fails, the others print a result.
 PYTHON = """#!/bin/bash
+echo "$*" >> {calls}
 case "$*" in
     *visit_table.py*) echo "the table" ;;
     *bad.whl* | *profile_batches.py*) exit 1 ;;
-    *) echo '{"kind": "other"}' ;;
+    *) echo '{{"kind": "other"}}' ;;
 esac
 """
 TIMEOUT = """#!/bin/bash
 echo "$3" >> {limits}
 shift 3
 exec "$@"
+"""
+DF = """#!/bin/sh
+echo 100G
 """
 
 
@@ -69,7 +73,7 @@ def test_the_table_shows_steps_that_failed_or_were_skipped(tmp_path, capsys):
     }
     (tmp_path / "ours.json").write_text(json.dumps(comparison))
     one = {"tokens": 1_000, "seconds": 2.0, "by_kind": {"products": 1.5, "gaps": 0.1}}
-    (tmp_path / "profile.json").write_text(json.dumps({"kind": "profile", "fused": one, "plain": one}))
+    (tmp_path / "profile.json").write_text(json.dumps({"kind": "profile", "fused": one}))
     load = {"times_as_fast_as": {"earlier": 4.251}, "largest_difference_to_card": 2e-6}
     shared = {"kind": "shared-prefixes", "loads": {"answers": load}}
     (tmp_path / "shared-prefixes.json").write_text(json.dumps(shared))
@@ -99,14 +103,15 @@ def visit(tmp_path):
     """The script, with programs that take no time: `visit("--seconds", "60")` gives its process, steps and limits."""
     limits = tmp_path / "limits"
     (tmp_path / "bin").mkdir()
-    for name, text in {"python": PYTHON, "timeout": TIMEOUT.format(limits=limits)}.items():
+    programs = {"python": PYTHON.format(calls=tmp_path / "calls"), "timeout": TIMEOUT.format(limits=limits), "df": DF}
+    for name, text in programs.items():
         (tmp_path / "bin" / name).write_text(text)
         (tmp_path / "bin" / name).chmod(0o755)
     results = tmp_path / "results"
 
     def run(*options):
         environment = os.environ | {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}", "PYTHON": f"{tmp_path}/bin/python"}
-        command = ["bash", SCRIPT, "--device", "cpu", "--results", results, *options]
+        command = ["bash", SCRIPT, "--results", results, *options]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
         lines = (results / "steps.tsv").read_text().splitlines()
         return done, dict(line.split("\t")[:2] for line in lines), [int(line) for line in limits.open()]
@@ -123,11 +128,11 @@ def test_a_step_that_fails_ends_nothing(visit, tmp_path):
     results = tmp_path / "results"
     results.mkdir()
     (results / "profile.json").write_text('{"kind": "of an earlier call"}')
-    done, steps, _ = visit("--wheels", str(wheels))
+    done, steps, _ = visit("--device", "cpu", "--wheels", str(wheels))
     assert done.returncode == 1 and done.stdout.endswith("the table\n")
     failed = [name for name, state in steps.items() if "FAILED" in state]
     assert failed == ["bad.whl", "profile"]
-    assert [name for name, state in steps.items() if state == "done"][-1] == "cascade"
+    assert [name for name, state in steps.items() if state == "done"][-1] == "simulated-gpus"
     assert (results / "ours.json").exists() and not (results / "profile.json").exists()
 
 
@@ -137,12 +142,31 @@ def test_each_step_has_its_share_and_what_is_left_over(visit):
     shares = [int(share) for share in re.findall(r"^(?:step|needs \S+) [a-z-]+ (\d+) ", text, re.MULTILINE)]
     (total,) = (int(number) for number in re.findall(r"^later=(\d+)", text, re.MULTILINE))
     assert sum(shares) == total <= 540 - 5
-    _, steps, limits = visit()
+    _, steps, limits = visit("--device", "cpu")
     assert len(limits) == len(shares) == sum("skipped" not in state for state in steps.values())
     later = total
     for limit, share in zip(limits, shares, strict=True):
         later -= share
         assert share <= limit <= 540 - 5 - later
     assert limits[-1] > 400
-    _, _, limits = visit("--seconds", "60")
+    _, _, limits = visit("--device", "cpu", "--seconds", "60")
     assert max(limits[len(shares) :]) <= 60 - 5
+
+
+def test_a_second_call_runs_some_steps(visit):
+    """And the model that they need; a name that no step has is an error."""
+    done, steps, _ = visit("--device", "cpu", "--only", "cascade,ours")
+    assert done.returncode == 0 and list(steps) == ["model", "ours", "cascade"]
+    done, steps, _ = visit("--device", "cpu", "--only", "tests,cascades")
+    assert done.returncode == 1 and list(steps) == ["tests", "cascades"] and "no such step" in steps["cascades"]
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs a file system in memory")
+def test_wheels_are_not_put_where_containers_load_no_code(visit, tmp_path):
+    """The model is made in memory, the programs of wheels elsewhere."""
+    (tmp_path / "a.whl").touch()
+    visit("--device", "cuda", "--wheels", str(tmp_path), "--only", "ours")
+    calls = (tmp_path / "calls").read_text()
+    assert re.search(r"shapes.py /dev/shm/\S+ qwen3-4b cuda", calls)
+    (target,) = re.findall(r"--target (\S+) \S+/a.whl", calls)
+    assert not target.startswith("/dev/shm") and not Path(target).exists()

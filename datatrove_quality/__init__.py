@@ -5,30 +5,36 @@ from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
-    from datatrove_quality.annotation.config import Connection, JudgeConfig
-    from datatrove_quality.annotation.rubric import load_rubric
-    from datatrove_quality.annotation.step import LLMJudge
-    from datatrove_quality.cascade.calibration import calibrate_cascade
-    from datatrove_quality.cascade.values import Cascade
-    from datatrove_quality.config import Score, ScorerConfig, ScoreScale
-    from datatrove_quality.curation.answer_filters import AnswerFilter
-    from datatrove_quality.curation.personal_data import MaskPII
-    from datatrove_quality.curation.rule_filter import ConversationRules
-    from datatrove_quality.engine.scorer import load_scorer
-    from datatrove_quality.evaluation.metrics import Evaluation, evaluate_scores
-    from datatrove_quality.filter import QualityFilter
-    from datatrove_quality.readers.jsonl import ConversationJsonlReader
-    from datatrove_quality.readers.parquet import ConversationParquetReader
-    from datatrove_quality.rows.layouts import parse_conversation
-    from datatrove_quality.rows.per_message import PerMessage
-    from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
-    from datatrove_quality.rows.to_row import RowAdapter, ScoresAdapter
-    from datatrove_quality.rows.types import InvalidConversation
-    from datatrove_quality.runs.cluster import Cluster
-    from datatrove_quality.runs.run import Run
-    from datatrove_quality.runs.stages import Stage
-    from datatrove_quality.schema import score_schema
-    from datatrove_quality.stats import QualityStats
+    from datatrove_quality.annotation.config import Connection as Connection
+    from datatrove_quality.annotation.config import JudgeConfig as JudgeConfig
+    from datatrove_quality.annotation.rubric import load_rubric as load_rubric
+    from datatrove_quality.annotation.step import LLMJudge as LLMJudge
+    from datatrove_quality.cascade.calibration import calibrate_cascade as calibrate_cascade
+    from datatrove_quality.cascade.values import Cascade as Cascade
+    from datatrove_quality.config import Score as Score
+    from datatrove_quality.config import ScorerConfig as ScorerConfig
+    from datatrove_quality.config import ScoreScale as ScoreScale
+    from datatrove_quality.curation.answer_filters import AnswerFilter as AnswerFilter
+    from datatrove_quality.curation.personal_data import MaskPII as MaskPII
+    from datatrove_quality.curation.rule_filter import ConversationRules as ConversationRules
+    from datatrove_quality.engine.scorer import load_scorer as load_scorer
+    from datatrove_quality.evaluation.metrics import Evaluation as Evaluation
+    from datatrove_quality.evaluation.metrics import evaluate_scores as evaluate_scores
+    from datatrove_quality.filter import QualityFilter as QualityFilter
+    from datatrove_quality.readers.jsonl import ConversationJsonlReader as ConversationJsonlReader
+    from datatrove_quality.readers.parquet import ConversationParquetReader as ConversationParquetReader
+    from datatrove_quality.rows.layouts import parse_conversation as parse_conversation
+    from datatrove_quality.rows.per_message import PerMessage as PerMessage
+    from datatrove_quality.rows.to_document import ConversationAdapter as ConversationAdapter
+    from datatrove_quality.rows.to_document import TextAdapter as TextAdapter
+    from datatrove_quality.rows.to_row import RowAdapter as RowAdapter
+    from datatrove_quality.rows.to_row import ScoresAdapter as ScoresAdapter
+    from datatrove_quality.rows.types import InvalidConversation as InvalidConversation
+    from datatrove_quality.runs.cluster import Cluster as Cluster
+    from datatrove_quality.runs.run import Run as Run
+    from datatrove_quality.runs.stages import Stage as Stage
+    from datatrove_quality.schema import score_schema as score_schema
+    from datatrove_quality.stats import QualityStats as QualityStats
 
 __version__ = "0.1.0"
 
@@ -66,39 +72,7 @@ _MODULES = {
     "parse_conversation": "rows.layouts",
     "score_schema": "schema",
 }
-
-__all__ = [
-    "AnswerFilter",
-    "Cascade",
-    "Cluster",
-    "Connection",
-    "ConversationAdapter",
-    "ConversationJsonlReader",
-    "ConversationParquetReader",
-    "ConversationRules",
-    "Evaluation",
-    "InvalidConversation",
-    "JudgeConfig",
-    "LLMJudge",
-    "MaskPII",
-    "PerMessage",
-    "QualityFilter",
-    "QualityStats",
-    "RowAdapter",
-    "Run",
-    "Score",
-    "ScoreScale",
-    "ScorerConfig",
-    "ScoresAdapter",
-    "Stage",
-    "TextAdapter",
-    "calibrate_cascade",
-    "evaluate_scores",
-    "load_rubric",
-    "load_scorer",
-    "parse_conversation",
-    "score_schema",
-]
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

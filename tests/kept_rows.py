@@ -2,8 +2,7 @@
 
 import json
 
-from datatrove_quality import ConversationAdapter
-from datatrove_quality.runs import Run
+from datatrove_quality import ConversationAdapter, Run
 
 
 FILES, ROWS = 3, 8

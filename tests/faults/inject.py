@@ -37,10 +37,9 @@ from samples import rows_by_id
 from tiny_models import DECODER, chatml_tokenizer, conversations, save_model
 from transformers import AutoModelForSequenceClassification  # noqa: F401
 
-from datatrove_quality import ConversationAdapter, QualityFilter, ScorerConfig, Stage
+from datatrove_quality import ConversationAdapter, QualityFilter, Run, ScorerConfig, Stage
 from datatrove_quality.curation.deduplication import DropExactDuplicates, exact_config
 from datatrove_quality.model.staging import STAGE_VARIABLE
-from datatrove_quality.runs import Run
 
 
 ROWS, TWICE, FILES, MIN_SCORE = 60, 20, 2, 1.0

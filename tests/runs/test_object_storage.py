@@ -11,8 +11,8 @@ pytest.importorskip("moto.server")
 
 from moto.server import ThreadedMotoServer
 
-from datatrove_quality import ConversationAdapter, QualityFilter, ScorerConfig
-from datatrove_quality.runs import Run, run_record
+from datatrove_quality import ConversationAdapter, QualityFilter, Run, ScorerConfig
+from datatrove_quality.runs import run_record
 from datatrove_quality.runs.claim import LostOutput
 
 

@@ -19,8 +19,6 @@ import hashlib
 import json
 import os
 import re
-import socket
-import uuid
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -31,14 +29,11 @@ from fsspec.implementations.local import LocalFileSystem
 from loguru import logger
 
 from datatrove_quality.atomic_write import write_json
-from datatrove_quality.engine.store_files import ENDING, File, Parts, Writer, _Sink
+from datatrove_quality.engine.store_files import RankFiles, checked, unchecked
 from datatrove_quality.model.fingerprint import Fingerprint, library_versions
 
 
 FORMAT = 1
-# A score is kept within five seconds of being computed: four are left to a slow disk.
-SECONDS_BETWEEN_COMMITS = 1.0
-SECONDS_BETWEEN_PARTS = 60.0
 
 
 # The number of tokens of each of the self-check's probes, and its logits.
@@ -79,7 +74,7 @@ class _Records:
 
     def read(self, line: bytes) -> bool:
         """Take in a record; False if it is damaged."""
-        payload = _unchecked(line, self.salt)
+        payload = unchecked(line, self.salt)
         if payload is None:
             return False
         key, values, tokens, truncated = payload.split(b" ")
@@ -106,12 +101,9 @@ class ScoreStore:
         self._others: dict[int, _Records] = {}
         self._verdicts: dict[int, bool] = {}
         self._warned: set[object] = set()
-        self._fs, self._root = url_to_fs(folder)
-        self._folder = f"{self._root.rstrip('/')}/{fingerprint.store_digest}"
-        self._rank = rank
-        self._is_local = isinstance(self._fs, LocalFileSystem)
-        seconds = SECONDS_BETWEEN_COMMITS if self._is_local else SECONDS_BETWEEN_PARTS
-        self._writer = Writer(self._open_file, seconds, self._warn)
+        self._files = RankFiles(folder, fingerprint.store_digest, rank, self._header, self._warn)
+        self._fs, self._root, self._folder = self._files.fs, self._files.root, self._files.folder
+        self._writer = self._files.writer
         self._read(rank)
 
     def __enter__(self) -> "ScoreStore":
@@ -152,12 +144,11 @@ class ScoreStore:
         values, tokens, truncated, _ = logit
         self._own.logits[key] = (tokens, truncated, *values)
         record = f"{key.hex()} {','.join(map(repr, values))} {tokens} {truncated:d}"
-        self._writer.add(_checked(record.encode(), self._own.salt))
+        self._writer.add(checked(record.encode(), self._own.salt))
 
     def save(self) -> None:
         """Hand what was added to the operating system, so that it outlives this process; a part waits for its time."""
-        if self._is_local:
-            self._writer.write()
+        self._files.save()
 
     def close(self) -> None:
         """Bring what was added to the disk."""
@@ -165,11 +156,12 @@ class ScoreStore:
 
     def _read(self, rank: int) -> None:
         try:
-            paths = self._paths(f"{rank:05d}_")
+            paths = self._files.paths()
         except Exception as error:  # whatever the file system of an address raises
             self._warn("read", error)
             return
         if not paths:
+            self._name_other_scorers()
             return
         damaged = sum(map(self._read_file, paths))
         self._judge()
@@ -177,15 +169,6 @@ class ScoreStore:
             f"Checkpoints: {len(self._own.logits):,} scores of rank {rank} are known, from {len(paths)} files in "
             f"{self._folder}; {damaged} torn or damaged records were left out"
         )
-
-    def _paths(self, prefix: str) -> list[str]:
-        self._fs.invalidate_cache(self._folder)
-        try:
-            paths = self._fs.ls(self._folder, detail=False)
-        except FileNotFoundError:
-            self._name_other_scorers()
-            return []
-        return sorted(path for path in paths if _name(path).startswith(prefix) and path.endswith(ENDING))
 
     def _read_file(self, path: str) -> int:
         """Take in a file's records; gives the number of those that are damaged."""
@@ -195,7 +178,7 @@ class ScoreStore:
             with self._fs.open(path, "rb") as file:
                 for line in file:
                     if line.startswith(b"{"):
-                        header = _unchecked(line, 0)
+                        header = unchecked(line)
                         records = self._records_under(json.loads(header), path) if header else records
                         damaged += header is None
                     elif records is not None and line.strip():
@@ -248,7 +231,8 @@ class ScoreStore:
         if differences:
             logger.warning(f"Checkpoints: {self._root} has scores of another scorer only: {'; '.join(differences)}.")
 
-    def _open_file(self) -> "_Sink":
+    def _header(self) -> bytes:
+        self._describe_scorer()
         header = {
             "format": FORMAT,
             "fingerprint": self._fingerprint.store_digest,
@@ -256,19 +240,13 @@ class ScoreStore:
             "probes": self._own.probes,
             "verdicts": self._verdicts,
         }
-        line = _checked(json.dumps(header).encode(), 0)
-        name = new_file_name(self._rank)
-        self._fs.makedirs(self._folder, exist_ok=True)
-        self._describe_scorer()
-        if self._is_local:
-            return File(f"{self._folder}/{name}{ENDING}", line)
-        return Parts(self._fs, f"{self._folder}/{name}", line)
+        return checked(json.dumps(header).encode())
 
     def _describe_scorer(self) -> None:
         path = f"{self._folder}/scorer.json"
         if self._fs.exists(path):
             return
-        if self._is_local:
+        if self._files.is_local:
             write_json(path, self._fingerprint.describe())
         else:  # object storage shows a file when it is whole
             self._fs.pipe_file(path, json.dumps(self._fingerprint.describe(), indent=2).encode())
@@ -317,32 +295,6 @@ def resolve_folder(folder: object) -> str:
     return path  # whole, since the job may run elsewhere than where it is put together
 
 
-def new_file_name(rank: int) -> str:
-    """A name, without ending, for the file of one process: it begins with the rank, and no other process has it."""
-    return f"{rank:05d}_{_job()}_{uuid.uuid4().hex[:8]}"
-
-
 def text_key(text: str) -> bytes:
     """The digest of a rendered text."""
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
-
-
-def _checked(payload: bytes, salt: int) -> bytes:
-    """A line with its checksum."""
-    return b"%s %08x\n" % (payload, zlib.crc32(payload, salt))
-
-
-def _unchecked(line: bytes, salt: int) -> bytes | None:
-    """A line without its checksum; None where that is wrong."""
-    payload, _, checksum = line.rpartition(b" ")
-    return payload if checksum == b"%08x\n" % zlib.crc32(payload, salt) else None
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
-def _job() -> str:
-    """What a person finds a file's process by: SLURM's job and restart, else host and process."""
-    job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
-    return f"{job}.{os.environ.get('SLURM_RESTART_COUNT', '0')}" if job else f"{socket.gethostname()}.{os.getpid()}"

@@ -1,18 +1,26 @@
-"""The files of the score store: appended to by one process, from a thread of its own."""
+"""Files of records that a task which starts again finds: appended to by one process, from a thread of its own."""
 
 import atexit
 import errno
 import os
+import socket
 import threading
 import time
+import uuid
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
 from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 
 ENDING = ".scores"
+# A record is kept within five seconds: four are left to a slow disk.
+SECONDS_BETWEEN_COMMITS = 1.0
+SECONDS_BETWEEN_PARTS = 60.0
 SECONDS_AFTER_A_FAILURE = 60.0
 MAX_WAITING_LINES = 100_000
 
@@ -100,11 +108,8 @@ class Writer:
         with self._adding:
             self._lines.append(line)
             if self._thread is None:
-                self._start()
-
-    def _start(self) -> None:
-        self._thread = threading.Thread(target=self._commit_regularly, name="checkpoints", daemon=True)
-        self._thread.start()
+                self._thread = threading.Thread(target=self._commit_regularly, name="checkpoints", daemon=True)
+                self._thread.start()
 
     def write(self) -> None:
         with self._writing:
@@ -166,3 +171,62 @@ class Writer:
         if sink is not None:
             with suppress(OSError):
                 sink.close()
+
+
+class RankFiles:
+    """The files of a rank in a folder: those of earlier processes, and one that this process appends to.
+
+    Args:
+        address: a path or an fsspec address.
+        name: of the folder there.
+        rank: which task this is.
+        header: gives what a new file, or each part of it, begins with.
+        warn: told of a failure.
+    """
+
+    def __init__(
+        self, address: str, name: str, rank: int, header: Callable[[], bytes], warn: Callable[[str, object], None]
+    ):
+        self.fs, self.root = url_to_fs(address)
+        self.folder = f"{self.root.rstrip('/')}/{name}"
+        self.is_local = isinstance(self.fs, LocalFileSystem)
+        self._rank = rank
+        self._header = header
+        self.writer = Writer(self._open, SECONDS_BETWEEN_COMMITS if self.is_local else SECONDS_BETWEEN_PARTS, warn)
+
+    def paths(self) -> list[str]:
+        """The files of earlier processes, sorted. Raises whatever the file system of an address does."""
+        self.fs.invalidate_cache(self.folder)
+        try:
+            found = self.fs.ls(self.folder, detail=False)
+        except FileNotFoundError:
+            return []
+        names = ((path, path.rpartition("/")[2]) for path in found)
+        return sorted(path for path, name in names if name.startswith(f"{self._rank:05d}_") and name.endswith(ENDING))
+
+    def save(self) -> None:
+        """Hand what was added to the operating system, so that it outlives this process; a part waits for its time."""
+        if self.is_local:
+            self.writer.write()
+
+    def _open(self) -> _Sink:
+        self.fs.makedirs(self.folder, exist_ok=True)
+        path = f"{self.folder}/{self._rank:05d}_{_job()}_{uuid.uuid4().hex[:8]}"  # which no other process has
+        return File(f"{path}{ENDING}", self._header()) if self.is_local else Parts(self.fs, path, self._header())
+
+
+def _job() -> str:
+    """What a person finds a file's process by: SLURM's job and restart, else host and process."""
+    job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
+    return f"{job}.{os.environ.get('SLURM_RESTART_COUNT', '0')}" if job else f"{socket.gethostname()}.{os.getpid()}"
+
+
+def checked(payload: bytes, salt: int = 0) -> bytes:
+    """A line with its checksum."""
+    return b"%s %08x\n" % (payload, zlib.crc32(payload, salt))
+
+
+def unchecked(line: bytes, salt: int = 0) -> bytes | None:
+    """A line without its checksum; None where that is wrong."""
+    payload, _, checksum = line.rpartition(b" ")
+    return payload if checksum == b"%08x\n" % zlib.crc32(payload, salt) else None

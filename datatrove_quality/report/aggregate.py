@@ -70,6 +70,7 @@ class ScoreCounts:
         self.documents = 0
         self.reasons: Counter[str] = Counter()
         self.samples = ScoreSamples(threshold, samples, seed)
+        self.first_of_reason: dict[str, int] = {}  # the number of a row
         self._groups = GroupCounts(threshold)
         self._scores, self._lengths = Sums(), Sums()
         self._kept = np.zeros(2)
@@ -83,7 +84,7 @@ class ScoreCounts:
         self.documents += len(batch.scores)
         usable = np.isfinite(batch.scores)
         drawn = self.samples.draw(len(batch.scores))
-        self._add_unscorable(batch, np.flatnonzero(~usable), drawn)
+        self._add_unscorable(batch, np.flatnonzero(~usable))
         scores, tokens = batch.scores[usable], _lengths(batch.tokens[usable])
         if len(scores):
             self._add_scores(scores, tokens)
@@ -113,12 +114,11 @@ class ScoreCounts:
             reasons=dict(self.reasons.most_common()),
         )
 
-    def _add_unscorable(self, batch: ScoreBatch, places: np.ndarray, drawn: np.ndarray) -> None:
+    def _add_unscorable(self, batch: ScoreBatch, places: np.ndarray) -> None:
         for place in places.tolist():
             error = Unscorable.from_text(batch.errors[place])
             reason = "other" if error is None else error.reason
-            if not self.reasons[reason]:
-                self.samples.add_reason(reason, batch.first + place, drawn[place])
+            self.first_of_reason.setdefault(reason, batch.first + place)
             self.reasons[reason] += 1
 
     def _add_scores(self, scores: np.ndarray, tokens: np.ndarray) -> None:

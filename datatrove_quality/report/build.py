@@ -83,7 +83,9 @@ def build_report(options: ReportOptions) -> Report:
     comparison, flips = _compare(options, index) if index else (None, [])
     figures = counts.figures()
     picked = [*flips, *counts.samples.of_scores()]
-    sections, unscorable = examples(rows, picked, counts.samples.of_reasons(figures.reasons), counts.threshold)
+    sections, unscorable = examples(
+        rows, picked, {reason: counts.first_of_reason[reason] for reason in figures.reasons}, counts.threshold
+    )
     stats = stats_figures(totals, columns.prefix, figures) if totals else None
     scorers = [scorer_facts(scorer) for scorer in rows.found.scorers.values()]
     notes = [

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from datatrove_quality.report.figures import Figures, Histogram, Lengths, StatsFigures, ThresholdRow
+from datatrove_quality.report.figures import Histogram, Lengths, ScoreFigures, ThresholdRow
 
 
 # A chart's coordinates: its frame, and within it the plot.
@@ -48,7 +48,7 @@ def bar_chart(unit: str, histogram: Histogram, threshold: float | None, name: st
     return _chart(f"{name}{unit}", f"{unit.capitalize()} by score", about, marks)
 
 
-def kept_chart(figures: Figures | StatsFigures, name: str = "") -> Markup:
+def kept_chart(figures: ScoreFigures, name: str = "") -> Markup:
     """The share kept over the threshold: a line for documents, and one for tokens where these are known.
 
     Args:

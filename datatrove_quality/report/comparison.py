@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from datatrove_quality.report.data import Comparison, Counts, Decisions, Moves, Picked, Thresholds
+from datatrove_quality.report.data import Comparison, Decisions, Moves, OfBoth, Picked
 from datatrove_quality.report.histograms import QUANTILES, share
 
 
@@ -58,7 +58,7 @@ class _Pairs:
     now: np.ndarray  # scores in A; NaN: none
     was: np.ndarray  # scores in B
     has_other_tokens: np.ndarray  # whether both runs know how many tokens it has, and they differ
-    keeps_from: Thresholds
+    keeps_from: OfBoth[float | None]
 
     @property
     def moved(self) -> np.ndarray:
@@ -92,7 +92,7 @@ def compare(a: ScoreIndex, b: ScoreIndex, samples: int, seed: int) -> tuple[Comp
     _, at_a, at_b = np.intersect1d(hashes_a, hashes_b, assume_unique=True, return_indices=True)
     order = np.argsort(rows_a[at_a])
     at_a, at_b = at_a[order], at_b[order]
-    keeps_from = Thresholds(a.threshold, b.threshold)
+    keeps_from = OfBoth(a.threshold, b.threshold)
     tokens_a, tokens_b = a.tokens_of(rows_a[at_a]), b.tokens_of(rows_b[at_b])
     differ = (tokens_a != tokens_b) & (tokens_a >= 0) & (tokens_b >= 0)
     pairs = _Pairs(rows_a[at_a], scores_a[at_a], scores_b[at_b], differ, keeps_from)
@@ -100,10 +100,10 @@ def compare(a: ScoreIndex, b: ScoreIndex, samples: int, seed: int) -> tuple[Comp
         documents_in_both=len(pairs.rows),
         only_here=len(hashes_a) - len(pairs.rows),
         only_there=len(hashes_b) - len(pairs.rows),
-        repeated_ids=Counts(repeated_a, repeated_b),
-        without_id=Counts(a.missing, b.missing),
+        repeated_ids=OfBoth(repeated_a, repeated_b),
+        without_id=OfBoth(a.missing, b.missing),
         thresholds=keeps_from,
-        scored_in_one_only=Counts(
+        scored_in_one_only=OfBoth(
             int((np.isfinite(pairs.now) & ~np.isfinite(pairs.was)).sum()),
             int((~np.isfinite(pairs.now) & np.isfinite(pairs.was)).sum()),
         ),

@@ -5,38 +5,27 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from datatrove_quality.report.figures import Figures, StatsFigures
 
+
+T = TypeVar("T")
 
 # --- comparison ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Counts:
-    """A number for each of two runs.
+class OfBoth(Generic[T]):
+    """A value for each of two runs.
 
     Args:
         here: of the run that is reported.
         there: of the run it is compared with.
     """
 
-    here: int
-    there: int
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """The threshold of each of two runs; None: it has none.
-
-    Args:
-        here: of the run that is reported.
-        there: of the run it is compared with.
-    """
-
-    here: float | None
-    there: float | None
+    here: T
+    there: T
 
 
 @dataclass(frozen=True)
@@ -91,7 +80,7 @@ class Comparison:
         only_there: documents.
         repeated_ids: rows with the id of an earlier row.
         without_id: rows without an id.
-        thresholds: of the runs.
+        thresholds: of the runs; None: a run has none.
         scored_in_one_only: documents.
         other_tokens: documents with another number of tokens: they were rendered otherwise.
         moved: how scores differ; None: no document has a score in both.
@@ -103,10 +92,10 @@ class Comparison:
     documents_in_both: int
     only_here: int
     only_there: int
-    repeated_ids: Counts
-    without_id: Counts
-    thresholds: Thresholds
-    scored_in_one_only: Counts
+    repeated_ids: OfBoth[int]
+    without_id: OfBoth[int]
+    thresholds: OfBoth[float | None]
+    scored_in_one_only: OfBoth[int]
     other_tokens: int
     moved: Moves | None
     decisions: Decisions | None

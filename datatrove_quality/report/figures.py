@@ -138,24 +138,19 @@ class Lengths:
     documents: list[list[int]]
 
 
-@dataclass(frozen=True)
-class Figures:
-    """The numbers of the rows that were read.
+@dataclass(frozen=True, kw_only=True)
+class ScoreFigures:
+    """The numbers of documents: of the rows that were read, or of those that `QualityStats` counted.
 
     Args:
         threshold: that is marked; None: none is.
-        documents: all rows.
-        scored: rows with a score.
-        unscorable: rows without one; these two are all documents.
+        documents: all of them.
+        scored: those with a score.
+        unscorable: those without one; these two are all documents.
         tokens: of the documents with a score.
-        documents_without_tokens: documents with a score whose length is not known.
-        documents_beyond_scale: documents whose score is so far from 0 that it counts as the nearest that is shown.
-        kept: what the threshold keeps; None: no threshold.
-        scores: how they are spread; None: no scores.
+        kept: what the threshold keeps; None: no threshold. Of statistics as exact as their rounded scores.
         histogram: of the scores.
         thresholds: what each edge of the bars would keep as a threshold.
-        groups: by a column; None: rows are not grouped.
-        lengths: by length; None: no length is known.
         reasons: why documents have no score, and how many, the most common first.
     """
 
@@ -164,15 +159,29 @@ class Figures:
     scored: int
     unscorable: int
     tokens: int
-    documents_without_tokens: int
-    documents_beyond_scale: int
     kept: Kept | None
-    scores: ScoreSummary | None
     histogram: Histogram
     thresholds: list[ThresholdRow]
+    reasons: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures(ScoreFigures):
+    """The numbers of the rows that were read.
+
+    Args:
+        documents_without_tokens: documents with a score whose length is not known.
+        documents_beyond_scale: documents whose score is so far from 0 that it counts as the nearest that is shown.
+        scores: how they are spread; None: no scores.
+        groups: by a column; None: rows are not grouped.
+        lengths: by length; None: no length is known.
+    """
+
+    documents_without_tokens: int
+    documents_beyond_scale: int
+    scores: ScoreSummary | None
     groups: Groups | None
     lengths: Lengths | None
-    reasons: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -188,34 +197,16 @@ class StatsGroups:
     values: list[GroupTotals]
 
 
-@dataclass(frozen=True)
-class StatsFigures:
+@dataclass(frozen=True, kw_only=True)
+class StatsFigures(ScoreFigures):
     """What `QualityStats` counted: the numbers of all documents, also where only a sample of the rows is read.
 
     Args:
-        threshold: as in `Figures`, as the others are.
-        documents: all documents.
-        scored: those with a score.
-        unscorable: those without one.
-        tokens: of the documents with a score.
         mean: of the scores; None: no scores.
-        kept: what the threshold keeps, as exact as the rounded scores of the statistics.
-        reasons: why documents have no score, and how many.
-        histogram: of the scores.
-        thresholds: what each edge of the bars would keep as a threshold.
         groups: by each column that was counted.
         same: whether the rows that were read are, as far as the numbers tell, the documents that were counted.
     """
 
-    threshold: float | None
-    documents: int
-    scored: int
-    unscorable: int
-    tokens: int
     mean: float | None
-    kept: Kept | None
-    reasons: dict[str, int]
-    histogram: Histogram
-    thresholds: list[ThresholdRow]
     groups: dict[str, StatsGroups]
     same: bool

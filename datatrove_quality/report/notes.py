@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from datatrove_quality.report.columns import Columns
 from datatrove_quality.report.data import ScorerFacts
-from datatrove_quality.report.figures import Figures, StatsFigures
+from datatrove_quality.report.figures import Figures, ScoreFigures, StatsFigures
 from datatrove_quality.report.findings import Findings
 from datatrove_quality.report.histograms import MAX_SCORE
 
@@ -71,6 +71,6 @@ def _on_threshold(figures: Figures, scorers: Sequence[ScorerFacts]) -> Iterator[
             yield f"The threshold {figures.threshold:g} is outside the scale, which is from {low:g} to {high:g}."
 
 
-def _counts(figures: Figures | StatsFigures, mean: float | None) -> str:
+def _counts(figures: ScoreFigures, mean: float | None) -> str:
     of_mean = "" if mean is None else f" of mean {mean:.4f}"
     return f"{figures.documents:,} documents, {figures.scored:,} with a score{of_mean}"

@@ -1,4 +1,4 @@
-"""Which rows are shown: samples of score bands and of reasons, and the closest on both sides of the threshold."""
+"""Which rows are shown: samples of score bands, and the closest on both sides of the threshold."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,8 +12,8 @@ from datatrove_quality.report.histograms import MAX_SCORE
 MAX_BANDS = 12
 BAND_WIDTHS = [width * 10**power for power in range(4) for width in (1, 2, 5)]  # in points
 
-# What a sample is of: an integer score band, a side of the threshold, or a reason.
-BAND, SIDE, REASON_OF = "band", "side", "reason"
+# What a sample is of: an integer score band, or a side of the threshold.
+BAND, SIDE = "band", "side"
 
 
 class Sampler:
@@ -42,11 +42,11 @@ class Sampler:
         """A random number for each of the next rows."""
         return self._random.random(count)
 
-    def add(self, name: tuple[str, Any], rows: np.ndarray, drawn: np.ndarray, size: int | None = None) -> None:
+    def add(self, name: tuple[str, Any], rows: np.ndarray, drawn: np.ndarray) -> None:
         """Offer rows, by their numbers, to the sample of a set."""
         kept_rows, kept_drawn = self._kept.get(name, (rows[:0], drawn[:0]))
         rows, drawn = np.concatenate([kept_rows, rows]), np.concatenate([kept_drawn, drawn])
-        lowest = np.argsort(drawn, kind="stable")[: size or self.size]
+        lowest = np.argsort(drawn, kind="stable")[: self.size]
         self._kept[name] = rows[lowest], drawn[lowest]
 
     def rows(self, names: Iterable[tuple[str, Any]]) -> list[int]:
@@ -59,7 +59,7 @@ class Sampler:
 
 
 class ScoreSamples:
-    """Samples of the rows with a score, and one row for each reason why others have none.
+    """Samples of the rows with a score.
 
     Args:
         threshold: on both sides of which the closest rows are taken; None: no threshold.
@@ -90,10 +90,6 @@ class ScoreSamples:
                 if here.any():
                     self._sampler.add((SIDE, side), rows[here], closeness[here])
 
-    def add_reason(self, reason: str, row: int, drawn: float) -> None:
-        """Offer a row that has no score for a reason."""
-        self._sampler.add((REASON_OF, reason), np.array([row]), np.array([drawn]), size=1)
-
     def of_scores(self) -> list[Picked]:
         """The rows to show: below and above the threshold, then by score band, the lowest band first."""
         sections = []
@@ -106,7 +102,3 @@ class ScoreSamples:
             rows = self._sampler.rows((BAND, band) for band in bands if band // width * width == low)
             sections.append(Picked(f"Scores from {low} to {low + width}", rows))
         return sections
-
-    def of_reasons(self, reasons: Iterable[str]) -> dict[str, int]:
-        """One row for each reason."""
-        return {reason: self._sampler.rows([(REASON_OF, reason)])[0] for reason in reasons}

@@ -96,7 +96,7 @@ class Sources:
         self.names.append(self.show(source))
         is_file = source.endswith((".jsonl", ".parquet"))
         folder = None if is_file else folder_at(source.rstrip("/") or "/")
-        parts = [name for name in ROW_FOLDERS if folder and _has_files(folder, name)]
+        parts = [name for name in ROW_FOLDERS if folder and folder.isdir(name) and folder.list_files(name)]
         if folder is not None:
             self._note_stats(folder, source)
         if folder is None or not (parts or folder.isfile(RECORD)):
@@ -161,7 +161,3 @@ def shown_path(path: str) -> str:
     path = os.path.abspath(path.removeprefix("file://"))
     inside = os.path.relpath(path)
     return os.path.basename(path) if inside.startswith("..") else inside
-
-
-def _has_files(folder: DataFolder, name: str) -> bool:
-    return bool(folder.isdir(name) and folder.list_files(name))

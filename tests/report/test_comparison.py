@@ -3,7 +3,7 @@ import pytest
 from scored_rows_samples import make, refused, scored, write
 
 from datatrove_quality.report.comparison import ScoreIndex, compare
-from datatrove_quality.report.data import Counts, Picked
+from datatrove_quality.report.data import OfBoth, Picked
 
 
 def test_two_runs_are_compared_by_id(tmp_path):
@@ -58,7 +58,7 @@ def test_comparing_needs_no_threshold():
     b.add(["y", "x", "3"], np.array([2.5, 1.0, np.nan]), np.array([8.0, 7.0, np.nan]))
     figures, sections = compare(a, b, samples=3, seed=0)
     assert figures.documents_in_both == 3 and figures.decisions is None
-    assert figures.moved.lowest == -0.5 and figures.scored_in_one_only == Counts(here=1, there=0)
+    assert figures.moved.lowest == -0.5 and figures.scored_in_one_only == OfBoth(here=1, there=0)
     assert sections == [Picked("The largest changes", rows=[1], others=[2.5])]
 
 

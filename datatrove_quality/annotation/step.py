@@ -140,13 +140,10 @@ class LLMJudge(PipelineStep):
                 document.metadata |= columns
                 names = Counter(_counted(columns))
                 counts += names
-                self._add(names + judging.take_counts())
+                for name, number in (names + judging.take_counts()).items():
+                    self.stats[name] += MetricStats(total=number, n=number, mean=1, min=1, max=1)
                 self._require_usable(counts, columns)
                 yield document
-
-    def _add(self, counts: Counter[str]) -> None:
-        for name, number in counts.items():
-            self.stats[name] += MetricStats(total=number, n=number, mean=1, min=1, max=1)
 
     def _judged(
         self, data: Iterable[Document], judging: BackgroundJudge, counts: Counter[str]

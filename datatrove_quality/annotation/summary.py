@@ -6,42 +6,28 @@ from dataclasses import dataclass
 from datatrove.io import DataFolder
 
 from datatrove_quality.annotation.step import LLMJudge
-from datatrove_quality.runs.run_record import read_json
-
-
-BAR_WIDTH = 20
+from datatrove_quality.runs.summary import StepSummary, step_counts
 
 
 @dataclass(frozen=True)
-class AnnotationSummary:
-    """The counts of an `LLMJudge` over all tasks of a run.
-
-    Args:
-        counts: the totals of its statistics, by name.
-    """
-
-    counts: Counter[str]
+class AnnotationSummary(StepSummary):
+    """The counts of an `LLMJudge` over all tasks of a run."""
 
     @classmethod
     def of_run(cls, output: DataFolder) -> "AnnotationSummary":
-        """Add up what the tasks left in `logs/stats`.
+        """Add up what the tasks left.
 
         Args:
             output: the run's folder.
         """
-        counts: Counter[str] = Counter()
-        for path in output.list_files("logs/stats"):
-            for step in read_json(output, path):
-                if step.get("name", "").endswith(LLMJudge.name):
-                    for name, stat in step["stats"].items():
-                        counts[name] += int(stat["total"] if isinstance(stat, dict) else stat)
-        return cls(counts)
+        totals = sum(step_counts(output, LLMJudge.name), Counter())
+        return cls(Counter({name: int(total) for name, total in totals.items()}))
 
     def problem(self) -> str | None:
         """Why the output must not be taken for annotations; None: it may."""
         if not self.counts["total"] or self.counts["labelled"]:
             return None
-        reason, count = max(self._named("failed_"), key=lambda named: named[1])
+        reason, count = max(self.named("failed_"), key=lambda named: named[1])
         return f"No row has a label. {count:,} of {self.counts['total']:,} rows: {reason}; see judge_error."
 
     def table(self, seconds: float | None, prices: tuple[float, float] | None) -> str:
@@ -52,13 +38,13 @@ class AnnotationSummary:
             prices: of a million prompt and answer tokens. None: not known.
         """
         counts = self.counts
-        lines = [self._line("rows in", counts["total"]), self._line("with a label", counts["labelled"])]
-        lines += self._histogram()
-        lines.append(self._line("without a label", counts["failed"]))
-        lines += [self._line(f"  {name}", count) for name, count in self._named("failed_") if self._is_reason(name)]
-        lines += [self._line(name, counts[key]) for name, key in NOTED.items() if counts[key]]
+        lines = [self.line("rows in", counts["total"]), self.line("with a label", counts["labelled"])]
+        lines += self.bars("level_", "  ")
+        lines.append(self.line("without a label", counts["failed"]))
+        lines += [self.line(f"  {name}", count) for name, count in self.named("failed_") if self._is_reason(name)]
+        lines += [self.line(name, counts[key]) for name, key in NOTED.items() if counts[key]]
         lines += ["", f"{'requests':<34}{counts['requests']:>12,}"]
-        lines += [f"{'  ' + name:<34}{count:>12,}" for name, count in self._named("failed_requests_")]
+        lines += [f"{'  ' + name:<34}{count:>12,}" for name, count in self.named("failed_requests_")]
         lines += [f"{name:<34}{counts[key]:>12,}" for name, key in TOKENS.items()]
         if prices:
             cost = sum(price * counts[key] / 1e6 for price, key in zip(prices, TOKENS.values(), strict=True))
@@ -69,19 +55,6 @@ class AnnotationSummary:
 
     def _is_reason(self, name: str) -> bool:
         return name != "answers" and not name.startswith("requests_")
-
-    def _histogram(self) -> list[str]:
-        levels = sorted((int(level), count) for level, count in self._named("level_"))
-        most = max((count for _, count in levels), default=1)
-        return [self._line(f"  {level}  {'█' * max(1, round(BAR_WIDTH * n / most))}", n) for level, n in levels]
-
-    def _named(self, prefix: str) -> list[tuple[str, int]]:
-        names = sorted(name for name in self.counts if name.startswith(prefix))
-        return [(name.removeprefix(prefix), self.counts[name]) for name in names]
-
-    def _line(self, name: str, count: int) -> str:
-        share = f"{count / self.counts['total']:.1%}" if self.counts["total"] else ""
-        return f"{name:<34}{count:>12,}{share:>9}"
 
 
 NOTED = {"cut for the judge": "truncated", "mended answers": "repaired"}

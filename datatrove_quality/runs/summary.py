@@ -4,7 +4,6 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from datatrove.io import DataFolder
 
@@ -23,32 +22,68 @@ NOTED = {
 """Statistics that most runs do not have, and what they count."""
 
 
-@dataclass(frozen=True)
-class Summary:
-    """The counts of a `QualityFilter` over all tasks of a run.
+def step_counts(output: DataFolder, name: str) -> list[Counter[str]]:
+    """Add up what the tasks left in `logs/stats` about each step of a name, in the order of the pipeline.
 
     Args:
-        counts: the totals of the filter's statistics, by name.
-        prefix: of the filter. "": not known.
+        output: the run's folder.
+        name: of the steps; DataTrove keeps their type before it.
+    """
+    totals: list[Counter[str]] = []
+    for path in output.list_files("logs/stats"):
+        found = [step["stats"] for step in read_json(output, path) if step.get("name", "").endswith(name)]
+        totals += [Counter() for _ in found[len(totals) :]]
+        for counts, stats in zip(totals, found, strict=True):
+            for key, stat in stats.items():
+                counts[key] += stat["total"] if isinstance(stat, dict) else stat
+    return totals
+
+
+@dataclass(frozen=True)
+class StepSummary:
+    """The counts of a step over all tasks of a run, and the lines of its table.
+
+    Args:
+        counts: the totals of the step's statistics, by name.
     """
 
     counts: Counter[str]
+
+    def named(self, prefix: str) -> list[tuple[str, int]]:
+        """The counts whose names begin alike, by the rest of their names."""
+        names = sorted(name for name in self.counts if name.startswith(prefix))
+        return [(name.removeprefix(prefix), int(self.counts[name])) for name in names]
+
+    def line(self, name: str, count: float) -> str:
+        """A count and its share of the documents that came in."""
+        share = f"{count / self.counts['total']:.1%}" if self.counts["total"] else ""
+        return f"{name:<34}{count:>12,}{share:>9}"
+
+    def bars(self, prefix: str, label: str) -> list[str]:
+        """Lines with a bar for each level, of the counts whose names begin alike."""
+        levels = sorted((int(level), count) for level, count in self.named(prefix))
+        most = max((count for _, count in levels), default=1)
+        return [self.line(f"{label}{level}  {'█' * max(1, round(BAR_WIDTH * n / most))}", n) for level, n in levels]
+
+
+@dataclass(frozen=True)
+class Summary(StepSummary):
+    """The counts of a `QualityFilter` over all tasks of a run.
+
+    Args:
+        prefix: of the filter. "": not known.
+    """
+
     prefix: str = ""
 
     @classmethod
     def of_run(cls, output: DataFolder) -> "list[Summary]":
-        """Add up what the tasks left in `logs/stats` about each `QualityFilter`, in the order of the pipeline.
+        """The counts of each `QualityFilter`, in the order of the pipeline.
 
         Args:
             output: the run's folder.
         """
-        totals: list[Counter[str]] = []
-        for path in output.list_files("logs/stats"):
-            found = [step["stats"] for step in read_json(output, path) if _is_of_filter(step)]
-            totals += [Counter() for _ in found[len(totals) :]]
-            for counts, stats in zip(totals, found, strict=True):
-                for name, stat in stats.items():
-                    counts[name] += stat["total"] if isinstance(stat, dict) else stat
+        totals = step_counts(output, QualityFilter.name)
         filters = (recorded_run(output) or {}).get("filters") or [{}] * len(totals)
         return [cls(counts, described.get("prefix", "")) for counts, described in zip(totals, filters, strict=True)]
 
@@ -64,7 +99,7 @@ class Summary:
 
     def commonest_reason(self) -> str:
         """Why most of the documents without a score have none."""
-        reason, count = max(self._named("unscorable_"), key=lambda named: named[1])
+        reason, count = max(self.named("unscorable_"), key=lambda named: named[1])
         return f"{count:,} of {self.documents:,} documents: {reason}; see their error column for the details."
 
     def table(self, seconds: float | None) -> str:
@@ -75,26 +110,32 @@ class Summary:
                 had done a part, so that documents per second would say nothing.
         """
         counts, tokens = self.counts, int(self.counts["tokens"])
-        lines = [self._line("documents in", self.documents), *self._outcomes(), "", *self._histogram(), ""]
+        lines = [
+            self.line("documents in", self.documents),
+            *self._outcomes(),
+            "",
+            *self.bars("int_score_", "int_score "),
+            "",
+        ]
         lines.append(f"{'tokens':<34}{tokens:>12,}")
         if counts["shared_tokens"] and tokens:
             shared = int(counts["shared_tokens"])
             lines.append(f"{'  not computed: texts begin alike':<34}{shared:>12,}{shared / tokens:>9.1%}")
-        lines.append(self._line("documents cut at max_tokens", counts["truncated"]))
-        lines.append(self._line("with control tokens spelled out", counts["special_tokens"]))
+        lines.append(self.line("documents cut at max_tokens", counts["truncated"]))
+        lines.append(self.line("with control tokens spelled out", counts["special_tokens"]))
         for name, what in NOTED.items():
             if counts[name]:
-                lines.append(self._line(what, counts[name]))
+                lines.append(self.line(what, counts[name]))
         if counts["scored_by_proxy"]:
-            lines.append(self._line("decided by the proxy", counts["scored_by_proxy"]))
+            lines.append(self.line("decided by the proxy", counts["scored_by_proxy"]))
         if counts["audited"]:
-            lines.append(self._line("scored as well, for the audit", counts["audited"]))
+            lines.append(self.line("scored as well, for the audit", counts["audited"]))
         if changed := counts["audit_wrongly_dropped"] + counts["audit_wrongly_kept"]:
-            lines.append(self._line("  of these decided otherwise", changed))
+            lines.append(self.line("  of these decided otherwise", changed))
         if counts["from_store"]:
-            lines.append(self._line("known from checkpoints or repeats", counts["from_store"]))
+            lines.append(self.line("known from checkpoints or repeats", counts["from_store"]))
         if counts["reused"]:
-            lines.append(self._line("scores that were there already", counts["reused"]))
+            lines.append(self.line("scores that were there already", counts["reused"]))
         if seconds:
             speed = f"{self.documents / seconds:,.0f} documents/s, {tokens / seconds:,.0f} tokens/s"
             lines.append(f"{seconds:.1f} s from start to end, loading included: {speed}")
@@ -103,28 +144,11 @@ class Summary:
     def _outcomes(self) -> list[str]:
         """Where the documents went, by reason."""
         counts = self.counts
-        lines = [self._line("kept", counts["forwarded"])]
-        kept = [(reason, n) for reason, n in self._named("unscorable_") if not counts[f"dropped_unscorable_{reason}"]]
-        lines += [self._line(f"  without a score: {reason}", count) for reason, count in kept]
-        lines.append(self._line("dropped", counts["dropped"]))
-        return lines + [self._line(f"  {reason}", count) for reason, count in self._named("dropped_")]
-
-    def _histogram(self) -> list[str]:
-        levels = sorted((int(level), count) for level, count in self._named("int_score_"))
-        most = max((count for _, count in levels), default=1)
-        bars = ("█" * max(1, round(BAR_WIDTH * count / most)) for _, count in levels)
-        return [
-            self._line(f"int_score {level}  {bar}", count) for (level, count), bar in zip(levels, bars, strict=True)
-        ]
-
-    def _named(self, prefix: str) -> list[tuple[str, int]]:
-        """The counts whose names begin alike, by the rest of their names."""
-        names = sorted(name for name in self.counts if name.startswith(prefix))
-        return [(name.removeprefix(prefix), int(self.counts[name])) for name in names]
-
-    def _line(self, name: str, count: float) -> str:
-        share = f"{count / self.documents:.1%}" if self.documents else ""
-        return f"{name:<34}{count:>12,}{share:>9}"
+        lines = [self.line("kept", counts["forwarded"])]
+        kept = [(reason, n) for reason, n in self.named("unscorable_") if not counts[f"dropped_unscorable_{reason}"]]
+        lines += [self.line(f"  without a score: {reason}", count) for reason, count in kept]
+        lines.append(self.line("dropped", counts["dropped"]))
+        return lines + [self.line(f"  {reason}", count) for reason, count in self.named("dropped_")]
 
 
 def about_run(filters: Sequence[QualityFilter], folders: Sequence[str], logs: str, output: str) -> dict[str, str]:
@@ -155,8 +179,3 @@ def about_run(filters: Sequence[QualityFilter], folders: Sequence[str], logs: st
         page = "report" if "://" in output else shlex.quote(f"{output.rstrip('/')}-report")
         about["next"] = f"datatrove-quality report {shlex.quote(output)} --output {page}"
     return about
-
-
-def _is_of_filter(step: dict[str, Any]) -> bool:
-    """Whether the statistics are those of a `QualityFilter`; DataTrove keeps a step's type and name with them."""
-    return bool(step.get("name", "").endswith(QualityFilter.name))

@@ -15,7 +15,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove_quality.extras import require
 from datatrove_quality.model.staging import STAGE_VARIABLE
 from datatrove_quality.runs.cluster import EXECUTORS, Cluster
-from datatrove_quality.runs.local_pool import IncompleteRun, WatchedExecutor
+from datatrove_quality.runs.local_pool import IncompleteRun, LocalExecutor
 from datatrove_quality.runs.ray import ray_executor
 from datatrove_quality.runs.run_record import read_json
 from datatrove_quality.runs.slurm import SlurmExecutor, slurm_executor
@@ -94,7 +94,7 @@ def make_executor(
         "randomize_start_duration": cluster.randomize_start_duration or 0,
     }
     if executor == "local":
-        return WatchedExecutor(pipeline, **common, workers=min(workers or 1, tasks))
+        return LocalExecutor(pipeline, **common, workers=min(workers or 1, tasks))
     common |= {"workers": workers or -1, "tasks_per_job": cluster.tasks_per_job or 1}
     common |= _resources(cluster, gpu, memory_gb)
     if executor == "ray":

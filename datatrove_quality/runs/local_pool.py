@@ -22,11 +22,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import multiprocess
+from datatrove.executor import LocalPipelineExecutor
 from datatrove.utils.stats import PipelineStats
 from loguru import logger
 from multiprocess.reduction import ForkingPickler
 
-from datatrove_quality.runs.local import LocalExecutor
+from datatrove_quality.runs.completion import OwnCompletions
+from datatrove_quality.runs.terminal import is_quiet, quiet_stderr, rewording, shorten_logged_errors
 
 
 # How long workers that were told to end may take, before they are killed.
@@ -37,8 +39,20 @@ class IncompleteRun(RuntimeError):
     """Tasks of a run failed or were lost; starting the same run again runs only those."""
 
 
-class WatchedExecutor(LocalExecutor):
-    """A local executor whose run ends when a worker is killed, and which no process of it outlives."""
+class LocalExecutor(OwnCompletions, LocalPipelineExecutor):
+    """A local executor whose run ends when a worker is killed, and which no process of it outlives.
+
+    Its workers show as much of the log as the process that starts them.
+
+    Args:
+        arguments: as those of `LocalPipelineExecutor`.
+        options: likewise.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.quiet = is_quiet()
+        self.reword = rewording()
 
     def run(self) -> PipelineStats | None:
         """Run the tasks that are not completed, `workers` at a time.
@@ -64,6 +78,13 @@ class WatchedExecutor(LocalExecutor):
             stats.save_to_disk(file)
         logger.success(stats.get_repr(f"All {self.tasks} tasks"))
         return stats
+
+    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
+        # DataTrove sets up a task's log in here, and the default one at its end: both write to this stream.
+        if self.quiet:
+            shorten_logged_errors()
+        with quiet_stderr(self.quiet, self.reword):
+            return super()._run_for_rank(rank, local_rank, node_rank)
 
     def _run_here(self, ranks: Sequence[int]) -> list[PipelineStats]:
         pipeline = self.pipeline
@@ -97,7 +118,7 @@ class _Worker:
 class _Pool:
     """The workers of a run, and what is left for them to do."""
 
-    executor: WatchedExecutor
+    executor: LocalExecutor
     waiting: deque[int]
     completed: int
     workers: list[_Worker] = field(default_factory=list)
@@ -181,7 +202,7 @@ class _Pool:
                 worker.process.join()
 
 
-def _run_in_workers(executor: WatchedExecutor, ranks: Sequence[int]) -> list[PipelineStats]:
+def _run_in_workers(executor: LocalExecutor, ranks: Sequence[int]) -> list[PipelineStats]:
     pool = _Pool(executor, deque(ranks), executor.tasks - len(ranks))
     try:
         pool.start()

@@ -11,7 +11,7 @@ from loguru import logger
 from tqdm import tqdm
 
 from datatrove_quality.model.hub import require_folder
-from datatrove_quality.runs.local import LocalExecutor
+from datatrove_quality.runs.local_pool import LocalExecutor
 from datatrove_quality.runs.ray import RayExecutor
 from datatrove_quality.runs.slurm import SlurmExecutor
 from datatrove_quality.runs.terminal import QuietStream, is_quiet, quiet_stderr

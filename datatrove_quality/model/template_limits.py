@@ -21,6 +21,7 @@ from jinja2.filters import make_attrgetter
 from jinja2.visitor import NodeTransformer
 
 from datatrove_quality.model.template_sizes import FILTERS, MAX_BITS, METHODS, Measure, formatted, length_of
+from datatrove_quality.rows.json_values import texts_in
 
 
 # A conversation of a million messages takes a few million.
@@ -334,7 +335,7 @@ def _count(steps: int) -> None:
 
 def _limit() -> int:
     if getattr(_now, "characters", None) is None:
-        _now.characters = MAX_CHARACTERS + 8 * _characters_in(getattr(_now, "messages", None))
+        _now.characters = MAX_CHARACTERS + 8 * sum(map(len, texts_in(getattr(_now, "messages", None), keys=True)))
     return int(_now.characters)
 
 
@@ -388,16 +389,3 @@ def _range_of(environment: Environment) -> Callable[..., range]:
         return numbers
 
     return counting
-
-
-def _characters_in(value: Any) -> int:
-    total, waiting = 0, [value]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, str):
-            total += len(item)
-        elif isinstance(item, dict):
-            waiting += [*item, *item.values()]
-        elif isinstance(item, list | tuple):
-            waiting += item
-    return total

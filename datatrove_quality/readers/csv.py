@@ -14,7 +14,7 @@ from datatrove.utils.logging import logger
 from datatrove_quality.readers.compression import decompressed_blocks
 from datatrove_quality.readers.disk import DiskReader
 from datatrove_quality.readers.files import partition_columns, with_partitions
-from datatrove_quality.rows.to_document import ConversationAdapter, unread_document
+from datatrove_quality.rows.to_document import unread_document
 from datatrove_quality.rows.types import InvalidConversation, Row, shown
 
 
@@ -30,9 +30,6 @@ class ConversationCsvReader(DiskReader, CsvReader):
     """
 
     name = "🔢 Csv, every row"
-
-    def _default_adapter(self, data: Row, path: str, id_in_file: int | str) -> dict[str, Any]:
-        return ConversationAdapter(id_key=self.id_key)(self, data, path, id_in_file)
 
     def read_file(self, filepath: str) -> Generator[Document, None, None]:  # type: ignore[override]
         """The documents of one file, in the order of its rows."""

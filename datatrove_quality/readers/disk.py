@@ -5,13 +5,19 @@ from typing import Any
 from datatrove.data import Document
 from datatrove.pipeline.readers.base import BaseDiskReader, BaseReader
 
+from datatrove_quality.rows.to_document import ConversationAdapter
+from datatrove_quality.rows.types import Row
+
 
 class DiskReader(BaseDiskReader):
     """DataTrove's base of readers, which finds out a file's full path again for each of its documents: here, once."""
 
     _resolved: tuple[str, list[str] | str] = ("", "")
 
-    def get_document_from_dict(self, data: dict[str, Any], source_file: str, id_in_file: int | str) -> Document | None:
+    def _default_adapter(self, data: Row, path: str, id_in_file: int | str) -> dict[str, Any]:
+        return ConversationAdapter(id_key=self.id_key)(self, data, path, id_in_file)
+
+    def get_document_from_dict(self, data: Row, source_file: str, id_in_file: int | str) -> Document | None:
         """A row's document, with its file's path in the metadata."""
         document: Document | None = BaseReader.get_document_from_dict(self, data, source_file, id_in_file)
         if document and self.add_file_path:

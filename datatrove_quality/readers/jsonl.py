@@ -8,7 +8,6 @@ becomes a document with `metadata["conversation_error"]`, in its place among the
 """
 
 from collections.abc import Generator
-from typing import Any
 
 from datatrove.data import Document
 from datatrove.pipeline.readers import JsonlReader
@@ -19,7 +18,7 @@ from datatrove_quality.readers.disk import DiskReader
 from datatrove_quality.readers.files import partition_columns, with_partitions
 from datatrove_quality.readers.json_text import raw_rows, why_invalid
 from datatrove_quality.rows.json_values import parse_json
-from datatrove_quality.rows.to_document import ConversationAdapter, unread_document
+from datatrove_quality.rows.to_document import unread_document
 from datatrove_quality.rows.types import SOURCE, InvalidConversation, Row
 
 
@@ -44,9 +43,6 @@ class ConversationJsonlReader(DiskReader, JsonlReader):
     """
 
     name = "🐿 Jsonl, every line"
-
-    def _default_adapter(self, data: Row, path: str, id_in_file: int | str) -> dict[str, Any]:
-        return ConversationAdapter(id_key=self.id_key)(self, data, path, id_in_file)
 
     def read_file(self, filepath: str) -> Generator[Document, None, None]:  # type: ignore[override]
         """The documents of one file, in the order of its rows."""

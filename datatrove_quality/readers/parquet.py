@@ -7,7 +7,7 @@ group is read.
 
 from collections.abc import Generator, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from datatrove.data import Document
 from datatrove.pipeline.readers import ParquetReader
@@ -17,8 +17,8 @@ from datatrove_quality.readers.disk import DiskReader
 from datatrove_quality.readers.files import partition_columns, refuse_written, stamp, with_partitions
 from datatrove_quality.rows.arrow_values import column_forms, rows_of_batch
 from datatrove_quality.rows.forms import DecodedRow
-from datatrove_quality.rows.to_document import ConversationAdapter, unread_document
-from datatrove_quality.rows.types import InvalidConversation, Row
+from datatrove_quality.rows.to_document import unread_document
+from datatrove_quality.rows.types import InvalidConversation
 
 
 if TYPE_CHECKING:
@@ -44,9 +44,6 @@ class ConversationParquetReader(DiskReader, ParquetReader):
     """
 
     name = "📒 Parquet, every row group"
-
-    def _default_adapter(self, data: Row, path: str, id_in_file: int | str) -> dict[str, Any]:
-        return ConversationAdapter(id_key=self.id_key)(self, data, path, id_in_file)
 
     def read_file(self, filepath: str) -> Generator[Document, None, None]:  # type: ignore[override]
         """The documents of one file, in the order of its rows."""

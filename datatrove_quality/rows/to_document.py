@@ -22,7 +22,7 @@ no conversation becomes a document with `metadata["conversation_error"]`, and ev
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -184,22 +184,15 @@ class ConversationAdapter(_Adapter):
     all_answers: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ignored_columns", _as_tuple(self.ignored_columns))
+        if isinstance(self.ignored_columns, list):
+            object.__setattr__(self, "ignored_columns", tuple(self.ignored_columns))
         check_column("id_key", self.id_key)
         _ = self.where
 
     @cached_property
     def where(self) -> Where:
         """Where the conversation is."""
-        return Where(
-            self.schema,
-            self.messages_key,
-            self.prompt_key,
-            self.answer_key,
-            self.system_key,
-            self.history_key,
-            self.ignored_columns,
-        )
+        return Where(**{field.name: getattr(self, field.name) for field in fields(Where)})
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -228,10 +221,6 @@ def _forms_of(folder: DataFolder, path: str) -> Forms:
 
     with folder.open(path, "rb") as file:
         return column_forms(pq.read_schema(file))
-
-
-def _as_tuple(names: Any) -> Any:
-    return tuple(names) if isinstance(names, list) else names
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def _turns(item: Any, aliased: bool) -> list[Message]:
         kind = item.get("type")
         if isinstance(kind, str) and kind in RESPONSES_ITEMS:
             return RESPONSES_ITEMS[kind](item)
-        if keys := _pair_keys(item):
+        if keys := next((keys for keys in PAIR_KEYS if keys[1] in item and isinstance(item.get(keys[0]), str)), None):
             return _pair(item, *keys)
     return _message(item, aliased)
 
@@ -263,10 +263,6 @@ def _calls(value: Any, key: str) -> list[Any]:
 
 
 # --- items that are no messages --------------------------------------------------------------------------------------
-
-
-def _pair_keys(item: Message) -> tuple[str, str] | None:
-    return next((keys for keys in PAIR_KEYS if keys[1] in item and isinstance(item.get(keys[0]), str)), None)
 
 
 def _pair(item: Message, question: str, answer: str) -> list[Message]:

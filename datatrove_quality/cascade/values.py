@@ -167,7 +167,7 @@ class Cascade:
             "format": FORMAT,
             "proxy": {"model": model, **set_by_user},
             "band": _edges(self.band),
-            "certificate": None if self.certificate is None else _certificate_values(self.certificate),
+            "certificate": self.certificate and asdict(self.certificate) | {"band": _edges(self.band)},
             "audit": self.audit,
             "audit_by": self.audit_by,
         }
@@ -352,12 +352,6 @@ def _certificate(values: dict[str, Any] | None) -> Certificate | None:
         return None
     bounds = tuple(Bound(**bound) for bound in values["bounds"])
     return Certificate(**values | {"bounds": bounds, "band": _band(values["band"])})
-
-
-def _certificate_values(certificate: Certificate) -> dict[str, Any]:
-    """A certificate that has a band, in JSON values."""
-    assert certificate.band is not None
-    return asdict(certificate) | {"band": _edges(certificate.band)}
 
 
 def _edges(band: tuple[float, float]) -> list[float | str]:

@@ -4,7 +4,7 @@ import argparse
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, fields
 from types import UnionType
 from typing import Any, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
@@ -46,7 +46,8 @@ def add_fields(
     texts, types = described(kind), get_type_hints(kind)
     by_name = {field.name: field for field in fields(kind)}
     for name in names:
-        default = _default(by_name[name])
+        field = by_name[name]
+        default = field.default if field.default_factory is MISSING else field.default_factory()
         flag = f"--{name.replace('_', '-')}"
         text = _with_default(texts[name], default)
         kind_of_value = _without_none(types[name])
@@ -90,10 +91,6 @@ def described(kind: type) -> dict[str, str]:
     block = (inspect.getdoc(kind) or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
     parts = re.split(r"^    (\w+): ", block, flags=re.MULTILINE)
     return {name: " ".join(text.split()) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
-
-
-def _default(field: Field) -> Any:
-    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def _with_default(text: str, default: Any) -> str:

@@ -15,7 +15,6 @@ from datatrove_quality.rows.types import Conversation
 # What is scored, or why there is nothing to score; and the label as the data has it, or an Unscorable.
 LabelledRow: TypeAlias = tuple[Conversation | str | Unscorable, Any]
 
-_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.0*)?")
 _MADE_BY_MODELS = re.compile(r"(.+?)_(level|score|int_score)")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]*)?")
 
@@ -34,12 +33,12 @@ def parse_label(value: Any, scale: ScoreScale) -> int:
         Unscorable: there is no such label; the reason is "missing_label", "invalid_label" or "label_out_of_range".
     """
     _require_present(value)
-    number = _whole_number(value)
-    if number is None:
+    number = _number(value)
+    if number is None or not number.is_integer():
         raise Unscorable("invalid_label", f"label {value!r:.80} is not a whole number")
     if not scale.low <= number <= scale.high:
-        raise Unscorable("label_out_of_range", f"label {number} is not from {scale.low} to {scale.high}")
-    return number
+        raise Unscorable("label_out_of_range", f"label {int(number)} is not from {scale.low} to {scale.high}")
+    return int(number)
 
 
 def parse_real_label(value: Any, scale: ScoreScale) -> float:
@@ -98,15 +97,3 @@ def _number(value: Any) -> float | None:
     except (ValueError, OverflowError, TypeError):  # a signalling NaN, a number beyond all, a complex one
         return None
     return number if math.isfinite(number) else None
-
-
-def _whole_number(value: Any) -> int | None:
-    if isinstance(value, str):
-        return int(value.strip().partition(".")[0]) if _WHOLE_NUMBER.fullmatch(value.strip()) else None
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | Decimal | np.number):
-        return None
-    try:
-        whole = int(value)
-    except (ValueError, OverflowError):  # NaN and infinity
-        return None
-    return whole if whole == value else None

@@ -74,7 +74,8 @@ class RatedRows:
         table: Floats = np.array(self._levels)
         differences = table[:, place] - table[:, 0]
         found = {}
-        for difference in sorted({float(one) for one in differences if one and not math.isnan(one)}, key=_by_size):
+        there_are = {float(one) for one in differences if one and not math.isnan(one)}
+        for difference in sorted(there_are, key=lambda one: (-abs(one), one)):
             numbers = np.flatnonzero(differences == difference).tolist()
             found[int(difference)] = heapq.nsmallest(count, numbers, key=lambda number: _drawn(seed, number))
         return found
@@ -121,10 +122,6 @@ def read_rated_rows(inputs: Inputs, raters: Sequence[str], scale: ScoreScale, we
             why = f"{listed(reasons)}; {columns_found(row)}" if row else "the input has no rows"
             raise ValueError(f"column {rater}: none of {len(found):,} rows has a usable level there: {why}.")
     return found
-
-
-def _by_size(difference: float) -> tuple[float, float]:
-    return -abs(difference), difference
 
 
 def _drawn(seed: int, number: int) -> bytes:

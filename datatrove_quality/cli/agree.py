@@ -17,11 +17,7 @@ how much these move its levels. Needs the extra `annotate`.
 """
 
 import argparse
-import hashlib
-import heapq
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from datatrove_quality.annotation.config import Connection, JudgeConfig
 from datatrove_quality.annotation.rubric import load_rubric
@@ -33,15 +29,12 @@ from datatrove_quality.cli.options import (
     add_row_options,
     add_verbose_option,
     add_weight_options,
+    messages_key,
     row_adapter,
     sample_weights,
 )
 from datatrove_quality.config import ScoreScale
 from datatrove_quality.extras import require
-
-
-if TYPE_CHECKING:
-    from datatrove.data import Document
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -128,21 +121,11 @@ def plant(options: argparse.Namespace) -> None:
     from datatrove_quality.annotation.background_judge import check_endpoint
     from datatrove_quality.annotation.injections import describe_injections, measure_injections
     from datatrove_quality.annotation.step import LLMJudge
+    from datatrove_quality.proxies.sample import draw_sample
     from datatrove_quality.runs.inputs import find_inputs
 
     adapter, inputs = row_adapter(options), find_inputs(options.input)
     check_endpoint(connection, judge.model)
-    reader = inputs.reader(adapter)
-    documents = (document for path in inputs.sizes for document in reader.read_file(path))
-    step = LLMJudge(judge, connection, messages_key="messages" if options.text is None else None)
-    drawn = at_random(documents, options.injections, options.seed)
-    print(describe_injections(measure_injections(step, drawn, options.seed)))
-
-
-def at_random(documents: "Iterable[Document]", count: int, seed: int) -> "list[Document]":
-    """So many documents, drawn by a hash of their number."""
-
-    def drawn(numbered: "tuple[int, Document]") -> bytes:
-        return hashlib.blake2b(f"{seed} {numbered[0]}".encode(), digest_size=8).digest()
-
-    return [document for _, document in heapq.nsmallest(count, enumerate(documents), key=drawn)]
+    step = LLMJudge(judge, connection, messages_key(options))
+    drawn = draw_sample(inputs, adapter, options.injections, f"injections {options.seed}")
+    print(describe_injections(measure_injections(step, drawn.documents, options.seed)))

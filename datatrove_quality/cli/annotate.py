@@ -26,7 +26,7 @@ from datatrove_quality.cli.checks import check_output
 from datatrove_quality.cli.executor_options import add_executor_options
 from datatrove_quality.cli.fields import add_fields, filled
 from datatrove_quality.cli.option_types import number, positive
-from datatrove_quality.cli.options import add_row_options, add_run_options, row_adapter
+from datatrove_quality.cli.options import add_row_options, add_run_options, messages_key, row_adapter
 from datatrove_quality.cli.running import execute, make_run
 from datatrove_quality.extras import require
 
@@ -118,7 +118,7 @@ def run(options: argparse.Namespace) -> None:
     step = LLMJudge(
         judge,
         connection,
-        messages_key="messages" if options.text is None else None,
+        messages_key=messages_key(options),
         checkpoints_dir=options.checkpoints or started.checkpoints,
         max_failures=options.max_failures,
         progress=options.progress,

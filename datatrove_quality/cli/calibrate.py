@@ -27,6 +27,7 @@ from datatrove_quality.cli.options import (
     add_rendering_options,
     add_row_options,
     add_verbose_option,
+    messages_key,
     row_adapter,
 )
 from datatrove_quality.config import DTYPES, ScorerConfig
@@ -121,7 +122,7 @@ def reading_of(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `QualityFilter` that say what of a row is scored, and which rows are."""
     from datatrove_quality.cascade.values import READING
 
-    values = vars(options) | {"messages_key": "messages" if options.text is None else None}
+    values = vars(options) | {"messages_key": messages_key(options)}
     return {name: values[name] for name in READING}
 
 

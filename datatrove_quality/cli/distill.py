@@ -25,6 +25,7 @@ from datatrove_quality.cli.options import (
     add_row_options,
     add_template_options,
     add_verbose_option,
+    messages_key,
     row_adapter,
 )
 from datatrove_quality.cli.train import print_result
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
         scorer,
         sample.documents,
         f"{options.output.rstrip('/')}.work",
-        messages_key="messages" if options.text is None else None,
+        messages_key=messages_key(options),
         allow_no_answer=options.allow_no_answer,
         render_tools=options.render_tools,
     )

@@ -31,6 +31,7 @@ from datatrove_quality.cli.options import (
     add_row_options,
     add_run_options,
     add_score_options,
+    messages_key,
     refuse_without_effect,
     row_adapter,
 )
@@ -96,11 +97,6 @@ def pipeline(options: argparse.Namespace, started: "Run", adapter: Callable) -> 
         ),
         started.writer("scores", ScoresAdapter(options.prefix)) if options.scores_only else started.writer("kept"),
     ]
-
-
-def messages_key(options: argparse.Namespace) -> str | None:
-    """Where `row_adapter` puts what is scored."""
-    return "messages" if options.text is None else None
 
 
 def cascade(options: argparse.Namespace) -> Cascade | None:

@@ -148,6 +148,11 @@ def row_adapter(options: argparse.Namespace) -> "ConversationAdapter | TextAdapt
     return TextAdapter(options.text, id_key=options.id_key)
 
 
+def messages_key(options: argparse.Namespace) -> str | None:
+    """Where `row_adapter` puts what is scored: the `messages_key` of the steps."""
+    return "messages" if options.text is None else None
+
+
 def refuse_without_effect(
     options: argparse.Namespace,
     add_options: Callable[[Any], None],

@@ -25,6 +25,11 @@ from datatrove_quality.rows.types import MESSAGES
 SHARES_FROM_CHARS = 200
 LANGUAGE_FROM_CHARS = 50
 
+# All that DataTrove's filter of quality looks at.
+QUALITY_LIMITS = (
+    *("min_doc_words", "max_doc_words", "min_avg_word_length", "max_avg_word_length", "min_stop_words"),
+    *("max_symbol_word_ratio", "max_bullet_lines_ratio", "max_ellipsis_lines_ratio", "max_non_alpha_words_ratio"),
+)
 # What DataTrove's filter by language imports, and how it is installed; the last two to find the model in its cache.
 LANGUAGE_PACKAGES = {
     "fasttext": "fasttext-numpy2-wheel",
@@ -36,18 +41,7 @@ LANGUAGE_PACKAGES = {
 
 def length_filter(language: str, min_words: int = 1, max_words: int = 100_000) -> GopherQualityFilter:
     """At least a word, and no book: DataTrove's filter of quality with all else off."""
-    return GopherQualityFilter(
-        min_doc_words=min_words,
-        max_doc_words=max_words,
-        min_avg_word_length=None,
-        max_avg_word_length=None,
-        max_symbol_word_ratio=None,
-        max_bullet_lines_ratio=None,
-        max_ellipsis_lines_ratio=None,
-        max_non_alpha_words_ratio=None,
-        min_stop_words=None,
-        language=language,
-    )
+    return _quality_filter(language, min_doc_words=min_words, max_doc_words=max_words)
 
 
 def symbol_filter(language: str) -> GopherQualityFilter:
@@ -56,18 +50,12 @@ def symbol_filter(language: str) -> GopherQualityFilter:
     `#` or `...` may be as many as half the words, and a tenth of the words (punctuation marks among them) must have
     a letter: Markdown, code and tables do not meet DataTrove's limits.
     """
-    return GopherQualityFilter(
-        min_doc_words=None,
-        max_doc_words=None,
-        min_avg_word_length=None,
-        max_avg_word_length=None,
-        max_symbol_word_ratio=0.5,
-        max_bullet_lines_ratio=None,
-        max_ellipsis_lines_ratio=None,
-        max_non_alpha_words_ratio=0.1,
-        min_stop_words=None,
-        language=language,
-    )
+    return _quality_filter(language, max_symbol_word_ratio=0.5, max_non_alpha_words_ratio=0.1)
+
+
+def _quality_filter(language: str, **limits: float) -> GopherQualityFilter:
+    """DataTrove's filter of quality with some limits alone."""
+    return GopherQualityFilter(**dict.fromkeys(QUALITY_LIMITS) | limits, language=language)  # type: ignore[arg-type]
 
 
 def repetition_filter(language: str) -> GopherRepetitionFilter:

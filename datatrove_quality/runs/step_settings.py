@@ -20,17 +20,8 @@ from datatrove.io import DataFolder
 FREE = frozenset(
     {
         *("stats", "progress", "documents_per_task", "checkpoints_dir", "file_progress", "doc_progress"),
-        *("_empty_warning", "name", "output_mg", "file_id_counter", "unfinished", "paths_file"),
-        *(
-            "claim",
-            "expected_scorer",
-            "expected_proxy",
-            "audit_folder",
-            "_running",
-            "_guard",
-            "connection",
-            "max_failures",
-        ),
+        *("_empty_warning", "name", "output_mg", "file_id_counter", "unfinished", "paths_file", "claim"),
+        *("expected_scorer", "expected_proxy", "audit_folder", "_running", "_guard", "connection", "max_failures"),
     }
 )
 # Deeper than any setting; what is below is some library's inner state.

@@ -1,6 +1,6 @@
 """How fast decisions are with a cascade, certified, against the classifier alone: cheaper arithmetic, and a student.
 
-    python benchmarks/cascades.py                      # 15 minutes on two cores
+    python benchmarks/cascades.py                      # 8 minutes on two cores
     ONEDNN_MAX_CPU_ISA=AVX512_CORE_VNNI python benchmarks/cascades.py --proxies int8    # as on a CPU without AMX
     python benchmarks/cascades.py --shape tiny --documents 100 --rounds 1 --certify 700 --no-save
     python benchmarks/cascades.py --device cuda --shape wide --proxies float8 --no-save

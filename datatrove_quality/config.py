@@ -146,7 +146,7 @@ class ScorerConfig:
             the tokenizer does, so that versions of transformers differ. None: as the tokenizer does.
         template_date: what a chat template that writes the date takes for now, such as "2026-11-29". None: the day on
             which the run, or the process, starts.
-        device: "auto" is CUDA, else MPS, else CPU; or "cuda", "cuda:1", "mps", "cpu".
+        device: "auto" is every GPU that the process may use, else MPS, else CPU; or "cuda", "cuda:1", "mps", "cpu".
         compile: compile the model's layers with torch.compile. It takes up to some minutes, the next time seconds.
         fused: compute norms, rotary embeddings and gated activations in one kernel each, on CUDA and on CPUs with
             avx512_bf16, where they agree with the model's own code. Not used with `compile`.

@@ -106,7 +106,7 @@ class QualityFilter(BaseFilter):
             `ScorerConfig`. With scorer=None, filter by this one's column.
         messages_key: the metadata key that holds the conversation. None: score the document's text.
         unscorable: "drop", "keep" or "raise". None: "keep" when annotating, "drop" when filtering.
-        exclusion_writer: gets the dropped documents.
+        exclusion_writer: gets the dropped documents. A Parquet one needs `schema=score_schema(...)`.
         checkpoints_dir: keep every score here as soon as it is computed, so that a task that starts again computes
             only what is missing, and no text twice. A path or an fsspec address. None: keep nothing.
         special_tokens: "allow" or "reject" documents in whose messages a control token such as "<|im_end|>" is spelled

@@ -12,6 +12,8 @@ from loguru import logger
 if TYPE_CHECKING:
     from tiny_models import Card
 
+    from datatrove_quality import ScorerConfig
+
 # Before anything imports huggingface_hub: a test that needs the network fails at once, in subprocesses too.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Matrices this small are computed faster by one thread than divided among two.
@@ -41,6 +43,28 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         return made[key]
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def model(model_folder: Callable[..., Path]) -> str:
+    """The folder of a random decoder."""
+    return str(model_folder("qwen3"))
+
+
+@pytest.fixture
+def config(model: str) -> "ScorerConfig":
+    """A random decoder on the CPU."""
+    from datatrove_quality import ScorerConfig
+
+    return ScorerConfig(model=model, dtype="float32", device="cpu", tokens_per_batch=1_000)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model as users have it: a causal language model with tied embeddings and no score head."""
+    from training_runs import causal_model
+
+    return causal_model(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="session")

@@ -5,16 +5,11 @@ import json
 import numpy as np
 import pytest
 from samples import write_rows
-from training_runs import RECIPE, annotated, causal_model, config
+from training_runs import RECIPE, annotated, config
 
 from datatrove_quality import ScorerConfig, load_scorer
 from datatrove_quality.cli import main as command
 from datatrove_quality.training import train_classifier
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return causal_model(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

@@ -8,22 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import run_command, start_command
+from commands import run_command, run_filter, start_command
 from samples import read_rows, rows, turns, without_scores, write_rows
-from tiny_models import DECODER, chatml_tokenizer, save_model
 
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return str(save_model(tmp_path_factory.mktemp("pipeline-model"), "qwen3", chatml_tokenizer(), **DECODER))
-
-
-def run(*arguments):
-    """The command, with thresholds to which the random model's scores lie on both sides."""
-    run_command("filter", *arguments, "--allow-outside-scale")
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet"])
@@ -38,7 +27,7 @@ def test_kept_and_excluded_are_the_input_in_its_own_format(tmp_path, model, endi
         else:
             write_rows(path, rows(30, name))
     (source / "README.md").write_text("another program's file")
-    run(source, "--output", tmp_path / "out", "--model", model, "--min-score", -1)
+    run_filter(source, "--output", tmp_path / "out", "--model", model, "--min-score", -1)
     kept, excluded = read_rows(tmp_path / "out/kept"), read_rows(tmp_path / "out/excluded")
     assert kept and excluded
     assert all(path.name.endswith((f"00000{ending}", f"00001{ending}")) for path in (tmp_path / "out/kept").iterdir())
@@ -64,7 +53,7 @@ def test_parquet_schema_is_that_of_all_files_together(tmp_path, model):
     pq.write_table(
         pa.Table.from_pylist([{"id": "late", "messages": later, "topic": "saudação"}]), source / "b.parquet"
     )
-    run(source, "--output", tmp_path / "out", "--model", model, "--min-score", -100)
+    run_filter(source, "--output", tmp_path / "out", "--model", model, "--min-score", -100)
     kept, excluded = read_rows(tmp_path / "out/kept"), read_rows(tmp_path / "out/excluded")
     assert [row["id"] for row in excluded] == ["bad"]
     assert excluded[0]["quality_score"] is None and excluded[0]["filter_reason"] == "unscorable_no_messages"
@@ -80,7 +69,7 @@ def test_parquet_files_that_disagree_are_refused(tmp_path, model):
         table = pa.Table.from_pylist([{"messages": turns("Oi", "Olá"), "n": value}])
         pq.write_table(table, source / f"{name}.parquet")
     with pytest.raises(ValueError, match=r"disagree about a column.* n "):
-        run(source, "--output", tmp_path / "out", "--model", model)
+        run_filter(source, "--output", tmp_path / "out", "--model", model)
     assert not (tmp_path / "out").exists()
 
 
@@ -88,7 +77,9 @@ def test_scores_only_writes_one_row_per_input_row_in_order(tmp_path, model):
     """A sidecar can be joined to its corpus row by row, broken rows included."""
     items = [*rows(5), {"id": "bad", "messages": None}, *rows(5, "b")]
     write_rows(tmp_path / "in/a.jsonl", items)
-    run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--scores-only", "--prefix", "instruct")
+    run_filter(
+        tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--scores-only", "--prefix", "instruct"
+    )
     scores = read_rows(tmp_path / "out/scores")
     assert [row["id"] for row in scores] == [item["id"] for item in items]
     assert scores[5]["instruct_score"] is None and scores[5]["instruct_error"]
@@ -108,7 +99,7 @@ def test_scores_only_after_a_damaged_row_group_has_a_row_for_each(tmp_path, mode
     data = path.read_bytes()
     at = data.index(b"Pergunta 25 de a") - 7  # in the second row group, the length of a text
     path.write_bytes(data[:at] + b"\xff" * 6 + data[at + 6 :])
-    run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--scores-only")
+    run_filter(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--scores-only")
     scores = read_rows(tmp_path / "out/scores")
     lost = range(20, 40)
     assert [row["id"] for row in scores] == [
@@ -134,7 +125,7 @@ def test_mistakes_end_in_an_error_before_anything_is_written(tmp_path, model, ar
     write_rows(tmp_path / "in/a.jsonl", rows(3))
     model_argument = () if "--model" in arguments else ("--model", model)
     with pytest.raises(ValueError, match=message):
-        run(tmp_path / "in", "--output", tmp_path / "out", *model_argument, *arguments)
+        run_filter(tmp_path / "in", "--output", tmp_path / "out", *model_argument, *arguments)
     assert not (tmp_path / "out").exists()
 
 
@@ -153,7 +144,7 @@ def test_mistakes_end_in_an_error_before_anything_is_written(tmp_path, model, ar
 def test_a_value_that_is_none_is_named_before_anything_is_read(capsys, option, value, fix):
     """The option, what was given and what to give, with argparse's code for a mistake."""
     with pytest.raises(SystemExit, match="2"):
-        run("nowhere", "--output", "nowhere", option, value)
+        run_filter("nowhere", "--output", "nowhere", option, value)
     error = capsys.readouterr().err.splitlines()[-1]
     assert f"argument {option}: " in error and repr(value) in error and fix in error
 
@@ -161,10 +152,10 @@ def test_a_value_that_is_none_is_named_before_anything_is_read(capsys, option, v
 def test_a_glob_without_quotes_is_recognized(capsys):
     """The shell makes several paths of it; a mistyped option is another mistake."""
     with pytest.raises(SystemExit, match="2"):
-        run("data/a.jsonl", "data/b.jsonl", "--output", "nowhere")
+        run_filter("data/a.jsonl", "data/b.jsonl", "--output", "nowhere")
     assert "data/b.jsonl (one path is read; put a glob in quotes)" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
-        run("data/a.jsonl", "--ouput", "nowhere")
+        run_filter("data/a.jsonl", "--ouput", "nowhere")
     assert "quotes" not in capsys.readouterr().err.splitlines()[-1]
 
 
@@ -173,7 +164,7 @@ def test_a_broken_parquet_file_is_named_before_anything_runs(tmp_path, model):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(ValueError, match=r"a\.parquet is no whole Parquet file"):
-        run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
+        run_filter(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
 
 
 def test_plain_text_is_scored_with_text(tmp_path, model):
@@ -181,8 +172,10 @@ def test_plain_text_is_scored_with_text(tmp_path, model):
     items = [{"id": i, "content": text} for i, text in enumerate(["Um texto.", "", "Outro texto."])]
     write_rows(tmp_path / "in/a.jsonl", items)
     with pytest.raises(ValueError, match=r"plain text is scored with TextAdapter"):
-        run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
-    run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--text", "content", "--min-score", -100)
+        run_filter(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
+    run_filter(
+        tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--text", "content", "--min-score", -100
+    )
     assert [row["id"] for row in read_rows(tmp_path / "out/kept")] == [0, 2]
     assert [without_scores(row) for row in read_rows(tmp_path / "out/excluded")] == [items[1]]
 
@@ -192,7 +185,7 @@ def test_two_workers_write_the_same_rows_as_one(tmp_path, model):
     for name in "abc":
         write_rows(tmp_path / f"in/{name}.jsonl", rows(10, name))
     options = [str(tmp_path / "in"), "--model", model, "--min-score", "-1", "--allow-outside-scale", "--output"]
-    run(*options, tmp_path / "one")
+    run_filter(*options, tmp_path / "one")
     script = [sys.executable, "-m", "datatrove_quality", "filter"]
     done = subprocess.run([*script, *options, str(tmp_path / "two"), "--workers", "2"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -226,7 +219,7 @@ def test_the_terminal_shows_warnings_and_the_table(tmp_path, model, workers, sco
 def test_the_table_says_what_the_run_was_and_what_to_do_next(tmp_path, model, capsys):
     """Model, threshold, rows and logs, and a command that can be typed as it is, in a shell too."""
     write_rows(tmp_path / "in/a.jsonl", rows(5))
-    run(tmp_path / "in", "--output", tmp_path / "my out", "--model", model, "--min-score", -1, "--max-score", 9)
+    run_filter(tmp_path / "in", "--output", tmp_path / "my out", "--model", model, "--min-score", -1, "--max-score", 9)
     shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.split("start to end")[1].splitlines()[2:])
     assert shown["model"] == model
     assert shown["threshold"] == "scores at or above -1 and at or below 9 are kept"
@@ -236,7 +229,7 @@ def test_the_table_says_what_the_run_was_and_what_to_do_next(tmp_path, model, ca
     assert name == "datatrove-quality" and command[:2] == ["report", f"{tmp_path}/my out"]
     run_command(*command)
     assert (tmp_path / "my out-report/report.html").exists()
-    run(tmp_path / "my out", "--output", tmp_path / "again", "--scores-from-columns")
+    run_filter(tmp_path / "my out", "--output", tmp_path / "again", "--scores-from-columns")
     shown = capsys.readouterr().out
     assert "the scores that the rows have" in shown and "none: rows are annotated" in shown
 
@@ -245,7 +238,7 @@ def test_a_run_without_a_score_does_not_look_finished(tmp_path, model, capsys):
     """Rows that are all broken are written to excluded, and the exit status says that nothing was scored."""
     write_rows(tmp_path / "in/a.jsonl", [{"id": "x", "messages": []}, {"id": "y", "messages": 3}])
     with pytest.raises(SystemExit, match="No document could be scored"):
-        run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--min-score", 1)
+        run_filter(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--min-score", 1)
     assert len(read_rows(tmp_path / "out/excluded")) == 2
 
 
@@ -253,7 +246,7 @@ def test_raise_stops_with_the_documents_id_and_file(tmp_path, model):
     """With --unscorable raise the first bad row stops the run and is named."""
     write_rows(tmp_path / "in/a.jsonl", [*rows(2), {"id": "culprit", "messages": []}])
     with pytest.raises(ValueError, match=r"'culprit' \(.*a\.jsonl\) cannot be scored: no_messages"):
-        run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--unscorable", "raise")
+        run_filter(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--unscorable", "raise")
 
 
 def test_limit_scale_and_template_reach_the_scorer(tmp_path, model):
@@ -261,15 +254,15 @@ def test_limit_scale_and_template_reach_the_scorer(tmp_path, model):
     write_rows(tmp_path / "in/a.jsonl", rows(10))
     template = tmp_path / "template.jinja"
     template.write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
-    run(tmp_path / "in", "--output", tmp_path / "plain", "--model", model, "--limit", 4)
+    run_filter(tmp_path / "in", "--output", tmp_path / "plain", "--model", model, "--limit", 4)
     options = ("--scale", "11,1,15", "--limit", "4")
-    run(tmp_path / "in", "--output", tmp_path / "scaled", "--model", model, *options)
+    run_filter(tmp_path / "in", "--output", tmp_path / "scaled", "--model", model, *options)
     plain, scaled = read_rows(tmp_path / "plain/kept"), read_rows(tmp_path / "scaled/kept")
     assert len(plain) == 4
     assert [row["quality_score"] + 10 for row in plain] == pytest.approx(
         [row["quality_score"] for row in scaled], abs=1e-4
     )
-    run(
+    run_filter(
         tmp_path / "in", "--output", tmp_path / "template", "--model", model, "--chat-template", template, "--limit", 4
     )
     shorter = read_rows(tmp_path / "template/kept")
@@ -281,9 +274,9 @@ def test_a_mistake_is_named_where_the_first_file_is_empty(tmp_path, model):
     write_rows(tmp_path / "in/a.jsonl", [])
     write_rows(tmp_path / "in/b.jsonl", [{"id": 1, "content": "Um texto."}])
     with pytest.raises(ValueError, match=r"None of the first 1 rows can be scored.*TextAdapter"):
-        run(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
+        run_filter(tmp_path / "in", "--output", tmp_path / "out", "--model", model)
     with pytest.raises(ValueError, match="the first 1 rows have no score"):
-        run(tmp_path / "in", "--output", tmp_path / "out", "--scores-from-columns")
+        run_filter(tmp_path / "in", "--output", tmp_path / "out", "--scores-from-columns")
     assert not (tmp_path / "out").exists()
 
 
@@ -291,10 +284,10 @@ def test_text_takes_its_ids_from_the_column_that_is_named(tmp_path, model):
     """A sidecar of plain text can be joined by its own ids; options that say nothing about text are refused."""
     write_rows(tmp_path / "in/a.jsonl", [{"doc": f"d{i}", "body": f"Texto {i}."} for i in range(3)])
     options = ("--text", "body", "--id-key", "doc", "--scores-only")
-    run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, *options)
+    run_filter(tmp_path / "in", "--output", tmp_path / "out", "--model", model, *options)
     assert [row["id"] for row in read_rows(tmp_path / "out/scores")] == ["d0", "d1", "d2"]
     with pytest.raises(ValueError, match="--text is for plain text: omit --schema"):
-        run(tmp_path / "in", "--output", tmp_path / "other", "--model", model, "--text", "--schema", "alpaca")
+        run_filter(tmp_path / "in", "--output", tmp_path / "other", "--model", model, "--text", "--schema", "alpaca")
 
 
 def test_columns_of_a_table_are_named(tmp_path, model):
@@ -302,8 +295,8 @@ def test_columns_of_a_table_are_named(tmp_path, model):
     (tmp_path / "in.csv").write_text("q,a,note\nPergunta?,Resposta.,x\nOutra?,Certo.,y\n")
     options = (tmp_path / "in.csv", "--output", tmp_path / "out", "--model", model)
     with pytest.raises(ValueError, match=r"in\.csv is a table of texts: name its columns"):
-        run(*options)
-    run(*options, "--prompt-key", "q", "--answer-key", "a")
+        run_filter(*options)
+    run_filter(*options, "--prompt-key", "q", "--answer-key", "a")
     written = read_rows(tmp_path / "out/kept")
     assert [(row["q"], row["a"], row["note"]) for row in written] == [
         ("Pergunta?", "Resposta.", "x"),
@@ -318,7 +311,7 @@ def test_a_template_file_that_is_none_is_refused_before_any_work(tmp_path, model
     template = tmp_path / "README.md"
     template.write_text("{ not a template }")
     with pytest.raises(ValueError, match="renders all messages alike"):
-        run(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--chat-template", template)
+        run_filter(tmp_path / "in", "--output", tmp_path / "out", "--model", model, "--chat-template", template)
     assert not (tmp_path / "out").exists()
 
 
@@ -365,7 +358,7 @@ def test_a_damaged_parquet_file_costs_its_rows_and_not_the_run(tmp_path, model):
     source.parent.mkdir()
     pq.write_table(pa.Table.from_pylist(rows(300)), source, row_group_size=100, write_page_checksum=True)
     damage_group(source, 1)
-    run(source, "--output", tmp_path / "out", "--model", model, "--min-score", -99)
+    run_filter(source, "--output", tmp_path / "out", "--model", model, "--min-score", -99)
     kept = [row["id"] for row in read_rows(tmp_path / "out" / "kept")]
     assert kept == [f"a-{index}" for index in [*range(100), *range(200, 300)]]
     excluded = read_rows(tmp_path / "out" / "excluded")
@@ -377,14 +370,14 @@ def test_a_new_threshold_computes_nothing(tmp_path, model, monkeypatch):
     """--overwrite with another bound takes every score from the checkpoints, and loads no weights."""
     write_rows(tmp_path / "in" / "a.jsonl", rows(50))
     arguments = [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--model", model, "--overwrite"]
-    run(*arguments, "--min-score", 1)
+    run_filter(*arguments, "--min-score", 1)
     first = {
         row["id"]: row["quality_score"] for name in ("kept", "excluded") for row in read_rows(tmp_path / "out" / name)
     }
     monkeypatch.setattr("datatrove_quality.engine.scorer._found", {})
     monkeypatch.setattr("datatrove_quality.engine.scorer.load_weights", lambda *_: pytest.fail("weights were read"))
     middle = sorted(first.values())[25]
-    run(*arguments, "--min-score", middle)
+    run_filter(*arguments, "--min-score", middle)
     assert {row["id"]: row["quality_score"] for row in read_rows(tmp_path / "out" / "kept")} == {
         name: score for name, score in first.items() if score >= middle
     }
@@ -406,7 +399,7 @@ def test_sigterm_ends_the_workers_and_the_next_run_goes_on(tmp_path, model, caps
         for _ in range(100):
             os.killpg(first.pid, 0)
             time.sleep(0.1)
-    run(*options)
+    run_filter(*options)
     assert "known from checkpoints" in capsys.readouterr().out
     written = [row["id"] for name in ("kept", "excluded") for row in read_rows(tmp_path / "out" / name)]
     assert sorted(written) == sorted(row["id"] for name in ("a", "b") for row in rows(3_000, name))
@@ -433,14 +426,14 @@ def test_scores_from_columns_decides_as_a_fresh_run(tmp_path, model, ending, mon
         else:
             path.parent.mkdir(exist_ok=True)
             pq.write_table(pa.Table.from_pylist(items), path)
-    run(tmp_path / "in", "--output", tmp_path / "first", "--model", model, "--min-score", -99)
+    run_filter(tmp_path / "in", "--output", tmp_path / "first", "--model", model, "--min-score", -99)
     scores = sorted(row["quality_score"] for row in by_id(tmp_path / "first").values() if "quality_score" in row)
-    run(tmp_path / "in", "--output", tmp_path / "fresh", "--model", model, "--min-score", scores[30])
+    run_filter(tmp_path / "in", "--output", tmp_path / "fresh", "--model", model, "--min-score", scores[30])
     monkeypatch.setattr(
         "datatrove_quality.runs.scoring.find_scorer", lambda config: pytest.fail("a model was looked for")
     )
     options = ("--scores-from-columns", "--min-score", scores[30])
-    run(tmp_path / "first", "--output", tmp_path / "again", *options)
+    run_filter(tmp_path / "first", "--output", tmp_path / "again", *options)
     assert by_id(tmp_path / "again") == by_id(tmp_path / "fresh")
     assert len(read_rows(tmp_path / "again/kept")) == 50 and len(read_rows(tmp_path / "again/excluded")) == 32
     assert f"scores that were there already{80:>16}" in capsys.readouterr().out
@@ -454,7 +447,7 @@ def test_scores_from_columns_needs_scores(tmp_path, model):
     write_rows(tmp_path / "in/a.jsonl", [row | {"quality_score": 3} for row in rows(3)])
     options = ("--output", tmp_path / "out", "--scores-from-columns")
     with pytest.raises(ValueError, match=r"first 3 rows have no score in a column 'instruct_score'.*--prefix"):
-        run(tmp_path / "in", *options, "--prefix", "instruct")
+        run_filter(tmp_path / "in", *options, "--prefix", "instruct")
     assert not (tmp_path / "out").exists()
 
 
@@ -465,4 +458,4 @@ def test_scores_from_columns_needs_scores(tmp_path, model):
 def test_scores_from_columns_takes_no_option_of_scoring(tmp_path, options):
     """An option that would have no effect is a mistake."""
     with pytest.raises(ValueError, match=f"--scores-from-columns scores nothing: omit {options[0]}"):
-        run("in", "--output", tmp_path, "--scores-from-columns", *options)
+        run_filter("in", "--output", tmp_path, "--scores-from-columns", *options)

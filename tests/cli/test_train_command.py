@@ -5,13 +5,7 @@ from pathlib import Path
 
 import pytest
 from commands import run_command
-from training_runs import annotated, causal_model
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    """A base model as users have it: a causal language model with tied embeddings and no score head."""
-    return causal_model(tmp_path_factory.mktemp("base"))
+from training_runs import annotated
 
 
 @pytest.fixture

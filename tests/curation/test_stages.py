@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 from commands import run_command
 from fault_scripts import start_fault_script
-from tiny_models import DECODER, chatml_tokenizer, save_model
 
 
 pytest.importorskip("spacy", reason="the extra curate is not installed: pip install 'datatrove-quality[curate]'")
@@ -28,11 +27,6 @@ ROOT = Path(__file__).resolve().parents[2]
 LANGUAGE = "eng"
 DEMO = ROOT / "examples/conversations.jsonl"
 DEMO_PAIR = {"demo-0560": "demo-0387"}  # two of the demo's own conversations that differ in few words
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return str(save_model(tmp_path_factory.mktemp("curation-model"), "qwen3", chatml_tokenizer(), **DECODER))
 
 
 @pytest.fixture(scope="module")

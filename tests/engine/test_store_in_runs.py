@@ -18,11 +18,6 @@ from datatrove_quality.model import fingerprint as fingerprint_module
 
 
 @pytest.fixture
-def config(model_folder):
-    return ScorerConfig(model=str(model_folder("qwen3")), dtype="float32", device="cpu", tokens_per_batch=1_000)
-
-
-@pytest.fixture
 def computed(monkeypatch):
     """The texts that went through a model, in order."""
     texts = []

@@ -4,14 +4,7 @@ import pytest
 from datatrove.data import Document
 from filters import FakeScorer
 
-from datatrove_quality import ScorerConfig
 from datatrove_quality import filter as filter_module
-
-
-@pytest.fixture
-def config(model_folder):
-    """A random classifier on the CPU."""
-    return ScorerConfig(model=str(model_folder("qwen3")), dtype="float32", device="cpu", tokens_per_batch=1_000)
 
 
 @pytest.fixture

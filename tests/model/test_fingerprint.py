@@ -21,13 +21,6 @@ def cache(tmp_path_factory, monkeypatch):
     return folder
 
 
-@pytest.fixture
-def folder(tmp_path, model_folder):
-    """A classifier that a test may change."""
-    shutil.copytree(model_folder("qwen3"), tmp_path / "model")
-    return tmp_path / "model"
-
-
 def digest(folder, **options):
     return Scorer(
         ScorerConfig(**{"model": str(folder), "dtype": "float32", "device": "cpu"} | options)

@@ -8,6 +8,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from adapted_rows import adapt
 from datatrove.data import Document
 from datatrove.pipeline.readers import ParquetReader
 from datatrove.pipeline.writers import ParquetWriter
@@ -17,10 +18,6 @@ from datatrove_quality.rows.layouts import parse_conversation
 from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 from datatrove_quality.rows.to_row import RowAdapter
 from datatrove_quality.schema import score_schema
-
-
-def adapt(row: Any, adapter: Any = None) -> Document:
-    return Document(**(adapter or ConversationAdapter())(None, row, "file.jsonl", 7))
 
 
 def masked(value: Any) -> Any:

@@ -7,22 +7,20 @@ from typing import Any
 import dill
 import orjson
 import pytest
+from adapted_rows import adapt
 from datatrove.data import Document
 from datatrove.pipeline.filters import LambdaFilter
 from datatrove.pipeline.formatters import FTFYFormatter, PIIFormatter, SymbolLinesFormatter
 from datatrove.pipeline.readers import JsonlReader
 from datatrove.pipeline.writers import JsonlWriter
+from filters import statistics
 from layout_rows import A1, ONE, U1, assistant, gpt, human, user
 
-from datatrove_quality import ConversationAdapter, PerMessage, QualityFilter, RowAdapter, ScorerConfig, TextAdapter
+from datatrove_quality import PerMessage, QualityFilter, RowAdapter, ScorerConfig, TextAdapter
 
 
 MAIL, MASKED = "Escreva a ana@empresa.com.br", "Escreva a email@example.com"
 MASK = PIIFormatter(email_replacement="email@example.com")
-
-
-def adapt(row: Any) -> Document:
-    return Document(**ConversationAdapter()(None, row, "file.jsonl", 7))
 
 
 def through(row: Any, formatter: Any) -> Document:
@@ -71,15 +69,10 @@ def test_what_is_no_conversation_passes() -> None:
 # --- a text that was edited alone ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def config(model_folder: Any) -> ScorerConfig:
-    return ScorerConfig(model=str(model_folder("qwen3")), dtype="float32", device="cpu")
-
-
 def scored(config: ScorerConfig, document: Document, **options: Any) -> tuple[float, dict[str, float]]:
     step = QualityFilter(config, **options)
     (out,) = step.run([document])
-    return out.metadata["quality_score"], {name: stat.total for name, stat in step.stats.stats.items()}
+    return out.metadata["quality_score"], statistics(step)
 
 
 @pytest.mark.parametrize("row", [{"prompt": U1, "response": MAIL}, {"messages": [user(U1), assistant(MAIL)]}])

@@ -3,15 +3,9 @@
 from pathlib import Path
 
 import pytest
-from training_runs import RECIPE, annotated, causal_model, config
+from training_runs import RECIPE, annotated, config
 
 from datatrove_quality.training import train_classifier
-
-
-@pytest.fixture(scope="session")
-def base(tmp_path_factory) -> Path:
-    """A base model as users have it: a causal language model with tied embeddings and no score head."""
-    return causal_model(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="session")

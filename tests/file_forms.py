@@ -5,10 +5,8 @@ from typing import Any
 
 from datatrove.data import Document
 
-from datatrove_quality.config import Unscorable
 from datatrove_quality.readers.jsonl import ConversationJsonlReader
 from datatrove_quality.rows.to_row import RowAdapter
-from datatrove_quality.rows.types import CONVERSATION_ERROR
 
 
 ROWS = [
@@ -17,7 +15,7 @@ ROWS = [
 
 
 def read(
-    tmp_path: Path, raw: bytes, name: str, reader: Any = ConversationJsonlReader, **options: Any
+    tmp_path: Path, raw: bytes, name: str = "in.jsonl", reader: Any = ConversationJsonlReader, **options: Any
 ) -> list[Document]:
     folder = tmp_path / "raw"
     folder.mkdir(exist_ok=True)
@@ -29,8 +27,3 @@ def read(
 
 def rows_of(documents: list[Document]) -> list[dict[str, Any]]:
     return [RowAdapter()(None, document) for document in documents]
-
-
-def errors(documents: list[Document]) -> list[str | None]:
-    found = [document.metadata.get(CONVERSATION_ERROR) for document in documents]
-    return [error and Unscorable.from_text(error).reason for error in found]

@@ -19,32 +19,12 @@ def test_options_are_the_fields_of_a_curation():
     from datatrove_quality.curation.stages import Curation
 
     assert curation("--model", "m") == Curation(scorer=ScorerConfig(model="m"))
-    given = ["--model", "m", "--device", "cpu", "--min-score", "3", "--max-score", "5", "--prefix", "x", "--min-words"]
-    given += [
-        "2",
-        "--max-words",
-        "9",
-        "--language",
-        "por",
-        "--keep-languages",
-        "pt",
-        "en",
-        "--language-threshold",
-        "0.5",
-    ]
-    given += [
-        "--language-threshold",
-        "0.5",
-        "--without-rules",
-        "no_answer",
-        "--group-by",
-        "source",
-        "--checkpoints",
-        "there",
-        "--no-progress",
-        "--mask-pii",
-    ]
-    assert curation(*given, "--special-tokens", "reject") == Curation(
+    given = (
+        "--model m --device cpu --min-score 3 --max-score 5 --prefix x --min-words 2 --max-words 9 --language por "
+        "--keep-languages pt en --language-threshold 0.5 --without-rules no_answer --group-by source "
+        "--checkpoints there --no-progress --mask-pii --special-tokens reject"
+    )
+    assert curation(*given.split()) == Curation(
         scorer=ScorerConfig(model="m", device="cpu"),
         min_score=3.0,
         max_score=5.0,

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import zstandard
-from file_forms import ROWS, errors, read, rows_of
+from adapted_rows import reasons
+from file_forms import ROWS, read, rows_of
 
 
 COMPRESSIONS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstandard.compress}
@@ -43,7 +44,7 @@ def test_what_expands_much_and_is_cut_off_is_named(tmp_path: Path) -> None:
     raw = bz2.compress(b'{"text": "a"}\n{"text": "' + b"b" * 12 * 10**6 + b'"}', compresslevel=1)
     documents = read(tmp_path, raw[:-20], "in.jsonl", adapter=_as_it_is)
     assert documents[0].text == "a"
-    assert "truncated_file" in errors(documents)[1:]
+    assert "truncated_file" in reasons(documents)[1:]
 
 
 def _as_it_is(reader: Any, row: dict[str, Any], path: str, id_in_file: int | str) -> dict[str, Any]:

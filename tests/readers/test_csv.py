@@ -4,7 +4,8 @@ import gzip
 import json
 from pathlib import Path
 
-from file_forms import errors, read, rows_of
+from adapted_rows import reasons
+from file_forms import read, rows_of
 
 from datatrove_quality.readers.csv import ConversationCsvReader
 from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
@@ -31,8 +32,8 @@ def test_bad_rows_of_tables(tmp_path: Path) -> None:
     """Too many or too few fields, and bytes that are no UTF-8, are bad rows and stop nothing."""
     raw = b"texto,n\nA,B\nA\nA,B,C\n\xff,B\n\nA,B\n"
     documents = read(tmp_path, raw, "in.csv", ConversationCsvReader, adapter=TextAdapter("texto"))
-    assert errors(documents) == [None, "invalid_csv", "invalid_csv", "invalid_utf8", None]
+    assert reasons(documents) == [None, "invalid_csv", "invalid_csv", "invalid_utf8", None]
     assert json.loads(documents[2].text) == ["A", "B", "C"]
     twice = read(tmp_path, b"a,a\n1,2\n", "in.csv", ConversationCsvReader, adapter=TextAdapter("a"))
-    assert errors(twice) == ["invalid_csv"]
+    assert reasons(twice) == ["invalid_csv"]
     assert "'a'" in twice[0].metadata[CONVERSATION_ERROR]

@@ -7,8 +7,9 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+from adapted_rows import reasons
 from datatrove.pipeline.writers import JsonlWriter
-from file_forms import ROWS, errors, read, rows_of
+from file_forms import ROWS, read, rows_of
 
 from datatrove_quality.readers.jsonl import ConversationJsonlReader
 from datatrove_quality.rows.to_row import RowAdapter
@@ -33,7 +34,7 @@ def test_arrays(tmp_path: Path, layout: str, name: str) -> None:
     """An array of rows is read row by row, on any number of lines, under any name."""
     documents = read(tmp_path, LAYOUTS[layout].encode(), name)
     assert rows_of(documents) == ROWS
-    assert errors(documents) == [None] * 5
+    assert reasons(documents) == [None] * 5
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 100])
@@ -50,27 +51,27 @@ def test_objects_that_are_not_one_per_line(tmp_path: Path) -> None:
     indented = "\n".join(json.dumps(row, indent=1) for row in ROWS)
     assert rows_of(read(tmp_path, lines.encode(), "in.json")) == ROWS
     assert rows_of(read(tmp_path, indented.encode(), "in.json")) == ROWS
-    assert errors(read(tmp_path, lines.encode() + b"\n{bad\n" + lines.encode(), "in.json"))[5] == "invalid_json"
+    assert reasons(read(tmp_path, lines.encode() + b"\n{bad\n" + lines.encode(), "in.json"))[5] == "invalid_json"
 
 
 def test_bad_elements_of_an_array(tmp_path: Path) -> None:
     """An element that is no row is one bad row; an array without an end is said; lists on lines are no rows."""
     raw = b'[{"instruction": "a", "output": "b"}, 5, {"a" 1}, {"instruction": "c", "output": "d"}'
     documents = read(tmp_path, raw, "in.json")
-    assert errors(documents) == [None, "not_an_object", "invalid_json", "truncated_file"]
+    assert reasons(documents) == [None, "not_an_object", "invalid_json", "truncated_file"]
     assert documents[3].text.strip() == '{"instruction": "c", "output": "d"}'
     lines = b'[1, 2]\n[]\n{"instruction": "a", "output": "b"}\n'
-    assert errors(read(tmp_path, lines, "in.jsonl")) == ["not_an_object", "not_an_object", None]
+    assert reasons(read(tmp_path, lines, "in.jsonl")) == ["not_an_object", "not_an_object", None]
     both = json.dumps(ROWS[:2]).encode() + b"\n" + json.dumps(ROWS[2]).encode()
     assert rows_of(read(tmp_path, both, "in.jsonl")) == ROWS[:3]
-    assert errors(read(tmp_path, both + b" [1]\n[]\nx", "in.jsonl")) == [
+    assert reasons(read(tmp_path, both + b" [1]\n[]\nx", "in.jsonl")) == [
         None,
         None,
         "invalid_json",
         "not_an_object",
         "invalid_json",
     ]
-    assert errors(read(tmp_path, b'[{"a": 1}]\nnada', "in.json")) == ["missing_column", "invalid_json"]
+    assert reasons(read(tmp_path, b'[{"a": 1}]\nnada', "in.json")) == ["missing_column", "invalid_json"]
 
 
 @pytest.mark.parametrize("raw", [b"[]", b" [ ]\n", b"\xef\xbb\xbf[]", b"[]\n[]\n", b"", b"\n"])
@@ -94,7 +95,7 @@ def test_a_damaged_array_goes_on(tmp_path: Path) -> None:
     packed = bytearray(gzip.compress(raw[:half])) + gzip.compress(raw[half:])
     packed[len(packed) // 4] ^= 255
     documents = read(tmp_path, bytes(packed), "in.json.gz")
-    found = errors(documents)
+    found = reasons(documents)
     assert found.count("damaged_file") == 1
     good = [document for document, error in zip(documents, found, strict=True) if error is None]
     assert len(good) >= 1400
@@ -125,7 +126,7 @@ def test_constants_come_back(tmp_path: Path) -> None:
     """NaN and Infinity are read, and written as they were."""
     line = b'{"instruction": "a", "output": "b", "loss": NaN, "more": [Infinity, {"x": -Infinity}], "t": "NaN"}'
     documents = read(tmp_path, line, "in.jsonl")
-    assert errors(documents) == [None]
+    assert reasons(documents) == [None]
     assert math.isnan(documents[0].metadata["loss"])
     list(JsonlWriter(str(tmp_path / "out"), adapter=RowAdapter(), compression=None).run(documents))
     assert (tmp_path / "out" / "00000.jsonl").read_bytes() == line.replace(b": ", b":").replace(b", ", b",") + b"\n"

@@ -11,36 +11,18 @@ from typing import Any
 import orjson
 import pytest
 import zstandard
+from adapted_rows import GOOD, reasons
 from datatrove.data import Document
 from datatrove.pipeline.writers import JsonlWriter
+from file_forms import read
 
-from datatrove_quality.config import Unscorable
 from datatrove_quality.readers.compression import BLOCK_BYTES
 from datatrove_quality.readers.jsonl import ConversationJsonlReader
 from datatrove_quality.rows.to_row import RowAdapter
 from datatrove_quality.rows.types import CONVERSATION_ERROR, REASONS, InvalidConversation
 
 
-TURNS = [
-    {"role": "user", "content": "Qual é a capital de Portugal?"},
-    {"role": "assistant", "content": "A capital de Portugal é Lisboa."},
-]
-GOOD = {"id": "a", "messages": TURNS}
 LINE = orjson.dumps(GOOD)
-
-
-def read_raw(tmp_path: Path, raw: bytes, name: str = "in.jsonl", **options: Any) -> list[Document]:
-    folder = tmp_path / "raw"
-    folder.mkdir(exist_ok=True)
-    for path in folder.iterdir():
-        path.unlink()
-    (folder / name).write_bytes(raw)
-    return list(ConversationJsonlReader(str(folder), **options).run())
-
-
-def reasons(documents: list[Document]) -> list[str | None]:
-    errors = [document.metadata.get(CONVERSATION_ERROR) for document in documents]
-    return [error and Unscorable.from_text(error).reason for error in errors]
 
 
 # --- lines -----------------------------------------------------------------------------------------------------------
@@ -67,7 +49,7 @@ def reasons(documents: list[Document]) -> list[str | None]:
 )
 def test_bad_lines_become_documents(tmp_path: Path, reason: str, line: bytes) -> None:
     """A line that is no row is kept as text, in its place, and the lines around it are read."""
-    documents = read_raw(tmp_path, b"\n".join([LINE, line, LINE]), default_metadata={"corpus": "c"})
+    documents = read(tmp_path, b"\n".join([LINE, line, LINE]), default_metadata={"corpus": "c"})
     assert reasons(documents) == [None, reason, None]
     bad = documents[1]
     assert reason in REASONS
@@ -86,7 +68,7 @@ def test_rows_that_json_cannot_carry_become_documents(tmp_path: Path) -> None:
     deep = b'{"id": "b", "d": ' + b"[" * 500 + b"]" * 500 + b"}"
     deeper = b'{"id": "c", "d": ' + b"[" * 1000 + b"]" * 1000 + b"}"
     good = orjson.dumps(GOOD | {"n": 18446744073709551615, "s": "123456789012345678901234567890"})
-    documents = read_raw(tmp_path, b"\n".join([big, deep, deeper, good]))
+    documents = read(tmp_path, b"\n".join([big, deep, deeper, good]))
     assert reasons(documents) == ["no_messages", "missing_column", "missing_column", None]
     assert documents[0].text == big.decode()
     list(JsonlWriter(str(tmp_path / "out"), adapter=RowAdapter(), compression=None).run(documents))
@@ -100,18 +82,18 @@ def test_rows_that_json_cannot_carry_become_documents(tmp_path: Path) -> None:
 def test_line_ends(tmp_path: Path) -> None:
     """A byte order mark, CRLF, blank lines, and the characters that Python takes for line ends lose no row."""
     odd = orjson.dumps({"id": "b", "messages": [{"role": "user", "content": "a\u2028b\u0085c\x0bd"}]})
-    documents = read_raw(tmp_path, b"\xef\xbb\xbf" + LINE + b"\r\n\r\n  \n" + odd + b"\r\n" + LINE)
+    documents = read(tmp_path, b"\xef\xbb\xbf" + LINE + b"\r\n\r\n  \n" + odd + b"\r\n" + LINE)
     assert reasons(documents) == [None, None, None]
     assert [document.id for document in documents] == ["a", "b", "a"]
     assert documents[1].text == "a\u2028b\u0085c\x0bd"
-    assert read_raw(tmp_path, b"") == []
-    assert read_raw(tmp_path, b"\xef\xbb\xbf\n") == []
+    assert read(tmp_path, b"") == []
+    assert read(tmp_path, b"\xef\xbb\xbf\n") == []
 
 
 def test_long_lines(tmp_path: Path) -> None:
     """A line of any length is read in linear time, and that of a bad one is kept whole: it is kept nowhere else."""
     long = orjson.dumps({"id": "a", "messages": [{"role": "user", "content": "é" * 5_000_000}]})
-    documents = read_raw(tmp_path, long + b"\n" + b"x" + "é".encode() * 100_000 + b"\n" + LINE)
+    documents = read(tmp_path, long + b"\n" + b"x" + "é".encode() * 100_000 + b"\n" + LINE)
     assert reasons(documents) == [None, "invalid_json", None]
     assert len(documents[0].text) == 5_000_000
     assert documents[1].text == "x" + "é" * 100_000
@@ -120,8 +102,8 @@ def test_long_lines(tmp_path: Path) -> None:
 def test_limit_and_skip(tmp_path: Path) -> None:
     """limit and skip count documents, bad ones too, as DataTrove's readers do."""
     raw = b"\n".join([LINE, b"bad", LINE, LINE])
-    assert reasons(read_raw(tmp_path, raw, limit=2)) == [None, "invalid_json"]
-    assert reasons(read_raw(tmp_path, raw, skip=1, limit=2)) == ["invalid_json", None]
+    assert reasons(read(tmp_path, raw, limit=2)) == [None, "invalid_json"]
+    assert reasons(read(tmp_path, raw, skip=1, limit=2)) == ["invalid_json", None]
 
 
 def test_other_adapters(tmp_path: Path) -> None:
@@ -134,7 +116,7 @@ def test_other_adapters(tmp_path: Path) -> None:
 
     rows = [{"t": "a", "media": [{"id": "m", "type": 0, "url": "u"}]}, {"t": "", "media": []}]
     raw = b"\n".join([*map(orjson.dumps, rows), b"bad"])
-    documents = read_raw(tmp_path, raw, adapter=adapter)
+    documents = read(tmp_path, raw, adapter=adapter)
     assert [document.text for document in documents] == ["a", '{"t":"","media":[]}', "bad"]
     assert reasons(documents) == [None, "empty_text", "invalid_json"]
     assert documents[0].media[0].url == "u"
@@ -143,7 +125,7 @@ def test_other_adapters(tmp_path: Path) -> None:
 def test_media_stay_as_they_are(tmp_path: Path) -> None:
     """DataTrove's reader decodes `media_bytes`, and fails on other media: here a row comes back as it was."""
     rows = [GOOD | {"media": media} for media in ([{"media_bytes": "aGk"}, {"url": 1}], ["a"], None, {"a": 1})]
-    documents = read_raw(tmp_path, b"\n".join(map(orjson.dumps, rows)))
+    documents = read(tmp_path, b"\n".join(map(orjson.dumps, rows)))
     assert [RowAdapter()(None, document) for document in documents] == rows
     list(JsonlWriter(str(tmp_path / "out"), adapter=RowAdapter(), compression=None).run(documents))
     lines = (tmp_path / "out" / "00000.jsonl").read_bytes().splitlines()
@@ -152,13 +134,13 @@ def test_media_stay_as_they_are(tmp_path: Path) -> None:
 
 def test_the_default_adapter_takes_the_id_key(tmp_path: Path) -> None:
     """The reader's own arguments reach the adapter that it makes."""
-    (document,) = read_raw(tmp_path, orjson.dumps(GOOD | {"uuid": "u"}), id_key="uuid")
+    (document,) = read(tmp_path, orjson.dumps(GOOD | {"uuid": "u"}), id_key="uuid")
     assert document.id == "u"
 
 
 def test_missing_files_are_errors(tmp_path: Path) -> None:
     """An error of the file system is no damaged data: it must not become a document."""
-    read_raw(tmp_path, LINE)
+    read(tmp_path, LINE)
     for name in ("gone.jsonl", "gone.jsonl.gz", "gone.jsonl.zst", "gone.jsonl.bz2"):
         (tmp_path / "paths").write_text(name)
         with pytest.raises(FileNotFoundError):
@@ -189,20 +171,20 @@ def test_whole_compressed_files(tmp_path: Path, kind: str, count: int) -> None:
     compress = COMPRESS[kind]
     half = len(raw) // 2  # in the middle of a line
     for data in (compress(raw), compress(raw[:half]) + compress(raw[half:]), compress(b"") + compress(raw)):
-        documents = read_raw(tmp_path, data, f"in.jsonl.{kind}")
+        documents = read(tmp_path, data, f"in.jsonl.{kind}")
         assert ids_in(documents) == list(range(count))
         assert set(reasons(documents)) == {None}
 
 
 def test_gzip_padding_and_zstd_skippable_frames(tmp_path: Path) -> None:
     """Tape blocks of zeros after a gzip file and skippable zstd frames are no damage."""
-    assert ids_in(documents := read_raw(tmp_path, gzip.compress(lines(0, 5)) + b"\0" * 1000, "in.jsonl.gz")) == list(
+    assert ids_in(documents := read(tmp_path, gzip.compress(lines(0, 5)) + b"\0" * 1000, "in.jsonl.gz")) == list(
         range(5)
     )
     assert reasons(documents) == [None] * 5
     skippable = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
     data = skippable + zstandard.compress(lines(0, 5)) + skippable
-    documents = read_raw(tmp_path, data, "in.jsonl.zst")
+    documents = read(tmp_path, data, "in.jsonl.zst")
     assert reasons(documents) == [None] * 5
 
 
@@ -212,7 +194,7 @@ def test_truncated_files(tmp_path: Path, kind: str, count: int) -> None:
     """A copy that broke off gives its rows and says so; DataTrove raises on gzip, and is silent on zstd."""
     data = COMPRESS[kind](lines(0, count))
     for missing in (1, 5, len(data) // 3):
-        documents = read_raw(tmp_path, data[:-missing], f"in.jsonl.{kind}")
+        documents = read(tmp_path, data[:-missing], f"in.jsonl.{kind}")
         good = ids_in(documents)
         assert good == list(range(len(good)))
         if kind == "gz" or count == 3000:
@@ -221,7 +203,7 @@ def test_truncated_files(tmp_path: Path, kind: str, count: int) -> None:
         assert all(document.text for document in documents)
     gzip_missing_trailer = data[:-4] if kind == "gz" else None
     if gzip_missing_trailer:
-        assert len(ids_in(read_raw(tmp_path, gzip_missing_trailer, "in.jsonl.gz"))) == count
+        assert len(ids_in(read(tmp_path, gzip_missing_trailer, "in.jsonl.gz"))) == count
 
 
 @pytest.mark.parametrize("kind", ["gz", "zst"])
@@ -231,7 +213,7 @@ def test_a_truncated_member_before_a_whole_one(tmp_path: Path, kind: str, first:
     one, two = COMPRESS[kind](lines(0, first)), COMPRESS[kind](lines(first, first + second))
     expected = [orjson.loads(line) for line in lines(0, first + second).splitlines()]
     for missing in (1, 9, 20, len(one) // 2):
-        documents = read_raw(tmp_path, one[:-missing] + two, f"in.jsonl.{kind}")
+        documents = read(tmp_path, one[:-missing] + two, f"in.jsonl.{kind}")
         numbers = ids_in(documents)
         assert numbers[-second:] == list(range(first, first + second))
         assert numbers[:-second] == list(range(len(numbers) - second))
@@ -250,7 +232,7 @@ def test_corrupt_bytes(tmp_path: Path, kind: str) -> None:
     one, two = compress(lines(0, 5000)), compress(lines(5000, 6000))
     middle = len(one) // 2
     broken = one[:middle] + bytes(byte ^ 0xFF for byte in one[middle : middle + 2000]) + one[middle + 2000 :]
-    documents = read_raw(tmp_path, broken + two, f"in.jsonl.{kind}")
+    documents = read(tmp_path, broken + two, f"in.jsonl.{kind}")
     ids = [document.id for document in documents]
     assert ids[:2000] == [f"r{n}" for n in range(2000)]
     assert ids[-1000:] == [f"r{n}" for n in range(5000, 6000)]
@@ -263,7 +245,7 @@ def test_a_wrong_checksum_is_said(tmp_path: Path, kind: str) -> None:
     compress = gzip.compress if kind == "gz" else zstandard.ZstdCompressor(write_checksum=True).compress
     one = bytearray(compress(lines(0, 5000)))
     one[-8 if kind == "gz" else -1] ^= 1
-    documents = read_raw(tmp_path, bytes(one) + COMPRESS[kind](lines(5000, 5010)), f"in.jsonl.{kind}")
+    documents = read(tmp_path, bytes(one) + COMPRESS[kind](lines(5000, 5010)), f"in.jsonl.{kind}")
     numbers = ids_in(documents)
     assert numbers == [*range(len(numbers) - 10), *range(5000, 5010)]
     assert len(numbers) > (5005 if kind == "gz" else 4000)  # zstd gives blocks of 128 KiB
@@ -285,7 +267,7 @@ def test_damage_anywhere(tmp_path: Path, kind: str) -> None:
         start = chance.randrange(len(data))
         end = start + chance.choice([1, 10, 1000])
         damaged = data[:start] + chance.choice([b"", chance.randbytes(end - start)]) + data[end:]
-        documents = read_raw(tmp_path, damaged, f"in.jsonl.{kind}")
+        documents = read(tmp_path, damaged, f"in.jsonl.{kind}")
         first, last = (bisect_right(ends, place) * 50 for place in (start, end - 1))
         given = [RowAdapter()(None, document) for document in documents]
         assert any(reasons(documents)) or given == rows  # not every byte of a head matters
@@ -297,7 +279,7 @@ def test_a_file_of_damage(tmp_path: Path) -> None:
     """Many damaged members are one gap until something can be read again, and none of them ends the run."""
     head = gzip.compress(b"")[:10]
     member = gzip.compress(lines(0, 3))
-    documents = read_raw(tmp_path, (head + b"\xff" * 90) * 5000 + member, "in.jsonl.gz")
+    documents = read(tmp_path, (head + b"\xff" * 90) * 5000 + member, "in.jsonl.gz")
     assert ids_in(documents) == [0, 1, 2]
     assert [reason for reason in reasons(documents) if reason] == ["damaged_file"]
 
@@ -306,16 +288,16 @@ def test_a_file_of_damage(tmp_path: Path) -> None:
 def test_a_member_begins_at_the_border_of_two_blocks(tmp_path: Path, shift: int) -> None:
     """After damage, the head of the next member is found also where two reads of the file meet."""
     data = b"\xff" * (BLOCK_BYTES + shift) + gzip.compress(lines(0, 3))
-    documents = read_raw(tmp_path, data, "in.jsonl.gz")
+    documents = read(tmp_path, data, "in.jsonl.gz")
     assert reasons(documents) == ["damaged_file", None, None, None]
 
 
 def test_files_that_are_not_what_their_name_says(tmp_path: Path) -> None:
     """JSONL that a server has decompressed keeps its .gz; bytes of no known kind become one document."""
-    documents = read_raw(tmp_path, lines(0, 5), "in.jsonl.gz")
+    documents = read(tmp_path, lines(0, 5), "in.jsonl.gz")
     assert reasons(documents) == [None] * 5
-    assert reasons(read_raw(tmp_path, b"\x00\x01garbage" * 1000, "in.jsonl.gz")) == ["damaged_file"]
-    assert reasons(read_raw(tmp_path, b"", "in.jsonl.gz")) == []
+    assert reasons(read(tmp_path, b"\x00\x01garbage" * 1000, "in.jsonl.gz")) == ["damaged_file"]
+    assert reasons(read(tmp_path, b"", "in.jsonl.gz")) == []
 
 
 @pytest.mark.parametrize("kind", ["bz2", "xz"])
@@ -325,7 +307,7 @@ def test_other_compressions(tmp_path: Path, kind: str) -> None:
     import lzma
 
     data = {"bz2": bz2.compress, "xz": lzma.compress}[kind](lines(0, 100))
-    assert ids_in(read_raw(tmp_path, data, f"in.jsonl.{kind}")) == list(range(100))
-    assert reasons(read_raw(tmp_path, data[:-30], f"in.jsonl.{kind}"))[-1] == "truncated_file"
+    assert ids_in(read(tmp_path, data, f"in.jsonl.{kind}")) == list(range(100))
+    assert reasons(read(tmp_path, data[:-30], f"in.jsonl.{kind}"))[-1] == "truncated_file"
     broken = data[:200] + b"\xff" * 50 + data[250:]
-    assert reasons(read_raw(tmp_path, broken, f"in.jsonl.{kind}"))[-1] == "damaged_file"
+    assert reasons(read(tmp_path, broken, f"in.jsonl.{kind}"))[-1] == "damaged_file"

@@ -4,20 +4,9 @@
 // keys that one of them sees, a softmax in float32, and products of its weights, rounded to bfloat16, with the values.
 // Compiled and called by amx_attention.py, which checks the arguments.
 
-#include <stdlib.h>
-#include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include "amx.h"
 
-#include "avx512.h"
-
-#define ROWS 32             // queries, keys and dimensions that 2 x 2 tiles of 16 x 16 sums take at once
 #define QUERIES_OF_TASK 256
-#define TILE (16 * 32)      // values of bfloat16 in a tile
-#define ARCH_REQ_XCOMP_PERM 0x1023
-#define XFEATURE_XTILEDATA 18
-
-typedef uint16_t bfloat16;
 
 typedef struct {
     const bfloat16 *query, *key, *value;
@@ -33,44 +22,6 @@ typedef struct {
     bfloat16 *keys, *values, *queries, *weights;
     float *products, *sums;
 } Scratch;
-
-// Ask the kernel for the tiles' registers; 0: this process may use them.
-int prepare(void) { return (int)syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA); }
-
-INLINE int64_t up(int64_t count) { return (count + ROWS - 1) / ROWS * ROWS; }
-
-static void configure(void) {
-    struct { uint8_t palette, start, zero[14]; uint16_t bytes[16]; uint8_t rows[16]; } __attribute__((aligned(64))) tiles;
-    memset(&tiles, 0, sizeof tiles);
-    tiles.palette = 1;
-    for (int i = 0; i < 8; i++) tiles.bytes[i] = 64, tiles.rows[i] = 16;
-    __asm__ volatile("" ::"r"(&tiles) : "memory");  // GCC takes it to read 8 of the 64 bytes
-    _tile_loadconfig(&tiles);
-}
-
-// 2 x 2 tiles of sums: `steps` times 32 values of 32 rows of A, by tiles of B of 32 values by 16 columns.
-INLINE void multiply(const bfloat16 *a, int64_t a_stride, const bfloat16 *b, int64_t b_step, int64_t b_next, int64_t steps,
-                     float *sums, int64_t stride) {
-    __asm__ volatile("" ::: "memory");  // GCC does not know that tiles are loaded from memory
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (int64_t i = 0; i < steps; i++) {
-        _tile_loadd(4, a + i * 32, a_stride * 2);
-        _tile_loadd(5, a + 16 * a_stride + i * 32, a_stride * 2);
-        _tile_loadd(6, b + i * b_step, 64);
-        _tile_loadd(7, b + b_next + i * b_step, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-    }
-    _tile_stored(0, sums, stride * 4);
-    _tile_stored(1, sums + 16, stride * 4);
-    _tile_stored(2, sums + 16 * stride, stride * 4);
-    _tile_stored(3, sums + 16 * stride + 16, stride * 4);
-}
 
 // A matrix of 16 x 16 pairs, transposed.
 INLINE void transpose(__m512i *r) {
@@ -157,7 +108,7 @@ static void attend_rows(const Attention *given, const Scratch *own, const bfloat
         else memset(own->queries + i * dim, 0, dim * 2);
     }
     for (int64_t key = skipped; key < width; key += ROWS)
-        multiply(own->queries, dim, own->keys + key * dim, TILE, 16 * dim, dim / 32, own->products + key, width);
+        multiply(own->queries, dim, own->keys + key * dim, TILE, 16 * dim, dim / 32, own->products + key, width, 0, NULL, 0);
     float totals[ROWS];
     for (int64_t i = 0; i < ROWS; i++) {
         int64_t at = before + (i < count ? i : count - 1), end = given->causal ? at + 1 : key_count;
@@ -168,7 +119,7 @@ static void attend_rows(const Attention *given, const Scratch *own, const bfloat
     }
     for (int64_t part = 0; part < dim; part += ROWS)
         multiply(own->weights + skipped, width, own->values + (part / 16 * steps + skipped / ROWS) * TILE, TILE,
-                 steps * TILE, (width - skipped) / ROWS, own->sums + part, dim);
+                 steps * TILE, (width - skipped) / ROWS, own->sums + part, dim, 0, NULL, 0);
     for (int64_t i = 0; i < count; i++) {
         floats inverse = _mm512_set1_ps(1.0f / totals[i]);
         for (int64_t j = 0; j < dim; j += LANES)

@@ -37,3 +37,21 @@ INLINE floats power_of_two(floats x, int half) {
     for (int i = 1; i < (half ? 4 : 6); i++) sum = _mm512_fmadd_ps(sum, beyond, _mm512_set1_ps(factors[i]));
     return _mm512_scalef_ps(sum, x);
 }
+
+// The logistic function, for bfloat16 only as close as its rounding.
+INLINE floats logistic(floats x, int half) {
+    floats power = power_of_two(_mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f)), half);
+    floats whole = _mm512_add_ps(_mm512_set1_ps(1.0f), power);
+    return half ? _mm512_rcp14_ps(whole) : _mm512_div_ps(_mm512_set1_ps(1.0f), whole);
+}
+
+// SiLU, or GELU by tanh.
+INLINE floats activated(floats values, int gelu, int half) {
+    floats steep = values;
+    if (gelu) {  // (1 + tanh(z)) / 2 is the logistic function of 2 z
+        floats cubed = _mm512_mul_ps(_mm512_mul_ps(values, values), values);
+        steep = _mm512_fmadd_ps(cubed, _mm512_set1_ps(0.044715f), values);
+        steep = _mm512_mul_ps(steep, _mm512_set1_ps(1.5957691216f));
+    }
+    return _mm512_mul_ps(values, logistic(steep, half));
+}

@@ -44,8 +44,11 @@ def bytes_per_token(model: "PreTrainedModel") -> int:
     """What a forward pass holds at once for each token, at most: twice all that the widest layer's matrices give."""
     from torch import nn
 
+    from datatrove_quality.model.amx_linear import AmxLinear
+
+    kinds = (nn.Linear, AmxLinear)
     layers = [layer for module in model.modules() if isinstance(module, nn.ModuleList) for layer in module]
-    widths = [sum(one.out_features for one in layer.modules() if isinstance(one, nn.Linear)) for layer in layers]
+    widths = [sum(one.out_features for one in layer.modules() if isinstance(one, kinds)) for layer in layers]
     hidden = getattr(model.config.get_text_config(), "hidden_size", None) or 0
     return 2 * model.dtype.itemsize * max([*widths, 4 * hidden, 1])
 

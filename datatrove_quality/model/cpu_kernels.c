@@ -5,13 +5,6 @@
 
 #include "avx512.h"
 
-// The logistic function, for bfloat16 only as close as its rounding.
-INLINE floats logistic(floats x, int half) {
-    floats power = power_of_two(_mm512_mul_ps(x, _mm512_set1_ps(-1.44269504f)), half);
-    floats whole = _mm512_add_ps(_mm512_set1_ps(1.0f), power);
-    return half ? _mm512_rcp14_ps(whole) : _mm512_div_ps(_mm512_set1_ps(1.0f), whole);
-}
-
 INLINE void norm_row(const void *rows, const void *weight, void *output, int64_t first, int64_t width, float epsilon,
                      float offset, int half) {
     floats sum = _mm512_setzero_ps();
@@ -64,13 +57,8 @@ void rotate(const void *states, const void *cos, const void *sin, void *output, 
 }
 
 INLINE void gate_part(const void *gate, const void *up, void *output, int64_t at, mask inside, int gelu, int half) {
-    floats values = load(gate, at, inside, half), steep = values;
-    if (gelu) {  // (1 + tanh(z)) / 2 is the logistic function of 2 z
-        floats cubed = _mm512_mul_ps(_mm512_mul_ps(values, values), values);
-        steep = _mm512_fmadd_ps(cubed, _mm512_set1_ps(0.044715f), values);
-        steep = _mm512_mul_ps(steep, _mm512_set1_ps(1.5957691216f));
-    }
-    floats product = _mm512_mul_ps(_mm512_mul_ps(values, logistic(steep, half)), load(up, at, inside, half));
+    floats values = activated(load(gate, at, inside, half), gelu, half);
+    floats product = _mm512_mul_ps(values, load(up, at, inside, half));
     store(output, at, inside, product, half);
 }
 

@@ -19,7 +19,10 @@ from torch import Tensor, nn
 from transformers.activations import GELUTanh, SiLUActivation
 from transformers.modeling_utils import PreTrainedModel
 
+from datatrove_quality.model import amx_linear
+from datatrove_quality.model.amx_linear import AmxLinear, tiles
 from datatrove_quality.model.devices import current_device
+from datatrove_quality.model.quantized import linear_layers
 
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ ROTARY = "apply_rotary_pos_emb"
 ALLOWED = {torch.float32: 1e-5, torch.float16: 2**-10, torch.bfloat16: 2**-7}
 # Numbers of rows that are compared.
 COUNTS = (1, 5)
+# Of a linear layer: some that are multiplied together, and some that are left.
+ROWS = 40
 
 
 class Functions(Protocol):
@@ -71,6 +76,18 @@ class FusedGate(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.down_proj(self.function(self.gate_proj(hidden), self.up_proj(hidden), self.activation))
+
+
+class JoinedGate(nn.Module):
+    """A gated feed-forward layer whose gate and what it lets through are one layer."""
+
+    def __init__(self, gate_up: nn.Module, down_proj: nn.Module):
+        super().__init__()
+        self.gate_up = gate_up
+        self.down_proj = down_proj
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.down_proj(self.gate_up(hidden))
 
 
 @dataclass
@@ -124,6 +141,8 @@ def use_fused_functions(model: PreTrainedModel, logits: "Logits", inputs: Sequen
     try:
         with current_device(model.device):
             replace_parts(model, functions, replaced)
+        if multiplies_on_amx(model):
+            replace_linear_layers(model, replaced)
         if not replaced.counts:
             logger.info(f"{name} has no part that fused functions compute.")
             return False
@@ -179,6 +198,72 @@ def replace_parts(model: nn.Module, functions: Functions, replaced: Replaced) ->
         if (forward := _rotating_forward(parent, functions)) is not None:
             parent.forward = MethodType(forward, parent)  # which a copy of the module binds to itself
             replaced.add("rotary embeddings", lambda module=parent: delattr(module, "forward"))  # type: ignore[misc]
+
+
+def multiplies_on_amx(model: PreTrainedModel) -> bool:
+    """Whether linear layers of a model can be those of `amx_linear`."""
+    if model.device.type != "cpu" or model.dtype != torch.bfloat16 or not amx_linear.is_supported():
+        return False
+    try:
+        amx_linear.library()
+    except OSError as error:
+        logger.warning(f"Linear layers are torch's, so slower: {error!s:.200}")
+        return False
+    return True
+
+
+@torch.no_grad()
+def replace_linear_layers(model: nn.Module, replaced: Replaced) -> None:
+    """Have the linear layers in a model's blocks multiply on AMX, a gate and what it lets through in one.
+
+    Args:
+        model: in bfloat16 on a CPU with AMX. Its layers' weights are moved, not copied.
+        replaced: gets what was done, also if this raises.
+    """
+    for parent in list(model.modules()):
+        for name, own in list(parent.named_children()):
+            if isinstance(own, FusedGate) and (joined := _joined_gate(own)) is not None:
+                setattr(parent, name, JoinedGate(joined, own.down_proj))
+                replaced.add("joined gates", _setter(parent, name, own))
+                _move_weights(joined, [own.gate_proj, own.up_proj], replaced)
+    for parent, name, own in list(linear_layers(model)):
+        if (layer := _amx_linear(own)) is not None:
+            setattr(parent, name, layer)
+            replaced.add("linear layers", _setter(parent, name, own))
+            _move_weights(layer, [own], replaced)
+
+
+def _move_weights(layer: AmxLinear, owns: list[Any], replaced: Replaced) -> None:
+    """Let layers that were replaced have no weights until they are put back."""
+
+    def put_back() -> None:
+        for own, weight in zip(owns, layer.weights(), strict=True):
+            own.weight = nn.Parameter(weight, requires_grad=False)
+
+    for own in owns:
+        own.weight = None
+    replaced.undo.append(put_back)
+
+
+def _joined_gate(own: FusedGate) -> AmxLinear | None:
+    """A gate and what it lets through as one layer; None: it would not compute the same."""
+    layers = own.gate_proj, own.up_proj
+    if any(one.bias is not None or not amx_linear.fits(one) or not _is_plain(one, arguments=1) for one in layers):
+        return None
+    joined = AmxLinear(*(tiles(one.weight) for one in layers), activation=own.activation)
+    rows = _random(ROWS, joined.in_features, like=joined.weight)
+    right = own.function(*(one(rows) for one in layers), own.activation)
+    return joined if _near(joined(rows), right, rows.dtype, roundings=2) else None
+
+
+def _amx_linear(own: nn.Linear) -> AmxLinear | None:
+    """The same layer on AMX; None: it would not compute the same."""
+    if not amx_linear.fits(own):
+        return None
+    of_own = tiles(own.weight)
+    layer = AmxLinear(of_own[::2], of_own[1::2], own.bias)
+    rows = _random(ROWS, own.in_features, like=own.weight)
+    return layer if _near(layer(rows), own(rows), rows.dtype) else None
 
 
 def _setter(parent: nn.Module, name: str, own: nn.Module) -> Callable[[], None]:

@@ -240,7 +240,7 @@ def _replace_layers(model: nn.Module, kind: type[QuantizedLinear]) -> tuple[int,
     """Replace the linear layers in a model's blocks, not its head; how many were replaced, and how many were not."""
     last = LastRows()
     replaced = left = 0
-    for parent, name, own in list(_linear_layers(model)):
+    for parent, name, own in list(linear_layers(model)):
         layer = _quantized(own, kind, last)
         if layer is None:
             left += 1
@@ -250,7 +250,8 @@ def _replace_layers(model: nn.Module, kind: type[QuantizedLinear]) -> tuple[int,
     return replaced, left
 
 
-def _linear_layers(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
+def linear_layers(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Linear]]:
+    """The linear layers in a model's blocks that are as torch has them, each with its parent and its name there."""
     blocks = [block for module in model.modules() if isinstance(module, nn.ModuleList) for block in module]
     parents = {id(parent): parent for block in blocks for parent in block.modules()}
     for parent in parents.values():

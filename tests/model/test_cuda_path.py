@@ -222,7 +222,7 @@ def test_products_of_8_bits_never_wait(gpu, attended, monkeypatch, dtype):
     """Neither with all tokens nor with the few that are pooled, of which CUDA's int8 needs more."""
     rows = int_products_of_cuda(monkeypatch)
     model = classifier(gpu, "qwen3", pooled=True)
-    last, layers = quantized.LastRows(), list(quantized._linear_layers(model))
+    last, layers = quantized.LastRows(), list(quantized.linear_layers(model))
     with gpu.tensors():
         for parent, name, own in layers:
             setattr(parent, name, quantized.ON_CUDA[dtype](own, last))

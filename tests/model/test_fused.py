@@ -17,12 +17,13 @@ from transformers import AutoModelForSequenceClassification
 
 from datatrove_quality.config import ScorerConfig
 from datatrove_quality.engine.scorer import Scorer
-from datatrove_quality.model import attention, forward, fused
+from datatrove_quality.model import amx_attention, amx_linear, attention, forward, fused
 from datatrove_quality.model.shared_rows import SharedPrefixes
 
 
 SEQUENCES = [[5, 6, 7], [8], list(range(10, 60))]
 HAS_TRITON = importlib.util.find_spec("triton") is not None
+needs_amx = pytest.mark.skipif(not amx_attention.is_supported(), reason="needs a CPU with AMX")
 needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="needs triton, which torch's CUDA builds for Linux bring")
 
 
@@ -208,6 +209,45 @@ def test_a_function_that_computes_something_else_is_not_used(model_folder, kind,
     assert replaced.counts == {name: count for name, count in PARTS["qwen3"].items() if name != kind}
 
 
+@needs_amx
+@pytest.mark.parametrize(("family", "layers", "gates"), [("qwen3", 15, 3), ("gemma3", 15, 3), ("qwen3_moe", 15, 0)])
+def test_linear_layers_are_those_of_amx_and_put_back(model_folder, family, layers, gates):
+    """Logits stay but for roundings, weights are there once, and undoing leaves the weights that there were."""
+    model = packed_model(model_folder(family), torch.bfloat16)
+    plain = forward.packed_logits(model, SEQUENCES)
+    size = sum(weight.numel() for weight in model.parameters())
+    replaced = fused.Replaced()
+    fused.replace_parts(model, eager(), replaced)
+    assert fused.multiplies_on_amx(model)
+    fused.replace_linear_layers(model, replaced)
+    assert (replaced.counts["linear layers"], replaced.counts.get("joined gates", 0)) == (layers, gates)
+    assert sum(weight.numel() for weight in model.parameters()) == size
+    found, copied = (forward.packed_logits(one, SEQUENCES) for one in (model, deepcopy(model)))
+    torch.testing.assert_close(found, plain, atol=0.1, rtol=0)
+    assert torch.equal(found, copied) and not torch.equal(found, plain)
+    replaced.put_back()
+    assert torch.equal(forward.packed_logits(model, SEQUENCES), plain)
+
+
+@needs_amx
+@pytest.mark.parametrize("kind", ["linear layers", "joined gates"])
+def test_a_layer_that_multiplies_wrongly_is_not_used(model_folder, monkeypatch, kind):
+    """Of layers and gates on AMX too, each is compared with what it replaces."""
+    right = amx_linear.AmxLinear.forward
+
+    def wrong(layer, rows):
+        result = right(layer, rows)
+        if bool(layer.activation) == (kind == "joined gates"):
+            result[-1] = result[-1] * 1.05
+        return result
+
+    monkeypatch.setattr(amx_linear.AmxLinear, "forward", wrong)
+    model, replaced = packed_model(model_folder("qwen3"), torch.bfloat16), fused.Replaced()
+    fused.replace_parts(model, eager(), replaced)
+    fused.replace_linear_layers(model, replaced)
+    assert kind not in replaced.counts and {"linear layers", "joined gates"} & replaced.counts.keys()
+
+
 def test_a_module_with_a_hook_stays(model_folder):
     """What a user has attached to a module goes on being called."""
     model = packed_model(model_folder("llama"))
@@ -236,6 +276,28 @@ def test_a_scorer_uses_them_and_says_so(model_folder, monkeypatch, log):
     plain, without = scores(model_folder("qwen3"), fused=False)
     assert not isinstance(plain.model.model.layers[0].mlp, fused.FusedGate)
     assert with_them == pytest.approx(without, abs=1e-4)
+
+
+@needs_amx
+def test_a_scorer_multiplies_on_amx_and_says_so(model_folder, monkeypatch, log):
+    """In bfloat16 alone; without a compiler for it torch multiplies, and a warning says so."""
+    folder = model_folder("qwen3")
+    scorer, on_amx = scores(folder, dtype="bfloat16")
+    assert isinstance(scorer.model.model.layers[0].self_attn.q_proj, amx_linear.AmxLinear)
+    assert any("3 joined gates, 15 linear layers" in line for line in log)
+    plain, without = scores(folder, dtype="bfloat16", fused=False)
+    assert type(plain.model.model.layers[0].self_attn.q_proj) is nn.Linear
+    assert on_amx == pytest.approx(without, abs=0.1)
+    in_float32, _ = scores(folder)
+    assert type(in_float32.model.model.layers[0].self_attn.q_proj) is nn.Linear
+
+    def fails():
+        raise OSError("no such option: -mamx-tile")
+
+    monkeypatch.setattr(amx_linear, "library", fails)
+    torchs, _ = scores(folder, dtype="bfloat16")
+    assert type(torchs.model.model.layers[0].self_attn.q_proj) is nn.Linear
+    assert any(line.startswith("WARNING") and "-mamx-tile" in line for line in log)
 
 
 def broken(*given):

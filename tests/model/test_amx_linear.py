@@ -17,7 +17,8 @@ WIDTHS = [(32, 32), (96, 160), (512, 64), (1056, 96), (2080, 1056)]
 @pytest.fixture(autouse=True)
 def poisoned(monkeypatch):
     """Outputs start as NaN: what the loop does not write shows."""
-    monkeypatch.setattr(torch, "empty", lambda *sizes, dtype: torch.full(sizes, torch.nan, dtype=dtype))
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *sizes, **options: empty(*sizes, **options).fill_(torch.nan))
 
 
 def linear(inputs, outputs, bias=True, seed=1):

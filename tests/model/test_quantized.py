@@ -144,7 +144,7 @@ def test_scores_in_int8_of_cuda(model_folder, monkeypatch, of_cuda, family):
     folder, inputs = model_folder(family), texts(12, seed=4)
     exact = torch.tensor([score.score for score in loaded(config_of(folder, dtype="bfloat16")).score(inputs)])
     monkeypatch.setattr(quantized, "why_unusable", lambda dtype, device: None)
-    one = loaded(config_of(folder, dtype="int8_bfloat16"))
+    one = loaded(config_of(folder, dtype="int8_bfloat16", fused=False))  # as on CUDA: linear layers are torch's
     of_cuda.clear()
     scores = torch.tensor([score.score for score in one.score(inputs)])
     assert 0 < (scores - exact).norm() / exact.norm() < 0.15

@@ -250,7 +250,7 @@ def _joined_gate(own: FusedGate) -> AmxLinear | None:
     layers = own.gate_proj, own.up_proj
     if any(one.bias is not None or not amx_linear.fits(one) or not _is_plain(one, arguments=1) for one in layers):
         return None
-    joined = AmxLinear(*(tiles(one.weight) for one in layers), activation=own.activation)
+    joined = AmxLinear(tiles(own.gate_proj.weight), tiles(own.up_proj.weight), activation=own.activation)
     rows = _random(ROWS, joined.in_features, like=joined.weight)
     right = own.function(*(one(rows) for one in layers), own.activation)
     return joined if _near(joined(rows), right, rows.dtype, roundings=2) else None

@@ -7,7 +7,7 @@ import pytest
 from datatrove.data import Document
 from samples import read_rows, write_rows
 from scorers import config_of, edited, refused, texts
-from transformers import pipeline
+from transformers import PretrainedConfig, pipeline
 
 from datatrove_quality import QualityFilter, Run, ScoresAdapter, ScoreScale, TextAdapter, score_schema
 from datatrove_quality.cli.main import main
@@ -130,6 +130,15 @@ def test_unclear_outputs_are_refused(several, problem_type, labels, options, say
     refused(config_of(several(problem_type, labels), **options), says, load=find_model)
 
 
+def transformers_takes(problem_type):
+    """Whether its configs hold any text, as those of 5.24 do and those of 5.0 do not."""
+    try:
+        PretrainedConfig(problem_type=problem_type)
+    except ValueError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("value", ["Regression", "foo", "", 5, ["regression"]])
 def test_a_problem_type_that_there_is_not_is_refused(model_folder, tmp_path, value):
     """In a config.json: it was taken for a sigmoid; the user's own choice goes before it."""
@@ -137,7 +146,7 @@ def test_a_problem_type_that_there_is_not_is_refused(model_folder, tmp_path, val
     stored = json.loads((folder / "config.json").read_text()) | {"problem_type": value}
     (folder / "config.json").write_text(json.dumps(stored))
     refused(config_of(folder), "problem_type", load=find_model)
-    if isinstance(value, str):
+    if isinstance(value, str) and transformers_takes(value):
         assert find_model(config_of(folder, problem_type=REGRESSION)).outputs.problem_type == REGRESSION
 
 

@@ -68,9 +68,8 @@ def test_no_text_takes_for_ever(piece: str) -> None:
     assert MaskPII().format(piece * 100_000)
 
 
-def test_a_resumed_task_finds_its_scores(model_folder: Any, tmp_path: Path) -> None:
+def test_a_resumed_task_finds_its_scores(config: ScorerConfig, tmp_path: Path) -> None:
     """A task that starts again behind another one makes the same texts, so that no score is computed twice."""
-    config = ScorerConfig(model=str(model_folder("qwen3")), dtype="float32", device="cpu")
     rows = [{"prompt": f"Escreva a ana{i}@empresa.com, 11 98765-432{i}", "response": words(i, 5)} for i in range(4)]
     step = PerMessage(MaskPII())
 

@@ -30,12 +30,6 @@ def hub(tmp_path, monkeypatch):
         yield one
 
 
-@pytest.fixture
-def folder(tmp_path, model_folder):
-    """A classifier that a test may change."""
-    return shutil.copytree(model_folder("qwen3"), tmp_path / "model")
-
-
 def config(model=NAME, **options):
     return ScorerConfig(model=str(model), dtype="float32", device="cpu", **options)
 

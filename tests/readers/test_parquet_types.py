@@ -145,13 +145,12 @@ def as_duckdb_writes(path: Path, table: pa.Table) -> None:
         writer.write_table(table)
 
 
-def test_a_run_writes_the_types_that_it_reads(tmp_path: Path, model_folder: Any) -> None:
+def test_a_run_writes_the_types_that_it_reads(tmp_path: Path, config: ScorerConfig) -> None:
     """JSON that is written as plain text would be scored with its quotes the next time."""
     ids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(range(16))], pa.uuid().storage_type))
     table = pa.table({"id": ids, "messages": messages_with_json("content", ONE), "more": as_json([{"a": 1}])})
     as_duckdb_writes(tmp_path / "in" / "a.parquet", table)
     assert pq.read_table(tmp_path / "in").schema.equals(table.schema)
-    config = ScorerConfig(model=str(model_folder("qwen3")), dtype="float32", device="cpu")
     run = Run(str(tmp_path / "in"), str(tmp_path / "out"))
     result = run.execute(
         [run.reader(ConversationAdapter()), QualityFilter(config, progress=False), run.writer("kept")]

@@ -11,7 +11,7 @@ pytest.importorskip("moto.server")
 
 from moto.server import ThreadedMotoServer
 
-from datatrove_quality import ConversationAdapter, QualityFilter, Run, ScorerConfig
+from datatrove_quality import ConversationAdapter, QualityFilter, Run
 from datatrove_quality.runs import run_record
 from datatrove_quality.runs.claim import LostOutput
 
@@ -54,12 +54,7 @@ def bucket(server, monkeypatch, tmp_path):
     fs.rm(name, recursive=True)
 
 
-@pytest.fixture
-def scorer(model_folder):
-    return ScorerConfig(model=str(model_folder("qwen3")), dtype="float32", device="cpu", tokens_per_batch=1_000)
-
-
-def run(address, scorer, min_score=0.0, before=None, **options):
+def run(address, config, min_score=0.0, before=None, **options):
     made = Run(f"{address}/in", f"{address}/out", **options)
 
     def disturb(data, rank, world_size):
@@ -68,7 +63,7 @@ def run(address, scorer, min_score=0.0, before=None, **options):
                 before()
             yield document
 
-    step = QualityFilter(scorer, min_score=min_score, checkpoints_dir=made.checkpoints, progress=False)
+    step = QualityFilter(config, min_score=min_score, checkpoints_dir=made.checkpoints, progress=False)
     first = [made.reader(ConversationAdapter()), *([disturb] if before else [])]
     return made.execute([*first, step, made.writer("kept")])
 
@@ -83,43 +78,43 @@ def kept(fs, address):
     }
 
 
-def test_rows_go_from_a_bucket_to_a_bucket(bucket, scorer, model_folder, card):
+def test_rows_go_from_a_bucket_to_a_bucket(bucket, config, model_folder, card):
     """The card's own scores, and a second start has nothing to do."""
     fs, address = bucket
-    run(address, scorer, min_score=-99)
+    run(address, config, min_score=-99)
     found = kept(fs, address)
     expected = card("qwen3")(turns(3)).score
     assert len(found) == 2 * ROWS and found["1-3"] == pytest.approx(expected, abs=1e-4)
-    run(address, scorer, min_score=-99)
+    run(address, config, min_score=-99)
     assert kept(fs, address) == found
 
 
-def test_scores_are_kept_in_the_bucket(bucket, scorer):
+def test_scores_are_kept_in_the_bucket(bucket, config):
     """Another threshold computes nothing again."""
     fs, address = bucket
-    run(address, scorer, min_score=-99)
+    run(address, config, min_score=-99)
     before = kept(fs, address)
     threshold = sorted(before.values())[ROWS]
-    result = run(address, scorer, min_score=threshold, overwrite=True)
+    result = run(address, config, min_score=threshold, overwrite=True)
     assert kept(fs, address) == {name: score for name, score in before.items() if score >= threshold}
     assert "known from checkpoints" in result.table()
 
 
-def test_one_run_owns_a_folder_in_a_bucket(bucket, scorer):
+def test_one_run_owns_a_folder_in_a_bucket(bucket, config):
     """A run whose folder was taken publishes nothing more and ends with an error."""
     fs, address = bucket
     name = address.removeprefix("s3://")
 
     def second():
         fs.rm(f"{name}/out/logs/active.json")
-        run(address, scorer, min_score=-99, overwrite=True)
+        run(address, config, min_score=-99, overwrite=True)
 
     with pytest.raises(LostOutput, match="belongs to another run now"):
-        run(address, scorer, min_score=99, before=second)
+        run(address, config, min_score=99, before=second)
     assert len(kept(fs, address)) == 2 * ROWS
 
 
-def test_an_object_that_came_too_late_is_removed(bucket, scorer, monkeypatch):
+def test_an_object_that_came_too_late_is_removed(bucket, config, monkeypatch):
     """The folder is taken while the object moves: as long as no other has its name, it goes again."""
     from s3fs import S3FileSystem
 
@@ -134,15 +129,15 @@ def test_an_object_that_came_too_late_is_removed(bucket, scorer, monkeypatch):
 
     monkeypatch.setattr(S3FileSystem, "mv", taken_before_move)
     with pytest.raises(LostOutput, match="belongs to another run now"):
-        run(address, scorer, min_score=-99)
+        run(address, config, min_score=-99)
     assert [path.rpartition("/")[2] for path in fs.find(f"{name}/out/kept")] == ["00000.jsonl"]
 
 
-def test_a_run_that_was_stopped_while_it_deleted_deletes_nothing_of_the_next(bucket, scorer, monkeypatch):
+def test_a_run_that_was_stopped_while_it_deleted_deletes_nothing_of_the_next(bucket, config, monkeypatch):
     """It looks whose the folder is before each request; the next run has ended when it goes on."""
     fs, address = bucket
     name = address.removeprefix("s3://")
-    run(address, scorer, min_score=-99)
+    run(address, config, min_score=-99)
     before = kept(fs, address)
     claimed, taken = run_record._is_claimed, []
 
@@ -151,17 +146,17 @@ def test_a_run_that_was_stopped_while_it_deleted_deletes_nothing_of_the_next(buc
         if not taken and len(fs.find(f"{name}/out/kept")) == 1:
             taken.append(True)
             fs.rm(f"{name}/out/logs/active.json")
-            run(address, scorer, min_score=-99, overwrite=True)
+            run(address, config, min_score=-99, overwrite=True)
         return claimed(output, record)
 
     monkeypatch.setattr(run_record, "_is_claimed", taken_meanwhile)
     monkeypatch.setattr(run_record, "OBJECTS_AT_ONCE", 1)
     with pytest.raises(LostOutput, match="belongs to another run now"):
-        run(address, scorer, min_score=99, overwrite=True)
+        run(address, config, min_score=99, overwrite=True)
     assert kept(fs, address) == before
 
 
-def test_an_object_that_was_replaced_is_refused(bucket, scorer):
+def test_an_object_that_was_replaced_is_refused(bucket, config):
     """By its ETag, without reading it."""
     fs, address = bucket
     name = address.removeprefix("s3://")
@@ -170,9 +165,9 @@ def test_an_object_that_was_replaced_is_refused(bucket, scorer):
         raise RuntimeError("interrupted")
 
     with pytest.raises(RuntimeError, match="interrupted"):
-        run(address, scorer, before=stop)
+        run(address, config, before=stop)
     content = fs.cat_file(f"{name}/in/0.jsonl")
     fs.pipe_file(f"{name}/in/0.jsonl", content.replace(b"Oi,", b"Ei,"))
     fs.invalidate_cache()
     with pytest.raises(ValueError, match=r"0\.jsonl: the content has changed"):
-        run(address, scorer, before=stop)
+        run(address, config, before=stop)

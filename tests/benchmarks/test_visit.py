@@ -77,6 +77,7 @@ def test_the_table_shows_steps_that_failed_or_were_skipped(tmp_path, capsys):
     load = {"times_as_fast_as": {"earlier": 4.251}, "largest_difference_to_card": 2e-6}
     shared = {"kind": "shared-prefixes", "loads": {"answers": load}}
     (tmp_path / "shared-prefixes.json").write_text(json.dumps(shared))
+    (tmp_path / "pipeline.out").write_text("first\nso far\n")
     cascade = {"kind": "cascades", "rescored": {"float8": 0.004, "int8": 1.0}, "refused": {"int8": "too small"}}
     cascade |= {"certified": {"float8": [0.00097]}, "times_as_fast": {"float8": 1.416}}
     (tmp_path / "cascade.json").write_text(json.dumps(cascade))
@@ -91,6 +92,7 @@ def test_the_table_shows_steps_that_failed_or_were_skipped(tmp_path, capsys):
         "vllm: ValueError: no",
         "fused: 500 tokens/s: products 75%, gaps 5%",
         "skipped: no time left",
+        "so far",
         "answers: 4.25 times as fast as without sharing, 2e-06 from the card's scores",
         "float8: 1.42 times as fast as the classifier alone, certified 0.097%",
         "int8: too small",

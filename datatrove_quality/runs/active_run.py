@@ -21,6 +21,7 @@ from datatrove_quality.runs.slurm_queue import is_in_queue
 
 
 ACTIVE = "logs/active.json"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _GUARD = "logs/active.lock"
 
 
@@ -128,8 +129,7 @@ def _start_of(pid: int) -> str | None:
     """When a process started, in ticks since a boot that is named too; None: it has ended, or is a zombie."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return None if state == "Z" else f"{boot}/{fields[18]}"
+        return None if state == "Z" else f"{_boot()}/{fields[18]}"
     except FileNotFoundError:
         if Path("/proc/self").exists():
             return None
@@ -140,6 +140,14 @@ def _start_of(pid: int) -> str | None:
     except PermissionError:
         pass
     return "running"
+
+
+def _boot() -> str:
+    """What the system calls the time since it was started; empty where it shows processes alone."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
 
 
 @contextmanager

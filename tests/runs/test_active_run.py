@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 import pytest
 from datatrove.io import get_datafolder
 
+from datatrove_quality.runs import active_run as active_run_module
 from datatrove_quality.runs.active_run import ACTIVE, ActiveRun, active_run, refuse_active
 
 
@@ -50,6 +51,13 @@ def test_a_killed_process_does_not_block(output):
         with active_run(output):
             found = ActiveRun(**json.loads(output.open(ACTIVE).read()))
             assert replace(found, since=own.since) == own
+
+
+def test_a_system_that_does_not_name_its_boot(output, tmp_path, monkeypatch):
+    """systemd's ProcSubset=pid shows processes alone: a run that goes on was taken for one that has ended."""
+    monkeypatch.setattr(active_run_module, "BOOT_ID", tmp_path / "missing")
+    with active_run(output), pytest.raises(ValueError, match="run is active"):
+        refuse_active(output)
 
 
 def test_a_process_that_nobody_has_waited_for_has_ended(output):

@@ -69,6 +69,7 @@ class _Description:
     def __init__(self, root: str):
         self.root = root.rstrip("/") + "/" if root else ""
         self.inside: list[int] = []
+        self.is_users = False  # whether what is described is held by the user's own code
 
     def of(self, value: Any) -> Any:
         """The value in JSON values."""
@@ -145,10 +146,20 @@ class _Description:
             described |= self.own_class(cls)
         attributes = _attributes(value)
         if attributes is None:
-            _tell_unknown(_name_of(cls))
+            if self.is_users:
+                _tell_unknown(_name_of(cls))
             return described
         free = frozenset[str]().union(*(FREE.get(_name_of(base), frozenset()) for base in cls.__mro__))
-        return described | {name: self.of(item) for name, item in attributes.items() if name not in free}
+        compared = {name: item for name, item in attributes.items() if name not in free}
+        return described | self.held(compared, _is_own(cls.__module__))
+
+    def held(self, values: Mapping[str, Any], is_users: bool) -> dict[str, Any]:
+        """What an object or a function holds, by name."""
+        before, self.is_users = self.is_users, is_users
+        try:
+            return {name: self.of(value) for name, value in values.items()}
+        finally:
+            self.is_users = before
 
     def own_class(self, cls: type) -> dict[str, Any]:
         """What the user's files say in a class and its bases: their functions and values."""
@@ -173,7 +184,7 @@ class _Description:
             "function": function.__qualname__,
             "code": _digest(_code(function.__code__)),
             **({"defaults": self.of(defaults)} if any(defaults) else {}),
-            **{name: self.of(value) for name, value in used.items()},
+            **self.held(used, is_users=True),
         }
 
 
@@ -204,16 +215,18 @@ def _root(cls: type) -> str:
 
 
 def _attributes(value: Any) -> dict[str, Any] | None:
-    """The attributes of an object, or what pickle would keep of one that has none; None: pickle cannot keep it."""
+    """The attributes of an object, or what pickle would keep of one that has none; None: that is not known."""
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
     slots = [name for base in type(value).__mro__ for name in _slots(base) if hasattr(value, name)]
     found = {name: getattr(value, name) for name in slots} | getattr(value, "__dict__", {})
     if found or hasattr(value, "__dict__"):
         return found
+    if not (_is_own(type(value).__module__) or _root(type(value)) in {"numpy", *sys.stdlib_module_names}):
+        return None  # a library's compiled object: pickle tells of spaCy's what differs between processes
     try:
         reduced = value.__reduce_ex__(4)
-    except Exception:  # a lock, an open file, a library's handle
+    except Exception:  # a lock, an open file
         return None
     parts = reduced[1:3] if isinstance(reduced, tuple) else (reduced,)
     return {f"state.{number}": part for number, part in enumerate(parts) if part is not None}

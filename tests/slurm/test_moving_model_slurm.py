@@ -6,8 +6,8 @@ import shutil
 import pytest
 from loopback_hub import serving, use
 from safetensors.torch import load_file, save_file
-from samples import read_rows
-from slurm_runs import MODEL, make
+from samples import read_rows, rows, write_rows
+from slurm_runs import MODEL, log_of_jobs, make
 
 from datatrove_quality import (
     Cluster,
@@ -53,12 +53,16 @@ def commits(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("way", ["run", "plain step"])
-def test_all_jobs_score_by_one_commit(lab, source, tmp_path, commits, way):
+def test_all_jobs_score_by_one_commit(lab, tmp_path, commits, way):
     """Four tasks on two nodes, by `Run` and by a step in a pipeline of one's own."""
-    output = tmp_path / "out"
+    source, output = tmp_path / "in", tmp_path / "out"
+    for file in range(4):
+        write_rows(source / f"{file}.jsonl", rows(6, str(file)))
     step = QualityFilter(ScorerConfig(model=NAME, device="cpu"))
     if way == "run":
-        run = Run(source, output, executor="slurm", tasks=4, cluster=Cluster(cpus_per_task=1, mem="2G", wait=True))
+        run = Run(
+            str(source), str(output), executor="slurm", tasks=4, cluster=Cluster(cpus_per_task=1, mem="2G", wait=True)
+        )
         run([run.reader(ConversationAdapter()), step, run.writer("kept")])
     else:
         reader = ConversationJsonlReader(str(source), adapter=ConversationAdapter())
@@ -69,7 +73,7 @@ def test_all_jobs_score_by_one_commit(lab, source, tmp_path, commits, way):
         executor.wait()
     found = {row["id"]: row["quality_score"] for row in read_rows(output / "kept")}
     given = {row["id"]: row["messages"] for row in read_rows(source)}
-    assert len(found) == len(given)
+    assert len(found) == len(given), log_of_jobs(output / "logs")
     of_commit = {}
     for commit, folder in commits.items():
         scores = load_scorer(ScorerConfig(model=str(folder), device="cpu")).score([given[name] for name in found])

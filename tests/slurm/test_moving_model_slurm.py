@@ -19,6 +19,7 @@ from datatrove_quality import (
     ScorerConfig,
     load_scorer,
 )
+from datatrove_quality.model.files import prepare_for_nodes
 from datatrove_quality.runs.outputs import WholeJsonlWriter
 
 
@@ -39,7 +40,7 @@ def commits(tmp_path, monkeypatch):
         use(hub, tmp_path / "hub", monkeypatch)
         found = {hub.publish(NAME, folder): folder for folder in folders}
         for commit in found:
-            load_scorer(ScorerConfig(model=NAME, revision=commit, device="cpu")).load()
+            prepare_for_nodes(ScorerConfig(model=NAME, revision=commit, device="cpu"))
         asked = []
 
         def move(request):

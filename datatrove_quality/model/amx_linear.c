@@ -21,7 +21,7 @@ typedef struct {
 } Linear;
 
 typedef struct {
-    bfloat16 *rest;  // a task's last rows, filled up with zeros
+    bfloat16 *rows;  // of a task, copied: 32 by 32, and of these 512 inputs by 512
     float *sums;
 } Scratch;
 
@@ -50,19 +50,30 @@ INLINE int64_t panels_near(int64_t inputs) {
     return WEIGHTS_NEAR / (least(inputs / 32, DEEP_STEPS) * 2 * TILE * (int64_t)sizeof(bfloat16));
 }
 
+// Rows that are a multiple of 2 KB long would push each other out of the first cache.
+INLINE int is_copied(int64_t inputs) { return inputs > STEPS * 32 && inputs % 1024 == 0; }
+
+// 32 rows, or fewer and zeros.
+static void copy_rows(const bfloat16 *rows, int64_t count, int64_t inputs, bfloat16 *copy) {
+    for (int64_t first = 0; first < inputs; first += STEPS * 32)
+        for (int64_t i = 0, width = least(inputs - first, STEPS * 32); i < ROWS; i++, copy += width) {
+            if (i < count) memcpy(copy, rows + i * inputs + first, width * sizeof *copy);
+            else memset(copy, 0, width * sizeof *copy);
+        }
+}
+
 static void compute(const Linear *given, const Scratch *own, int64_t row, int64_t count, int64_t first, int64_t end) {
-    int64_t inputs = given->inputs, all_steps = inputs / 32, blocks = up(count) / ROWS, whole = count / ROWS;
+    int64_t inputs = given->inputs, all_steps = inputs / 32, blocks = up(count) / ROWS;
+    int64_t direct = is_copied(inputs) ? 0 : count / ROWS;  // blocks that are read where they are
     const bfloat16 *rows = given->rows + row * inputs;
-    if (whole < blocks) {
-        memcpy(own->rest, rows + whole * ROWS * inputs, (count - whole * ROWS) * inputs * 2);
-        memset(own->rest + (count - whole * ROWS) * inputs, 0, (up(count) - count) * inputs * 2);
-    }
+    for (int64_t i = direct; i < blocks; i++)
+        copy_rows(rows + i * ROWS * inputs, count - i * ROWS, inputs, own->rows + (i - direct) * ROWS * inputs);
     int64_t together = panels_near(inputs), is_deep = all_steps > DEEP_STEPS, lines = is_deep ? 0 : (32 + together - 1) / together;
     for (int64_t group = first; group < end; group += together)
         for (int64_t deep = 0; deep < all_steps; deep += DEEP_STEPS)
             for (int64_t i = 0; i < blocks; i++) {
-                const bfloat16 *block = i < whole ? rows + i * ROWS * inputs : own->rest;
-                const char *later = (const char *)(rows + (i + 1) * ROWS * inputs);
+                const bfloat16 *block = i < direct ? rows + i * ROWS * inputs : own->rows + (i - direct) * ROWS * inputs;
+                const char *later = (const char *)(block + ROWS * inputs);
                 float *sums = own->sums + (is_deep ? i * together * ROWS * ROWS : 0);
                 int64_t deep_end = least(deep + DEEP_STEPS, all_steps);
                 for (int64_t step = deep; step < deep_end; step += STEPS) {
@@ -70,7 +81,7 @@ static void compute(const Linear *given, const Scratch *own, int64_t row, int64_
                     for (int64_t panel = group; panel < least(end, group + together); panel++) {
                         float *of_panel = sums + (all_steps > STEPS ? (panel - group) * ROWS * ROWS : 0);
                         const bfloat16 *weight = given->weight + (panel * all_steps + step) * 2 * TILE;
-                        multiply(block + step * 32, inputs, weight, 2 * TILE, TILE, steps, of_panel, ROWS, step > 0, later, lines);
+                        multiply(block + step * 32 * (i < direct ? 1 : ROWS), i < direct ? inputs : steps * 32, weight, 2 * TILE, TILE, steps, of_panel, ROWS, step > 0, later, lines);
                         later += steps * lines * 64;
                         if (step + steps == all_steps)
                             finish(given, of_panel, row + i * ROWS, least(count - i * ROWS, ROWS), panel);
@@ -89,8 +100,8 @@ int linear(const Linear *given, int threads) {
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
         int64_t sums = 4 * ROWS * panels_near(given->inputs) * (given->inputs / 32 > DEEP_STEPS ? rows : ROWS);
-        int64_t rest = 2 * ROWS * given->inputs;
-        char *memory = aligned_alloc(64, sums + rest);
+        int64_t copied = 2 * given->inputs * (is_copied(given->inputs) ? rows : ROWS);
+        char *memory = aligned_alloc(64, sums + copied);
         Scratch own = {(bfloat16 *)(memory + sums), (float *)memory};
         failed = memory == NULL;
         if (memory) configure();

@@ -11,7 +11,7 @@ from datatrove_quality.model.amx_linear import AmxLinear, tiles
 
 
 pytestmark = pytest.mark.skipif(not amx_attention.is_supported(), reason="needs a CPU with AMX")
-WIDTHS = [(32, 32), (96, 160), (512, 64), (1056, 96), (2080, 1056)]
+WIDTHS = [(32, 32), (96, 160), (512, 64), (1024, 96), (1056, 96), (2080, 1056), (3072, 96)]
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ def test_gates(inputs, outputs, activation):
     assert ((joined(rows).double() - right).abs() <= allowed).all()
 
 
-@pytest.mark.parametrize(("inputs", "outputs"), [(512, 96), (2080, 1056)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(512, 96), (1024, 64), (2080, 1056)])
 def test_a_row_has_the_same_bits_in_any_batch(inputs, outputs, monkeypatch):
     """And by any number of threads; what is not finite stays in its row."""
     layer, rows = on_amx(linear(inputs, outputs)), random(600, inputs, dtype=torch.bfloat16)

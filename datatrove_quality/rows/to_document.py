@@ -24,6 +24,7 @@ no conversation becomes a document with `metadata["conversation_error"]`, and ev
 import os
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
+from operator import attrgetter
 from typing import Any
 
 from datatrove.data import Document
@@ -58,6 +59,9 @@ from datatrove_quality.rows.types import (
 
 ARROW_READERS = (ParquetReader, IpcReader, HuggingFaceDatasetReader)
 """Their rows have types that JSON has not, and their natural output is Parquet."""
+
+# The fields of a `Where`, which an adapter has under the same names.
+_where = attrgetter(*(field.name for field in fields(Where)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +196,7 @@ class ConversationAdapter(_Adapter):
     @cached_property
     def where(self) -> Where:
         """Where the conversation is."""
-        return Where(**{field.name: getattr(self, field.name) for field in fields(Where)})
+        return Where(*_where(self))
 
     @cached_property
     def settings(self) -> dict[str, Any]:

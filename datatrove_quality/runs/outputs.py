@@ -135,32 +135,9 @@ def _move(folder: DataFolder, path: str, target: DataFolder, name: str, claim: C
     if claim is not None:
         claim.require()
     target.fs.makedirs(place.rpartition("/")[0], exist_ok=True)
-    if folder.is_local():
-        _put(source, place, claim)
-    else:
-        target.fs.mv(source, place)
+    target.fs.mv(source, place)
     if claim is not None:
         _take_back_unless_held(claim, target, place, own)
-
-
-def _put(source: str, place: str, claim: Claim | None) -> None:
-    """Give a local file its place; one that is there is replaced after one more look whose the folder is.
-
-    It may be of the run that has taken the folder, while this process was stopped after it had looked.
-    """
-    try:
-        os.link(source, place)
-    except FileExistsError:
-        if claim is not None:
-            claim.require()
-        os.replace(source, place)
-    except FileNotFoundError:
-        raise
-    except OSError:  # a file system without a second name for a file
-        os.replace(source, place)
-    else:
-        with contextlib.suppress(FileNotFoundError):  # another copy of this task removes what others left
-            os.unlink(source)
 
 
 def _identity(folder: DataFolder, place: str) -> Any:

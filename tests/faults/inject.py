@@ -106,7 +106,7 @@ class Injector:
 
         builtins.open = io.open = opened  # type: ignore[assignment]
         os.write = written  # type: ignore[assignment]
-        for name in ("rename", "replace", "link", "fsync", "unlink"):
+        for name in ("rename", "replace", "fsync", "unlink"):
             setattr(os, name, self._around(getattr(os, name), name))
 
     def _around(self, function: Callable, name: str) -> Callable:

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from datatrove.io import get_datafolder
+from fsspec.implementations.local import LocalFileSystem
 from kept_rows import Keep, expected, kept, run, second_run_at, write_files
 
 from datatrove_quality.runs import run_record
@@ -59,17 +60,16 @@ def test_a_folder_that_was_deleted_is_not_published_into(source, tmp_path):
 
 def test_a_file_that_was_moved_too_late_is_removed(source, tmp_path, monkeypatch):
     """The folder is taken between the look and the move: the moved file is removed again."""
-    from datatrove_quality.runs import outputs
 
     output = tmp_path / "out"
 
-    def taken_before_put(source, place, claim, put=outputs._put):
+    def taken_before_move(self, source, place, real=LocalFileSystem.mv, **options):
         if place.endswith("00001.jsonl"):
             record = json.loads((output / "logs" / "run.json").read_text())
             (output / "logs" / "run.json").write_text(json.dumps(record | {"claim": {"id": "other", "pid": 1}}))
-        put(source, place, claim)
+        real(self, source, place, **options)
 
-    monkeypatch.setattr(outputs, "_put", taken_before_put)
+    monkeypatch.setattr(LocalFileSystem, "mv", taken_before_move)
     with pytest.raises(LostOutput):
         run(source, output, Keep(2))
     assert sorted(path.name for path in (output / "kept").iterdir()) == ["00000.jsonl"]
@@ -77,25 +77,12 @@ def test_a_file_that_was_moved_too_late_is_removed(source, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("at", [1, 2, 4])
 def test_a_run_that_was_stopped_before_a_move_replaces_no_file_of_the_next(source, tmp_path, monkeypatch, at):
-    """It has looked, and when it goes on, the second run has ended: its files have the names already."""
-    from datatrove_quality.runs import outputs
-
+    """It has looked, and when it goes on, the second run has ended, which has deleted the unfinished file."""
     output = tmp_path / "out"
-    second_run_at(monkeypatch, outputs, "_put", source, output, at)
+    second_run_at(monkeypatch, LocalFileSystem, "mv", source, output, at)
     with pytest.raises(LostOutput, match="belongs to another run now"):
         run(source, output, Keep(2))
     assert kept(output) == expected(5)
-
-
-def test_files_are_published_where_a_file_has_one_name_only(source, tmp_path, monkeypatch):
-    """Some network file systems refuse hard links."""
-
-    def refused(*arguments):
-        raise OSError(errno.EOPNOTSUPP, "no second name")
-
-    monkeypatch.setattr(os, "link", refused)
-    run(source, tmp_path / "out", Keep(2))
-    assert kept(tmp_path / "out") == expected(2)
 
 
 @pytest.mark.parametrize("file", ["inputs.txt", "00001.jsonl"])

@@ -133,7 +133,7 @@ class ScorerConfig:
             model's positions admit.
         tokens_per_batch: how many tokens go through the model at once. None: chosen from the device.
         scale: how a logit becomes a score. None: `score_scale` in the model's config.json, else the model card's; of
-            probabilities, 0 to 1 or the labels' range.
+            probabilities, 0 to 1 or the labels' range. They have no offset.
         score_of: the name of the output that is the score, where there are several. None: of labels that are numbers,
             the expected level.
         problem_type: what the outputs mean: "regression" (logits are scores), "single_label_classification" (a softmax

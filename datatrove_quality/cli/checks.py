@@ -118,8 +118,8 @@ def known_scale(options: argparse.Namespace) -> ScoreScale | None:
         stored = values.get("score_scale")
     except (OSError, ValueError, AttributeError):  # loading the model tells more about it
         return None
-    is_one_logit = (options.problem_type or values.get("problem_type")) in (None, "regression")
-    if stored is None and not (is_one_logit and len(values.get("id2label") or "1") == 1):
+    is_logit = (options.problem_type or values.get("problem_type")) in (None, "regression")
+    if not is_logit or (stored is None and len(values.get("id2label") or "1") > 1):
         return None
     return _scale(options.model, stored)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from datatrove_quality.model.prefixes import MIN_SAVING, alphabetical, common_length
+from datatrove_quality.model.prefixes import MIN_SAVING, alphabetical, common_length, prefix_tree
 
 
 # Where attention takes a copy of the keys for each sequence that sees them, this bounds its memory.
@@ -16,7 +16,7 @@ class PlannedBatch(NamedTuple):
 
     Args:
         indices: of the sequences.
-        tokens: how many are computed, where sequences share some: an estimate. None: those of all sequences.
+        tokens: how many are computed, where sequences share some. None: those of all sequences.
         kept: with how many tokens the last sequence and the next batch begin alike.
     """
 
@@ -60,21 +60,39 @@ class PrefixGroups:
 
     def _filled(self, sequences: Sequence[list[int]], order: list[tuple[int, int]]) -> Iterator[PlannedBatch]:
         """Batches of sequences, each with its index and with how many tokens it begins like the one before it."""
-        indices: list[int] = []
-        tokens = keys = 0
-        for index, common in order:
-            length = len(sequences[index])
-            new = length - (common if indices else common_length(self._previous, sequences[index]))
-            most_keys = MAX_KEYS_PER_TOKEN * self._tokens_per_batch
-            if indices and (tokens + new > self._tokens_per_batch or keys + length > most_keys):
-                kept = min(common, self._max_kept)
-                yield PlannedBatch(indices, tokens, kept)
-                indices, tokens, keys, new = [], 0, 0, length - kept
-            indices.append(index)
-            tokens += new
-            keys += length
         # What comes next may well begin as the last ones of this window do.
-        yield PlannedBatch(indices, tokens, min(order[-1][1], self._max_kept))
+        kept_at = [common for _, common in order[1:]] + [order[-1][1]]
+        held, start = self._previous, 0
+        while start < len(order):
+            stop = self._stop(sequences, order, start, held)
+            indices = [index for index, _ in order[start:stop]]
+            while (tokens := _computed(sequences, indices, held)) > self._tokens_per_batch and len(indices) > 1:
+                indices = indices[: max(1, min(len(indices) - 1, len(indices) * self._tokens_per_batch // tokens))]
+            start += len(indices)
+            kept = min(kept_at[start - 1], self._max_kept)
+            yield PlannedBatch(indices, tokens, kept)
+            held = sequences[indices[-1]][:kept]
+
+    def _stop(self, sequences: Sequence[list[int]], order: list[tuple[int, int]], start: int, held: list[int]) -> int:
+        """Where a batch ends if all that neighbours have in common is computed once, which is the most that may be."""
+        tokens = keys = 0
+        for stop in range(start, len(order)):
+            index, common = order[stop]
+            length = len(sequences[index])
+            tokens += length - (common if stop > start else common_length(held, sequences[index]))
+            keys += length
+            most_keys = MAX_KEYS_PER_TOKEN * self._tokens_per_batch
+            if stop > start and (tokens > self._tokens_per_batch or keys > most_keys):
+                return stop
+        return len(order)
+
+
+def _computed(sequences: Sequence[list[int]], indices: list[int], held: list[int]) -> int:
+    """How many tokens a batch computes: a few that sequences have in common are not worth a segment of their own."""
+    chosen = [sequences[index] for index in indices]
+    total = sum(map(len, chosen))
+    tokens = prefix_tree(chosen, held).num_tokens
+    return tokens if total - tokens >= MIN_SAVING * total else total
 
 
 def _in_order_of_groups(order: list[int], common: list[int], like_previous: list[int]) -> list[tuple[int, int]]:

@@ -231,7 +231,9 @@ class Scorer:
         Yields:
             For each pair, in order, the same thing and the input's result.
         """
-        logits = LogitStream(self.renderer, self._model, store, self._files.packable, self._sharing.handed)
+        logits = LogitStream(
+            self.renderer, self._model, store, self._files.packable, self._sharing.handed, self._is_wanted_again()
+        )
         try:
             with closing(logits.of(pairs)) as stream:
                 for companion, logit in stream:
@@ -239,6 +241,11 @@ class Scorer:
         finally:
             if counts is not None and logits.shared_tokens:
                 counts["shared_tokens"] += logits.shared_tokens
+
+    def _is_wanted_again(self) -> bool:
+        """Whether several steps need this scorer now."""
+        with _lock:
+            return sum(_found.get(config) is self for config in wanted_configs()) > 1
 
     def _score(self, logit: Logit) -> Score | Unscorable:
         if not all(map(math.isfinite, logit.values)):

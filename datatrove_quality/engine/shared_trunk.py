@@ -2,7 +2,7 @@
 
 The steps of a pipeline begin with the last: before a first document is read, each has said here which scorer it will
 need. The first that needs its weights loads the heads of the others with them. What its forward passes give for the
-others waits here until their steps ask for it.
+others waits here until their steps ask for it. So does what a classifier gives that several steps need.
 """
 
 import threading
@@ -47,13 +47,13 @@ def wanted(config: ScorerConfig | None) -> Iterator[None]:
 
 
 def wanted_configs() -> list[ScorerConfig]:
-    """The configs of the scorers that are needed now."""
+    """The configs of the scorers that are needed now, each as often as it is."""
     with _lock:
-        return [config for config, count in _wanted.items() if count > 0]
+        return list((+_wanted).elements())
 
 
 class HandedOver:
-    """Logits of a scorer that came with the forward passes of others, until its own stream asks for them."""
+    """Logits of a scorer that came with another's forward passes or another step's, until a stream asks for them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

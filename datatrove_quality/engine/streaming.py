@@ -86,6 +86,7 @@ class LogitStream:
         store: gives what is known already, and keeps what is new. None: each text is computed, repeated ones too.
         packs: whether sequences are batched without padding, and so in their own order.
         handed: gives the logits that came with the forward passes of others on the same trunk. None: none are shared.
+        hands_over: whether it also gets this stream's, for another stream of the same classifier.
 
     Attributes:
         shared_tokens: how many tokens were not computed so far, since texts begin alike.
@@ -98,12 +99,14 @@ class LogitStream:
         store: ScoreStore | None,
         packs: bool,
         handed: HandedOver | None = None,
+        hands_over: bool = False,
     ):
         self._renderer = renderer
         self._model = model
         self._store = store
         self._packs = packs
         self._handed = handed or HandedOver()
+        self._hands_over = hands_over
         self.shared_tokens = 0
         self._counting = threading.Lock()
         self._workers: Workers | None = None
@@ -257,7 +260,8 @@ class LogitStream:
             ]
 
         logits = part(loaded.columns)
-        for columns, handed in loaded.beside:
+        own = ((loaded.columns, self._handed),) if self._hands_over else ()
+        for columns, handed in (*loaded.beside, *own):
             for text, logit in zip(texts, part(columns), strict=True):
                 if isinstance(logit, Logit):
                     handed.put(text, logit)

@@ -1,8 +1,9 @@
 """How many threads this process computes with: its part of the cores, while other processes score there too.
 
-torch takes all cores of a machine in each process, and processes that do wait for each other's threads. Processes of
-this package know of each other as they do for GPUs (leases.py), and look again every few seconds, since others start
-and end. A process that is pinned to cores, has a cgroup's CPU quota or runs in a SLURM task divides only what it has.
+torch takes all cores of a machine in each process, and processes that do wait for each other's threads. A user's
+processes of this package know of each other as they do for GPUs (leases.py), and look again every few seconds, since
+others start and end. A process that is pinned to cores, has a cgroup's CPU quota or runs in a SLURM task divides only
+what it has.
 """
 
 import math
@@ -193,7 +194,7 @@ class _Process:
                 if part != present:
                     torch.set_num_threads(part)
                     self._set.add(part)
-                self._say(f"Threads that compute: {part}. Processes that score on this machine: {len(processes)}.")
+                self._say(f"Threads that compute: {part}. This user's processes that score here: {len(processes)}.")
             return part
 
     def _processes(self) -> Sequence[int]:

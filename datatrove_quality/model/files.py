@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -359,12 +359,23 @@ def _require_right_files(config: ScorerConfig, folder: Path, told: Mapping[str, 
 
 
 def _scale(config: ScorerConfig, model_config: "PreTrainedConfig", outputs: Outputs) -> ScoreScale:
-    """The configured scale, else the one in config.json, else that of the outputs, else the model card's."""
+    """The configured scale; else that of probabilities where they make the score; else config.json's or the card's."""
+    own = outputs.scale  # of probabilities
     if config.scale is not None:
+        if own is not None and config.scale.offset:
+            raise ValueError(
+                f"model={config.model!r}, scale={config.scale}: an offset is added to logits, and this score is made "
+                f"of probabilities ({outputs.problem_type}): omit scale (--scale), or give it the offset 0."
+            )
         return config.scale
     stored = getattr(model_config, "score_scale", None)
-    if stored is None and outputs.scale is not None:
-        return outputs.scale
+    if own is not None:
+        if stored not in (None, asdict(own)):
+            logger.warning(
+                f"{config.model}: score_scale={stored!r} in its config.json is about logits, and is not used: this "
+                f"score is made of probabilities ({outputs.problem_type}), on a scale from {own.low} to {own.high}."
+            )
+        return own
     if stored is None:
         logger.info(f"{config.model} names no score_scale: using the model card's, {ScoreScale()}.")
         return ScoreScale()

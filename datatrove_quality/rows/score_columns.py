@@ -89,7 +89,8 @@ def answer_values(metadata: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def clean_name(label: str) -> str:
-    """A classifier's label as a part of a column's name: letters, digits and underscores."""
+    """A classifier's label as a part of a column's name: letters, digits and underscores; -2 becomes minus_2."""
+    label = re.sub(r"^\s*[-\u2212](?=[\d.])", "minus_", label)
     return re.sub(r"\W+", "_", label).strip("_").lower()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from datatrove_quality.engine.batching import packed_batches
 from datatrove_quality.engine.grouping import MAX_KEYS_PER_TOKEN, PlannedBatch, PrefixGroups
-from datatrove_quality.model.prefixes import MIN_SHARED, common_length, prefix_tree
+from datatrove_quality.model.prefixes import MIN_SAVING, MIN_SHARED, common_length, prefix_tree
 
 
 BUDGET = 400
@@ -29,15 +29,15 @@ def answers(prompt, count, seed=100):
 
 
 def require_sound(planned, sequences, held, budget=BUDGET):
-    """Each sequence is in one batch, which computes about as many tokens as were planned; gives what is held last."""
+    """Each sequence is in one batch, which computes as many tokens as were planned; gives what is held last."""
     assert sorted(index for batch in planned for index in batch.indices) == list(range(len(sequences)))
     for batch in planned:
         chosen = [sequences[index] for index in batch.indices]
         if batch.tokens is None:
             held = []
             continue
-        # A few tokens in common, and the last token of a text that is held whole, are computed for each.
-        assert prefix_tree(chosen, held or None).num_tokens <= batch.tokens + MIN_SHARED * len(chosen)
+        tokens, total = prefix_tree(chosen, held).num_tokens, sum(map(len, chosen))
+        assert batch.tokens == (tokens if total - tokens >= MIN_SAVING * total else total)
         assert len(chosen) == 1 or batch.tokens <= budget
         assert len(chosen) == 1 or sum(map(len, chosen)) <= MAX_KEYS_PER_TOKEN * budget
         held = chosen[-1][: batch.kept]
@@ -99,6 +99,23 @@ def test_a_prompt_longer_than_a_batch_is_computed_once():
     assert {batch.kept for batch in planned} == {len(prompt)}
     assert sum(batch.tokens for batch in planned) == len(prompt) + 8 * 100
     require_sound(planned, sequences, [])
+
+
+@pytest.mark.parametrize("max_kept", [0, 1_000])
+@pytest.mark.parametrize(
+    "ends",
+    [
+        [ids(2, 600)[:count] for count in range(1, 300)],  # a text at each of its tokens
+        [[*ids(2, MIN_SHARED - 7), number] for number in range(300)],
+        [[one, *ids(2, MIN_SHARED - 2), other] for one in range(15) for other in range(15)],
+    ],
+)
+def test_what_is_too_short_to_be_shared_counts(ends, max_kept):
+    """Each text computes the few tokens that it has in common with its neighbour; the budget holds for them too."""
+    sequences = [ids(1, 40) + end for end in ends]
+    planned = groups(max_kept).batches(sequences)
+    require_sound(planned, sequences, [])
+    assert sum(batch.tokens for batch in planned) < sum(map(len, sequences))
 
 
 @pytest.mark.parametrize("max_kept", [0, 100, 10_000])

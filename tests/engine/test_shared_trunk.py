@@ -135,6 +135,42 @@ def test_heads_of_several_outputs_share_too(model_folder, tmp_path, passes):
 
 
 @pytest.mark.parametrize("family", ["qwen3", "bert"])
+def test_steps_of_one_classifier_compute_each_text_once(model_folder, tmp_path, passes, family):
+    """The second gets the first one's logits, between them documents may go; each store keeps its own records."""
+    config = config_of(model_folder(family), tokens_per_batch=300)
+    alone = Scorer(config).score(texts(30))
+    bounds = {"a": sorted(score.score for score in alone)[10] - 1e-3, "b": None, "c": None}
+    passes.clear()
+
+    def scored(inputs):
+        steps = [
+            QualityFilter(config, min_score=bound, prefix=p, messages_key=None, checkpoints_dir=tmp_path / p)
+            for p, bound in bounds.items()
+        ]
+        docs = [Document(text=text, id=str(index)) for index, text in enumerate(inputs)]
+        return run(steps, docs), [step.stats["scored"].total for step in steps]
+
+    found, counts = scored(texts(30))
+    assert sum(passes) == 30 and counts == [30, 20, 20]
+    for doc in found:
+        expected = alone[int(doc.id)]
+        assert doc.metadata["a_score"] == doc.metadata["b_score"] == doc.metadata["c_score"]
+        assert doc.metadata["a_score"] == pytest.approx(expected.score, abs=5e-5)
+        assert [doc.metadata[f"{p}_tokens"] for p in "abc"] == [expected.tokens] * 3
+    for sharing in (one._sharing for one in set(scorer._found.values())):
+        sharing.handed._logits.clear()
+    again, _ = scored(texts(30))
+    assert sum(passes) == 30 and [doc.metadata for doc in again] == [doc.metadata for doc in found]
+
+
+def test_one_step_keeps_no_logits(model_folder):
+    """Nothing waits in memory where no other step asks for it."""
+    config = config_of(model_folder("bert"))
+    run([QualityFilter(config, messages_key=None)], [Document(text="um texto", id="a")])
+    assert not scorer.find_scorer(config)._sharing.handed._logits
+
+
+@pytest.mark.parametrize("family", ["qwen3", "bert"])
 def test_a_trunk_that_differs_in_one_element_is_not_shared(model_folder, tmp_path, passes, log, family):
     """The log names the tensor, and the scores are each model's own."""
     first = model_folder(family)

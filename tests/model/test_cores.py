@@ -111,9 +111,9 @@ def test_a_process_gives_way_while_another_computes(division, log):
         assert leases.holders(cores.LEASE) == [os.getpid()]
     assert leases.holders(cores.LEASE) == []
     assert [line for line in log if "Threads" in line] == [
-        "INFO Threads that compute: 4. Processes that score on this machine: 1.\n",
-        "INFO Threads that compute: 2. Processes that score on this machine: 2.\n",
-        "INFO Threads that compute: 4. Processes that score on this machine: 1.\n",
+        "INFO Threads that compute: 4. This user's processes that score here: 1.\n",
+        "INFO Threads that compute: 2. This user's processes that score here: 2.\n",
+        "INFO Threads that compute: 4. This user's processes that score here: 1.\n",
     ]
 
 

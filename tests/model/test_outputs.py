@@ -95,6 +95,48 @@ def test_the_expected_level_of_numeric_labels(several):
     ]
 
 
+@pytest.mark.parametrize(
+    ("problem_type", "labels", "score_of", "scale"),
+    [
+        (MULTI_LABEL, LABELS, "clarity", ScoreScale(0, 0, 1)),
+        (SINGLE_LABEL, LABELS, "clarity", ScoreScale(0, 0, 1)),
+        (SINGLE_LABEL, LEVELS, None, ScoreScale(0, 1, 4)),
+        (REGRESSION, LABELS, "clarity", ScoreScale(2, 1, 9)),
+    ],
+)
+def test_an_offset_is_of_logits_alone(several, log, problem_type, labels, score_of, scale):
+    """A score_scale does not lift a probability above 1, nor a level; the log says so. The user's own is refused."""
+    folder = several(problem_type, labels)
+    plain = Scorer(config_of(folder, score_of=score_of)).score(texts(4))
+    (folder / "config.json").write_text(
+        json.dumps(
+            json.loads((folder / "config.json").read_text()) | {"score_scale": {"offset": 2, "low": 1, "high": 9}}
+        )
+    )
+    one = Scorer(config_of(folder, score_of=score_of))
+    assert one.scale == scale
+    lifted = 1 if problem_type == REGRESSION else 0  # from the card's offset of 1
+    assert [score.score for score in one.score(texts(4))] == pytest.approx([score.score + lifted for score in plain])
+    assert any("score_scale" in line and "made of probabilities" in line for line in log) == (lifted == 0)
+    other = config_of(folder, score_of=score_of, scale=ScoreScale(1, 1, 5))
+    if lifted:
+        assert find_model(other).scale == other.scale
+    else:
+        refused(other, r"scale=.*made of probabilities.*omit scale \(--scale\)", load=find_model)
+
+
+def test_a_level_below_zero_keeps_its_sign(several):
+    """Its column is not that of the level above zero, and neither is what score_of names."""
+    folder = several(SINGLE_LABEL, {0: "-2", 1: "0", 2: "2"})
+    one = Scorer(config_of(folder))
+    assert one.outputs.names == ("minus_2", "0", "2") and one.scale == ScoreScale(0, -2, 2)
+    assert [find_model(config_of(folder, score_of=name)).outputs.score_of for name in ("2", "-2", "minus_2")] == [
+        2,
+        0,
+        0,
+    ]
+
+
 def test_a_certain_level_is_within_the_scale():
     """Rounding of the sum lifts no score above the highest level, which a bound may be."""
     levels = tuple(str(level / 10) for level in range(50))

@@ -147,7 +147,7 @@ def test_a_run_waits_for_one_that_is_taking_the_folder(source, tmp_path, monkeyp
         monkeypatch.setattr(run_record, "_write", real)
         others.append(threading.Thread(target=second, args=[record]))
         others[0].start()
-        while not any("waiting for another run" in line for line in log):
+        while others[0].is_alive() and not any("waiting for another run" in line for line in log):
             time.sleep(0.01)
         assert not (output / "logs/run.json").exists()
         real(folder, record)

@@ -8,6 +8,7 @@ from copy import deepcopy
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -214,6 +215,7 @@ def test_a_function_that_computes_something_else_is_not_used(model_folder, kind,
 def test_linear_layers_are_those_of_amx_and_put_back(model_folder, family, layers, gates):
     """Logits stay but for roundings, weights are there once, and undoing leaves the weights that there were."""
     model = packed_model(model_folder(family), torch.bfloat16)
+    model.score.weight.data /= 4  # with such wide logits the noise of bfloat16 is more than 0.1
     plain = forward.packed_logits(model, SEQUENCES)
     size = sum(weight.numel() for weight in model.parameters())
     replaced = fused.Replaced()
@@ -287,8 +289,9 @@ def test_a_scorer_multiplies_on_amx_and_says_so(model_folder, monkeypatch, log):
     assert any("3 joined gates, 15 linear layers" in line for line in log)
     plain, without = scores(folder, dtype="bfloat16", fused=False)
     assert type(plain.model.model.layers[0].self_attn.q_proj) is nn.Linear
-    assert on_amx == pytest.approx(without, abs=0.1)
-    in_float32, _ = scores(folder)
+    in_float32, exact = scores(folder)
+    noise, own_noise = (np.abs(np.subtract(given, exact)) for given in (on_amx, without))
+    assert noise.mean() <= 1.5 * own_noise.mean() and noise.max() <= 2 * own_noise.max()
     assert type(in_float32.model.model.layers[0].self_attn.q_proj) is nn.Linear
 
     def fails():

@@ -1,9 +1,7 @@
 """Tables with separators in, documents out, no row lost."""
 
-import csv
 import io
 import json
-import sys
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -14,6 +12,7 @@ from datatrove.utils.logging import logger
 from datatrove_quality.readers.compression import decompressed_blocks
 from datatrove_quality.readers.disk import DiskReader
 from datatrove_quality.readers.files import partition_columns, with_partitions
+from datatrove_quality.readers.table import Table
 from datatrove_quality.rows.to_document import unread_document
 from datatrove_quality.rows.types import InvalidConversation, Row, shown
 
@@ -23,6 +22,8 @@ class ConversationCsvReader(DiskReader, CsvReader):
 
     The first row has the names of the columns; all values are text. A row with more or fewer fields, or with bytes
     that are no UTF-8, becomes a document with `metadata["conversation_error"]`; its fields are a JSON list in `text`.
+    So does, in CSV, a line with a field that begins with a quote and is not closed properly; `text` is the line. In
+    TSV such a field is text with its quotes.
 
     Args:
         data_folder: this and all other arguments are those of `CsvReader`. Without `adapter`, rows go through
@@ -33,32 +34,44 @@ class ConversationCsvReader(DiskReader, CsvReader):
 
     def read_file(self, filepath: str) -> Generator[Document, None, None]:  # type: ignore[override]
         """The documents of one file, in the order of its rows."""
-        csv.field_size_limit(sys.maxsize)
         blocks = _Blocks(decompressed_blocks(self, filepath))
         text = io.TextIOWrapper(io.BufferedReader(blocks), "utf-8-sig", errors="surrogateescape", newline="")
-        rows = csv.reader(text, delimiter="\t" if ".tsv" in filepath.lower() else ",")
-        columns = next(rows, [])
+        is_tsv = ".tsv" in filepath.lower()
+        table = Table(text, "\t" if is_tsv else ",", is_tsv, lambda: blocks.damage is not None)
         number = 0
-        for fields in rows:
-            if not fields:
-                continue
+        for fields, error in table:
             with self.track_time():
-                document = self._document(columns, fields, filepath, number)
+                document = self._document(table.columns, fields, error, filepath, number)
             number += 1
             if document:
                 yield document
+        if table.doubtful:
+            first, last = table.doubtful
+            logger.warning(
+                f"`{filepath}`, lines {first} to {last}: a quoted field holds lines of which each could be a row by "
+                "itself. They are read as one row: look whether the quotes are meant so."
+            )
         if blocks.damage:
             logger.warning(f"`{filepath}` is damaged: {blocks.damage}")
-            yield unread_document(self, "", filepath, number, blocks.damage)
+            yield unread_document(self, _readable(table.rest), filepath, number, blocks.damage)
 
-    def _document(self, columns: list[str], fields: list[str], filepath: str, number: int) -> Document | None:
+    def _document(
+        self, columns: list[str], fields: list[str], error: InvalidConversation | None, filepath: str, number: int
+    ) -> Document | None:
+        if error:
+            return unread_document(self, _readable(fields[0]), filepath, number, error)
         try:
             return self.get_document_from_dict(
                 with_partitions(_row(columns, fields), partition_columns(filepath)), filepath, number
             )
-        except InvalidConversation as error:
-            readable = [field.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for field in fields]
-            return unread_document(self, json.dumps(readable, ensure_ascii=False), filepath, number, error)
+        except InvalidConversation as invalid:
+            text = json.dumps(list(map(_readable, fields)), ensure_ascii=False)
+            return unread_document(self, text, filepath, number, invalid)
+
+
+def _readable(field: str) -> str:
+    """A text without the bytes that are no UTF-8."""
+    return field.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _row(columns: list[str], fields: list[str]) -> Row:

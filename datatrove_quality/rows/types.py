@@ -53,7 +53,7 @@ REASONS = {
     "empty_conversation": "no message has any content",
     "empty_text": "a text without any content",
     "invalid_content": "a content that is neither text nor a list of text parts",
-    "invalid_csv": "a row of a CSV file with more or fewer fields than its header",
+    "invalid_csv": "a row of a CSV file with more or fewer fields than its header, or with broken quotes",
     "invalid_json": "text that should be JSON and is not",
     "invalid_message": "a message that is not an object",
     "invalid_role": "a role that is not text",

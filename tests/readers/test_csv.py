@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 from pathlib import Path
 
 from adapted_rows import reasons
@@ -37,3 +38,38 @@ def test_bad_rows_of_tables(tmp_path: Path) -> None:
     twice = read(tmp_path, b"a,a\n1,2\n", "in.csv", ConversationCsvReader, adapter=TextAdapter("a"))
     assert reasons(twice) == ["invalid_csv"]
     assert "'a'" in twice[0].metadata[CONVERSATION_ERROR]
+
+
+def test_a_stray_quote_swallows_no_row(tmp_path: Path) -> None:
+    """In TSV a quote that closes nothing is text; in CSV its line is a bad row; each other row is there."""
+    adapter = ConversationAdapter(prompt_key="p", answer_key="r")
+    answers = [f"resposta {n}" for n in range(100)]
+    answers[20], answers[60], answers[80] = '"começa assim', '"e assim', '"mil" vezes'
+    raw = "".join(f"{p}\t{r}\n" for p, r in [("p", "r"), *((f"pergunta {n}", r) for n, r in enumerate(answers))])
+    documents = read(tmp_path, raw.encode(), "in.tsv", ConversationCsvReader, adapter=adapter)
+    assert [document.metadata["messages"][1]["content"] for document in documents] == answers
+    lines = raw.replace("\t", ",").splitlines()
+    lines[41] = 'pergunta 40,"a, ""b""\nc"'
+    table = "\r\n".join(lines).encode()
+    documents = read(tmp_path, table, "in.csv", ConversationCsvReader, adapter=adapter)
+    assert {n: reason for n, reason in enumerate(reasons(documents)) if reason} == dict.fromkeys(
+        (20, 60, 80), "invalid_csv"
+    )
+    assert documents[20].text == 'pergunta 20,"começa assim'
+    assert "line 22" in documents[20].metadata[CONVERSATION_ERROR]
+    assert "line 63" in documents[60].metadata[CONVERSATION_ERROR]  # one row before it has two lines
+    assert documents[40].metadata["messages"][1]["content"] == 'a, "b"\nc'
+    assert documents[99].metadata["messages"][1]["content"] == answers[99]
+
+
+def test_cut_tables(tmp_path: Path) -> None:
+    """The row in which a damaged file ends is no row, whatever its fields are."""
+    lines = [f'{n},"uma\n{random.Random(n).random()}, outra"\n' for n in range(5_000)]
+    raw = "texto,n\n" + "".join(lines)
+    cut = gzip.compress(raw.encode())[:-30_000]
+    *documents, last = read(tmp_path, cut, "in.csv.gz", ConversationCsvReader, adapter=TextAdapter("texto"))
+    assert len(documents) > 1_000
+    assert reasons([last]) == ["truncated_file"]
+    assert not any(reasons(documents))
+    assert [document.text for document in documents] == [str(n) for n in range(len(documents))]
+    assert lines[len(documents)].startswith(last.text) or last.text.startswith("the compressed")

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import pairwise
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
@@ -126,8 +127,21 @@ def run(arguments: Sequence[str]) -> None:
     if not arguments:
         parser.error(f"give a command: {', '.join(COMMANDS)}; datatrove-quality --help describes them")
     options = parser.parse_args(arguments)
+    _refuse_empty(arguments)
     with quiet_stderr(not getattr(options, "verbose", False), InOptions(options.command)):
         command(options.command).run(options)
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse empty values: as a path, one is the present folder; as a name, nothing.
+
+    Raises:
+        ValueError: there is one; names its option.
+    """
+    for before, word in pairwise(["", *arguments]):
+        if not word.strip() or re.fullmatch(r"--[\w-]+=\s*", word):
+            option = word.partition("=")[0].strip() or (before if before.startswith("-") else "a path")
+            raise ValueError(f"{option} is empty: give a value; is a variable of the shell not set?")
 
 
 @dataclass(frozen=True)

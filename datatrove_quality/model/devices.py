@@ -129,7 +129,7 @@ def _cuda_device(requested: str) -> "torch.device":
 
     if not torch.cuda.is_available():
         raise ValueError(
-            f"device={requested!r}: {_why_no_cuda()} Install a torch build for this driver (README, Versions), "
+            f"device={requested!r}: {_why_no_cuda()} Install a torch build for this driver (pytorch.org/get-started), "
             "or set device='cpu' to compute without the GPU."
         )
     count = torch.cuda.device_count()

@@ -39,6 +39,7 @@ from datatrove_quality.readers.jsonl import ConversationJsonlReader
 from datatrove_quality.readers.parquet import ConversationParquetReader
 from datatrove_quality.rows.to_document import ConversationAdapter
 from datatrove_quality.rows.types import conversation_error
+from datatrove_quality.runs.named_columns import refuse_missing_columns
 from datatrove_quality.runs.outputs import WholeJsonlWriter, WholeParquetWriter, whole_files
 from datatrove_quality.runs.parquet_schemas import common_schema
 from datatrove_quality.runs.run_record import LOGS, RECORD, ROW_FOLDERS, UNFINISHED
@@ -233,6 +234,8 @@ def find_inputs(source: str) -> Inputs:
     Raises:
         ValueError: there is no such file, the files are of two formats, or one has a name that no list can hold.
     """
+    if not source.strip():
+        raise ValueError("input='': give a folder, a file or a glob; '.' is the present folder.")
     folder, paths, searched = _matching(source)
     is_file = not searched and len(paths) == 1 and source.endswith(paths[0])
     if left := [path for path in paths if f"/{UNFINISHED}/" in f"/{path}"]:
@@ -374,11 +377,12 @@ def refuse_overlap(inputs: Inputs, output: DataFolder, folders: Iterable[str] = 
 
 
 def refuse_wrong_schema(inputs: Inputs, adapter: Callable) -> None:
-    """Refuse a corpus in whose first thousand rows no column holds what is to be scored.
+    """Refuse a corpus in whose first thousand rows no column holds what is to be scored, or one that is named lacks.
 
     Raises:
         ValueError: it is one.
     """
+    refuse_missing_columns(inputs, adapter)
     errors = [conversation_error(doc.metadata) for doc in inputs.sample(adapter, 1_000)]
     reasons = Counter(None if error is None else error.reason for error in errors)
     # Beside them a corpus may have lines that nothing could read.

@@ -164,8 +164,13 @@ class Run:
         self.overwrite = overwrite
         self.name = name
         self.verbose = verbose
-        self.inputs = find_inputs(str(input))
+        for name, value in (("overwrite", overwrite), ("verbose", verbose)):
+            if not isinstance(value, bool):
+                raise ValueError(f"{name}={value!r:.80}: give True or False.")
         self._output = str(output)
+        if not self._output.strip():
+            raise ValueError("output='': give a folder; '.' is the present folder.")
+        self.inputs = find_inputs(str(input))
         self.output = folder_at(self._output)
         refuse_overlap(self.inputs, self.output)
         if not is_import_in_worker():

@@ -14,6 +14,7 @@ from datatrove_quality.engine.scorer import find_scorer
 from datatrove_quality.filter import QualityFilter
 from datatrove_quality.model.fingerprint import DATE
 from datatrove_quality.runs.inputs import Inputs, refuse_wrong_schema
+from datatrove_quality.runs.named_columns import refuse_missing_columns
 from datatrove_quality.runs.preparation import Preparation
 from datatrove_quality.runs.provenance import refuse_mixed_scores, refuse_other_scores, refuse_without_scores
 
@@ -49,6 +50,8 @@ class Scoring:
         # The rows first: they are read in a moment, and the model's libraries take seconds to import.
         if adapter is not None and any(step.scorer is not None for step in self.filters):
             refuse_wrong_schema(inputs, adapter)
+        elif adapter is not None:
+            refuse_missing_columns(inputs, adapter)
         for step in self.filters:
             if step.scorer is not None:
                 if step.cascade is not None and adapter is not None:

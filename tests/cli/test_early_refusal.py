@@ -72,8 +72,11 @@ def folder(tmp_path):
         (["rows.jsonl", "--messages-key", "chat"], "chat"),
         (
             ["mixed.jsonl", "--messages-key", "chat"],
-            f"None of the first {len(ROWS) + 1} rows can be scored. missing_column",
+            f"--messages-key chat: none of the first {len(ROWS)} rows has such a column; there are ",
         ),
+        (["rows.jsonl", "--system-key", "sistem"], "--system-key sistem: none of the first"),
+        (["rows.jsonl", "--output", ""], "--output is empty: give a value"),
+        (["", "--output", "o"], "a path is empty: give a value"),
         (["scored.jsonl"], "None of the first 1 rows can be scored. missing_column"),
         (["rows.jsonl", "--device", "gpu"], "--device gpu: give"),
         (["rows.jsonl", "--model", "causal"], "--model causal is a Qwen3ForCausalLM: give a sequence classifier"),

@@ -17,13 +17,14 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import aiohttp
+from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.annotation.config import Connection
 from datatrove_quality.config import Unscorable
 
+
+if TYPE_CHECKING:
+    import aiohttp
 
 START_SECONDS = 5.0
 MAX_MESSAGE = 300
@@ -91,6 +92,8 @@ class Endpoint:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Endpoint":
+        import aiohttp
+
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
@@ -139,6 +142,8 @@ class Endpoint:
             PassingFailure: this try failed.
             EndpointUnusable: the key, the model or the path is wrong.
         """
+        import aiohttp
+
         assert self._session is not None
         try:
             async with self._session.post(f"{self._base}/chat/completions", json=payload) as response:
@@ -154,6 +159,8 @@ class Endpoint:
         raise self._failure(status, text, headers)
 
     async def _models(self) -> tuple[int, str]:
+        import aiohttp
+
         assert self._session is not None
         try:
             limit = aiohttp.ClientTimeout(total=START_SECONDS)

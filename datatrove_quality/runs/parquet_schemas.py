@@ -1,6 +1,9 @@
 """The columns of several Parquet files together, where no value of any file would change."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from datatrove_quality.rows.arrow_values import column_forms
+from datatrove_quality.rows.forms import Form
 
 
 if TYPE_CHECKING:
@@ -17,7 +20,34 @@ def common_schema(schemas: "list[pa.Schema]") -> "pa.Schema":
 
     merged = pa.unify_schemas(schemas, promote_options="permissive")
     _refuse_loss(schemas, merged)
+    _refuse_other_labels(schemas)
     return merged
+
+
+def _refuse_other_labels(schemas: "list[pa.Schema]") -> None:
+    """Numbers that mean one label in one file and another in the next are an error: what is written has one list."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    labels = [{name: _labels(form) for name, form in column_forms(schema).items()} for schema in schemas]
+    for name in {name for found in labels for name in found}:
+        first = labels[0].get(name)
+        for schema, found in zip(schemas, labels, strict=True):
+            has_values = name in schema.names and not types.is_null(schema.field(name).type)
+            if has_values and found.get(name) != first:
+                raise pa.ArrowTypeError(f"Field {name} has labels that differ: {first}, and {found.get(name)}")
+
+
+def _labels(form: Form) -> Any:
+    """The names of labels within a column's form; None: it has none."""
+    if not isinstance(form, dict):
+        return None
+    if "names" in form:
+        return form["names"]
+    parts = form.get("struct")
+    if not isinstance(parts, dict):
+        return _labels(form.get("list", form.get("map")))
+    return {name: found for name, part in parts.items() if (found := _labels(part)) is not None} or None
 
 
 def _refuse_loss(schemas: "list[pa.Schema]", merged: "pa.Schema") -> None:

@@ -1,5 +1,7 @@
 """Parquet files whose columns differ: what they have in common, and what is refused."""
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -44,4 +46,28 @@ def test_files_share_a_column_only_where_nothing_is_lost(tmp_path, first, second
         assert found.parquet_schema().names == ["n"]
     else:
         with pytest.raises(ValueError, match="disagree about a column"):
+            found.parquet_schema()
+
+
+ROLES = pa.list_(pa.struct([("role", pa.int64()), ("content", pa.string())]))
+
+
+@pytest.mark.parametrize(
+    ("names", "fits"), [(["user", "assistant"], True), (["assistant", "user"], False), (None, False)]
+)
+def test_files_share_a_column_only_where_its_labels_are_the_same(tmp_path, names, fits):
+    """What is written has the labels of the first file: another order of them would swap the roles of the second."""
+    for name, labels in (("a", ["user", "assistant"]), ("b", names)):
+        role = {"_type": "Value"} if labels is None else {"names": labels, "_type": "ClassLabel"}
+        features = {"messages": [{"role": role, "content": {"_type": "Value"}}]}
+        metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+        schema = pa.schema([("messages", ROLES)], metadata=metadata)
+        pq.write_table(schema.empty_table(), tmp_path / f"{name}.parquet")
+    found = inputs.find_inputs(str(tmp_path))
+    if fits:
+        assert found.parquet_schema().names == ["messages"]
+    else:
+        with pytest.raises(
+            ValueError, match=r"disagree about a column: Field messages has labels that differ: .*role"
+        ):
             found.parquet_schema()

@@ -65,7 +65,7 @@ class AmxLinear(nn.Module):
         self.out_features = panels * OUTPUTS_OF_TILE * (1 if activation else 2)
         self.activation = activation
         self.weight = nn.Parameter(torch.stack([first, second], 2).view(torch.bfloat16), requires_grad=False)
-        self.bias = bias
+        self.bias = None if bias is None else nn.Parameter(bias.detach().contiguous(), requires_grad=False)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Outputs of rows: (..., inputs) in, (..., outputs) out.
@@ -101,7 +101,9 @@ class AmxLinear(nn.Module):
 
 
 def fits(own: nn.Linear) -> bool:
-    """Whether a layer's widths are multiples of what is multiplied together."""
+    """Whether a layer is in bfloat16, and its widths are multiples of what is multiplied together."""
+    if any(one is not None and one.dtype != torch.bfloat16 for one in (own.weight, own.bias)):
+        return False
     return own.in_features % INPUTS_OF_TILE == 0 and own.out_features % (2 * OUTPUTS_OF_TILE) == 0
 
 
@@ -111,7 +113,8 @@ def tiles(weight: Tensor) -> Tensor:
     Returns:
         (blocks of 16 outputs, steps of 32 inputs, pairs of inputs, outputs), int32: two inputs in one number.
     """
-    pairs = weight.contiguous().view(torch.int32)
+    whole = weight.contiguous()
+    pairs = (whole.clone() if whole.storage_offset() % 2 else whole).view(torch.int32)
     return pairs.view(-1, OUTPUTS_OF_TILE, weight.shape[1] // INPUTS_OF_TILE, INPUTS_OF_TILE // 2).permute(0, 2, 3, 1)
 
 

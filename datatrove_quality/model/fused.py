@@ -6,6 +6,7 @@ replaces, and the probes' logits decide in the end. What is not replaced stays a
 """
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -217,17 +218,21 @@ def replace_linear_layers(model: nn.Module, replaced: Replaced) -> None:
     """Have the linear layers in a model's blocks multiply on AMX, a gate and what it lets through in one.
 
     Args:
-        model: in bfloat16 on a CPU with AMX. Its layers' weights are moved, not copied.
+        model: in bfloat16 on a CPU with AMX. Its layers' weights are laid out in another way and held by this process;
+            where they were mapped from a file, processes shared them.
         replaced: gets what was done, also if this raises.
     """
+    places = Counter(id(child) for parent in model.modules() for child in parent._modules.values())
     for parent in list(model.modules()):
         for name, own in list(parent.named_children()):
-            if isinstance(own, FusedGate) and (joined := _joined_gate(own)) is not None:
+            if not isinstance(own, FusedGate) or any(places[id(one)] > 1 for one in (own, own.gate_proj, own.up_proj)):
+                continue
+            if (joined := _joined_gate(own)) is not None:
                 setattr(parent, name, JoinedGate(joined, own.down_proj))
                 replaced.add("joined gates", _setter(parent, name, own))
                 _move_weights(joined, [own.gate_proj, own.up_proj], replaced)
     for parent, name, own in list(linear_layers(model)):
-        if (layer := _amx_linear(own)) is not None:
+        if places[id(own)] == 1 and (layer := _amx_linear(own)) is not None:
             setattr(parent, name, layer)
             replaced.add("linear layers", _setter(parent, name, own))
             _move_weights(layer, [own], replaced)

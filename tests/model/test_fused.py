@@ -232,6 +232,28 @@ def test_linear_layers_are_those_of_amx_and_put_back(model_folder, family, layer
 
 
 @needs_amx
+def test_layers_of_other_kinds_stay(model_folder):
+    """One in float32, and one in two places; one whose weights begin amid a pair is replaced as all others are."""
+    model = packed_model(model_folder("qwen3"), torch.bfloat16)
+    first, second, third = (layer.self_attn for layer in model.model.layers)
+    first.q_proj.float()
+    second.k_proj = first.k_proj
+    model.model.layers[1].mlp.up_proj = model.model.layers[0].mlp.up_proj
+    shape = third.v_proj.weight.shape
+    odd = torch.cat([torch.zeros(1, dtype=torch.bfloat16), third.v_proj.weight.flatten()])[1:].view(shape)
+    third.v_proj.weight = nn.Parameter(odd, requires_grad=False)
+    replaced = fused.Replaced()
+    fused.replace_parts(model, eager(), replaced)
+    fused.replace_linear_layers(model, replaced)
+    assert replaced.counts["joined gates"] == 1
+    assert isinstance(third.v_proj, amx_linear.AmxLinear)
+    for stays in (first.q_proj, first.k_proj, second.k_proj, model.model.layers[1].mlp.up_proj):
+        assert type(stays) is nn.Linear and stays.weight is not None
+    replaced.put_back()
+    assert torch.equal(third.v_proj.weight, odd)
+
+
+@needs_amx
 @pytest.mark.parametrize("kind", ["linear layers", "joined gates"])
 def test_a_layer_that_multiplies_wrongly_is_not_used(model_folder, monkeypatch, kind):
     """Of layers and gates on AMX too, each is compared with what it replaces."""

@@ -160,10 +160,14 @@ class _Setup:
         return ours[0]
 
     def share_prefixes(self, models: "list[PreTrainedModel]") -> "Sequence[SharedPrefixes | None]":
-        """What has each replica compute once what texts begin with alike; None for all where one cannot."""
+        """What has each replica compute once what texts begin with alike; None for all where one cannot.
+
+        Attention in parts differs in the last bit, which rounding to 8 bits may turn into a whole step: there a logit
+        would depend on what is shared, and a proxy's scores would not be those that it was calibrated with.
+        """
         from datatrove_quality.model.self_check import shared_prefixes
 
-        if not self._packed:
+        if not self._packed or self._dtype in QUANTIZED:
             return [None] * len(models)
         found = [shared_prefixes(model, self.forward, self._probes, self._max_tokens) for model in models]
         return found if all(found) else [None] * len(models)

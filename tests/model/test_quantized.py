@@ -221,3 +221,13 @@ def test_not_with_the_compiler():
     """Said at once."""
     with pytest.raises(ValueError, match="compile=True does not go with dtype='int8': omit one of them"):
         ScorerConfig(model="x/y", dtype="int8", compile=True)
+
+
+@needs_int8
+def test_a_logit_does_not_depend_on_what_others_begin_with(model_folder):
+    """Nothing is shared in 8 bits: attention in parts differs in the last bit, which a rounding makes a step of."""
+    scorer = loaded(config_of(model_folder("qwen3"), dtype="int8", tokens_per_batch=500))
+    assert scorer.replicas[0].prefixes is None
+    inputs = [" ".join(texts(9)[:6])[:120] + text for text in texts(20)]
+    alone = [scorer.score([text])[0].score for text in inputs]
+    assert [score.score for score in scorer.score(inputs)] == pytest.approx(alone, abs=1e-5)

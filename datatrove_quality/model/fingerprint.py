@@ -86,7 +86,7 @@ def fingerprint(config: ScorerConfig, found: "FoundModel", dtype: str) -> Finger
     template = renderer.chat_template or renderer.tokenizer.chat_template
     return Fingerprint(
         _of_files(config, found)
-        | ({"adapter": "applied"} if found.adapter else {})
+        | ({"adapter": "merged"} if found.adapter else {})
         | dict(found.tokenizing)
         | ({DATE: renderer.date} if renderer.writes_date else {})
         | {

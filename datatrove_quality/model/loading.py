@@ -64,6 +64,9 @@ def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device"
             f"{device} does not compute in {model.dtype} natively: using float32. Set dtype to choose yourself."
         )
         model = model.float()
+    if found.adapter:
+        with explained(config, _advice_on_weights):
+            _merge_adapter(model)
     model.config.use_cache = False
     keep_head_in_float32(model)
     return cast("Any", model).to(device).eval().requires_grad_(False)
@@ -85,6 +88,23 @@ def _verified(config: ScorerConfig, found: FoundModel, folder: Path) -> "PreTrai
     if found.adapter:
         refuse_other_base(config, model, files)
     return model
+
+
+def _merge_adapter(model: "PreTrainedModel") -> None:
+    """Add an adapter to the weights that it changes, in the dtype that computes, and leave none of peft's modules.
+
+    Raises:
+        ValueError: the merged weights would not be finite.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import ModulesToSaveWrapper
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge(safe_merge=True)
+            model.set_submodule(name, module.get_base_layer())
+        elif isinstance(module, ModulesToSaveWrapper):
+            model.set_submodule(name, module.modules_to_save[module.active_adapters[0]])
 
 
 def require_right_weights(config: ScorerConfig, found: FoundModel) -> None:

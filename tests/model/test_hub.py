@@ -316,7 +316,7 @@ def test_an_adapter_of_the_hub_is_applied_to_the_base_beside_it(hub, adapted, fo
     hub.publish("org/base", adapted.parent / "base")
     one = Scorer(config())
     assert [score.score for score in one.score(TEXTS)] == values(adapted)
-    assert one.fingerprint.parts["adapter"] == "applied" and one.fingerprint.parts["commit"] == commit
+    assert one.fingerprint.parts["adapter"] == "merged" and one.fingerprint.parts["commit"] == commit
     assert not any("org/base" in request for request in hub.requests)
 
 

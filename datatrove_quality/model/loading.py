@@ -218,6 +218,11 @@ def _require_all(config: ScorerConfig, report: dict[str, Any]) -> None:
             f"{name} has {tuple(stored)} in place of {tuple(expected)}. Fetch both from the same place."
         )
     if missing := sorted(report["missing_keys"]):
+        if of_adapter := [name for name in missing if ".lora_" in name or ".modules_to_save." in name]:
+            raise ValueError(
+                f"model={config.model!r} has an adapter that cannot be applied: it lacks {', '.join(of_adapter[:3])}. "
+                "Merge it into its model (merge_and_unload) and save the result."
+            )
         raise ValueError(
             f"model={config.model!r} lacks the weights {', '.join(missing[:5])}: it has no trained score head, or is "
             "another kind of model. Give the folder or hub id of the trained classifier."

@@ -72,6 +72,16 @@ def test_an_adapter_is_applied_and_stands_in_the_fingerprint(adapted, model_fold
     assert scorer(folder).fingerprint.digest != before
 
 
+def test_an_adapter_that_lacks_a_tensor_is_refused(adapted):
+    """Such as one whose tensors were renamed: peft would leave random ones in their place."""
+    folder = adapted[0]
+    weights = load_file(folder / "adapter_model.safetensors")
+    weights.pop(next(name for name in weights if "lora_B" in name))
+    save_file(weights, folder / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match=r"adapter that cannot be applied: it lacks .*lora_B.*merge_and_unload"):
+        scorer(folder).load()
+
+
 def test_an_adapter_without_peft_is_refused(adapted, monkeypatch):
     """transformers would leave it out without a word."""
     monkeypatch.setattr("datatrove_quality.model.weights.find_spec", lambda name: None)

@@ -41,9 +41,12 @@ def run(options: argparse.Namespace) -> None:
     if options.model is not None:
         check_classifier(options.model)
     from datatrove_quality.runs.inputs import find_inputs
+    from datatrove_quality.runs.named_columns import refuse_missing_columns
 
     adapter = row_adapter(options)
-    documents = find_inputs(options.input).sample(_Keeping(adapter), options.rows)
+    inputs = find_inputs(options.input)
+    refuse_missing_columns(inputs, adapter)
+    documents = inputs.sample(_Keeping(adapter), options.rows)
     if not documents:
         sys.exit(f"{options.input} holds no row.")
     renderer = find_renderer(options)

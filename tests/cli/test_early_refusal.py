@@ -97,6 +97,22 @@ def test_scoring_is_refused_early(folder, command, arguments, message):
     ("arguments", "message"),
     [
         (["filter", "rows.jsonl", "--output", "out", "--scores-from-columns"], "no score in a column 'quality_score'"),
+        (["inspect", "rows.jsonl", "--system-key", "sistem"], "--system-key sistem: none of the first 1 rows"),
+        (
+            [
+                "evaluate",
+                "levels.jsonl",
+                "--system-key",
+                "sistem",
+                "--labels",
+                "level",
+                "--model",
+                MODEL,
+                "--output",
+                "o",
+            ],
+            "--system-key sistem: none of the first 60 rows",
+        ),
         (["report", "rows.jsonl", "--output", "out"], "quality_score"),
         (["report", "rows.jsonl", "--output", "file"], "--output file cannot be written"),
         (["choose-threshold", "rows.jsonl", "--keep-share", "0.5"], "None of 1 rows has a quality_score"),

@@ -80,7 +80,7 @@ def test_mistakes_are_found_before_a_row_is_sent(tmp_path, address):
     assert time.monotonic() - started < 30  # of which the endpoint may take 5
     with pytest.raises(ValueError, match="serves toy-judge"):
         annotate(tmp_path / "in", tmp_path / "out", address, "--model", "other")
-    with pytest.raises(ValueError, match="--endpoint is missing"):
+    with pytest.raises(ValueError, match="--endpoint is empty: give a value"):
         annotate(tmp_path / "in", tmp_path / "out", "")
     with pytest.raises(ValueError, match=r"rubric='x': there is no rubric of that name.*toxicity-pt"):
         annotate(tmp_path / "in", tmp_path / "out", address, "--rubric", "x")

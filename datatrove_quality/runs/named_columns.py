@@ -15,7 +15,8 @@ from datatrove_quality.rows.types import InvalidConversation, Row, cut, shown
 if TYPE_CHECKING:
     from datatrove_quality.runs.inputs import Inputs
 
-SAMPLE_ROWS = 1_000
+# Of all files looked at, in equal parts: a column that few rows have must not pass for a misspelt one.
+SAMPLE_ROWS = 100_000
 MAX_FILES = 100
 _PARAMETERS = ("id_key", *(field.name for field in fields(Where) if field.name != "schema"))
 
@@ -36,8 +37,9 @@ def refuse_missing_columns(inputs: "Inputs", adapter: Callable) -> None:
     reader = inputs.reader(sought)
     logger.disable("datatrove_quality.readers")  # what they warn of is left to who reads all
     try:
-        for path in list(inputs.sizes)[:MAX_FILES]:
-            for _ in islice(reader.read_file(path), SAMPLE_ROWS):
+        paths = list(inputs.sizes)[:MAX_FILES]
+        for path in paths:
+            for _ in islice(reader.read_file(path), SAMPLE_ROWS // len(paths)):
                 if not sought.missing:
                     return
     finally:

@@ -59,6 +59,13 @@ def test_a_column_that_some_rows_have_is_not_missing(tmp_path):
     refuse_missing_columns(inputs, lambda reader, row, path, number: row)
 
 
+def test_a_column_that_few_rows_have_is_not_missing(tmp_path):
+    """One conversation in thousands may have a system prompt."""
+    rare = {"pergunta": "Oi?", "resposta": "Oi."}
+    folder = corpus(tmp_path, a=[*[rare] * 5_000, PAIR])
+    refuse_missing_columns(find_inputs(str(folder)), ConversationAdapter(**NAMED, system_key="sistema"))
+
+
 @pytest.mark.parametrize("scorer", ["there is no such model", None])
 def test_a_run_with_a_misspelt_column_leaves_nothing(tmp_path, scorer):
     """Also where scores are only read; before the model is looked for."""

@@ -35,6 +35,10 @@ def check_bounds(min_score: object, max_score: object) -> None:
     low, high = (bound for bound in bounds.values() if isinstance(bound, int | float) or bound is None)
     if low is not None and high is not None and low > high:
         raise ValueError(f"min_score={low} is above max_score={high}: nothing could be kept.")
+    if low == math.inf or high == -math.inf:
+        raise ValueError(
+            f"min_score={low}, max_score={high}: nothing could be kept; give a number, or None for no bound."
+        )
 
 
 # How a QualityFilter's `filter_reason` begins; that of another step stays on a kept document.

@@ -92,7 +92,8 @@ def checked_columns(columns: str | Iterable[str]) -> list[str]:
     Raises:
         ValueError: it is no name, and no list of names.
     """
-    found = [columns] if isinstance(columns, str) else list(columns)
+    is_listed = isinstance(columns, Iterable) and not isinstance(columns, str)
+    found: list[Any] = list(columns) if is_listed else [columns]
     if not all(isinstance(column, str) and column for column in found):
         raise ValueError(f"group_by={columns!r:.80}: give a metadata column, or a list of such.")
     return found

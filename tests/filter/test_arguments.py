@@ -1,5 +1,7 @@
 """Arguments of `QualityFilter` that are refused or warned of."""
 
+import math
+
 import pyarrow as pa
 import pytest
 from datatrove.pipeline.writers import ParquetWriter
@@ -19,6 +21,9 @@ from datatrove_quality import QualityFilter, ScorerConfig, ScoreScale, score_sch
         ({"max_score": float("nan")}, "max_score=nan"),
         ({"max_score": [3]}, r"max_score=\[3\]"),
         ({"min_score": 4, "max_score": 3}, "min_score=4 is above max_score=3"),
+        ({"min_score": math.inf}, "min_score=inf, max_score=None: nothing could be kept"),
+        ({"max_score": -math.inf}, "max_score=-inf: nothing could be kept"),
+        ({"group_by": 3}, "group_by=3: give a metadata column"),
         ({"prefix": ""}, "prefix=''"),
         ({"prefix": None}, "prefix=None"),
         ({"messages_key": ""}, "messages_key=''.*None"),

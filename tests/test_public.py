@@ -2,9 +2,12 @@
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import datatrove_quality
 
@@ -65,6 +68,26 @@ def test_every_module_is_explained():
     }
     assert {Path("__init__.py"), Path("model/attention.py"), Path("cli/main.py")} <= modules.keys()
     assert [str(path) for path, text in modules.items() if not text] == []
+
+
+@pytest.mark.parametrize("name", ["QualityFilter", "ScorerConfig"])
+def test_the_table_of_parameters_is_whole_and_true(name):
+    """Each parameter with its default, none that is gone."""
+    page = Path(__file__).parents[1] / "docs" / "parameters.md"
+    section = page.read_text().partition(f"## `{name}(")[2].partition("\n## ")[0]
+    told: dict[str, str] = {}
+    for line in section.splitlines():
+        names, default = ([*line.split(" | "), ""])[:2]
+        if line.startswith("| `"):
+            told |= dict.fromkeys(re.findall(r"`(\w+)`", names), default.strip())
+    parameters = dict(inspect.signature(getattr(datatrove_quality, name)).parameters)
+    parameters.pop("scorer", None)
+    assert told.keys() == parameters.keys()
+    assert {name: default for name, default in told.items() if default.startswith("`")} == {
+        name: f"`{one.default!r}`".replace("'", '"')
+        for name, one in parameters.items()
+        if name not in ("model", "revision", "unscorable")
+    }
 
 
 def test_import_is_light():

@@ -4,9 +4,10 @@ torch's operator serves one sequence a call, without its tiles for short ones. T
 """
 
 import ctypes
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -50,9 +51,12 @@ def is_supported() -> bool:
     return has_instructions("avx512_bf16", "amx_tile", "amx_bf16")
 
 
-@cache
-def library() -> ctypes.CDLL:
-    """The compiled loops, with the tiles' registers at hand.
+def compiled_for_amx(name: str, signatures: Mapping[str, Sequence[Any]]) -> ctypes.CDLL:
+    """Compiled loops, with the tiles' registers at hand.
+
+    Args:
+        name: of the source, without ".c".
+        signatures: of its functions, `prepare` among them.
 
     Raises:
         OSError: the processor has no such instructions, the system does not let this process use them, there is no C
@@ -60,10 +64,16 @@ def library() -> ctypes.CDLL:
     """
     if not is_supported():
         raise OSError("this processor has no AMX")
-    loaded = compiled("amx_attention", SIGNATURES, FLAGS)
+    loaded = compiled(name, signatures, FLAGS)
     if loaded.prepare() != 0:
         raise OSError("the system does not let this process use AMX")
     return loaded
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The loops of amx_attention.c; raises as `compiled_for_amx` does."""
+    return compiled_for_amx("amx_attention", SIGNATURES)
 
 
 def offers(query: Tensor, value: Tensor, terms: "AttentionTerms") -> bool:

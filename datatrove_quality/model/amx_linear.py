@@ -9,8 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from datatrove_quality.model.amx_attention import FLAGS, is_supported
-from datatrove_quality.model.c_library import compiled
+from datatrove_quality.model.amx_attention import compiled_for_amx
 
 
 ACTIVATIONS = ("", "silu", "gelu")
@@ -34,18 +33,8 @@ SIGNATURES = {"prepare": (), "linear": (ctypes.POINTER(_Linear), ctypes.c_int)}
 
 @cache
 def library() -> ctypes.CDLL:
-    """The compiled loops, with the tiles' registers at hand.
-
-    Raises:
-        OSError: the processor has no such instructions, the system does not let this process use them, there is no C
-            compiler, or it fails.
-    """
-    if not is_supported():
-        raise OSError("this processor has no AMX")
-    loaded = compiled("amx_linear", SIGNATURES, FLAGS)
-    if loaded.prepare() != 0:
-        raise OSError("the system does not let this process use AMX")
-    return loaded
+    """The loops of amx_linear.c; raises as `compiled_for_amx` does."""
+    return compiled_for_amx("amx_linear", SIGNATURES)
 
 
 class AmxLinear(nn.Module):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers.activations import GELUTanh, SiLUActivation
 from transformers.modeling_utils import PreTrainedModel
 
-from datatrove_quality.model import amx_linear
+from datatrove_quality.model import amx_attention, amx_linear
 from datatrove_quality.model.amx_linear import AmxLinear, tiles
 from datatrove_quality.model.devices import current_device
 from datatrove_quality.model.quantized import linear_layers
@@ -203,7 +203,7 @@ def replace_parts(model: nn.Module, functions: Functions, replaced: Replaced) ->
 
 def multiplies_on_amx(model: PreTrainedModel) -> bool:
     """Whether linear layers of a model can be those of `amx_linear`."""
-    if model.device.type != "cpu" or model.dtype != torch.bfloat16 or not amx_linear.is_supported():
+    if model.device.type != "cpu" or model.dtype != torch.bfloat16 or not amx_attention.is_supported():
         return False
     try:
         amx_linear.library()

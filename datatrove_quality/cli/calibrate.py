@@ -241,7 +241,7 @@ def check(options: argparse.Namespace) -> None:
         ValueError: says what to change.
     """
     check_prefix(options.prefix)
-    check_classifier(options.model)
+    check_classifier(options.model, max_tokens=options.max_tokens)
     if options.proxy is not None:
         check_classifier(options.proxy, "--proxy")
     check_thresholds(options, known_scale(options))

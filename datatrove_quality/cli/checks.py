@@ -57,18 +57,24 @@ def check_model_path(model: str, option: str = "--model") -> None:
         raise ValueError(f"{option} {model}: the folder holds no config.json; give a folder with a whole model.")
 
 
-def check_classifier(model: str, option: str = "--model") -> None:
+def check_classifier(model: str, option: str = "--model", max_tokens: int | None = None) -> None:
     """As `check_model_path`; of a folder, refuse also one whose files are no classifier's.
 
+    Args:
+        model: as there.
+        option: as there.
+        max_tokens: of a text; None: the model's own limit.
+
     Raises:
-        ValueError: as there; or its config.json is no classifier's, or it has no weights.
+        ValueError: as there; or its config.json is no classifier's or has positions for fewer tokens, or it has no
+            weights.
     """
     check_model_path(model, option)
     if os.path.isdir(model):
         from datatrove_quality.model.files import require_classifier
         from datatrove_quality.model.weights import require_weights
 
-        config, folder = ScorerConfig(model=model), Path(model)
+        config, folder = ScorerConfig(model=model, max_tokens=max_tokens), Path(model)
         require_classifier(config, folder)
         require_weights(config, folder)
 

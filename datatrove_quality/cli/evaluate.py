@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     check(options)
     check_output(options.output)
     if options.model is not None:
-        check_classifier(options.model)
+        check_classifier(options.model, max_tokens=options.max_tokens)
     from datatrove_quality.evaluation.output import draw_evaluation, write_evaluation
 
     output = Path(options.output)

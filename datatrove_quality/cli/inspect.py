@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
         options: the command line.
     """
     if options.model is not None:
-        check_classifier(options.model)
+        check_classifier(options.model, max_tokens=options.max_tokens)
     from datatrove_quality.runs.inputs import find_inputs
     from datatrove_quality.runs.named_columns import refuse_missing_columns
 

@@ -28,7 +28,7 @@ def check_files(options: argparse.Namespace) -> None:
     if options.model is None:
         check_thresholds(options, None)
         return
-    check_classifier(options.model)
+    check_classifier(options.model, max_tokens=options.max_tokens)
     check_thresholds(options, known_scale(options))
     filled(ScorerConfig, options)
 

@@ -84,8 +84,8 @@ class Scorer:
     """
 
     def __init__(self, config: ScorerConfig):
+        self._files = find_model(config)  # first: what its files show needs no import of torch
         self.device = any_device(config.device)
-        self._files = find_model(config)
         self.scale = self._files.scale
         self.outputs = self._files.outputs
         self.renderer = self._files.renderer

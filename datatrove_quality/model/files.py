@@ -49,6 +49,8 @@ NO_TOKEN_LIMIT = 2**31 - 1
 MAX_SCALE = 1_000
 # In a config.json, beside `score_scale`: the most tokens of a text that the classifier was trained with.
 MAX_TOKENS_KEY = "score_max_tokens"
+# Parts of a config.json that are about the text, in transformers' `get_text_config`.
+TEXT_CONFIGS = ("text_config", "text_encoder", "decoder", "generator")
 
 
 @dataclass(frozen=True)
@@ -223,6 +225,22 @@ def require_classifier(config: ScorerConfig, folder: Path) -> None:
             f"model={config.model!r} is a {', '.join(names)}: give a sequence classifier, such as "
             "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier."
         )
+    _refuse_more_tokens(config, _stored_positions(values))
+
+
+def _stored_positions(values: dict[str, Any]) -> float:
+    """The positions that a config.json names; infinite where only the model's class tells, as `_positions` does."""
+    text = next((part for name in TEXT_CONFIGS if isinstance(part := values.get(name), dict)), values)
+    named = [text.get(name) for name in ("max_position_embeddings", "n_positions")]  # n_positions: GPT-2 and kin
+    return max((limit for limit in named if isinstance(limit, int) and limit > 0), default=math.inf)
+
+
+def _refuse_more_tokens(config: ScorerConfig, positions: float) -> None:
+    if config.max_tokens is not None and config.max_tokens > positions:
+        raise ValueError(
+            f"model={config.model!r}, max_tokens={config.max_tokens}: the model has positions for {positions} tokens; "
+            "set at most that."
+        )
 
 
 def _load_model_config(config: ScorerConfig, folder: Path) -> "PreTrainedConfig":
@@ -312,11 +330,7 @@ def _token_limit(config: ScorerConfig, tokenizer: "PreTrainedTokenizerBase", ske
     if config.max_tokens is None:
         own = _own_limit(config, skeleton)
         return int(min(tokenizer.model_max_length if own is None else own, positions, NO_TOKEN_LIMIT))
-    if config.max_tokens > positions:
-        raise ValueError(
-            f"model={config.model!r}, max_tokens={config.max_tokens}: the model has positions for {positions} tokens; "
-            "set at most that."
-        )
+    _refuse_more_tokens(config, positions)
     return config.max_tokens
 
 

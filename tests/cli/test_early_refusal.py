@@ -14,6 +14,7 @@ MODEL = str(demo_folder() / "demo-classifier")
 ROWS = [{"id": "1", "messages": [{"role": "user", "content": "Oi"}, {"role": "assistant", "content": "Olá"}]}]
 CALIBRATE = ["calibrate", "rows.jsonl", "--model", MODEL, "--disagreement", "0.1", "--output", "c", "--min-score"]
 DISTILL = ["distill", "levels.jsonl", "--text", "--model", MODEL, "--student", "org/name", "--output", "out"]
+TOO_LONG = ("--model", MODEL, "--max-tokens", "1025")
 CODE = """
 import sys
 sys.modules.update(dict.fromkeys({hidden!r}))  # cannot be imported
@@ -79,6 +80,7 @@ def folder(tmp_path):
         (["", "--output", "o"], "a path is empty: give a value"),
         (["scored.jsonl"], "None of the first 1 rows can be scored. missing_column"),
         (["rows.jsonl", "--device", "gpu"], "--device gpu: give"),
+        (["rows.jsonl", "--max-tokens", "1025"], "--max-tokens 1025: the model has positions for 1024 tokens"),
         (["rows.jsonl", "--model", "causal"], "--model causal is a Qwen3ForCausalLM: give a sequence classifier"),
         (["rows.jsonl", "--model", "bare"], "--model bare cannot be loaded. It has no safetensors weights"),
         (["rows.jsonl", "--model", "run"], "--model run: the folder holds no config.json"),
@@ -128,6 +130,12 @@ def test_scoring_is_refused_early(folder, command, arguments, message):
             "--model org/name",
         ),
         (["inspect", "rows.jsonl", "--model", "org/name"], "--model org/name cannot be loaded"),
+        (["inspect", "rows.jsonl", "--model", MODEL, "--max-tokens", "1025"], "positions for 1024 tokens"),
+        (
+            [*("evaluate", "levels.jsonl", "--text", "--labels", "level"), *TOO_LONG, "--output", "o"],
+            "positions for 1024 tokens",
+        ),
+        ([*CALIBRATE, "3", "--proxy-dtype", "bfloat16", *TOO_LONG], "positions for 1024 tokens"),
         ([*DISTILL, "--batch-size", "1", "--warmup-steps", "200"], "--warmup-steps 200: 2 epochs of 54 rows"),
         ([*DISTILL, "--holdout", "60"], "--holdout 60: of 60 rows none is left on one side"),
         ([*CALIBRATE, "3", "--proxy", "org/name"], "--model org/name cannot be loaded"),

@@ -15,8 +15,8 @@ from tiny_models import (
 )
 from tokenizers.processors import TemplateProcessing
 
-from datatrove_quality.config import ScoreScale
-from datatrove_quality.model.files import find_model
+from datatrove_quality.config import ScorerConfig, ScoreScale
+from datatrove_quality.model.files import find_model, require_classifier
 
 
 def test_scale_from_the_models_own_config(model_folder, tmp_path, card):
@@ -200,6 +200,31 @@ def test_more_tokens_than_positions(model_folder, family, positions):
     folder = model_folder(family)
     refused(config_of(folder, max_tokens=positions + 1), f"positions for {positions} tokens")
     find_model(config_of(folder, max_tokens=positions))
+
+
+@pytest.mark.parametrize(
+    ("values", "is_refused"),
+    [
+        ({"max_position_embeddings": 8}, True),
+        ({"max_position_embeddings": 9}, False),
+        ({"n_positions": 8}, True),
+        ({"n_positions": 8, "max_position_embeddings": 9}, False),
+        ({"text_config": {"max_position_embeddings": 8}, "max_position_embeddings": 9}, True),
+        ({"text_config": {"max_position_embeddings": 9}, "max_position_embeddings": 8}, False),
+        ({"max_position_embeddings": -1}, False),
+        ({"max_position_embeddings": None}, False),
+        ({}, False),
+    ],
+)
+def test_positions_that_config_json_names(tmp_path, values, is_refused):
+    """They are known before transformers is imported; what only a model's class tells refuses nothing then."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "any"} | values))
+    config = ScorerConfig(model=str(tmp_path), max_tokens=9)
+    if is_refused:
+        with pytest.raises(ValueError, match="max_tokens=9: the model has positions for 8 tokens"):
+            require_classifier(config, tmp_path)
+    else:
+        require_classifier(config, tmp_path)
 
 
 @pytest.mark.parametrize("family", ENCODERS)

@@ -190,23 +190,23 @@ class ScorerConfig:
     def __post_init__(self) -> None:
         # A path object is welcome; as a string it hashes, pickles and prints in executor.json like any other.
         object.__setattr__(self, "model", str(self.model) if hasattr(self.model, "__fspath__") else self.model)
-        self._check_names()
+        self._require_names()
         for name in ("max_tokens", "tokens_per_batch"):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name}={value!r}: give a whole number of tokens from 1, or None.")
         if self.scale is not None and not isinstance(self.scale, ScoreScale):
             raise ValueError(f"scale={self.scale!r}: give a ScoreScale(offset, low, high), or None.")
-        self._check_globs()
+        self._require_globs()
         flags = ("add_special_tokens", "compile", "fused", "trust_remote_code", "self_check", "allow_constant_scores")
         for name in flags:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name}={getattr(self, name)!r}: give True or False.")
         if self.compile and self.dtype in QUANTIZED:
             raise ValueError(f"compile=True does not go with dtype={self.dtype!r}: omit one of them.")
-        self._check_tokenizing()
+        self._require_tokenizing()
 
-    def _check_tokenizing(self) -> None:
+    def _require_tokenizing(self) -> None:
         if self.add_bos_token is not None and not isinstance(self.add_bos_token, bool):
             raise ValueError(f"add_bos_token={self.add_bos_token!r}: give True, False, or None.")
         if self.add_bos_token and not self.add_special_tokens:
@@ -217,13 +217,13 @@ class ScorerConfig:
                 "'2026-11-29 18:30', or None."
             )
 
-    def _check_globs(self) -> None:
+    def _require_globs(self) -> None:
         globs = self.allow_unexpected
         if not isinstance(globs, tuple | list) or not all(isinstance(glob, str) and glob for glob in globs):
             raise ValueError(f"allow_unexpected={globs!r}: give a tuple of names or patterns of tensors.")
         object.__setattr__(self, "allow_unexpected", tuple(globs))
 
-    def _check_names(self) -> None:
+    def _require_names(self) -> None:
         if not isinstance(self.model, str) or not self.model.strip():
             raise ValueError(f"model={self.model!r}: give a hub id such as 'org/name', or a local folder.")
         if self.revision is not None and (not isinstance(self.revision, str) or not self.revision.strip()):

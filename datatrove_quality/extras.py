@@ -14,7 +14,7 @@ EXTRAS = {
 }
 
 
-def require(extra: str, what: str) -> None:
+def require_extra(extra: str, what: str) -> None:
     """Refuse to start what needs an extra that is not installed.
 
     Args:

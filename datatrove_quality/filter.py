@@ -32,9 +32,9 @@ from datatrove_quality.rows.score_columns import (
     OWN_REASONS,
     PROXY,
     RecordedScore,
-    check_bounds,
-    check_prefix,
     recorded_score,
+    require_bounds,
+    require_prefix,
     score_column,
     score_columns,
     step_columns,
@@ -185,7 +185,7 @@ class QualityFilter(BaseFilter):
         # Where the tasks of a run tell each other what the audit of a cascade has counted.
         self.audit_folder: str | None = None
         self._running = False
-        self._check_arguments()
+        self._require_arguments()
 
     def __getstate__(self) -> dict[str, Any]:
         """What executors pickle or copy: all tasks load the commit that the model's name refers to now, and have today
@@ -202,9 +202,9 @@ class QualityFilter(BaseFilter):
             self.cascade = replace(self.cascade, proxy=dated(pinned(self.cascade.proxy)))
         return self.__dict__ | {"_running": False}
 
-    def _check_arguments(self) -> None:
+    def _require_arguments(self) -> None:
         if self.scorer is None:
-            self._check_nothing_needs_a_scorer()
+            self._require_no_use_of_a_scorer()
         elif not isinstance(self.scorer, ScorerConfig):
             raise ValueError(
                 f"scorer={self.scorer!r}: give a ScorerConfig(model=...), or a model's hub id or folder; None filters "
@@ -220,11 +220,11 @@ class QualityFilter(BaseFilter):
         for name, values in (*((flag, (True, False)) for flag in flags), ("progress", (True, False, None))):
             if not any(getattr(self, name) is value for value in values):
                 raise ValueError(f"{name}={getattr(self, name)!r}: give {' or '.join(map(str, values))}.")
-        check_bounds(self.min_score, self.max_score)
+        require_bounds(self.min_score, self.max_score)
         per_task = self.documents_per_task
         if per_task is not None and (isinstance(per_task, str) or not isinstance(per_task, Sequence)):
             raise ValueError(f"documents_per_task={per_task!r:.80}: give a list with each task's number, or None.")
-        check_prefix(self.prefix)
+        require_prefix(self.prefix)
         if self.cascade is not None:
             require_usable(self.cascade, self.scorer, vars(self))
         if self.all_answers and (self.reuse_scores or self.cascade or self.messages_key != MESSAGES):
@@ -239,7 +239,7 @@ class QualityFilter(BaseFilter):
         if self.scorer is not None and self.scorer.scale is not None:
             warn_of_bounds_outside(self.scorer.scale, self.min_score, self.max_score)
 
-    def _check_nothing_needs_a_scorer(self) -> None:
+    def _require_no_use_of_a_scorer(self) -> None:
         unset = {"reuse_scores": False, "checkpoints_dir": None, "special_tokens": "allow", "all_answers": False}
         for name, value in (unset | {"cascade": None}).items():
             if getattr(self, name) != value:

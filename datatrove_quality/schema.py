@@ -4,7 +4,7 @@ import json
 from typing import TYPE_CHECKING
 
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.rows.score_columns import answer_types, cascade_types, check_prefix, score_types
+from datatrove_quality.rows.score_columns import answer_types, cascade_types, require_prefix, score_types
 from datatrove_quality.rows.types import described
 
 
@@ -50,7 +50,7 @@ def score_schema(
             f"source_schema is {described(source_schema)}: give a pyarrow.Schema, such as "
             "pyarrow.parquet.read_schema(file)"
         )
-    check_prefix(prefix)
+    require_prefix(prefix)
     found = None if scorer is None else find_scorer(scorer)
     outputs = {} if found is None else {f"{prefix}_{name}": alias for name, alias in found.outputs.columns.items()}
     types = score_types(prefix) | outputs | (cascade_types(prefix) if cascade else {}) | {"filter_reason": "string"}

@@ -14,7 +14,7 @@ from datatrove.pipeline.stats.merger import STATS_MERGED_NAME
 from datatrove.utils.stats import MetricStatsDict
 
 from datatrove_quality.readers.files import folder_at
-from datatrove_quality.rows.score_columns import RecordedScore, check_prefix, recorded_score
+from datatrove_quality.rows.score_columns import RecordedScore, recorded_score, require_prefix
 
 
 NO_VALUE = "(none)"
@@ -76,10 +76,10 @@ class QualityStats(BaseStats):
         self.columns = [group_by] if isinstance(group_by, str) else list(group_by)
         self.top_k = top_k
         self.histogram_round_digits = histogram_round_digits
-        self._check_arguments()
+        self._require_arguments()
 
-    def _check_arguments(self) -> None:
-        check_prefix(self.prefix)
+    def _require_arguments(self) -> None:
+        require_prefix(self.prefix)
         for column in self.columns:
             if not isinstance(column, str) or not column.strip(".") or "/" in column:
                 raise ValueError(f"group_by={column!r}: give a metadata column whose name can be that of a folder.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datatrove_quality.extras import EXTRAS, require
+from datatrove_quality.extras import EXTRAS, require_extra
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +28,7 @@ def test_a_missing_extra_is_named(monkeypatch):
     """The error says what to install, and what is missing of it."""
     monkeypatch.setitem(EXTRAS, "train", ("accelerate", "no_such_module", "neither_this"))
     with pytest.raises(ImportError) as found:
-        require("train", "datatrove-quality train")
+        require_extra("train", "datatrove-quality train")
     assert str(found.value) == (
         "datatrove-quality train needs datatrove-quality[train]: pip install 'datatrove-quality[train]' "
         "(no_such_module, neither_this are not installed)"

@@ -86,6 +86,12 @@ def test_functions_are_short():
     assert statistics.quantiles(lengths.values(), n=10)[-1] <= MAX_90TH_PERCENTILE
 
 
+def test_what_refuses_is_called_require():
+    """A function that raises unless something holds has one name for that: require_..., never refuse_ or check_."""
+    names = [function.rpartition(" ")[2] for path in FILES for function, _ in functions(path)]
+    assert [name for name in names if re.match(r"_?(check|refuse|ensure|validate)(_|$)", name)] == []
+
+
 def test_modules_import_from_where_a_thing_is_defined():
     """An import from the package itself would hide from import-linter which layer it goes to."""
     found = [

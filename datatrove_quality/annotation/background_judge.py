@@ -15,7 +15,7 @@ from datatrove_quality.annotation.judge import Answer, Judge, Judgement, answer_
 CLOSE_SECONDS = 30.0
 
 
-def check_endpoint(connection: Connection, model: str) -> None:
+def require_endpoint(connection: Connection, model: str) -> None:
     """Refuse an endpoint that is down, refuses the key, or does not serve a model, within five seconds.
 
     Args:
@@ -26,11 +26,11 @@ def check_endpoint(connection: Connection, model: str) -> None:
         EndpointUnusable: says what is wrong.
     """
 
-    async def check() -> None:
+    async def require() -> None:
         async with Endpoint(connection) as endpoint:
-            await endpoint.check(model)
+            await endpoint.require_model(model)
 
-    asyncio.run(check())
+    asyncio.run(require())
 
 
 class BackgroundJudge:
@@ -99,7 +99,7 @@ class BackgroundJudge:
         endpoint = await Endpoint(self._connection).__aenter__()
         judge = Judge(self._config, self._connection, endpoint, self._count)
         try:
-            await endpoint.check(self._config.model)
+            await endpoint.require_model(self._config.model)
         except BaseException:
             await endpoint.__aexit__()
             raise

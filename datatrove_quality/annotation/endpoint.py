@@ -107,7 +107,7 @@ class Endpoint:
         assert self._session is not None
         await self._session.close()
 
-    async def check(self, model: str) -> None:
+    async def require_model(self, model: str) -> None:
         """Refuse an endpoint that is down, refuses the key, or does not serve a model, within five seconds.
 
         Raises:

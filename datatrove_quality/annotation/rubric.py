@@ -95,10 +95,10 @@ class Rubric:
                 raise ValueError(f"rubric: {name}={value!r}: give a whole number from 1.")
         if not isinstance(self.rules, tuple) or not all(isinstance(rule, str) for rule in self.rules):
             raise ValueError(f"rubric: rules={self.rules!r:.80}: give a list of texts.")
-        self._check_levels()
-        self._check_sampling()
+        self._require_levels()
+        self._require_sampling()
 
-    def _check_levels(self) -> None:
+    def _require_levels(self) -> None:
         scale = self.scale
         is_pair = isinstance(scale, tuple) and len(scale) == 2 and all(type(value) is int for value in scale)
         if not is_pair or scale[1] - scale[0] < MIN_LEVELS - 1:
@@ -114,7 +114,7 @@ class Rubric:
         if outside := [example.score for example in self.examples if example.score not in wanted]:
             raise ValueError(f"rubric: an example has the score {outside[0]!r}, which is not one of {wanted}.")
 
-    def _check_sampling(self) -> None:
+    def _require_sampling(self) -> None:
         taken = {"messages", "model", "response_format", "stream", "n", "logprobs", "top_logprobs"}
         if found := sorted(taken & set(self.sampling)):
             raise ValueError(f"rubric: sampling has {', '.join(found)}, which this program sets itself: omit it.")

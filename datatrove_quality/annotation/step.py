@@ -19,7 +19,7 @@ from datatrove_quality.annotation.judge import Judgement
 from datatrove_quality.annotation.prompt import Characters, Measure, Prompt, Tokens, make_prompt
 from datatrove_quality.config import Unscorable
 from datatrove_quality.engine.store import resolve_folder
-from datatrove_quality.extras import require
+from datatrove_quality.extras import require_extra
 from datatrove_quality.main_guard import require_main_guard_of_pool
 from datatrove_quality.progress import Progress
 from datatrove_quality.rows.of_document import scored_conversation
@@ -76,7 +76,7 @@ class LLMJudge(PipelineStep):
         documents_per_task: Sequence[int] | None = None,
     ):
         super().__init__()
-        require("annotate", "LLMJudge")
+        require_extra("annotate", "LLMJudge")
         if not isinstance(judge, JudgeConfig):
             raise ValueError(f"judge={judge!r:.80}: give a JudgeConfig(model=..., rubric=load_rubric(...)).")
         if not isinstance(connection, Connection):

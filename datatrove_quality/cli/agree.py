@@ -22,7 +22,7 @@ from pathlib import Path
 from datatrove_quality.annotation.config import Connection, JudgeConfig
 from datatrove_quality.annotation.rubric import load_rubric
 from datatrove_quality.cli.annotate import CONNECTION_OPTIONS
-from datatrove_quality.cli.checks import check_output
+from datatrove_quality.cli.checks import require_writable
 from datatrove_quality.cli.fields import add_fields, filled
 from datatrove_quality.cli.option_types import positive, scale
 from datatrove_quality.cli.options import (
@@ -34,7 +34,7 @@ from datatrove_quality.cli.options import (
     sample_weights,
 )
 from datatrove_quality.config import ScoreScale
-from datatrove_quality.extras import require
+from datatrove_quality.extras import require_extra
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
     if len(set(raters)) < len(raters):
         raise ValueError(f"--with: {', '.join(raters)}: give each column once.")
     if options.output is not None:
-        check_output(options.output)
+        require_writable(options.output)
     from datatrove_quality.evaluation.agreement_text import describe_agreement
     from datatrove_quality.evaluation.rated_rows import read_rated_rows
     from datatrove_quality.report.agreement import report_agreement, write_agreement
@@ -117,15 +117,15 @@ def plant(options: argparse.Namespace) -> None:
             raise ValueError(f"--injections: --{name} is missing.")
     rubric = load_rubric(options.rubric)
     judge, connection = JudgeConfig(model=options.model, rubric=rubric), filled(Connection, options)
-    require("annotate", "datatrove-quality agree --injections")
-    from datatrove_quality.annotation.background_judge import check_endpoint
+    require_extra("annotate", "datatrove-quality agree --injections")
+    from datatrove_quality.annotation.background_judge import require_endpoint
     from datatrove_quality.annotation.injections import describe_injections, measure_injections
     from datatrove_quality.annotation.step import LLMJudge
     from datatrove_quality.proxies.sample import draw_sample
     from datatrove_quality.runs.inputs import find_inputs
 
     adapter, inputs = row_adapter(options), find_inputs(options.input)
-    check_endpoint(connection, judge.model)
+    require_endpoint(connection, judge.model)
     step = LLMJudge(judge, connection, messages_key(options))
     drawn = draw_sample(inputs, adapter, options.injections, f"injections {options.seed}")
     print(describe_injections(measure_injections(step, drawn.documents, options.seed)))

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 from datatrove_quality.annotation.config import Connection, JudgeConfig
 from datatrove_quality.annotation.rubric import Rubric, load_rubric, shipped_rubrics
 from datatrove_quality.annotation.sample_config import LENGTH, SampleConfig
-from datatrove_quality.cli.checks import check_output
+from datatrove_quality.cli.checks import require_writable
 from datatrove_quality.cli.executor_options import add_executor_options
 from datatrove_quality.cli.fields import add_fields, filled
 from datatrove_quality.cli.option_types import number, positive
 from datatrove_quality.cli.options import add_row_options, add_run_options, messages_key, row_adapter
 from datatrove_quality.cli.running import execute, make_run
-from datatrove_quality.extras import require
+from datatrove_quality.extras import require_extra
 
 
 if TYPE_CHECKING:
@@ -104,17 +104,17 @@ def run(options: argparse.Namespace) -> None:
     Args:
         options: the command line.
     """
-    judge, connection, sample = check(options)
-    require("annotate", "datatrove-quality annotate")
-    from datatrove_quality.annotation.background_judge import check_endpoint
+    judge, connection, sample = settings_of(options)
+    require_extra("annotate", "datatrove-quality annotate")
+    from datatrove_quality.annotation.background_judge import require_endpoint
     from datatrove_quality.annotation.estimate import SAMPLE
     from datatrove_quality.annotation.select_rows import WriteHeldOut
     from datatrove_quality.annotation.step import LLMJudge
-    from datatrove_quality.runs.inputs import refuse_wrong_schema
+    from datatrove_quality.runs.inputs import require_scorable
 
     adapter = row_adapter(options)
     started = make_run(options, "annotate")
-    refuse_wrong_schema(started.inputs, adapter)
+    require_scorable(started.inputs, adapter)
     step = LLMJudge(
         judge,
         connection,
@@ -129,7 +129,7 @@ def run(options: argparse.Namespace) -> None:
     if options.show:
         show(step, documents)
         return
-    check_endpoint(step.connection, step.judge.model)
+    require_endpoint(step.connection, step.judge.model)
     if options.canary:
         look_at_canary(options.canary, step, adapter, before)
     drawn = [] if sample.takes_all else draw(sample, started, adapter, judge.rubric)
@@ -141,7 +141,7 @@ def run(options: argparse.Namespace) -> None:
     annotate(options, started, pipeline)
 
 
-def check(options: argparse.Namespace) -> tuple[JudgeConfig, Connection, SampleConfig]:
+def settings_of(options: argparse.Namespace) -> tuple[JudgeConfig, Connection, SampleConfig]:
     """What the options describe; refuses what they alone show to be a mistake.
 
     Raises:
@@ -158,7 +158,7 @@ def check(options: argparse.Namespace) -> tuple[JudgeConfig, Connection, SampleC
     sample = filled(SampleConfig, options)
     if not sample.takes_all and options.limit != -1:
         raise ValueError("--limit takes the first rows of each task: omit it beside --sample and --hold-out.")
-    check_output(options.output)
+    require_writable(options.output)
     return judge, connection, sample
 
 

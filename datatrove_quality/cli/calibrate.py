@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datatrove_quality.cli.checks import check_classifier, check_thresholds, known_scale
+from datatrove_quality.cli.checks import known_scale, require_local_classifier, require_thresholds
 from datatrove_quality.cli.fields import filled
 from datatrove_quality.cli.option_types import audit, number, positive, share
 from datatrove_quality.cli.options import (
@@ -31,7 +31,7 @@ from datatrove_quality.cli.options import (
     row_adapter,
 )
 from datatrove_quality.config import DTYPES, ScorerConfig
-from datatrove_quality.rows.score_columns import check_prefix
+from datatrove_quality.rows.score_columns import require_prefix
 
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         SystemExit: no certificate was issued; says why.
     """
-    check(options)
+    require_consistent(options)
     from datatrove_quality.cascade.calibration import calibrate_cascade, promised_rows, rows_to_draw
     from datatrove_quality.cascade.values import scored_by
     from datatrove_quality.engine.scorer import find_scorer
@@ -234,17 +234,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_verbose_option(parser)
 
 
-def check(options: argparse.Namespace) -> None:
+def require_consistent(options: argparse.Namespace) -> None:
     """Refuse what the options alone show to be a mistake; imports nothing heavy.
 
     Raises:
         ValueError: says what to change.
     """
-    check_prefix(options.prefix)
-    check_classifier(options.model, max_tokens=options.max_tokens)
+    require_prefix(options.prefix)
+    require_local_classifier(options.model, max_tokens=options.max_tokens)
     if options.proxy is not None:
-        check_classifier(options.proxy, "--proxy")
-    check_thresholds(options, known_scale(options))
+        require_local_classifier(options.proxy, "--proxy")
+    require_thresholds(options, known_scale(options))
     if options.disagreement is None and None in (options.wrongly_dropped, options.wrongly_kept):
         raise ValueError("give --disagreement, or --wrongly-dropped and --wrongly-kept together.")
     if options.proxy is None and options.proxy_dtype in (None, options.dtype):

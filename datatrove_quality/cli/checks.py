@@ -11,7 +11,7 @@ from datatrove_quality.config import ScorerConfig, ScoreScale
 from datatrove_quality.model.weights import ADAPTER_CONFIG, LONE_ADAPTER
 
 
-def check_output(output: str) -> None:
+def require_writable(output: str) -> None:
     """Refuse an output folder that cannot be written, without creating it.
 
     Args:
@@ -35,7 +35,7 @@ def check_output(output: str) -> None:
         raise ValueError(f"--output {output} cannot be written:{where} {reason}.") from error
 
 
-def check_model_path(model: str, option: str = "--model") -> None:
+def require_model_folder(model: str, option: str = "--model") -> None:
     """Refuse a model that can only be a local folder and does not exist, or a folder that holds no model.
 
     Args:
@@ -57,8 +57,8 @@ def check_model_path(model: str, option: str = "--model") -> None:
         raise ValueError(f"{option} {model}: the folder holds no config.json; give a folder with a whole model.")
 
 
-def check_classifier(model: str, option: str = "--model", max_tokens: int | None = None) -> None:
-    """As `check_model_path`; of a folder, refuse also one whose files are no classifier's.
+def require_local_classifier(model: str, option: str = "--model", max_tokens: int | None = None) -> None:
+    """As `require_model_folder`; of a folder, refuse also one whose files are no classifier's.
 
     Args:
         model: as there.
@@ -69,7 +69,7 @@ def check_classifier(model: str, option: str = "--model", max_tokens: int | None
         ValueError: as there; or its config.json is no classifier's or has positions for fewer tokens, or it has no
             weights.
     """
-    check_model_path(model, option)
+    require_model_folder(model, option)
     if os.path.isdir(model):
         from datatrove_quality.model.files import require_classifier
         from datatrove_quality.model.weights import require_weights
@@ -79,7 +79,7 @@ def check_classifier(model: str, option: str = "--model", max_tokens: int | None
         require_weights(config, folder)
 
 
-def check_thresholds(options: argparse.Namespace, scale: ScoreScale | None) -> None:
+def require_thresholds(options: argparse.Namespace, scale: ScoreScale | None) -> None:
     """Refuse thresholds that keep nothing, or lie outside the scale of the scores.
 
     Args:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from datatrove_quality.cli.option_types import scale, share
 from datatrove_quality.cli.options import add_weight_options, sample_weights
 from datatrove_quality.config import ScoreScale
-from datatrove_quality.rows.score_columns import check_prefix
+from datatrove_quality.rows.score_columns import require_prefix
 
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
     Args:
         options: the command line.
     """
-    check(options)
+    require_consistent(options)
     from datatrove_quality.evaluation.scored_sample import read_scored_sample, run_of_half
     from datatrove_quality.evaluation.threshold_text import describe_choice
     from datatrove_quality.runs.inputs import find_inputs
@@ -92,7 +92,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     shares.add_argument("--by", choices=("documents", "tokens"), default="documents", help="default: documents")
 
 
-def check(options: argparse.Namespace) -> None:
+def require_consistent(options: argparse.Namespace) -> None:
     """Refuse options that contradict each other.
 
     Raises:
@@ -106,4 +106,4 @@ def check(options: argparse.Namespace) -> None:
     low, high = options.scale.low, options.scale.high
     if options.level is not None and not low < options.level <= high:
         raise ValueError(f"--level {options.level}: give a level above {low}, up to {high}, or another --scale.")
-    check_prefix(options.prefix)
+    require_prefix(options.prefix)

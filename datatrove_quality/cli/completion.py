@@ -8,7 +8,7 @@ A new shell completes it; zsh needs `fpath+=~/.zfunc` before `compinit`. Needs t
 
 import argparse
 
-from datatrove_quality.extras import require
+from datatrove_quality.extras import require_extra
 
 
 SHELLS = ("bash", "zsh", "tcsh")
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
     Raises:
         ImportError: the extra is not installed.
     """
-    require("completion", "datatrove-quality completion")
+    require_extra("completion", "datatrove-quality completion")
     import shtab
 
     from datatrove_quality.cli.main import make_parser

@@ -27,10 +27,16 @@ from datatrove_quality.cli.options import (
     add_score_options,
     row_adapter,
 )
-from datatrove_quality.cli.running import check_files, check_scale, execute, make_run, print_result
+from datatrove_quality.cli.running import (
+    execute,
+    make_run,
+    print_result,
+    require_local_files,
+    require_thresholds_of_run,
+)
 from datatrove_quality.config import ScorerConfig
 from datatrove_quality.curation.rules import RULES
-from datatrove_quality.extras import require
+from datatrove_quality.extras import require_extra
 
 
 if TYPE_CHECKING:
@@ -45,23 +51,23 @@ def run(options: argparse.Namespace) -> None:
     Args:
         options: the command line.
     """
-    check(options)
-    check_files(options)
-    require("curate", "datatrove-quality curate")
+    require_consistent(options)
+    require_local_files(options)
+    require_extra("curate", "datatrove-quality curate")
     from datatrove_quality.curation.answer_filters import require_language_model, require_word_tokenizer
     from datatrove_quality.curation.stages import curation_stages
     from datatrove_quality.model.files import pinned
-    from datatrove_quality.runs.inputs import refuse_wrong_schema
+    from datatrove_quality.runs.inputs import require_scorable
     from datatrove_quality.runs.run_record import INTERMEDIATE
 
     adapter = row_adapter(options)
     started = make_run(options, "curate", "gpu")
-    refuse_wrong_schema(started.inputs, adapter)
+    require_scorable(started.inputs, adapter)
     if options.keep_languages:
         require_language_model()
     pinned(filled(ScorerConfig, options))  # a model that is not here is refused before spaCy imports torch
     require_word_tokenizer(options.language)
-    check_scale(options, started, adapter)
+    require_thresholds_of_run(options, started, adapter)
     cpu = replace(cluster_of(options, "cpu"), gpus_per_task=None)
     stages = curation_stages(started, adapter, curation(options), cpu, cluster_of(options, "gpu"))
     result = execute(started, *stages)
@@ -120,7 +126,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_executor_options(parser, ("cpu", "gpu"))
 
 
-def check(options: argparse.Namespace) -> None:
+def require_consistent(options: argparse.Namespace) -> None:
     """Refuse options that contradict each other.
 
     Raises:

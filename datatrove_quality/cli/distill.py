@@ -17,7 +17,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-from datatrove_quality.cli.checks import check_classifier, check_model_path, check_output
+from datatrove_quality.cli.checks import require_local_classifier, require_model_folder, require_writable
 from datatrove_quality.cli.fields import add_fields, filled
 from datatrove_quality.cli.option_types import positive, text_file
 from datatrove_quality.cli.options import (
@@ -30,7 +30,7 @@ from datatrove_quality.cli.options import (
 )
 from datatrove_quality.cli.train import print_result
 from datatrove_quality.config import DTYPES, ScorerConfig
-from datatrove_quality.extras import require
+from datatrove_quality.extras import require_extra
 from datatrove_quality.training.config import FREEZE, ORDERS, TrainingConfig
 
 
@@ -50,8 +50,8 @@ def run(options: argparse.Namespace) -> None:
     Args:
         options: the command line.
     """
-    scorer, config = check(options)
-    require("train", "datatrove-quality distill")
+    scorer, config = settings_of(options)
+    require_extra("train", "datatrove-quality distill")
     from datatrove_quality.engine.scorer import find_scorer
     from datatrove_quality.model.files import pinned
     from datatrove_quality.proxies.sample import draw_sample
@@ -94,15 +94,15 @@ def num_held_out(rows: int, config: TrainingConfig) -> int:
     return held_out
 
 
-def check(options: argparse.Namespace) -> tuple[ScorerConfig, TrainingConfig]:
+def settings_of(options: argparse.Namespace) -> tuple[ScorerConfig, TrainingConfig]:
     """The classifier and the recipe; refuses what the options alone show to be a mistake.
 
     Raises:
         ValueError: says what to change.
     """
-    check_output(options.output)
-    check_classifier(options.model)
-    check_model_path(options.student, "--student")
+    require_writable(options.output)
+    require_local_classifier(options.model)
+    require_model_folder(options.student, "--student")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise ValueError(
             "datatrove-quality distill runs in one process: score rows with `filter`, and run `train --labels "

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datatrove_quality.cli.checks import check_classifier, check_output
+from datatrove_quality.cli.checks import require_local_classifier, require_writable
 from datatrove_quality.cli.fields import filled
 from datatrove_quality.cli.options import (
     CLASSIFIER_OPTIONS,
@@ -21,7 +21,7 @@ from datatrove_quality.cli.options import (
     add_row_options,
     add_verbose_option,
     add_weight_options,
-    refuse_without_effect,
+    require_effect,
     row_adapter,
     sample_weights,
 )
@@ -38,10 +38,10 @@ def run(options: argparse.Namespace) -> None:
     Args:
         options: the command line.
     """
-    check(options)
-    check_output(options.output)
+    require_consistent(options)
+    require_writable(options.output)
     if options.model is not None:
-        check_classifier(options.model, max_tokens=options.max_tokens)
+        require_local_classifier(options.model, max_tokens=options.max_tokens)
     from datatrove_quality.evaluation.output import draw_evaluation, write_evaluation
 
     output = Path(options.output)
@@ -92,7 +92,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_verbose_option(parser)
 
 
-def check(options: argparse.Namespace) -> None:
+def require_consistent(options: argparse.Namespace) -> None:
     """Refuse options that contradict each other.
 
     Raises:
@@ -102,4 +102,4 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError("--tokens goes with --scores: with --model the tokens are those that are scored.")
     if options.scores is not None:
         names = [name for name in (*CLASSIFIER_OPTIONS, *ROW_OPTIONS, "text") if name != "scale"]
-        refuse_without_effect(options, add_options, names, "--scores takes scores that are there already")
+        require_effect(options, add_options, names, "--scores takes scores that are there already")

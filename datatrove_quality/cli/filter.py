@@ -32,10 +32,16 @@ from datatrove_quality.cli.options import (
     add_run_options,
     add_score_options,
     messages_key,
-    refuse_without_effect,
+    require_effect,
     row_adapter,
 )
-from datatrove_quality.cli.running import check_files, check_scale, execute, make_run, print_result
+from datatrove_quality.cli.running import (
+    execute,
+    make_run,
+    print_result,
+    require_local_files,
+    require_thresholds_of_run,
+)
 from datatrove_quality.config import ScorerConfig
 
 
@@ -54,11 +60,11 @@ def run(options: argparse.Namespace) -> None:
     Args:
         options: the command line.
     """
-    check(options)
-    check_files(options)
+    require_consistent(options)
+    require_local_files(options)
     adapter = row_adapter(options)
     started = make_run(options, "filter")
-    check_scale(options, started, adapter)
+    require_thresholds_of_run(options, started, adapter)
     result = execute(started, pipeline(options, started, adapter))
     if result is None:
         return
@@ -140,7 +146,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_executor_options(parser)
 
 
-def check(options: argparse.Namespace) -> None:
+def require_consistent(options: argparse.Namespace) -> None:
     """Refuse options that contradict each other.
 
     Raises:
@@ -150,7 +156,7 @@ def check(options: argparse.Namespace) -> None:
         scoring = ("special_tokens", "allow_no_answer", "render_tools", "all_answers", "reuse_scores")
         others = (*scoring, "scores_only", "checkpoints", "no_checkpoints", *CASCADE_OPTIONS)
         names = ("model", *(name for name in CLASSIFIER_OPTIONS if name != "score_of"), *others)
-        refuse_without_effect(options, add_options, names, "--scores-from-columns scores nothing")
+        require_effect(options, add_options, names, "--scores-from-columns scores nothing")
         return
     if options.all_answers and (options.text is not None or options.reuse_scores):
         raise ValueError("--all-answers scores conversations, all of them: omit --text and --reuse-scores.")
@@ -160,7 +166,7 @@ def check(options: argparse.Namespace) -> None:
     if options.scores_only and options.unscorable == "drop":
         raise ValueError("--scores-only writes a row for each row: omit --unscorable drop.")
     if options.cascade is None:
-        refuse_without_effect(options, add_options, CASCADE_OPTIONS, "without --cascade there is no audit")
+        require_effect(options, add_options, CASCADE_OPTIONS, "without --cascade there is no audit")
     else:
         require_usable(cascade(options), None, vars(options) | {"messages_key": messages_key(options)})
     options.model = options.model or CARD_MODEL

@@ -10,7 +10,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from datatrove_quality.cli.checks import check_classifier
+from datatrove_quality.cli.checks import require_local_classifier
 from datatrove_quality.cli.fields import filled
 from datatrove_quality.cli.option_types import positive
 from datatrove_quality.cli.options import (
@@ -39,13 +39,13 @@ def run(options: argparse.Namespace) -> None:
         options: the command line.
     """
     if options.model is not None:
-        check_classifier(options.model, max_tokens=options.max_tokens)
+        require_local_classifier(options.model, max_tokens=options.max_tokens)
     from datatrove_quality.runs.inputs import find_inputs
-    from datatrove_quality.runs.named_columns import refuse_missing_columns
+    from datatrove_quality.runs.named_columns import require_named_columns
 
     adapter = row_adapter(options)
     inputs = find_inputs(options.input)
-    refuse_missing_columns(inputs, adapter)
+    require_named_columns(inputs, adapter)
     documents = inputs.sample(_Keeping(adapter), options.rows)
     if not documents:
         sys.exit(f"{options.input} holds no row.")

@@ -127,12 +127,12 @@ def run(arguments: Sequence[str]) -> None:
     if not arguments:
         parser.error(f"give a command: {', '.join(COMMANDS)}; datatrove-quality --help describes them")
     options = parser.parse_args(arguments)
-    _refuse_empty(arguments)
+    _require_no_empty_values(arguments)
     with quiet_stderr(not getattr(options, "verbose", False), InOptions(options.command)):
         command(options.command).run(options)
 
 
-def _refuse_empty(arguments: Sequence[str]) -> None:
+def _require_no_empty_values(arguments: Sequence[str]) -> None:
     """Refuse empty values: as a path, one is the present folder; as a name, nothing.
 
     Raises:

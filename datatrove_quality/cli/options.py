@@ -144,7 +144,7 @@ def row_adapter(options: argparse.Namespace) -> "ConversationAdapter | TextAdapt
 
     if options.text is None:
         return filled(ConversationAdapter, options)
-    refuse_without_effect(options, add_row_options, ROW_OPTIONS, "--text is for plain text")
+    require_effect(options, add_row_options, ROW_OPTIONS, "--text is for plain text")
     return TextAdapter(options.text, id_key=options.id_key)
 
 
@@ -153,7 +153,7 @@ def messages_key(options: argparse.Namespace) -> str | None:
     return "messages" if options.text is None else None
 
 
-def refuse_without_effect(
+def require_effect(
     options: argparse.Namespace,
     add_options: Callable[[Any], None],
     names: Iterable[str],

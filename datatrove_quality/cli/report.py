@@ -11,7 +11,7 @@ It reads the output of `filter` and `curate`, or any JSONL or Parquet files with
 
 import argparse
 
-from datatrove_quality.cli.checks import check_output
+from datatrove_quality.cli.checks import require_writable
 from datatrove_quality.cli.fields import filled
 from datatrove_quality.cli.option_types import number, positive, share
 
@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> None:
     Args:
         options: the command line.
     """
-    check_output(options.output)
+    require_writable(options.output)
     from datatrove_quality.report.build import ReportOptions, build_report, write_report
     from datatrove_quality.report.text import visible
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from datatrove_quality.cli.checks import check_classifier, check_output, check_thresholds, known_scale
+from datatrove_quality.cli.checks import known_scale, require_local_classifier, require_thresholds, require_writable
 from datatrove_quality.cli.executor_options import cluster_of
 from datatrove_quality.cli.fields import filled
 from datatrove_quality.config import ScorerConfig
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datatrove_quality.runs.run import Run, RunResult
 
 
-def check_files(options: argparse.Namespace) -> None:
+def require_local_files(options: argparse.Namespace) -> None:
     """Refuse what the options and local files show to be a mistake; imports nothing heavy.
 
     Args:
@@ -24,12 +24,12 @@ def check_files(options: argparse.Namespace) -> None:
     Raises:
         ValueError: says what to change.
     """
-    check_output(options.output)
+    require_writable(options.output)
     if options.model is None:
-        check_thresholds(options, None)
+        require_thresholds(options, None)
         return
-    check_classifier(options.model, max_tokens=options.max_tokens)
-    check_thresholds(options, known_scale(options))
+    require_local_classifier(options.model, max_tokens=options.max_tokens)
+    require_thresholds(options, known_scale(options))
     filled(ScorerConfig, options)
 
 
@@ -56,7 +56,7 @@ def make_run(options: argparse.Namespace, name: str, stage: str | None = None) -
     )
 
 
-def check_scale(options: argparse.Namespace, run: "Run", adapter: Callable) -> None:
+def require_thresholds_of_run(options: argparse.Namespace, run: "Run", adapter: Callable) -> None:
     """Refuse thresholds outside the scale where only the model or the rows tell it, before anything is scored.
 
     Args:
@@ -72,15 +72,15 @@ def check_scale(options: argparse.Namespace, run: "Run", adapter: Callable) -> N
     if options.model is None:
         from datatrove_quality.runs.provenance import recorded_scale
 
-        check_thresholds(options, recorded_scale(run.inputs, options.prefix, options.score_of))
+        require_thresholds(options, recorded_scale(run.inputs, options.prefix, options.score_of))
     elif known_scale(options) is None:
         from datatrove_quality.engine.scorer import find_scorer
         from datatrove_quality.model.files import pinned
-        from datatrove_quality.runs.inputs import refuse_wrong_schema
+        from datatrove_quality.runs.inputs import require_scorable
 
-        refuse_wrong_schema(run.inputs, adapter)
+        require_scorable(run.inputs, adapter)
         config = pinned(filled(ScorerConfig, options))  # a name that is not found costs no import of transformers
-        check_thresholds(options, find_scorer(config).scale)
+        require_thresholds(options, find_scorer(config).scale)
 
 
 def execute(run: "Run", *stages: Any) -> "RunResult | None":

@@ -15,12 +15,12 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from datatrove_quality.cli.checks import check_output
+from datatrove_quality.cli.checks import require_writable
 from datatrove_quality.cli.executor_options import add_executor_options
 from datatrove_quality.cli.option_types import number, positive, share
 from datatrove_quality.cli.options import add_verbose_option
 from datatrove_quality.cli.running import execute, make_run
-from datatrove_quality.rows.score_columns import check_prefix
+from datatrove_quality.rows.score_columns import require_prefix
 
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def run(options: argparse.Namespace) -> None:
     Args:
         options: the command line.
     """
-    check_prefix(options.prefix)
-    check_output(options.output)
+    require_prefix(options.prefix)
+    require_writable(options.output)
     if options.tokens is not None and options.tokens < 1:
         raise ValueError(f"--tokens {options.tokens:g}: give a number of tokens from 1.")
     from datatrove_quality.curation.selection import Budget, SelectByBudget, find_ends

@@ -17,12 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datatrove_quality.cli.checks import check_model_path, check_output
+from datatrove_quality.cli.checks import require_model_folder, require_writable
 from datatrove_quality.cli.fields import add_fields, filled
 from datatrove_quality.cli.option_types import text_file
 from datatrove_quality.cli.options import add_row_options, row_adapter
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.extras import require
+from datatrove_quality.extras import require_extra
 from datatrove_quality.training.config import DTYPES, FREEZE, ORDERS, TrainingConfig
 
 
@@ -75,20 +75,20 @@ def run(options: argparse.Namespace) -> None:
     if options.held_out is not None and options.holdout != TrainingConfig.holdout:
         raise ValueError("--held-out gives the rows to evaluate on: omit --holdout.")
     config = filled(TrainingConfig, options)
-    check_output(options.output)
-    check_model_path(options.model)
-    refuse_held_out(options.input)
-    require("train", "datatrove-quality train")
+    require_writable(options.output)
+    require_model_folder(options.model)
+    require_no_held_out(options.input)
+    require_extra("train", "datatrove-quality train")
     from datatrove_quality.evaluation.labelled_rows import labelled_rows, require_labels
     from datatrove_quality.model.files import pinned
     from datatrove_quality.runs.inputs import find_inputs
-    from datatrove_quality.training.batches import batches_per_step, refuse_too_few
-    from datatrove_quality.training.folder import check_folder
+    from datatrove_quality.training.batches import batches_per_step, require_enough_rows
+    from datatrove_quality.training.folder import require_claimable
 
     batches_per_step(config, 1)  # a batch that does not divide for one device does for no number of them
     is_first = int(os.environ.get("RANK", 0)) == 0
     if is_first:  # which makes the folder while the others may not have come here
-        check_folder(Path(options.output), config)
+        require_claimable(Path(options.output), config)
 
     adapter = row_adapter(options)
     inputs = find_inputs(options.input)
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> None:
         evaluated = labelled_rows(held_out, adapter, options.labels) if held_out else None
         return labelled_rows(inputs, adapter, options.labels), evaluated
 
-    refuse_too_few(*rows(), config)
+    require_enough_rows(*rows(), config)
     pinned(ScorerConfig(model=config.model, revision=config.revision))  # a name that is not found costs no import
     from datatrove_quality.training.trainer import train_classifier
 
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> None:
         print_result(record, options.output)
 
 
-def refuse_held_out(source: str) -> None:
+def require_no_held_out(source: str) -> None:
     """Refuse the whole output of an annotation in which rows were held out, to be tested with.
 
     Raises:

@@ -17,7 +17,7 @@ from datatrove.utils.word_tokenizers import load_word_tokenizer
 from fsspec.core import strip_protocol
 from huggingface_hub import cached_assets_path
 
-from datatrove_quality.extras import require
+from datatrove_quality.extras import require_extra
 from datatrove_quality.rows.types import MESSAGES
 
 
@@ -117,7 +117,7 @@ def require_word_tokenizer(language: str) -> None:
     try:
         load_word_tokenizer(language).word_tokenize("Uma frase.")
     except Exception as error:  # packages of many languages, each with errors of its own
-        require("curate", "datatrove-quality curate")
+        require_extra("curate", "datatrove-quality curate")
         raise ValueError(
             f"language={language!r} (--language): no word tokenizer is installed for this language: {error}. Give a "
             "code of DataTrove's, such as eng or por, and install what it asks for."

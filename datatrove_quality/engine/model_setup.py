@@ -43,7 +43,7 @@ def set_up(
     setup = _Setup(config, found, model)
     expected = setup.expected_before_norms()
     models = setup.replicate(devices)
-    ours = setup.check(models, expected)
+    ours = setup.compare(models, expected)
     if config.compile:
         for one in models:
             setup.compile(one, ours)
@@ -82,7 +82,7 @@ class _Setup:
         from datatrove_quality.model.forward import packed_logits, padded_logits
         from datatrove_quality.model.self_check import probes
 
-        self._check = config.self_check
+        self._self_check = config.self_check
         self._refuse_constant = not config.allow_constant_scores
         self._fused = config.fused and not config.compile
         self._packed = found.packable
@@ -108,7 +108,7 @@ class _Setup:
         In half precision a norm that rounds otherwise moves a logit further than the check allows between two forward
         passes with the same norms: there both sides are computed with the replaced norms.
         """
-        return self._own_logits() if self._check and self._model.dtype.itemsize > 2 else None
+        return self._own_logits() if self._self_check and self._model.dtype.itemsize > 2 else None
 
     def replicate(self, devices: "list[torch.device]") -> "list[PreTrainedModel]":
         """The model with fused parts, and a copy of it on each further device; they pool early where they can."""
@@ -126,14 +126,14 @@ class _Setup:
                 pool_in_last_layer(copied)
         return [self._model, *copies]
 
-    def check(self, models: "list[PreTrainedModel]", expected: list[list[float] | None] | None) -> Probes:
+    def compare(self, models: "list[PreTrainedModel]", expected: list[list[float] | None] | None) -> Probes:
         """What the first replica gives on the probes, compared with the model's own logits and with each copy's."""
         from datatrove_quality.model import self_check
 
         ours = self_check.probe_logits(self._model, self.forward, self._probes)
         if self._refuse_constant:
             self_check.require_varied_logits(self._model, ours)
-        if self._check:
+        if self._self_check:
             self_check.require_own_logits(self._model, ours, expected or self._own_logits())
             for copied in models[1:]:
                 self_check.require_same_logits(copied, self.forward, self._probes, ours, COPIED_WRONG)

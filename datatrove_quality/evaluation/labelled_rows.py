@@ -10,7 +10,7 @@ from datatrove_quality.evaluation.labels import LabelledRow, label_in
 from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 from datatrove_quality.rows.types import MESSAGES, SOURCE, Conversation, conversation_error
 from datatrove_quality.runs.inputs import Inputs
-from datatrove_quality.runs.named_columns import refuse_missing_columns
+from datatrove_quality.runs.named_columns import require_named_columns
 
 
 SAMPLE_ROWS = 1_000
@@ -67,7 +67,7 @@ def require_labels(inputs: Inputs, adapter: ConversationAdapter | TextAdapter, l
     Raises:
         ValueError: there is no such column; names those that there are.
     """
-    refuse_missing_columns(inputs, adapter)
+    require_named_columns(inputs, adapter)
     documents = inputs.sample(adapter, SAMPLE_ROWS)
     if documents and not any(labels in doc.metadata for doc in documents):
         sources = [doc.metadata.get(SOURCE) or {} for doc in documents]  # lines that are not rows have none

@@ -8,7 +8,7 @@ import numpy as np
 from datatrove_quality.evaluation.arrays import share_of
 from datatrove_quality.evaluation.markdown import percent
 from datatrove_quality.evaluation.metrics import Evaluation
-from datatrove_quality.extras import require
+from datatrove_quality.extras import require_extra
 
 
 INK, GREY, BLUE, ORANGE = "#222222", "#8a8a8a", "#1f5a99", "#d9730d"
@@ -98,7 +98,7 @@ def _draw_curves(axes: Any, evaluation: Evaluation, level: int) -> None:
 
 
 def _figure(width: float, height: float) -> Any:
-    require("plots", "a figure")
+    require_extra("plots", "a figure")
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

@@ -27,7 +27,7 @@ _SHOWN = 5
 _WHOLE = ""
 
 
-def refuse_unexpected(config: ScorerConfig, model: "PreTrainedModel", names: Iterable[str]) -> None:
+def require_all_used(config: ScorerConfig, model: "PreTrainedModel", names: Iterable[str]) -> None:
     """Refuse stored tensors that the model does not use although they belong to it; list those that may be ignored.
 
     Heads for other tasks, such as `lm_head.weight`, and what transformers computes itself pass.
@@ -75,7 +75,7 @@ def _changes_scores(model: "PreTrainedModel", name: str) -> bool:
     return inside != name and not inside.startswith("pooler.")
 
 
-def refuse_integers(config: ScorerConfig, model: "PreTrainedModel", files: Iterable[Path]) -> None:
+def require_no_integers(config: ScorerConfig, model: "PreTrainedModel", files: Iterable[Path]) -> None:
     """Refuse weights stored as whole numbers, which are nothing without the scales of a quantization.
 
     Args:
@@ -113,7 +113,7 @@ def _header(path: Path) -> dict[str, dict[str, Any]]:
     return safetensors_header(path) if path.suffix == ".safetensors" else {}
 
 
-def refuse_two_for_one(config: ScorerConfig, model: "PreTrainedModel", files: Iterable[Path]) -> None:
+def require_one_tensor_each(config: ScorerConfig, model: "PreTrainedModel", files: Iterable[Path]) -> None:
     """Refuse different tensors that are stored for one parameter, of which transformers takes the last without a word.
 
     An interrupted or mixed copy leaves them: one name in two files, or in another file than the index says, or two
@@ -207,7 +207,7 @@ def _are_equal(stored: list[tuple[str, Path]]) -> bool:
     return all(one[:2] == first[:2] and torch.equal(one[2], first[2]) for one in others)
 
 
-def refuse_other_base(config: ScorerConfig, model: "PreTrainedModel", files: Iterable[Path]) -> None:
+def require_whole_base(config: ScorerConfig, model: "PreTrainedModel", files: Iterable[Path]) -> None:
     """Under an adapter, transformers tells only of the adapter's tensors: check that the base model's are all there.
 
     Args:
@@ -227,7 +227,7 @@ def refuse_other_base(config: ScorerConfig, model: "PreTrainedModel", files: Ite
             f"model={config.model!r} has an adapter, and beside it there is no {_first(missing)}: merge the adapter "
             "into the model that it was trained on (merge_and_unload) and save that."
         )
-    refuse_unexpected(config, model, stored - expected)
+    require_all_used(config, model, stored - expected)
 
 
 def _first(names: list[str]) -> str:

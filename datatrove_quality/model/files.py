@@ -24,7 +24,7 @@ from datatrove_quality.model.load_errors import (
     advice_on_tokenizer,
     explained,
     fetch_command,
-    refuse_enormous_sizes,
+    require_possible_sizes,
 )
 from datatrove_quality.model.outputs import Outputs, outputs_of
 from datatrove_quality.model.rendering import Renderer
@@ -34,7 +34,7 @@ from datatrove_quality.model.weights import (
     LONE_ADAPTER,
     missing_weights,
     model_files,
-    refuse_pointers,
+    require_no_pointers,
 )
 
 
@@ -207,8 +207,8 @@ def require_classifier(config: ScorerConfig, folder: Path) -> None:
     Raises:
         ValueError: names what is wrong in config.json, or the files that are pointers of git-lfs.
     """
-    refuse_pointers(config, folder)
-    refuse_enormous_sizes(config, folder)
+    require_no_pointers(config, folder)
+    require_possible_sizes(config, folder)
     path = folder / "config.json"
     if not path.is_file() and (folder / ADAPTER_CONFIG).is_file():
         raise ValueError(f"model={config.model!r} {LONE_ADAPTER}")
@@ -225,7 +225,7 @@ def require_classifier(config: ScorerConfig, folder: Path) -> None:
             f"model={config.model!r} is a {', '.join(names)}: give a sequence classifier, such as "
             "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier."
         )
-    _refuse_more_tokens(config, _stored_positions(values))
+    _require_positions(config, _stored_positions(values))
 
 
 def _stored_positions(values: dict[str, Any]) -> float:
@@ -235,7 +235,7 @@ def _stored_positions(values: dict[str, Any]) -> float:
     return max((limit for limit in named if isinstance(limit, int) and limit > 0), default=math.inf)
 
 
-def _refuse_more_tokens(config: ScorerConfig, positions: float) -> None:
+def _require_positions(config: ScorerConfig, positions: float) -> None:
     if config.max_tokens is not None and config.max_tokens > positions:
         raise ValueError(
             f"model={config.model!r}, max_tokens={config.max_tokens}: the model has positions for {positions} tokens; "
@@ -330,7 +330,7 @@ def _token_limit(config: ScorerConfig, tokenizer: "PreTrainedTokenizerBase", ske
     if config.max_tokens is None:
         own = _own_limit(config, skeleton)
         return int(min(tokenizer.model_max_length if own is None else own, positions, NO_TOKEN_LIMIT))
-    _refuse_more_tokens(config, positions)
+    _require_positions(config, positions)
     return config.max_tokens
 
 

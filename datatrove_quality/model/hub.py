@@ -22,7 +22,7 @@ from datatrove_quality.model.weights import (
     LONE_ADAPTER,
     MODEL_FILES,
     missing_weights,
-    refuse_half_adapter,
+    require_whole_adapter,
 )
 
 
@@ -127,7 +127,7 @@ def fetch(config: ScorerConfig, commit: str) -> Fetched:
             raise ValueError("The repository has no config.json.")
     if "config.json" not in told:
         raise ValueError(f"model={config.model!r} {LONE_ADAPTER}")
-    refuse_half_adapter(config, told)
+    require_whole_adapter(config, told)
     with explained(config, advice_on_download):
         _download(config, commit, [name for name in _needed_first(told) if name != "config.json"])
         [path] = _download(config, commit, ["config.json"])

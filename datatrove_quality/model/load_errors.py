@@ -81,7 +81,7 @@ def _wrong(values: dict[str, Any], error: BaseException, inside: str = "") -> It
             yield from _wrong(value, error, f"{inside}{key}.")
 
 
-def refuse_enormous_sizes(config: ScorerConfig, folder: Path) -> None:
+def require_possible_sizes(config: ScorerConfig, folder: Path) -> None:
     """Refuse a config.json of which a model would take all memory, before transformers looks at it.
 
     Args:

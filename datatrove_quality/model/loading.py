@@ -10,10 +10,10 @@ from loguru import logger
 
 from datatrove_quality.config import QUANTIZED, ScorerConfig
 from datatrove_quality.model.checkpoint import (
-    refuse_integers,
-    refuse_other_base,
-    refuse_two_for_one,
-    refuse_unexpected,
+    require_all_used,
+    require_no_integers,
+    require_one_tensor_each,
+    require_whole_base,
     stored_tensors,
 )
 from datatrove_quality.model.devices import native_dtype
@@ -58,7 +58,7 @@ def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device"
     require_weights(config, found.folder)
     folder = staged(found.folder)
     model = _verified(config, found, folder)
-    refuse_integers(config, model, weight_files(folder))
+    require_no_integers(config, model, weight_files(folder))
     if config.dtype == "auto" and not native_dtype(device, model.dtype):
         logger.warning(
             f"{device} does not compute in {model.dtype} natively: using float32. Set dtype to choose yourself."
@@ -81,12 +81,12 @@ def _verified(config: ScorerConfig, found: FoundModel, folder: Path) -> "PreTrai
     with explained(config, _advice_on_weights):
         empty = skeleton(config, found.config, folder)
     _require_enough(config, empty, files)
-    refuse_two_for_one(config, empty, files)
+    require_one_tensor_each(config, empty, files)
     model = _load(config, found, folder)
     if stamps(files) != before:
         raise ValueError(f"model={config.model!r}: its weights in {folder} changed during loading: start again.")
     if found.adapter:
-        refuse_other_base(config, model, files)
+        require_whole_base(config, model, files)
     return model
 
 
@@ -205,7 +205,7 @@ def _load(config: ScorerConfig, found: FoundModel, folder: Path) -> "PreTrainedM
         )
     model.name_or_path = config.model
     _require_all(config, report)
-    refuse_unexpected(config, model, report["unexpected_keys"])
+    require_all_used(config, model, report["unexpected_keys"])
     return model
 
 

@@ -54,7 +54,7 @@ def require_weights(config: ScorerConfig, folder: Path) -> None:
     Raises:
         ValueError: says what is missing, and what to do.
     """
-    refuse_half_adapter(config, [name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if (folder / name).is_file()])
+    require_whole_adapter(config, [name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS) if (folder / name).is_file()])
     has_adapter = (folder / ADAPTER_CONFIG).is_file()
     if has_adapter and find_spec("peft") is None:
         raise ValueError(
@@ -71,7 +71,7 @@ def require_weights(config: ScorerConfig, folder: Path) -> None:
         )
 
 
-def refuse_pointers(config: ScorerConfig, folder: Path) -> None:
+def require_no_pointers(config: ScorerConfig, folder: Path) -> None:
     """Refuse a folder with what `git clone` leaves in the place of large files without git-lfs.
 
     Args:
@@ -94,7 +94,7 @@ def _is_pointer(path: Path) -> bool:
         return file.read(len(_POINTER)) == _POINTER
 
 
-def refuse_half_adapter(config: ScorerConfig, names: Collection[str]) -> None:
+def require_whole_adapter(config: ScorerConfig, names: Collection[str]) -> None:
     """Refuse an adapter's weights without its configuration: transformers would leave them out without a word.
 
     Args:

@@ -11,7 +11,7 @@ from datatrove_quality.cascade.draw import PlaceDraw
 from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 from datatrove_quality.rows.types import Row
 from datatrove_quality.runs.inputs import Inputs
-from datatrove_quality.runs.named_columns import refuse_missing_columns
+from datatrove_quality.runs.named_columns import require_named_columns
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def draw_sample(inputs: Inputs, adapter: ConversationAdapter | TextAdapter, size
         salt: decides which.
     """
     inputs.reader(adapter)  # refuses columns that it cannot tell
-    refuse_missing_columns(inputs, adapter)
+    require_named_columns(inputs, adapter)
     drawing = _Drawing(adapter, size, salt)
     reader = inputs.reader(drawing)
     reader._empty_warning = True  # rows that are not drawn have no text

@@ -15,7 +15,7 @@ import zstandard
 from datatrove.utils.logging import logger
 from fsspec.core import get_compression
 
-from datatrove_quality.readers.files import refuse_written, stamp
+from datatrove_quality.readers.files import require_unwritten, stamp
 from datatrove_quality.rows.types import InvalidConversation
 
 
@@ -86,9 +86,9 @@ def decompressed_blocks(reader: Any, filepath: str) -> Iterator[bytes | InvalidC
         blocks = chain([first], blocks)
         for block in _decompressed(blocks, form) if form else blocks:
             if isinstance(block, InvalidConversation):
-                refuse_written(reader.data_folder, filepath, before)
+                require_unwritten(reader.data_folder, filepath, before)
             yield block
-    refuse_written(reader.data_folder, filepath, before)
+    require_unwritten(reader.data_folder, filepath, before)
 
 
 def _decompressed(blocks: Iterable[bytes], form: _Format) -> Iterator[bytes | InvalidConversation]:

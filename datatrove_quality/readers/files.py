@@ -151,7 +151,7 @@ class BeingWritten(OSError):
     """A file is written to while it is read: what was half written is no verdict on its rows."""
 
 
-def refuse_pipe(path: str) -> None:
+def require_regular(path: str) -> None:
     """Refuse a local path that is neither a regular file nor a folder: opening a pipe may wait for ever.
 
     Raises:
@@ -170,12 +170,12 @@ def stamp(folder: DataFolder, path: str) -> tuple[int, int] | None:
     if not folder.is_local():
         return None
     full_path = str(folder.resolve_paths(path))
-    refuse_pipe(full_path)
+    require_regular(full_path)
     found = os.stat(full_path)
     return found.st_size, found.st_mtime_ns
 
 
-def refuse_written(folder: DataFolder, path: str, before: tuple[int, int] | None) -> None:
+def require_unwritten(folder: DataFolder, path: str, before: tuple[int, int] | None) -> None:
     """Refuse what was read of a file that has changed since its stamp.
 
     Raises:

@@ -14,7 +14,7 @@ from datatrove.pipeline.readers import ParquetReader
 from datatrove.utils.logging import logger
 
 from datatrove_quality.readers.disk import DiskReader
-from datatrove_quality.readers.files import partition_columns, refuse_written, stamp, with_partitions
+from datatrove_quality.readers.files import partition_columns, require_unwritten, stamp, with_partitions
 from datatrove_quality.rows.arrow_values import column_forms, rows_of_batch
 from datatrove_quality.rows.forms import DecodedRow
 from datatrove_quality.rows.to_document import unread_document
@@ -75,7 +75,7 @@ class ConversationParquetReader(DiskReader, ParquetReader):
             if not _counts_agree(parquet):
                 counts = ValueError(f"its row groups hold {row} rows, and the file {parquet.metadata.num_rows}")
                 yield self._damaged(filepath, row, counts, "its own counts of its rows disagree: some may be missing")
-        refuse_written(self.data_folder, filepath, self._before)
+        require_unwritten(self.data_folder, filepath, self._before)
 
     def _read_group(self, parquet: "pq.ParquetFile", group: int, filepath: str, row: int) -> Iterator[Document]:
         import pyarrow as pa
@@ -126,7 +126,7 @@ class ConversationParquetReader(DiskReader, ParquetReader):
         """A document in the place of rows; an error that may pass, of the file system or of memory, is raised."""
         import pyarrow as pa
 
-        refuse_written(self.data_folder, filepath, self._before)
+        require_unwritten(self.data_folder, filepath, self._before)
         # Arrow's own errors of damaged files are plain OSErrors; those of disks and networks have a number or a type.
         is_systems = isinstance(error, OSError) and (error.errno is not None or type(error) is not OSError)
         if isinstance(error, MemoryError) or (is_systems and not isinstance(error, pa.ArrowException)):

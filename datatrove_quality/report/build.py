@@ -74,7 +74,7 @@ def build_report(options: ReportOptions) -> Report:
     """
     sources = Sources.find(options.scored)
     columns = columns_of(options, sources)
-    _refuse_outside_scale(options, sources, columns.prefix)
+    _require_threshold_on_scale(options, sources, columns.prefix)
     totals = _stats_totals(options, sources, columns)
     counts = ScoreCounts(_threshold(options, sources), options.sample, options.seed)
     index = ScoreIndex(counts.threshold) if options.against else None
@@ -180,7 +180,7 @@ def _threshold(options: ReportOptions, sources: Sources) -> float | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _refuse_outside_scale(options: ReportOptions, sources: Sources, prefix: str) -> None:
+def _require_threshold_on_scale(options: ReportOptions, sources: Sources, prefix: str) -> None:
     """Refuse a threshold that is outside the scale, where that is known before the rows are read."""
     if options.threshold is None or options.allow_outside_scale:
         return
@@ -222,10 +222,10 @@ def _count(rows: ScoredRows, counts: ScoreCounts, index: ScoreIndex | None) -> N
     group = rows.columns.group
     if group and not rows.found.groups_seen and counts.documents:
         raise ValueError(f"--group-by {group}: no file has a column of this name.")
-    _refuse_without_scores("SCORED", counts.documents, rows)
+    _require_scores("SCORED", counts.documents, rows)
 
 
-def _refuse_without_scores(name: str, documents: int, rows: ScoredRows) -> None:
+def _require_scores(name: str, documents: int, rows: ScoredRows) -> None:
     """Refuse rows none of which has a score or an error, and say what there is instead."""
     if documents and rows.found.scores_seen:
         return
@@ -246,7 +246,7 @@ def _compare(options: ReportOptions, index: ScoreIndex) -> tuple[Comparison, lis
     for batch in rows.batches(with_ids=True):
         documents += len(batch.scores)
         other.add(batch.ids, batch.scores, batch.tokens)
-    _refuse_without_scores("--against", documents, rows)
+    _require_scores("--against", documents, rows)
     figures, flips = compare(index, other, options.sample, options.seed)
     notes = [*sources.notes, *rows.found.notes]
     if not figures.documents_in_both:

@@ -11,7 +11,7 @@ from datatrove_quality.config import Unscorable
 from datatrove_quality.rows.types import CONVERSATION_ERROR
 
 
-def check_prefix(prefix: str) -> None:
+def require_prefix(prefix: str) -> None:
     """Refuse a prefix that names no columns, or whose error column would be the one that readers use.
 
     Raises:
@@ -21,7 +21,7 @@ def check_prefix(prefix: str) -> None:
         raise ValueError(f"prefix={prefix!r} cannot name score columns: give another word, such as 'quality'.")
 
 
-def check_bounds(min_score: object, max_score: object) -> None:
+def require_bounds(min_score: object, max_score: object) -> None:
     """Refuse bounds of scores that are no numbers, or keep nothing.
 
     Raises:

@@ -38,7 +38,7 @@ from datatrove_quality.rows.arrow_values import column_forms
 from datatrove_quality.rows.edits import checksum, shape, text_of
 from datatrove_quality.rows.forms import DecodedRow, Forms
 from datatrove_quality.rows.json_values import json_text, safe_repr, writable
-from datatrove_quality.rows.layouts import Where, check_column, nested_metadata, read, text_in
+from datatrove_quality.rows.layouts import Where, nested_metadata, read, require_column_name, text_in
 from datatrove_quality.rows.layouts.several import answer_rows
 from datatrove_quality.rows.layouts.table import NOT_LONG_TEXT
 from datatrove_quality.rows.types import (
@@ -190,7 +190,7 @@ class ConversationAdapter(_Adapter):
     def __post_init__(self) -> None:
         if isinstance(self.ignored_columns, list):
             object.__setattr__(self, "ignored_columns", tuple(self.ignored_columns))
-        check_column("id_key", self.id_key)
+        require_column_name("id_key", self.id_key)
         _ = self.where
 
     @cached_property
@@ -246,8 +246,8 @@ class TextAdapter(_Adapter):
     id_key: str = "id"
 
     def __post_init__(self) -> None:
-        check_column("text_key", self.text_key)
-        check_column("id_key", self.id_key)
+        require_column_name("text_key", self.text_key)
+        require_column_name("id_key", self.id_key)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -275,7 +275,7 @@ class ColumnsAdapter(_Adapter):
     id_key: str = "id"
 
     def __post_init__(self) -> None:
-        check_column("id_key", self.id_key)
+        require_column_name("id_key", self.id_key)
 
     @property
     def settings(self) -> dict[str, Any]:

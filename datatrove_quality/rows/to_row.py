@@ -12,7 +12,13 @@ from datatrove_quality.rows.arrow_values import nested_extension, scalar_text
 from datatrove_quality.rows.edits import CannotWriteBack, checksum, is_edited, write_back
 from datatrove_quality.rows.json_values import json_text, with_constants
 from datatrove_quality.rows.layouts import Where, nested_metadata
-from datatrove_quality.rows.score_columns import answer_values, cascade_types, check_prefix, output_values, score_types
+from datatrove_quality.rows.score_columns import (
+    answer_values,
+    cascade_types,
+    output_values,
+    require_prefix,
+    score_types,
+)
 from datatrove_quality.rows.to_document import same
 from datatrove_quality.rows.types import ANSWERS, CONVERSATION_ERROR, MESSAGES, RESERVED, SOURCE, Row
 
@@ -62,12 +68,12 @@ class RowAdapter:
             row = {"text": document.text, "id": document.id, **metadata}
             row.pop(CONVERSATION_ERROR, None)
         if not isinstance(writer, JsonlWriter):
-            _refuse_nested_extensions(writer)
+            _require_no_nested_extensions(writer)
             return row
         return _for_jsonl_writer(row, isinstance(source, dict) and bool(source.get("constants")))
 
 
-def _refuse_nested_extensions(writer: Any) -> None:
+def _require_no_nested_extensions(writer: Any) -> None:
     """Refuse what DataTrove's own Parquet writer cannot write before a thousand rows wait for it.
 
     Raises:
@@ -175,7 +181,7 @@ class ScoresAdapter:
 
     def __post_init__(self) -> None:
         if self.prefix is not None:
-            check_prefix(self.prefix)
+            require_prefix(self.prefix)
 
     def __call__(self, writer: Any, document: Document) -> Row:
         """The scores of a document; arguments as those of `RowAdapter`."""

@@ -120,7 +120,7 @@ def conversation_error(metadata: dict[str, Any]) -> Unscorable | None:
     return error if error is not None and error.reason in REASONS else None
 
 
-def check_surrogates(text: str, where: str) -> None:
+def require_no_surrogates(text: str, where: str) -> None:
     """Refuse a text that holds half of a UTF-16 pair."""
     if text.isascii():
         return

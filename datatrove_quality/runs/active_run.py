@@ -74,7 +74,7 @@ def active_run(output: DataFolder) -> Iterator[None]:
     """
     own = ActiveRun.of_this_process()
     with guarded(output):
-        refuse_active(output)
+        require_inactive(output)
         with output.open(ACTIVE, "w") as file:
             json.dump(asdict(own), file)
     try:
@@ -85,7 +85,7 @@ def active_run(output: DataFolder) -> Iterator[None]:
                 output.rm(ACTIVE)
 
 
-def refuse_active(output: DataFolder) -> None:
+def require_inactive(output: DataFolder) -> None:
     """Refuse a folder into which another process is running.
 
     Args:

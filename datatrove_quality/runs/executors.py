@@ -12,14 +12,14 @@ from datatrove.executor.base import PipelineExecutor
 from datatrove.io import DataFolder, get_datafolder
 from datatrove.pipeline.base import PipelineStep
 
-from datatrove_quality.extras import require
+from datatrove_quality.extras import require_extra
 from datatrove_quality.model.staging import STAGE_VARIABLE
 from datatrove_quality.runs.cluster import EXECUTORS, Cluster
 from datatrove_quality.runs.local_pool import IncompleteRun, LocalExecutor
 from datatrove_quality.runs.ray import ray_executor
 from datatrove_quality.runs.run_record import read_json
 from datatrove_quality.runs.slurm import SlurmExecutor, slurm_executor
-from datatrove_quality.runs.slurm_queue import refuse_while_queued, require_login_node
+from datatrove_quality.runs.slurm_queue import require_login_node, require_none_queued
 from datatrove_quality.runs.slurm_units import gibibytes, seconds
 
 
@@ -40,7 +40,7 @@ def require_executor(executor: str) -> None:
     if executor == "slurm":
         require_login_node()
     if executor == "ray":
-        require("ray", "executor='ray' (--executor ray)")
+        require_extra("ray", "executor='ray' (--executor ray)")
 
 
 def make_executor(
@@ -85,9 +85,9 @@ def make_executor(
     if cluster.stage_model:
         os.environ[STAGE_VARIABLE] = os.path.abspath(cluster.stage_model)
     logs = get_datafolder(logging_dir)
-    refuse_while_queued(logs)
+    require_none_queued(logs)
     if not overwrite:
-        _refuse_other_tasks(logs, tasks)
+        _require_same_tasks(logs, tasks)
     common: dict[str, Any] = {
         "tasks": tasks,
         "logging_dir": logging_dir,
@@ -167,7 +167,7 @@ def _job_environment() -> dict[str, str]:
     return {"HF_HUB_OFFLINE": "1"} | staging
 
 
-def _refuse_other_tasks(logs: DataFolder, tasks: int) -> None:
+def _require_same_tasks(logs: DataFolder, tasks: int) -> None:
     """A completed task is skipped by its number: with another count, the number means other files."""
     if not logs.isfile("executor.json") or not logs.isdir("completions") or not logs.list_files("completions"):
         return

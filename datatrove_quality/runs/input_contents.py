@@ -34,7 +34,7 @@ def input_contents(folder: DataFolder, sizes: Mapping[str, int]) -> dict[str, di
         return dict(zip(sizes, found, strict=True))
 
 
-def refuse_changed(
+def require_unchanged(
     folder: DataFolder, sizes: Mapping[str, int], recorded: Mapping[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Refuse to continue a run whose input files hold something else now.

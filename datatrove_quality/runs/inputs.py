@@ -30,7 +30,7 @@ from datatrove_quality.readers.files import (
     folder_at,
     is_plain_json,
     partition_columns,
-    refuse_pipe,
+    require_regular,
     same_data_twice,
     select_files,
 )
@@ -39,7 +39,7 @@ from datatrove_quality.readers.jsonl import ConversationJsonlReader
 from datatrove_quality.readers.parquet import ConversationParquetReader
 from datatrove_quality.rows.to_document import ConversationAdapter
 from datatrove_quality.rows.types import conversation_error
-from datatrove_quality.runs.named_columns import refuse_missing_columns
+from datatrove_quality.runs.named_columns import require_named_columns
 from datatrove_quality.runs.outputs import WholeJsonlWriter, WholeParquetWriter, whole_files
 from datatrove_quality.runs.parquet_schemas import common_schema
 from datatrove_quality.runs.run_record import LOGS, RECORD, ROW_FOLDERS, UNFINISHED
@@ -97,7 +97,7 @@ class Inputs:
             ValueError: tables in CSV are to be read, and no column of theirs is named.
         """
         if self.kind == "csv":
-            refuse_unnamed_columns(adapter, next(iter(self.sizes)))
+            require_names_for_csv(adapter, next(iter(self.sizes)))
         return READERS[self.kind](self.folder, paths_file=paths_file, adapter=adapter, limit=limit)
 
     def write_paths(self, output: DataFolder) -> None:
@@ -253,11 +253,11 @@ def find_inputs(source: str) -> Inputs:
             logger.warning(f"Not read: {skipped}. Files that are given by their own path are read.")
     formats = {path: file_format(path) for path in paths}
     known = sorted(path for path, found in formats.items() if found)
-    _refuse_unreadable(folder, paths, known)
+    _require_readable(folder, paths, known)
     others = sorted(path for path, found in formats.items() if not found)
     if any(not is_plain_json(path) for path in known):  # else they are the data; beside data they describe it
         descriptions = [path for path in known if is_plain_json(path)]
-        _refuse_rows_in(source, folder, descriptions)
+        _require_no_rows_in(source, folder, descriptions)
         others += descriptions
         known = [path for path in known if not is_plain_json(path)]
     if not known:
@@ -271,7 +271,7 @@ def find_inputs(source: str) -> Inputs:
             f".json files beside files of another ending: {others[:5]} (a glob says otherwise; a link to a folder is "
             "not followed: give its target as input)"
         )
-    _refuse_names(source, known)
+    _require_usable_names(source, known)
     found = [found for path in known if (found := formats[path])]
     kinds = {one.kind for one in found}
     if len(kinds) > 1:
@@ -286,7 +286,7 @@ def find_inputs(source: str) -> Inputs:
     return Inputs(folder, sizes, kinds.pop(), compression, searched)
 
 
-def _refuse_rows_in(source: str, folder: DataFolder, paths: list[str]) -> None:
+def _require_no_rows_in(source: str, folder: DataFolder, paths: list[str]) -> None:
     """Refuse `.json` files that hold rows, where they would be left out as descriptions of the others."""
     reader = ConversationJsonlReader(folder)
     for path in paths:
@@ -299,7 +299,7 @@ def _refuse_rows_in(source: str, folder: DataFolder, paths: list[str]) -> None:
             )
 
 
-def _refuse_names(source: str, paths: list[str]) -> None:
+def _require_usable_names(source: str, paths: list[str]) -> None:
     """Refuse files that seem to hold the same rows, or whose names no list of files can hold."""
     if twice := same_data_twice(paths):
         raise ValueError(
@@ -313,7 +313,7 @@ def _refuse_names(source: str, paths: list[str]) -> None:
         )
 
 
-def _refuse_unreadable(folder: DataFolder, paths: Iterable[str], known: Iterable[str]) -> None:
+def _require_readable(folder: DataFolder, paths: Iterable[str], known: Iterable[str]) -> None:
     """Refuse links to what is not there, and what is no regular file.
 
     Args:
@@ -322,12 +322,12 @@ def _refuse_unreadable(folder: DataFolder, paths: Iterable[str], known: Iterable
         known: those that would be read.
     """
     if folder.is_local():
-        _refuse_broken_links(path_in(folder, name) for name in paths)
+        _require_no_broken_links(path_in(folder, name) for name in paths)
         for name in known:
-            refuse_pipe(path_in(folder, name))
+            require_regular(path_in(folder, name))
 
 
-def _refuse_broken_links(paths: Iterable[str]) -> None:
+def _require_no_broken_links(paths: Iterable[str]) -> None:
     for path in paths:
         if os.path.islink(path) and not os.path.exists(path):
             raise ValueError(
@@ -336,14 +336,14 @@ def _refuse_broken_links(paths: Iterable[str]) -> None:
             )
 
 
-def _refuse_broken_folders(pattern: str) -> None:
+def _require_no_broken_folders(pattern: str) -> None:
     """Refuse a path or glob through a link to a folder that is not there: what is behind it would be left out."""
     parts = pattern.split("/")
     for count in range(2, len(parts)):
-        _refuse_broken_links(glob.iglob("/".join(parts[:count]), recursive=True))
+        _require_no_broken_links(glob.iglob("/".join(parts[:count]), recursive=True))
 
 
-def refuse_unnamed_columns(adapter: Callable, path: str) -> None:
+def require_names_for_csv(adapter: Callable, path: str) -> None:
     """Refuse a table of texts of which no column is named: in CSV, a list of messages is a text as any other.
 
     Raises:
@@ -356,7 +356,7 @@ def refuse_unnamed_columns(adapter: Callable, path: str) -> None:
         )
 
 
-def refuse_overlap(inputs: Inputs, output: DataFolder, folders: Iterable[str] = ROW_FOLDERS) -> None:
+def require_no_overlap(inputs: Inputs, output: DataFolder, folders: Iterable[str] = ROW_FOLDERS) -> None:
     """Refuse an output folder that the next run would read, or an input that this run would overwrite.
 
     Args:
@@ -376,13 +376,13 @@ def refuse_overlap(inputs: Inputs, output: DataFolder, folders: Iterable[str] = 
         raise ValueError(f"input {source} is the output of a run into {target}: give another output.")
 
 
-def refuse_wrong_schema(inputs: Inputs, adapter: Callable) -> None:
+def require_scorable(inputs: Inputs, adapter: Callable) -> None:
     """Refuse a corpus in whose first thousand rows no column holds what is to be scored, or one that is named lacks.
 
     Raises:
         ValueError: it is one.
     """
-    refuse_missing_columns(inputs, adapter)
+    require_named_columns(inputs, adapter)
     errors = [conversation_error(doc.metadata) for doc in inputs.sample(adapter, 1_000)]
     reasons = Counter(None if error is None else error.reason for error in errors)
     # Beside them a corpus may have lines that nothing could read.
@@ -410,10 +410,10 @@ def _matching(source: str) -> tuple[DataFolder, list[str], bool]:
         folder = DataFolder(path, fs=filesystem)
         return folder, folder.list_files(), True
     if isinstance(filesystem, LocalFileSystem):
-        _refuse_broken_folders(path)
+        _require_no_broken_folders(path)
     if not has_magic(source):
         parent, _, name = path.rpartition("/")
-        _refuse_unreadable(DataFolder(parent or "/", fs=filesystem), [name], [name])
+        _require_readable(DataFolder(parent or "/", fs=filesystem), [name], [name])
         raise ValueError(f"input {source}: there is no such file or folder.")
     plain = source[: min(source.find(sign) for sign in "*?[" if sign in source)]
     parent, _, _ = plain.rpartition("/")

@@ -21,7 +21,7 @@ MAX_FILES = 100
 _PARAMETERS = ("id_key", *(field.name for field in fields(Where) if field.name != "schema"))
 
 
-def refuse_missing_columns(inputs: "Inputs", adapter: Callable) -> None:
+def require_named_columns(inputs: "Inputs", adapter: Callable) -> None:
     """Refuse a column that an adapter names and no file has in its first rows.
 
     Args:

@@ -19,12 +19,12 @@ def common_schema(schemas: "list[pa.Schema]") -> "pa.Schema":
     import pyarrow as pa
 
     merged = pa.unify_schemas(schemas, promote_options="permissive")
-    _refuse_loss(schemas, merged)
-    _refuse_other_labels(schemas)
+    _require_no_loss(schemas, merged)
+    _require_same_labels(schemas)
     return merged
 
 
-def _refuse_other_labels(schemas: "list[pa.Schema]") -> None:
+def _require_same_labels(schemas: "list[pa.Schema]") -> None:
     """Numbers that mean one label in one file and another in the next are an error: what is written has one list."""
     import pyarrow as pa
     from pyarrow import types
@@ -50,7 +50,7 @@ def _labels(form: Form) -> Any:
     return {name: found for name, part in parts.items() if (found := _labels(part)) is not None} or None
 
 
-def _refuse_loss(schemas: "list[pa.Schema]", merged: "pa.Schema") -> None:
+def _require_no_loss(schemas: "list[pa.Schema]", merged: "pa.Schema") -> None:
     """Columns whose common type cannot hold every file's values, or would give them back changed, are an error."""
     import pyarrow as pa
 

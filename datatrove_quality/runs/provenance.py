@@ -63,7 +63,7 @@ def sidecar_schema(
     return schema
 
 
-def refuse_without_scores(inputs: Inputs, adapter: Callable, prefix: str, score_of: str | None = None) -> None:
+def require_scores(inputs: Inputs, adapter: Callable, prefix: str, score_of: str | None = None) -> None:
     """Refuse a corpus in whose first thousand rows there is no score.
 
     Raises:
@@ -78,7 +78,7 @@ def refuse_without_scores(inputs: Inputs, adapter: Callable, prefix: str, score_
         )
 
 
-def refuse_mixed_scores(inputs: Inputs, prefix: str) -> dict[str, Any] | None:
+def require_one_scorer(inputs: Inputs, prefix: str) -> dict[str, Any] | None:
     """Refuse one threshold for the scores of two scorers.
 
     Returns:
@@ -116,7 +116,7 @@ def recorded_scale(inputs: Inputs, prefix: str, score_of: str | None = None) -> 
         return None
 
 
-def refuse_other_scores(inputs: Inputs, prefix: str, own: "Scorer") -> None:
+def require_same_scorer(inputs: Inputs, prefix: str, own: "Scorer") -> None:
     """Refuse to put new scores beside those of another scorer or scale, and say where it is not known."""
     described = _scorers(inputs, prefix)
     for path, scorer in described.items():

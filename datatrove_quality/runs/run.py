@@ -27,14 +27,14 @@ from datatrove_quality.filter import QualityFilter
 from datatrove_quality.main_guard import is_import_in_worker, require_main_guard
 from datatrove_quality.readers.files import folder_at
 from datatrove_quality.rows.to_row import RowAdapter, ScoresAdapter
-from datatrove_quality.runs.active_run import active_run, refuse_active
+from datatrove_quality.runs.active_run import active_run, require_inactive
 from datatrove_quality.runs.claim import Claim, HoldsClaim, new_claim, share
 from datatrove_quality.runs.cluster import Cluster, require_count
 from datatrove_quality.runs.counts import StepCount, WriteTable, counted, table, total_counts
 from datatrove_quality.runs.executors import make_executor, require_executor, run_to_end
 from datatrove_quality.runs.handover import LoadDocuments, SaveDocuments
-from datatrove_quality.runs.input_contents import input_contents, refuse_changed
-from datatrove_quality.runs.inputs import PATHS, find_inputs, path_in, refuse_overlap
+from datatrove_quality.runs.input_contents import input_contents, require_unchanged
+from datatrove_quality.runs.inputs import PATHS, find_inputs, path_in, require_no_overlap
 from datatrove_quality.runs.local_pool import IncompleteRun
 from datatrove_quality.runs.outputs import ReasonAdapter, WholeOutput, WholeParquetWriter
 from datatrove_quality.runs.preparation import memory_gb, warn_of_loading
@@ -47,12 +47,12 @@ from datatrove_quality.runs.run_record import (
     claim_output,
     continued_run,
     readable_run,
-    refuse_other_settings,
     require_claimable,
+    require_same_settings,
 )
 from datatrove_quality.runs.scoring import Scoring, readable_record, tell_documents_per_task
 from datatrove_quality.runs.sealed_folder import SealedFolder
-from datatrove_quality.runs.slurm_queue import refuse_while_queued
+from datatrove_quality.runs.slurm_queue import require_none_queued
 from datatrove_quality.runs.stages import Stage, as_stages
 from datatrove_quality.runs.step_settings import step_settings
 from datatrove_quality.runs.summary import Summary, about_run
@@ -172,9 +172,9 @@ class Run:
             raise ValueError("output='': give a folder; '.' is the present folder.")
         self.inputs = find_inputs(str(input))
         self.output = folder_at(self._output)
-        refuse_overlap(self.inputs, self.output)
+        require_no_overlap(self.inputs, self.output)
         if not is_import_in_worker():
-            refuse_active(self.output)
+            require_inactive(self.output)
         self.tasks = self.inputs.tasks(tasks)
         self._claim = Claim(self.output)
         self._adapter: Any = None
@@ -300,9 +300,9 @@ class Run:
             return None
         given = as_stages(stages, self.tasks)
         self._require_main_guard(given)
-        refuse_overlap(self.inputs, self.output, self.folders)
+        require_no_overlap(self.inputs, self.output, self.folders)
         if not self.overwrite:
-            refuse_other_settings(self.output, self._record(given))
+            require_same_settings(self.output, self._record(given))
         filters = [step for stage in given for step in stage.filters]
         scoring = Scoring(filters, self.inputs, self._adapter, self.executor, readable_run(self.output))
         self._complete(given, scoring)
@@ -327,7 +327,7 @@ class Run:
         sizes, folder = self.inputs.sizes, self.inputs.folder
         continued = None if self.overwrite else continued_run(self.output, record)
         recorded = (continued or {}).get("contents") or {}
-        self._contents = refuse_changed(folder, sizes, recorded)
+        self._contents = require_unchanged(folder, sizes, recorded)
         contents = recorded or input_contents(folder, sizes)
         self._contents = self._contents or contents
         claim = new_claim()
@@ -338,7 +338,7 @@ class Run:
     def _require_inputs_as_they_were(self) -> None:
         """Rows of a file that has changed between two tasks, or since it was listed, are of both."""
         try:
-            refuse_changed(self.inputs.folder, self.inputs.sizes, self._contents)
+            require_unchanged(self.inputs.folder, self.inputs.sizes, self._contents)
         except ValueError as error:
             raise IncompleteRun(str(error)) from None
 
@@ -395,7 +395,7 @@ class Run:
         """An executor per stage, each after the one before; of several stages, a last one that writes the table."""
         if len(stages) == 1:
             return [self._executor(stages[0], stages[0].pipeline, self.name, "logs", scoring, None)]
-        refuse_while_queued(get_datafolder(self.path("logs")))
+        require_none_queued(get_datafolder(self.path("logs")))
         folders = {stage.name: self.path(f"logs/counts/{stage.name}") for stage in stages if stage.has_documents}
         write_table = WriteTable(list(folders.values()), self.tasks, self.path("logs/counts"), self._unfinished)
         executors: list[PipelineExecutor] = []

@@ -154,7 +154,7 @@ def continued_run(output: DataFolder, record: dict[str, Any]) -> dict[str, Any] 
     return recorded if recorded and is_cleared and not _differences(recorded, record) else None
 
 
-def refuse_other_settings(output: DataFolder, record: dict[str, Any]) -> None:
+def require_same_settings(output: DataFolder, record: dict[str, Any]) -> None:
     """Refuse what `require_claimable` would refuse, as far as it is known before a model is found; takes no time.
 
     Args:

@@ -13,10 +13,10 @@ from datatrove_quality.config import ScorerConfig
 from datatrove_quality.engine.scorer import find_scorer
 from datatrove_quality.filter import QualityFilter
 from datatrove_quality.model.fingerprint import DATE
-from datatrove_quality.runs.inputs import Inputs, refuse_wrong_schema
-from datatrove_quality.runs.named_columns import refuse_missing_columns
+from datatrove_quality.runs.inputs import Inputs, require_scorable
+from datatrove_quality.runs.named_columns import require_named_columns
 from datatrove_quality.runs.preparation import Preparation
-from datatrove_quality.runs.provenance import refuse_mixed_scores, refuse_other_scores, refuse_without_scores
+from datatrove_quality.runs.provenance import require_one_scorer, require_same_scorer, require_scores
 
 
 class Scoring:
@@ -49,9 +49,9 @@ class Scoring:
         self.made_by: dict[str, dict[str, Any] | None] = {}
         # The rows first: they are read in a moment, and the model's libraries take seconds to import.
         if adapter is not None and any(step.scorer is not None for step in self.filters):
-            refuse_wrong_schema(inputs, adapter)
+            require_scorable(inputs, adapter)
         elif adapter is not None:
-            refuse_missing_columns(inputs, adapter)
+            require_named_columns(inputs, adapter)
         for step in self.filters:
             if step.scorer is not None:
                 if step.cascade is not None and adapter is not None:
@@ -60,8 +60,8 @@ class Scoring:
             elif step.prefix not in self.scorers:
                 self.scorers[step.prefix] = None
                 if adapter is not None:
-                    refuse_without_scores(inputs, adapter, step.prefix, step.score_of)
-                self.made_by[step.prefix] = refuse_mixed_scores(inputs, step.prefix)
+                    require_scores(inputs, adapter, step.prefix, step.score_of)
+                self.made_by[step.prefix] = require_one_scorer(inputs, step.prefix)
 
     def _settle(self, step: QualityFilter, inputs: Inputs, executor: str) -> None:
         assert step.scorer is not None
@@ -72,7 +72,7 @@ class Scoring:
         if step.messages_key is not None:
             found.renderer.require_template()
         if step.reuse_scores:
-            refuse_other_scores(inputs, step.prefix, found)
+            require_same_scorer(inputs, step.prefix, found)
         self.scorers[step.prefix] = prepared.here
         self.made_by[step.prefix] = step.expected_scorer = found.describe()
         if step.cascade is not None and step.cascade.proxy is not None:

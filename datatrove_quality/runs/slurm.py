@@ -29,7 +29,7 @@ from datatrove_quality.runs.slurm_arguments import (
     described_partitions,
     environment_command,
     largest_array,
-    refuse_contradictions,
+    require_no_contradictions,
     sbatch_arguments,
 )
 from datatrove_quality.runs.slurm_queue import JOBS, active_jobs
@@ -138,7 +138,7 @@ class SlurmExecutor(OwnCompletions, SlurmPipelineExecutor):
         jobs = min(math.ceil(self.tasks / self.tasks_per_job), self.max_array_size)
         with tempfile.NamedTemporaryFile("w", suffix=".slurm") as script:
             arguments = trial.get_sbatch_args(jobs)
-            refuse_contradictions(arguments, self.memory)
+            require_no_contradictions(arguments, self.memory)
             script.write(trial.get_launch_file_contents(arguments, "true"))
             script.flush()
             answer = subprocess.run(["sbatch", "--test-only", script.name], capture_output=True, text=True)

@@ -57,7 +57,7 @@ def asking_for_gpus(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if key != "gres" or "gpu" in value}
 
 
-def refuse_contradictions(arguments: dict[str, Any], memory: str) -> None:
+def require_no_contradictions(arguments: dict[str, Any], memory: str) -> None:
     """Refuse variables of the environment that override the script's arguments: sbatch takes them first.
 
     Raises:

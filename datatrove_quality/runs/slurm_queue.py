@@ -46,7 +46,7 @@ def _why_no_controller() -> str | None:
     return None
 
 
-def refuse_while_queued(logs: DataFolder) -> None:
+def require_none_queued(logs: DataFolder) -> None:
     """Refuse to run beside jobs that an earlier start has queued: they would write the same files.
 
     Args:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from datatrove_quality.evaluation.labels import LabelledRow
 from datatrove_quality.training.config import TrainingConfig
-from datatrove_quality.training.data import Example, check_levels, check_rows
+from datatrove_quality.training.data import Example, count_levels, require_two_levels
 
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def num_steps(num_rows: int, config: TrainingConfig) -> int:
     return steps
 
 
-def refuse_too_few(
+def require_enough_rows(
     rows: Iterable[LabelledRow], held_out_rows: Iterable[LabelledRow] | None, config: TrainingConfig
 ) -> None:
     """Refuse what labels alone show, before a base model is loaded; reads no more rows than could be too few.
@@ -83,11 +83,11 @@ def refuse_too_few(
     holdout = 0.0 if held_out_rows is not None else config.holdout
     needed = config.batch_size * (config.warmup_steps - 1) // config.epochs + 1
     enough = max(ROWS_READ, math.ceil(needed / (1 - holdout)) + 2 if holdout < 1 else needed + int(holdout))
-    levels = check_rows(rows, config, enough, "train on")
+    levels = count_levels(rows, config, enough, "train on")
     if held_out_rows is not None:
-        check_rows(held_out_rows, config, 1, "evaluate on")
+        count_levels(held_out_rows, config, 1, "evaluate on")
     if levels.total() < enough:  # these are all
-        check_levels(levels)
+        require_two_levels(levels)
         held_out = math.ceil(holdout * levels.total()) if holdout < 1 else int(holdout)
         if held_out >= levels.total():
             raise ValueError(f"holdout={holdout} (--holdout): none of {levels.total()} rows is left to train on.")

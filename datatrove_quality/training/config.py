@@ -80,7 +80,7 @@ class TrainingConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        self._check_types()
+        self._require_types()
         rate, decay, holdout = self.learning_rate, self.weight_decay, self.holdout
         _require(rate > 0, "learning_rate", rate, "give a number above 0")
         _require(decay >= 0, "weight_decay", decay, "give a number from 0")
@@ -88,7 +88,7 @@ class TrainingConfig:
         is_holdout = 0 < holdout < 1 or (holdout >= 1 and holdout == int(holdout))
         _require(is_holdout, "holdout", holdout, "give a share between 0 and 1, or a whole number of rows")
 
-    def _check_types(self) -> None:
+    def _require_types(self) -> None:
         minimum = _MINIMUM | ({} if self.per_device_batch_size is None else {"per_device_batch_size": 1})
         for name, low in minimum.items():
             value = getattr(self, name)

@@ -94,7 +94,7 @@ def read_split(
         training, held_out = split_examples(examples.kept, config)
     else:
         others = read_examples(held_out_rows, renderer, config, purpose="evaluate on")
-        check_levels(examples.levels)
+        require_two_levels(examples.levels)
         training, held_out = examples.kept, others.kept
         examples += others
     warn_of_leaks(training, held_out)
@@ -141,7 +141,7 @@ def read_examples(
     return examples.without_repeats() if config.dedup else examples
 
 
-def check_rows(rows: Iterable[LabelledRow], config: TrainingConfig, enough: int, purpose: str) -> Counter[int]:
+def count_levels(rows: Iterable[LabelledRow], config: TrainingConfig, enough: int, purpose: str) -> Counter[int]:
     """Read labels until enough rows have one, without a tokenizer.
 
     Args:
@@ -197,7 +197,7 @@ def split_examples(examples: Sequence[Example], config: TrainingConfig) -> tuple
 
     labels = [example.level for example in examples]
     levels = Counter(sorted(labels))
-    check_levels(levels)
+    require_two_levels(levels)
     size = config.holdout if config.holdout < 1 else int(config.holdout)
     places: list[list[int]] = [[], []]
     with suppress(ValueError):  # scikit-learn's; the check below is stricter, and its message says more
@@ -212,7 +212,7 @@ def split_examples(examples: Sequence[Example], config: TrainingConfig) -> tuple
     return training, held_out
 
 
-def check_levels(levels: Counter[int]) -> None:
+def require_two_levels(levels: Counter[int]) -> None:
     """Refuse rows that are all of one level.
 
     Args:

@@ -77,7 +77,7 @@ def claim_folder(output: Path, settings: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def check_folder(output: Path, config: TrainingConfig) -> None:
+def require_claimable(output: Path, config: TrainingConfig) -> None:
     """Refuse a folder that cannot become this training's, as far as the config tells, before a model is loaded.
 
     Raises:

@@ -14,7 +14,7 @@ import numpy as np
 from loguru import logger
 
 from datatrove_quality.evaluation import Evaluation, LabelledRow, evaluate_scores
-from datatrove_quality.extras import require
+from datatrove_quality.extras import require_extra
 from datatrove_quality.training.base_model import find_base, load_model
 from datatrove_quality.training.batches import num_steps
 from datatrove_quality.training.config import TrainingConfig
@@ -63,7 +63,7 @@ def train_classifier(
             fit, or the folder holds something else; the message says what to do.
         ImportError: the extra `train` is not installed.
     """
-    require("train", "Training")
+    require_extra("train", "Training")
     output = Path(output)
     arguments = training_arguments(config, output / CHECKPOINTS)
     if arguments.process_index > 0:

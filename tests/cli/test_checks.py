@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from datatrove_quality.cli.checks import check_model_path, check_output, check_thresholds, known_scale
+from datatrove_quality.cli.checks import known_scale, require_model_folder, require_thresholds, require_writable
 from datatrove_quality.config import ScoreScale
 
 
@@ -34,20 +34,20 @@ def model(name, revision=None, scale=None, problem_type=None):
 def test_thresholds_that_cannot_be_meant(low, high, message):
     """The option, its value, the scale, and what may have been meant."""
     with pytest.raises(ValueError) as found:
-        check_thresholds(thresholds(low, high), CARD)
+        require_thresholds(thresholds(low, high), CARD)
     assert message in str(found.value)
 
 
 def test_thresholds_that_can_be_meant():
     """The ends of the scale are on it; what is outside can be asked for; an unknown scale refuses nothing."""
-    check_thresholds(thresholds(1, 5), CARD)
-    check_thresholds(thresholds(3, 3), CARD)
-    check_thresholds(thresholds(), CARD)
-    check_thresholds(thresholds(45, allow=True), CARD)
-    check_thresholds(thresholds(45), None)
-    check_thresholds(thresholds(0), ScoreScale(0, 0, 5))
+    require_thresholds(thresholds(1, 5), CARD)
+    require_thresholds(thresholds(3, 3), CARD)
+    require_thresholds(thresholds(), CARD)
+    require_thresholds(thresholds(45, allow=True), CARD)
+    require_thresholds(thresholds(45), None)
+    require_thresholds(thresholds(0), ScoreScale(0, 0, 5))
     with pytest.raises(ValueError, match="is above"):
-        check_thresholds(thresholds(4, 3, allow=True), None)
+        require_thresholds(thresholds(4, 3, allow=True), None)
 
 
 @pytest.mark.parametrize("name", ["./classifier", "/classifier", "~/classifier", "models/mine/classifier", "../c"])
@@ -55,7 +55,7 @@ def test_a_path_that_is_no_folder(tmp_path, monkeypatch, name):
     """What can only be a path is refused where there is no folder; the message has the whole path."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=f"--model {name}: there is no folder {tmp_path.parts[0]}"):
-        check_model_path(name)
+        require_model_folder(name)
 
 
 def test_what_may_be_a_model(tmp_path, monkeypatch):
@@ -65,7 +65,7 @@ def test_what_may_be_a_model(tmp_path, monkeypatch):
     for folder in ("", "a", "a/b/c"):
         (tmp_path / folder / "config.json").write_text("{}")
     for name in ("./a", "a/b/c", str(tmp_path), "org/name", "name"):
-        check_model_path(name)
+        require_model_folder(name)
 
 
 def test_the_scale_that_local_files_tell(tmp_path, monkeypatch):
@@ -106,12 +106,12 @@ def test_an_output_that_cannot_be_written(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(ValueError, match=rf"--output {file} cannot be written: it is a file, not a folder"):
-        check_output(str(file))
+        require_writable(str(file))
     with pytest.raises(ValueError, match=rf"--output {file}/out cannot be written: {file}: it is a file"):
-        check_output(f"{file}/out")
+        require_writable(f"{file}/out")
     with pytest.raises(ValueError, match="--output /proc/out cannot be written: /proc: "):
-        check_output("/proc/out")
-    check_output(str(tmp_path / "new/deeper"))
-    check_output(str(tmp_path))
-    check_output("s3://bucket/out")
+        require_writable("/proc/out")
+    require_writable(str(tmp_path / "new/deeper"))
+    require_writable(str(tmp_path))
+    require_writable("s3://bucket/out")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -323,7 +323,7 @@ COPY = """
 import contextlib, sys
 from datatrove_quality.cli.main import run as command
 from datatrove_quality.runs import run
-run.refuse_active = lambda output: None
+run.require_inactive = lambda output: None
 run.active_run = lambda output: contextlib.nullcontext()
 command(["filter", *sys.argv[1:]])
 """

@@ -68,7 +68,7 @@ def attempt(command: list[str], moments: int | None, copies: int = 1) -> int:
 
 def let_copies_run() -> None:
     """Two copies of a task that a cluster starts do not know of each other; two runs of ours would."""
-    run.refuse_active = lambda output: None  # type: ignore[assignment]
+    run.require_inactive = lambda output: None  # type: ignore[assignment]
     run.active_run = lambda output: nullcontext()  # type: ignore[assignment]
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from scorers import config_of, edited, loaded, refused
 
-from datatrove_quality.cli.checks import check_model_path
+from datatrove_quality.cli.checks import require_model_folder
 from datatrove_quality.model.files import find_model
 
 
@@ -82,4 +82,4 @@ def test_a_folder_as_peft_saves_it_is_named_as_what_it_is(model_folder, tmp_path
         load=find_model,
     )
     with pytest.raises(ValueError, match=r"--model .*m: is an adapter \(adapter_config\.json\) without the model"):
-        check_model_path(str(folder))
+        require_model_folder(str(folder))

@@ -11,7 +11,7 @@ import pytest
 from datatrove.io import get_datafolder
 
 from datatrove_quality.runs import active_run as active_run_module
-from datatrove_quality.runs.active_run import ACTIVE, ActiveRun, active_run, refuse_active
+from datatrove_quality.runs.active_run import ACTIVE, ActiveRun, active_run, require_inactive
 
 
 @pytest.fixture
@@ -31,12 +31,12 @@ def test_a_second_run_is_refused_until_the_first_has_ended(output):
         with pytest.raises(
             ValueError, match=rf"run is active: process {os.getpid()} on {socket.gethostname()}, since 20"
         ):
-            refuse_active(output)
+            require_inactive(output)
         with pytest.raises(ValueError, match="Wait for it"), active_run(output):
             pass
         assert output.isfile(ACTIVE)
         raise KeyError
-    refuse_active(output)
+    require_inactive(output)
     assert not output.isfile(ACTIVE)
 
 
@@ -47,7 +47,7 @@ def test_a_killed_process_does_not_block(output):
     own = ActiveRun.of_this_process()
     for dead in (replace(own, pid=ended.pid), replace(own, started="of another boot/1")):
         record(output, dead)
-        refuse_active(output)
+        require_inactive(output)
         with active_run(output):
             found = ActiveRun(**json.loads(output.open(ACTIVE).read()))
             assert replace(found, since=own.since) == own
@@ -57,7 +57,7 @@ def test_a_system_that_does_not_name_its_boot(output, tmp_path, monkeypatch):
     """systemd's ProcSubset=pid shows processes alone: a run that goes on was taken for one that has ended."""
     monkeypatch.setattr(active_run_module, "BOOT_ID", tmp_path / "missing")
     with active_run(output), pytest.raises(ValueError, match="run is active"):
-        refuse_active(output)
+        require_inactive(output)
 
 
 def test_a_process_that_nobody_has_waited_for_has_ended(output):
@@ -68,7 +68,7 @@ def test_a_process_that_nobody_has_waited_for_has_ended(output):
     try:
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
         record(output, replace(ActiveRun.of_this_process(), pid=child))
-        refuse_active(output)
+        require_inactive(output)
     finally:
         os.waitpid(child, 0)
 
@@ -77,7 +77,7 @@ def test_another_machines_run_blocks_and_the_message_says_how_to_go_on(output):
     """From here it cannot be known whether that process still runs."""
     record(output, replace(ActiveRun.of_this_process(), host="elsewhere", slurm_job=None))
     with pytest.raises(ValueError, match=rf"on elsewhere, since .* cannot tell .* delete .*{ACTIVE}"):
-        refuse_active(output)
+        require_inactive(output)
 
 
 @pytest.mark.parametrize(("queue", "blocks"), [("echo 12", True), ("true", False), ("echo down >&2; exit 1", True)])
@@ -91,9 +91,9 @@ def test_a_slurm_job_that_has_ended_does_not_block(output, tmp_path, monkeypatch
     record(output, replace(ActiveRun.of_this_process(), host="node", slurm_job="12"))
     if blocks:
         with pytest.raises(ValueError, match="on node in SLURM job 12"):
-            refuse_active(output)
+            require_inactive(output)
     else:
-        refuse_active(output)
+        require_inactive(output)
 
 
 @pytest.mark.parametrize("left", ["", '{"pid": 1', "[]", '{"other": 1}'])

@@ -8,7 +8,7 @@ import pytest
 from datatrove_quality.filter import QualityFilter
 from datatrove_quality.rows.to_document import ConversationAdapter, TextAdapter
 from datatrove_quality.runs.inputs import find_inputs
-from datatrove_quality.runs.named_columns import refuse_missing_columns
+from datatrove_quality.runs.named_columns import require_named_columns
 from datatrove_quality.runs.run import Run
 
 
@@ -44,7 +44,7 @@ def test_a_misspelt_column_is_refused(tmp_path, misspelt):
         f"{name}={value!r}: none of the first 3 rows has such a column; there are 'sistema', 'pergunta', 'resposta'"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
-        refuse_missing_columns(find_inputs(str(folder)), ConversationAdapter(**NAMED | misspelt))
+        require_named_columns(find_inputs(str(folder)), ConversationAdapter(**NAMED | misspelt))
 
 
 def test_a_column_that_some_rows_have_is_not_missing(tmp_path):
@@ -53,17 +53,17 @@ def test_a_column_that_some_rows_have_is_not_missing(tmp_path):
     folder = corpus(tmp_path, a=[PAIR], b=[{"contexto": 1}], c=[nested])
     inputs = find_inputs(str(folder))
     named = {"system_key": "contexto", "history_key": "antes", "ignored_columns": ("nota", "n")}
-    refuse_missing_columns(inputs, ConversationAdapter(**NAMED | named))
-    refuse_missing_columns(inputs, ConversationAdapter())
-    refuse_missing_columns(inputs, TextAdapter("pergunta", id_key="n"))
-    refuse_missing_columns(inputs, lambda reader, row, path, number: row)
+    require_named_columns(inputs, ConversationAdapter(**NAMED | named))
+    require_named_columns(inputs, ConversationAdapter())
+    require_named_columns(inputs, TextAdapter("pergunta", id_key="n"))
+    require_named_columns(inputs, lambda reader, row, path, number: row)
 
 
 def test_a_column_that_few_rows_have_is_not_missing(tmp_path):
     """One conversation in thousands may have a system prompt."""
     rare = {"pergunta": "Oi?", "resposta": "Oi."}
     folder = corpus(tmp_path, a=[*[rare] * 5_000, PAIR])
-    refuse_missing_columns(find_inputs(str(folder)), ConversationAdapter(**NAMED, system_key="sistema"))
+    require_named_columns(find_inputs(str(folder)), ConversationAdapter(**NAMED, system_key="sistema"))
 
 
 @pytest.mark.parametrize("scorer", ["there is no such model", None])

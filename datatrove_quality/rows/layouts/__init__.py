@@ -4,11 +4,20 @@ from typing import Any
 
 from datatrove_quality.rows.layouts.read import Found, nested_metadata, read, text_in
 from datatrove_quality.rows.layouts.table import SCHEMAS
-from datatrove_quality.rows.layouts.where import Where, check_column
+from datatrove_quality.rows.layouts.where import Where, require_column_name
 from datatrove_quality.rows.types import Conversation, ConversationWithArguments, Row
 
 
-__all__ = ["SCHEMAS", "Found", "Where", "check_column", "nested_metadata", "parse_conversation", "read", "text_in"]
+__all__ = [
+    "SCHEMAS",
+    "Found",
+    "Where",
+    "require_column_name",
+    "nested_metadata",
+    "parse_conversation",
+    "read",
+    "text_in",
+]
 
 
 def parse_conversation(

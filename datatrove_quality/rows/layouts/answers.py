@@ -7,7 +7,7 @@ from datatrove_quality.rows.layouts.messages import RESPONSES_ITEMS, items_in, r
 from datatrove_quality.rows.layouts.slots import decoded, turns_of_text
 from datatrove_quality.rows.layouts.table import CHOICES, LATER_ANSWERS, SAYS
 from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, USER, known_role
-from datatrove_quality.rows.types import Conversation, InvalidConversation, Row, check_surrogates, described
+from datatrove_quality.rows.types import Conversation, InvalidConversation, Row, described, require_no_surrogates
 
 
 MESSAGE_SHAPES = ({"role", "content"}, {"role", "parts"}, {"from", "value"})
@@ -50,7 +50,7 @@ def side(value: Any, column: str, role: str) -> Conversation:
 
 
 def _of_text(text: str, column: str, role: str) -> Conversation:
-    check_surrogates(text, f"column {column!r}")
+    require_no_surrogates(text, f"column {column!r}")
     if is_text_of_turns(text):
         names = {"Human": USER, "Assistant": ASSISTANT}
         turns = [turn(names[name], words) for name, words in turns_of_text(text)]

@@ -14,9 +14,9 @@ from datatrove_quality.rows.types import (
     Conversation,
     InvalidConversation,
     Message,
-    check_surrogates,
     described,
     keys_found,
+    require_no_surrogates,
     shown,
 )
 
@@ -106,8 +106,8 @@ def _plain(item: Message, aliased: bool) -> Message | None:
         role = ROLES.get(sender) if isinstance(sender, str) else None
     if not (isinstance(role, str) and isinstance(content, str) and role) or (aliased and ROLES.get(role) != role):
         return None
-    check_surrogates(role, "has a role that")
-    check_surrogates(content, "has a content that")
+    require_no_surrogates(role, "has a role that")
+    require_no_surrogates(content, "has a content that")
     return {"role": role, "content": content}
 
 
@@ -191,7 +191,7 @@ def _in_order(message: Message, item: Message) -> Message:
 def _ordered(turns: list[Turn]) -> list[Message]:
     for turn in turns:
         _settle_calls(turn)
-        check_surrogates(turn["content"], "has a content that")
+        require_no_surrogates(turn["content"], "has a content that")
     return turns
 
 
@@ -205,7 +205,7 @@ def _role(item: Message, aliased: bool, is_sharegpt: bool) -> str:
         raise InvalidConversation("missing_role", f"has no role; {keys_found(item)}")
     if not isinstance(role, str):
         raise InvalidConversation("invalid_role", f"has a role that is {described(role)}, not a text")
-    check_surrogates(role, "has a role that")
+    require_no_surrogates(role, "has a role that")
     if not (aliased or is_sharegpt):
         return role
     known = known_role(role)
@@ -222,7 +222,7 @@ def _content(content: Any, message: Message) -> str:
         one_of(content, ("parts", *TEXT_KEYS, "result"))
         content = joined("", list(map(part_text, content["parts"])) or [""])
     if isinstance(content, str):
-        check_surrogates(content, "has a content that")
+        require_no_surrogates(content, "has a content that")
         return content
     if content is not None:
         raise InvalidConversation("invalid_content", f"has a content that is {described(content)}, not a text")
@@ -275,7 +275,7 @@ def _pair(item: Message, question: str, answer: str) -> list[Message]:
     for made in turns:
         if not isinstance(made["content"], str):
             raise InvalidConversation("invalid_content", f"has a text that is {described(made['content'])}")
-        check_surrogates(made["content"], "has a content that")
+        require_no_surrogates(made["content"], "has a content that")
     return turns
 
 
@@ -320,7 +320,7 @@ def pairs_as_messages(items: list[Any], column: str) -> Conversation:
         roles = zip((USER, ASSISTANT), item, strict=True)
         messages += [turn(role, text) for role, text in roles if text is not None]
     for message in messages:
-        check_surrogates(message["content"], f"column {column!r}")
+        require_no_surrogates(message["content"], f"column {column!r}")
     return messages
 
 
@@ -329,14 +329,14 @@ def texts_as_messages(items: list[Any], column: str) -> Conversation:
     if not all(isinstance(item, str) for item in items):
         return read_messages(items, column, aliased=True)
     for text in items:
-        check_surrogates(text, f"column {column!r}")
+        require_no_surrogates(text, f"column {column!r}")
     return [turn((USER, ASSISTANT)[number % 2], text) for number, text in enumerate(items)]
 
 
 def without_nulls(value: Any, depth: int = 0) -> Any:
     """A copy of the value in which no object has a key that is null: Arrow adds them to fill its structs."""
     if isinstance(value, str):
-        check_surrogates(value, "has a value that")
+        require_no_surrogates(value, "has a value that")
         return value
     if depth > MAX_DEPTH:
         raise InvalidConversation("nested_too_deep", f"is nested more than {MAX_DEPTH} levels deep")

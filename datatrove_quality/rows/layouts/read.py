@@ -57,9 +57,9 @@ from datatrove_quality.rows.types import (
     Conversation,
     InvalidConversation,
     Row,
-    check_surrogates,
     described,
     keys_found,
+    require_no_surrogates,
 )
 
 
@@ -371,7 +371,7 @@ def _add_system(found: Found, row: Row, where: Where) -> None:
     text = _system_text(row[column], column)
     if text is None or known_role(found.messages[0]["role"]) == SYSTEM:
         return
-    check_surrogates(text, f"column {column!r}")
+    require_no_surrogates(text, f"column {column!r}")
     found.messages, found.column = [turn(SYSTEM, text), *found.messages], ""
     found.used.add(column)
 
@@ -416,7 +416,7 @@ def text_in(row: Row, column: str) -> str:
     value = row[_required(row, column)]
     if not isinstance(value, str):
         raise InvalidConversation("invalid_content", f"column {column!r} is {described(value)}, not a text")
-    check_surrogates(value, f"column {column!r}")
+    require_no_surrogates(value, f"column {column!r}")
     return value
 
 

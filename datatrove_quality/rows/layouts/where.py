@@ -36,11 +36,11 @@ class Where:
             raise ValueError(f"schema={self.schema!r} is unknown: use one of {', '.join(map(repr, SCHEMAS))}")
         for name in ("messages_key", "prompt_key", "answer_key", "system_key", "history_key"):
             if getattr(self, name) is not None:
-                check_column(name, getattr(self, name))
+                require_column_name(name, getattr(self, name))
         if isinstance(self.ignored_columns, str) or not isinstance(self.ignored_columns, tuple | list):
             raise ValueError(f"ignored_columns={self.ignored_columns!r}: give a tuple of column names")
         for column in self.ignored_columns:
-            check_column("ignored_columns", column)
+            require_column_name("ignored_columns", column)
         if self.messages_key is not None and self.schema not in ("auto", "messages", "sharegpt"):
             raise ValueError(
                 f"messages_key={self.messages_key!r} does not go with schema={self.schema!r}, whose columns have "
@@ -58,7 +58,7 @@ class Where:
         return {name: value for name, value in values.items() if value != getattr(Where, name)}
 
 
-def check_column(field_name: str, value: Any) -> None:
+def require_column_name(field_name: str, value: Any) -> None:
     """Refuse what is no column name."""
     if not isinstance(value, str) or not value:
         raise ValueError(f"{field_name}={value!r} is no column name: give a non-empty string")

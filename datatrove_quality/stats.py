@@ -14,14 +14,12 @@ from datatrove.pipeline.stats.merger import STATS_MERGED_NAME
 from datatrove.utils.stats import MetricStatsDict
 
 from datatrove_quality.readers.files import folder_at
+from datatrove_quality.rows.column_values import MAX_VALUE_CHARS, OTHER_VALUES, value_text
 from datatrove_quality.rows.score_columns import RecordedScore, recorded_score, require_prefix
 
 
-NO_VALUE = "(none)"
-OTHER_VALUES = "(others)"
 # Until the most frequent ones are known at a task's end, at most so many values of a column have a count each.
 MAX_VALUES = 100_000
-MAX_VALUE_CHARS = 200
 
 Numbers: TypeAlias = dict[str, int | float]
 
@@ -131,8 +129,7 @@ class QualityStats(BaseStats):
         size = {"chars": len(doc.text)} | ({"tokens": tokens} if type(tokens) is int else {})
         if group == "histogram":
             return str(round(value, self.histogram_round_digits) + 0.0), {"": 1} | size  # -0.0 is 0.0
-        key = doc.metadata.get(group)
-        return NO_VALUE if key is None else str(key)[:MAX_VALUE_CHARS], {"": value, "documents": 1} | size
+        return value_text(doc.metadata.get(group))[:MAX_VALUE_CHARS], {"": value, "documents": 1} | size
 
     def _count(self, doc: Document, groups: dict[str, dict[str, MetricStatsDict]]) -> None:
         for stat, value in self.extract_stats(doc).items():

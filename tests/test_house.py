@@ -50,6 +50,7 @@ TESTED_IN = {
     "report/sums": "report/test_groups",
     "rows/answers": "runs/test_all_answers",
     "rows/arrow_values": "readers/test_parquet_types",
+    "rows/column_values": "test_stats",
     "rows/layouts/answers": "rows/layouts/test_read_published",
     "rows/layouts/arguments": "rows/test_per_message",
     "rows/layouts/messages": "rows/layouts/test_read_published",

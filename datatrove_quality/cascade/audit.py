@@ -13,6 +13,7 @@ from loguru import logger
 
 from datatrove_quality.atomic_write import write_json
 from datatrove_quality.cascade.values import Cascade, Certificate, Kind
+from datatrove_quality.rows.column_values import OTHER_VALUES, value_text
 
 
 # Tasks tell each other what they have counted at most so often, whatever it is: were it told after errors only, the
@@ -20,8 +21,6 @@ from datatrove_quality.cascade.values import Cascade, Certificate, Kind
 SECONDS_BETWEEN_EXCHANGES = 30.0
 # Of more sources, those that come later are one.
 MAX_SOURCES = 100
-OTHER_SOURCES = "(others)"
-NO_SOURCE = "(none)"
 
 # Of each source, how many documents the proxy and the classifier have decided in which way, how many of the proxy's
 # decisions were audited, and how many of these the classifier has changed.
@@ -104,7 +103,7 @@ class Audit:
         Raises:
             BrokenPromise: with `strict_audit`, a promise is broken.
         """
-        changed = self._count(self._counts_of(NO_SOURCE if source is None else str(source)), keep, audited, kept)
+        changed = self._count(self._counts_of(value_text(source)), keep, audited, kept)
         if changed or self._folder is not None:
             self.look()
 
@@ -125,7 +124,7 @@ class Audit:
 
     def _counts_of(self, source: str) -> Counts:
         if source not in self._counts and len(self._counts) >= MAX_SOURCES:
-            source = OTHER_SOURCES
+            source = OTHER_VALUES
         return self._counts.setdefault(source, Counter())
 
     def look(self, at_the_end: bool = False) -> None:

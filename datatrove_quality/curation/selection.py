@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.curation.ranking import BudgetEnd, Ranked, add_all, key_of
+from datatrove_quality.rows.column_values import NO_VALUE, value_text
 from datatrove_quality.rows.score_columns import OWN_REASONS, RecordedScore, recorded_score
 from datatrove_quality.rows.to_document import ColumnsAdapter
 from datatrove_quality.runs.inputs import Inputs
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ALL = "(all)"
-NO_SOURCE = "(none)"
 OUTSIDE = "outside_budget"
 
 
@@ -68,8 +68,7 @@ class Budget:
         """The part of the budget that a document is in."""
         if self.by is None:
             return ALL
-        value = doc.metadata.get(self.by)
-        return NO_SOURCE if value is None else str(value)
+        return value_text(doc.metadata.get(self.by))
 
     def ranked(self, doc: Document) -> Ranked | Unscorable:
         """A document's place in the order, or why it has none.
@@ -116,7 +115,7 @@ def find_ends(inputs: Inputs, budget: Budget, id_key: str = "id") -> dict[str, B
         end.end_first_pass()
     if not ends:
         raise ValueError(f"prefix={budget.prefix!r}: no row has a {budget.prefix}_score.")
-    if budget.by is not None and set(ends) == {NO_SOURCE}:
+    if budget.by is not None and set(ends) == {NO_VALUE}:
         raise ValueError(f"by={budget.by!r}: no row has such a column: name one, or omit it.")
     total = sum(end.weight for end in ends.values())
     for end in ends.values():

@@ -4,11 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from datatrove_quality.report.groups import NO_VALUE
+from datatrove_quality.rows.column_values import MAX_VALUE_CHARS, value_text
 from datatrove_quality.rows.score_columns import PROXY, is_score
 
-
-MAX_VALUE_CHARS = 200
 
 # Where conversations and texts are found; other columns, such as embeddings, are not read.
 TEXT_COLUMNS = (
@@ -80,7 +78,7 @@ def as_number(value: Any) -> float | None:
 
 def as_value(value: Any) -> str:
     """A value to group by, as text of limited length."""
-    text = value if isinstance(value, str) else NO_VALUE if value is None else str(value)
+    text = value_text(value)
     return text if len(text) <= MAX_VALUE_CHARS else text[: MAX_VALUE_CHARS - 1] + "…"
 
 

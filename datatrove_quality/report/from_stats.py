@@ -5,12 +5,12 @@ from typing import TypeAlias
 import numpy as np
 
 from datatrove_quality.report.figures import Figures, GroupTotals, StatsFigures, StatsGroups
-from datatrove_quality.report.groups import OTHER_VALUES, SHOWN_GROUPS
+from datatrove_quality.report.groups import SHOWN_GROUPS
 from datatrove_quality.report.histograms import bars_for, histogram, kept_of, score_bins, thresholds
+from datatrove_quality.rows.column_values import OTHER_VALUES
 
 
 Totals: TypeAlias = dict[str, dict[str, dict[str, float]]]  # by group, stat and key
-THEIR_OTHER_VALUES = "(others)"  # of `QualityStats`
 
 
 def stats_figures(totals: Totals, prefix: str, rows: Figures) -> StatsFigures:
@@ -57,7 +57,7 @@ def stats_figures(totals: Totals, prefix: str, rows: Figures) -> StatsFigures:
 def _histogram_keys(totals: Totals, score: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The histogram's keys as bins (n,) and as scores (n,), and documents and tokens of each (n, 2)."""
     counted = totals.get("histogram", {})
-    keys = sorted(counted.get(score, {}).keys() - {THEIR_OTHER_VALUES}, key=float)
+    keys = sorted(counted.get(score, {}).keys() - {OTHER_VALUES}, key=float)
     values = np.array([float(key) for key in keys])
     sizes = [[counted.get(stat, {}).get(key, 0.0) for stat in (score, f"{score}__tokens")] for key in keys]
     return score_bins(values), values, np.array(sizes).reshape(-1, 2)
@@ -85,7 +85,7 @@ def _groups(stats: dict[str, dict[str, float]], score: str, unscored: str) -> St
     names = (f"{score}__documents", f"{unscored}__documents", f"{score}__tokens", score)
     found = [stats.get(name, {}) for name in names]
     values = {key: np.array([stat.get(key, 0.0) for stat in found]) for key in set().union(*found)}
-    others = values.pop(THEIR_OTHER_VALUES, np.zeros(4))
+    others = values.pop(OTHER_VALUES, np.zeros(4))
     order = sorted(values, key=lambda key: (-values[key][:2].sum(), key))
     rows = [_group(key, *values[key]) for key in order[:SHOWN_GROUPS]]
     others = others + sum(values[key] for key in order[SHOWN_GROUPS:])

@@ -7,13 +7,12 @@ import numpy as np
 from datatrove_quality.report.figures import Group, Groups
 from datatrove_quality.report.histograms import Bars, histogram, kept_of, score_bins
 from datatrove_quality.report.sums import Sums, joined, parted
+from datatrove_quality.rows.column_values import OTHER_VALUES
 
 
 GROUP_BIN = 5  # bins in one bin of a group's histogram; divides every width of a bar
 MAX_GROUPS = 1_000_000  # values that are counted separately
 SHOWN_GROUPS = 50
-NO_VALUE = "(no value)"
-OTHER_VALUES = "(all other values)"
 
 
 class GroupCounts:

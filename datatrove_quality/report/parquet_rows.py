@@ -14,7 +14,7 @@ from datatrove_quality.evaluation.columns import flat
 from datatrove_quality.report.aggregate import ScoreBatch
 from datatrove_quality.report.columns import Columns, WrongColumn, as_value, error_of, score_names
 from datatrove_quality.report.file_rows import FileRows
-from datatrove_quality.report.groups import NO_VALUE
+from datatrove_quality.rows.column_values import NO_VALUE
 from datatrove_quality.rows.types import Row
 
 

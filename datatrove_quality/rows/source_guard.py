@@ -6,6 +6,8 @@ from typing import Any
 
 from loguru import logger
 
+from datatrove_quality.rows.column_values import MAX_VALUE_CHARS
+
 
 # A source whose first rows are all unscorable is read wrongly.
 ROWS_BEFORE_GIVING_UP = 1_000
@@ -13,7 +15,6 @@ ROWS_BEFORE_GIVING_UP = 1_000
 FEW_ROWS = 50
 # A column of more values names no sources.
 MAX_SOURCES = 10_000
-MAX_VALUE_CHARS = 200
 
 
 class SourceGuard:

@@ -35,7 +35,7 @@ def test_columns_of_any_single_values_are_grouped_by(tmp_path, column):
     pq.write_table(table, tmp_path / "a.parquet")
     groups = make(tmp_path, tmp_path / "a.parquet", "--group-by", "kind")[0]["groups"]["values"]
     assert sum(group["documents"] for group in groups) == 3
-    assert "(no value)" in [group["value"] for group in groups]
+    assert "(none)" in [group["value"] for group in groups]
 
 
 def test_the_histogram_of_each_value_is_that_of_its_own_rows(tmp_path):

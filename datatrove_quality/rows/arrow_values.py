@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 def column_forms(schema: "pa.Schema") -> Forms:
     """The forms of the columns of which the types say more than the values."""
-    features = _features(schema)
+    features = features_of(schema)
     forms = {field.name: _form(field.type, features.get(field.name)) for field in schema}
     return {name: form for name, form in forms.items() if form is not None}
 
 
-def _features(schema: "pa.Schema") -> dict[str, Any]:
+def features_of(schema: "pa.Schema") -> dict[str, Any]:
     """What the `datasets` library says of the columns."""
     try:
         found = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
@@ -50,12 +50,13 @@ def _form(kind: "pa.DataType", feature: Any) -> Form:
         found = {name: form for name, form in forms.items() if form is not None}
         return {"struct": found} if found else None
     if types.is_list(kind) or types.is_large_list(kind):
-        form = _form(kind.value_type, _item_feature(feature))
+        form = _form(kind.value_type, item_feature(feature))
         return None if form is None else {"list": form}
     return None
 
 
-def _item_feature(feature: Any) -> Any:
+def item_feature(feature: Any) -> Any:
+    """What a list's feature says of its items."""
     if isinstance(feature, list):
         return feature[0] if feature else None
     return feature.get("feature") if isinstance(feature, dict) else None

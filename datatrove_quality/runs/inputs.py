@@ -128,7 +128,7 @@ class Inputs:
         return WholeJsonlWriter(*folders, adapter=adapter, compression=self.compression)
 
     def parquet_schema(self) -> "pa.Schema":
-        """The columns of all files together, read from their footers.
+        """The columns of all files together, read from their footers, with the first one's metadata.
 
         Raises:
             ValueError: a footer cannot be read, or two files disagree about a column.
@@ -145,7 +145,7 @@ class Inputs:
             ) from error
         for name in dict.fromkeys(name for path in self.sizes for name in partition_columns(path)):
             schema = schema if name in schema.names else schema.append(pa.field(name, pa.string()))
-        return schema.with_metadata(schemas[0].metadata)
+        return schema
 
     def schema_metadata(self, key: str) -> list[str | None]:
         """What each Parquet file's schema metadata holds under a key, in the files' order."""

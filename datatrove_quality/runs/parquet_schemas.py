@@ -1,9 +1,9 @@
 """The columns of several Parquet files together, where no value of any file would change."""
 
+import json
 from typing import TYPE_CHECKING, Any
 
-from datatrove_quality.rows.arrow_values import column_forms
-from datatrove_quality.rows.forms import Form
+from datatrove_quality.rows.arrow_values import features_of, item_feature
 
 
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def common_schema(schemas: "list[pa.Schema]") -> "pa.Schema":
-    """The columns of all files, without metadata.
+    """The columns of all files, with the first one's metadata and the labels of all.
 
     Raises:
         pyarrow.ArrowException: two files disagree about a column.
@@ -20,34 +20,66 @@ def common_schema(schemas: "list[pa.Schema]") -> "pa.Schema":
 
     merged = pa.unify_schemas(schemas, promote_options="permissive")
     _require_no_loss(schemas, merged)
-    _require_same_labels(schemas)
-    return merged
+    metadata, features = schemas[0].metadata or {}, _common_features(schemas, merged)
+    if features != features_of(schemas[0]):
+        metadata = metadata | {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    return merged.with_metadata(metadata or None)
 
 
-def _require_same_labels(schemas: "list[pa.Schema]") -> None:
-    """Numbers that mean one label in one file and another in the next are an error: what is written has one list."""
+def _common_features(schemas: "list[pa.Schema]", merged: "pa.Schema") -> dict[str, Any]:
+    """What the files together say of their columns, as the `datasets` library writes it."""
+    described = [(schema, features_of(schema)) for schema in schemas]
+    found = {}
+    for field in merged:
+        with_it = [(schema, features) for schema, features in described if field.name in schema.names]
+        files = [(schema.field(field.name).type, features.get(field.name)) for schema, features in with_it]
+        found[field.name] = _common_feature(field.name, field.type, files)
+    return {name: feature for name, feature in found.items() if feature is not None}
+
+
+def _common_feature(name: str, kind: "pa.DataType", files: "list[tuple[pa.DataType, Any]]") -> Any:
+    """What the files say of a column or a part of one; None: nothing.
+
+    Numbers that mean one label in one file and another in the next are an error: what is written has one list.
+
+    Args:
+        name: for the message.
+        kind: the common type.
+        files: of each file that has it, its type and what it says.
+    """
     import pyarrow as pa
     from pyarrow import types
 
-    labels = [{name: _labels(form) for name, form in column_forms(schema).items()} for schema in schemas]
-    for name in {name for found in labels for name in found}:
-        first = labels[0].get(name)
-        for schema, found in zip(schemas, labels, strict=True):
-            has_values = name in schema.names and not types.is_null(schema.field(name).type)
-            if has_values and found.get(name) != first:
-                raise pa.ArrowTypeError(f"Field {name} has labels that differ: {first}, and {found.get(name)}")
+    files = [(own, feature) for own, feature in files if not types.is_null(own)] or files
+    said = next((feature for _, feature in files if feature is not None), None)
+    labels = [_labels(feature) for _, feature in files]
+    if other := [found for found in labels if found != labels[0]]:
+        raise pa.ArrowTypeError(f"Field {name} has labels that differ: {labels[0]}, and {other[0]}")
+    if types.is_struct(kind):
+        parts = {field.name: _common_part(name, field, files) for field in kind}
+        return {part: feature for part, feature in parts.items() if feature is not None} or said
+    if types.is_list(kind) or types.is_large_list(kind):
+        items = [(own.value_type, item_feature(feature)) for own, feature in files]
+        item = _common_feature(name, kind.value_type, items)
+        if item is not None:
+            return {**said, "feature": item} if isinstance(said, dict) else [item]
+    return said
 
 
-def _labels(form: Form) -> Any:
-    """The names of labels within a column's form; None: it has none."""
-    if not isinstance(form, dict):
-        return None
-    if "names" in form:
-        return form["names"]
-    parts = form.get("struct")
-    if not isinstance(parts, dict):
-        return _labels(form.get("list", form.get("map")))
-    return {name: found for name, part in parts.items() if (found := _labels(part)) is not None} or None
+def _common_part(name: str, field: "pa.Field", files: "list[tuple[pa.DataType, Any]]") -> Any:
+    """As `_common_feature`, of a part of an object."""
+    parts = [
+        (own.field(field.name).type, feature.get(field.name) if isinstance(feature, dict) else None)
+        for own, feature in files
+        if own.get_field_index(field.name) >= 0
+    ]
+    return _common_feature(f"{name}.{field.name}", field.type, parts)
+
+
+def _labels(feature: Any) -> Any:
+    """The names of a column's labels; None: it has none."""
+    is_label = isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+    return feature.get("names") if is_label else None
 
 
 def _require_no_loss(schemas: "list[pa.Schema]", merged: "pa.Schema") -> None:

@@ -5,7 +5,10 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datatrove.io import DataFolder
 
+from datatrove_quality import ConversationAdapter, RowAdapter
+from datatrove_quality.rows.arrow_values import column_forms, features_of
 from datatrove_quality.runs import inputs
 
 
@@ -67,7 +70,58 @@ def test_files_share_a_column_only_where_its_labels_are_the_same(tmp_path, names
     if fits:
         assert found.parquet_schema().names == ["messages"]
     else:
-        with pytest.raises(
-            ValueError, match=r"disagree about a column: Field messages has labels that differ: .*role"
-        ):
+        with pytest.raises(ValueError, match=r"disagree about a column: Field messages.role has labels that differ: "):
             found.parquet_schema()
+
+
+LABEL = {"names": ["bad", "good"], "_type": "ClassLabel"}
+TEXT = {"dtype": "string", "_type": "Value"}
+
+
+def write_labelled(path, columns, features):
+    """A file as `datasets` writes it; without features, as other programs do."""
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})} if features else None
+    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), path)
+
+
+@pytest.mark.parametrize("features", [None, {"id": TEXT}, {"id": TEXT, "label": {"dtype": "null", "_type": "Value"}}])
+def test_labels_of_a_column_that_the_first_file_lacks(tmp_path, features):
+    """They are in what is written; the rows without them have none."""
+    first = {"id": ["1"]} | ({"label": pa.nulls(1)} if features and "label" in features else {})
+    write_labelled(tmp_path / "a.parquet", first, features)
+    write_labelled(tmp_path / "b.parquet", {"id": ["2"], "label": [1]}, {"id": TEXT, "label": LABEL})
+    found = inputs.find_inputs(str(tmp_path))
+    schema = found.parquet_schema()
+    assert column_forms(schema) == {"label": {"names": ["bad", "good"]}}
+    assert features_of(schema) == {"id": TEXT, "label": LABEL}
+    out = tmp_path / "out"
+    with found.writer(DataFolder(str(out)), "rows", RowAdapter(), schema) as writer:
+        for document in found.reader(ConversationAdapter())():
+            writer.write(document)
+    written = pq.read_table(out / "rows")
+    assert written.to_pylist() == [{"id": "1", "label": None}, {"id": "2", "label": 1}]
+    assert column_forms(written.schema) == {"label": {"names": ["bad", "good"]}}
+
+
+def test_labels_within_objects_of_which_the_first_file_lacks_a_part(tmp_path):
+    """A part is compared where files have it: the others say nothing about it."""
+    parts = [
+        ({"content": "Oi"}, {"content": TEXT}),
+        ({"content": "Oi", "role": 1}, {"content": TEXT, "role": {**LABEL, "names": ["user", "assistant"]}}),
+        ({"role": 0}, {"role": {**LABEL, "names": ["assistant", "user"]}}),
+    ]
+    for number, (value, part) in enumerate(parts):
+        write_labelled(tmp_path / f"{number}.parquet", {"messages": [[value]]}, {"messages": [part]})
+    schema = inputs.find_inputs(str(tmp_path / "[01].parquet")).parquet_schema()
+    assert column_forms(schema) == {"messages": {"list": {"struct": {"role": {"names": ["user", "assistant"]}}}}}
+    assert features_of(schema) == {"messages": [parts[1][1]]}
+    with pytest.raises(ValueError, match=r"Field messages.role has labels that differ: .*user.*assistant"):
+        inputs.find_inputs(str(tmp_path)).parquet_schema()
+
+
+def test_the_first_files_metadata_stays_where_it_says_all(tmp_path):
+    """Byte for byte, whatever else is in it."""
+    for name in "ab":
+        write_labelled(tmp_path / f"{name}.parquet", {"id": ["1"], "label": [1]}, {"label": LABEL, "id": TEXT})
+    found = inputs.find_inputs(str(tmp_path))
+    assert found.parquet_schema().metadata == pq.read_schema(tmp_path / "a.parquet").metadata

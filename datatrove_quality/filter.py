@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from os import PathLike
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.filters.base_filter import BaseFilter
@@ -19,20 +19,18 @@ from datatrove_quality.cascade.stream import CascadeTask, Decided, ProxyDecision
 from datatrove_quality.cascade.values import Cascade, require_usable
 from datatrove_quality.config import Score, ScorerConfig, Unscorable
 from datatrove_quality.engine.collector import rare_full_collections
-from datatrove_quality.engine.scorer import Input, Scorer, find_scorer
-from datatrove_quality.engine.shared_trunk import wanted
+from datatrove_quality.engine.scorer import Scorer, find_scorer
+from datatrove_quality.engine.shared_trunk import needed
 from datatrove_quality.engine.store import ScoreStore, resolve_folder
 from datatrove_quality.main_guard import require_main_guard_of_pool
-from datatrove_quality.model.files import dated, pinned
-from datatrove_quality.progress import Measured, Progress
-from datatrove_quality.rows.answers import answer_lists, drop_answer_lists, other_answers
-from datatrove_quality.rows.of_document import changed_text_error, scored_conversation, size_of, text_edit
-from datatrove_quality.rows.roles import USER, known_role
+from datatrove_quality.model.found_model import dated, pinned
+from datatrove_quality.progress import Progress
+from datatrove_quality.reading import Entry, Pair, Reading
+from datatrove_quality.rows.answers import answer_lists, drop_answer_lists
 from datatrove_quality.rows.score_columns import (
     OWN_REASONS,
     PROXY,
     RecordedScore,
-    recorded_score,
     require_bounds,
     require_prefix,
     score_column,
@@ -40,9 +38,10 @@ from datatrove_quality.rows.score_columns import (
     step_columns,
 )
 from datatrove_quality.rows.source_guard import SourceGuard, checked_columns
-from datatrove_quality.rows.types import MESSAGES, conversation_error
+from datatrove_quality.rows.types import MESSAGES
 from datatrove_quality.schema import require_output_columns, require_writer
 from datatrove_quality.tally import (
+    Measured,
     Result,
     count_result,
     none_scored,
@@ -58,27 +57,7 @@ DOCUMENTS_BEFORE_GIVING_UP = 1_000
 FEW_SCORES = 50
 
 
-class _Entry(NamedTuple):
-    """A document on its way through the scorer, and the statistics in which it counts beside its score.
-
-    `item` is its input. `further` inputs come after it, of the same document: its other answers.
-    """
-
-    document: Document
-    notes: tuple[str, ...] = ()
-    item: Input | None = None
-    further: int = 0
-
-    @property
-    def size(self) -> int:
-        """Roughly the bytes of the document: a window of short conversations may have large columns."""
-        return size_of(self.document.metadata) + len(self.document.text)
-
-
-_Pair = tuple[_Entry, Input]
-
-
-def _with_further(results: Iterator[tuple[_Entry, Result]]) -> Iterator[tuple[_Entry, Result, list[Result]]]:
+def _with_further(results: Iterator[tuple[Entry, Result]]) -> Iterator[tuple[Entry, Result, list[Result]]]:
     """Each document once, with the results of its other answers."""
     for entry, result in results:
         yield entry, result, [next(results)[1] for _ in range(entry.further)] if entry.further else []
@@ -282,7 +261,7 @@ class QualityFilter(BaseFilter):
         self.stats = Stats(str(self))
         documents = Measured(data or ())
         expected = dict(enumerate(self.documents_per_task or ())).get(rank)
-        with wanted(self.scorer), Progress(self.stats, self.progress, f"task {rank}", expected) as progress:
+        with needed(self.scorer), Progress(self.stats, self.progress, f"task {rank}", expected) as progress:
             scored = progress.following(self._scored(documents, rank))
             yield from super().run(cast(DocumentsPipeline, scored), rank, world_size)
         require_all_accounted(documents.count, self.stats)
@@ -316,7 +295,10 @@ class QualityFilter(BaseFilter):
         """The documents in their order, each with its score or error in its metadata; holds what the scorer holds."""
         counts: Counter[str] = Counter()
         guard = SourceGuard(self.group_by)
-        pairs = chain.from_iterable(map(self._answers, documents)) if self.all_answers else map(self._read, documents)
+        reading = self._reading()
+        pairs: Iterator[Pair] = map(reading.read, documents)
+        if self.all_answers:
+            pairs = chain.from_iterable(map(reading.read_answers, documents))
         results = self._results(pairs, rank, counts)
         scored = Measured(_with_further(results))
         booked = 0.0
@@ -347,7 +329,7 @@ class QualityFilter(BaseFilter):
         if problem := none_scored(counts):
             logger.error(problem)
 
-    def _results(self, pairs: Iterator[_Pair], rank: int, counts: Counter[str]) -> Generator[tuple[_Entry, Result]]:
+    def _results(self, pairs: Iterator[Pair], rank: int, counts: Counter[str]) -> Generator[tuple[Entry, Result]]:
         """Each document with its score or error; the model is found when there is a first document that needs it."""
         for entry, item in pairs:
             if isinstance(item, RecordedScore | Unscorable) or self.scorer is None:
@@ -369,8 +351,8 @@ class QualityFilter(BaseFilter):
                     yield from self._cascaded(self.cascade, scorer, rendered, store, rank)
 
     def _cascaded(
-        self, cascade: Cascade, scorer: Scorer, pairs: Iterator[_Pair], store: ScoreStore | None, rank: int
-    ) -> Iterator[tuple[_Entry, Result]]:
+        self, cascade: Cascade, scorer: Scorer, pairs: Iterator[Pair], store: ScoreStore | None, rank: int
+    ) -> Iterator[tuple[Entry, Result]]:
         """As the scorer's stream, but the proxy decides what lies outside its band."""
         proxy = find_scorer(cast(ScorerConfig, cascade.proxy))
         self._require_the_runs(proxy, self.expected_proxy)
@@ -381,7 +363,7 @@ class QualityFilter(BaseFilter):
             for entry, decided in results:
                 yield self._in_cascade(entry, decided), decided.result
 
-    def _in_cascade(self, entry: _Entry, decided: Decided) -> _Entry:
+    def _in_cascade(self, entry: Entry, decided: Decided) -> Entry:
         """Write what a cascade has found into the metadata; gives the entry with what is counted."""
         if self.cascade is not None:
             entry.document.metadata |= decided.columns(self.prefix)
@@ -401,7 +383,7 @@ class QualityFilter(BaseFilter):
             return contextlib.nullcontext()
         return ScoreStore(self.checkpoints_dir, scorer.fingerprint, rank)
 
-    def _rendered(self, pairs: Iterator[_Pair], scorer: Scorer) -> Iterator[_Pair]:
+    def _rendered(self, pairs: Iterator[Pair], scorer: Scorer) -> Iterator[Pair]:
         """Each document with its text; those that spell out a control token are noted, and rejected if set."""
         renderer, columns = scorer.renderer, [f"{self.prefix}_{name}" for name in scorer.outputs.columns]
         for entry, item in pairs:
@@ -422,49 +404,17 @@ class QualityFilter(BaseFilter):
             text, left_out = renderer.render_checked(item)
             yield entry._replace(notes=(*entry.notes, "template_left_out")) if left_out else entry, text
 
-    def _answers(self, doc: Document) -> list[_Pair]:
-        """A document and what of it is scored, once for each of its answers."""
-        entry, item = self._read(doc)
-        if isinstance(item, str | RecordedScore | Unscorable):
-            return [(entry, item)]
-        others = other_answers(doc, item)
-        return [(entry._replace(further=len(others)), item), *((_Entry(doc), other) for other in others)]
-
-    def _read(self, doc: Document) -> _Pair:
-        """A document and what of it is scored.
-
-        Raises:
-            ValueError: its text was edited and its conversation was not.
-        """
-        item = self._input(doc)
-        if isinstance(item, str | RecordedScore | Unscorable):
-            return _Entry(doc), item
-        notes: tuple[str, ...] = ("ends_with_user",) if known_role(item[-1]["role"]) == USER else ()
-        if self.messages_key == MESSAGES and (edit := text_edit(doc, item)):
-            if edit == "text" and not self.accept_changed_text:
-                raise changed_text_error(doc)
-            notes = (*notes, "changed_text" if edit == "text" else "changed_white_space")
-        return _Entry(doc, notes, item), item
-
-    def _input(self, doc: Document) -> Input:
-        """What of a document is scored, or what is known: its score, or why it has none."""
-        if self.scorer is None or self.reuse_scores:
-            recorded = recorded_score(doc.metadata, self.prefix, self.score_of if self.scorer is None else None)
-            if isinstance(recorded, RecordedScore) or (recorded is not None and self.scorer is None):
-                return recorded
-        if (error := conversation_error(doc.metadata)) is not None:
-            return error
-        if self.scorer is None:
-            return Unscorable("missing_score", f"the document has no metadata {self._score_column(doc)!r}")
-        if self.messages_key is None:
-            text: object = doc.text
-            if isinstance(text, str):
-                return text
-            return Unscorable("invalid_text", f"the document's text is of type {type(text).__name__}")
-        try:
-            return scored_conversation(doc, self.messages_key, self.render_tools, self.allow_no_answer)
-        except Unscorable as invalid:
-            return invalid
+    def _reading(self) -> Reading:
+        return Reading(
+            is_scored=self.scorer is not None,
+            score_of=self.score_of if self.scorer is None else None,
+            prefix=self.prefix,
+            messages_key=self.messages_key,
+            reuse_scores=self.reuse_scores,
+            allow_no_answer=self.allow_no_answer,
+            accept_changed_text=self.accept_changed_text,
+            render_tools=self.render_tools,
+        )
 
     def _score_column(self, doc: Document) -> str:
         return score_column(doc.metadata, self.prefix, self.score_of if self.scorer is None else None)

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from datatrove.utils.stats import Stats
 from loguru import logger
@@ -155,25 +155,3 @@ def _is_first_worker() -> bool:
     """DataTrove's first local worker logs to the console from INFO on, the others errors only; nothing else tells."""
     levels = re.findall(r"level=(\d+), sink=<stderr>", repr(logger))
     return all(int(level) <= logger.level("INFO").no for level in levels)
-
-
-class Measured(Generic[T]):
-    """Iterates over items, counts them, and adds up the seconds that it takes to get them."""
-
-    def __init__(self, items: Iterable[T]) -> None:
-        self._items = items
-        self.seconds = 0.0
-        self.count = 0
-
-    def __iter__(self) -> Iterator[T]:
-        iterator = iter(self._items)
-        while True:
-            started = time.perf_counter()
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-            finally:
-                self.seconds += time.perf_counter() - started
-            self.count += 1
-            yield item

@@ -1,6 +1,9 @@
 """What a filter counts of its results, and what it says about them."""
 
+import time
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Generic, TypeVar
 
 from datatrove.utils.stats import Stats
 from loguru import logger
@@ -9,10 +12,33 @@ from datatrove_quality.cascade.stream import ProxyDecision
 from datatrove_quality.config import Score, ScoreScale, Unscorable
 from datatrove_quality.engine.scorer import StoredScore
 from datatrove_quality.rows.score_columns import RecordedScore
-from datatrove_quality.rows.source_guard import advice
 
+
+T = TypeVar("T")
 
 Result = Score | RecordedScore | Unscorable | ProxyDecision
+
+
+class Measured(Generic[T]):
+    """Iterates over items, counts them, and adds up the seconds that it takes to get them."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = items
+        self.seconds = 0.0
+        self.count = 0
+
+    def __iter__(self) -> Iterator[T]:
+        iterator = iter(self._items)
+        while True:
+            started = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self.seconds += time.perf_counter() - started
+            self.count += 1
+            yield item
 
 
 def count_result(result: Result, counts: Counter[str], stats: Stats) -> None:
@@ -74,7 +100,26 @@ def none_scored(counts: Counter[str], which: str = "") -> str | None:
     """
     if not counts["unscorable"] or counts["scored"] or counts["scored_by_proxy"]:
         return None
-    return f"None of the task's {which}{counts['unscorable']} documents could be scored: {advice(counts)}"
+    return f"None of the task's {which}{counts['unscorable']} documents could be scored: {_advice(counts)}"
+
+
+def _advice(counts: Counter[str]) -> str:
+    """The commonest reason why nothing could be scored, and what to do."""
+    unscorable = Counter({name: count for name, count in counts.items() if name.startswith("unscorable_")})
+    ((name, count),) = unscorable.most_common(1)
+    reason = name.removeprefix("unscorable_")
+    if reason in ("template_error", "non_finite_score", "unknown_token"):
+        todo = "Look at the error of these documents, and check that model, dtype and chat_template are right."
+    elif reason in ("invalid_json", "invalid_utf8", "invalid_csv", "not_an_object", "damaged_file", "truncated_file"):
+        todo = "Look at the error of these documents: their files are not what they are read as."
+    elif reason in ("missing_score", "invalid_score"):
+        todo = "Set prefix= to what the names of the score columns begin with, or give a scorer=."
+    else:
+        todo = (
+            "Set the schema= or messages_key= of ConversationAdapter and the messages_key= of QualityFilter to where "
+            "the conversations are; plain text is scored with messages_key=None."
+        )
+    return f"{count} times because of {reason}. {todo}"
 
 
 def warn_of_constant_scores(stats: Stats) -> None:

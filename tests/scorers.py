@@ -11,7 +11,7 @@ from tiny_models import conversations
 from datatrove_quality.config import ScorerConfig, Unscorable
 from datatrove_quality.engine.scorer import Scorer
 from datatrove_quality.model import architectures, forward, quantized
-from datatrove_quality.model.files import find_model
+from datatrove_quality.model.found_model import find_model
 
 
 needs_int8 = pytest.mark.skipif(

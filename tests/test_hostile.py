@@ -14,7 +14,7 @@ from tokenizers import AddedToken, normalizers
 
 from datatrove_quality import ConversationAdapter, ConversationJsonlReader, QualityFilter, RowAdapter, ScorerConfig
 from datatrove_quality.filter import Stats
-from datatrove_quality.model.files import find_model
+from datatrove_quality.model.found_model import find_model
 from datatrove_quality.model.rendering import Renderer
 
 

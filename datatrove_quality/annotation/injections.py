@@ -11,7 +11,7 @@ from datatrove_quality.config import Unscorable
 from datatrove_quality.evaluation.markdown import markdown_table, percent
 from datatrove_quality.evaluation.resampling import RESAMPLES
 from datatrove_quality.evaluation.thresholds import Estimate, estimated
-from datatrove_quality.rows.of_document import scored_conversation
+from datatrove_quality.rows.scored_conversation import scored_conversation
 from datatrove_quality.rows.types import conversation_error
 
 

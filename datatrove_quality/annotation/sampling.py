@@ -42,7 +42,7 @@ class TaskSample:
     held_out: np.ndarray
 
 
-def draw_sample(
+def draw_task_samples(
     inputs: Inputs, adapter: Callable, config: SampleConfig, tasks: int, levels: tuple[int, int]
 ) -> list[TaskSample]:
     """Draw the rows of each task; reads all rows, twice where some are held out.

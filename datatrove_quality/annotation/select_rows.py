@@ -28,7 +28,7 @@ class TakeSample(PipelineStep):
 
     Args:
         config: which rows.
-        tasks: of `draw_sample`: the rows of each task.
+        tasks: of `draw_task_samples`: the rows of each task.
     """
 
     name = "🎲 Sample"

@@ -22,7 +22,7 @@ from datatrove_quality.engine.store import resolve_folder
 from datatrove_quality.extras import require_extra
 from datatrove_quality.main_guard import require_main_guard_of_pool
 from datatrove_quality.progress import Progress
-from datatrove_quality.rows.of_document import scored_conversation
+from datatrove_quality.rows.scored_conversation import scored_conversation
 from datatrove_quality.rows.types import MESSAGES, conversation_error
 
 

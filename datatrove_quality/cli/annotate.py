@@ -164,11 +164,11 @@ def settings_of(options: argparse.Namespace) -> tuple[JudgeConfig, Connection, S
 
 def draw(sample: SampleConfig, started: "Run", adapter: "Callable", rubric: Rubric) -> "list[TakeSample]":
     """The step that passes on the rows of a sample, which are drawn here."""
-    from datatrove_quality.annotation.sampling import draw_sample
+    from datatrove_quality.annotation.sampling import draw_task_samples
     from datatrove_quality.annotation.select_rows import TakeSample
 
     scale = (rubric.values[0], rubric.values[-1])
-    return [TakeSample(sample, draw_sample(started.inputs, adapter, sample, started.tasks, scale))]
+    return [TakeSample(sample, draw_task_samples(started.inputs, adapter, sample, started.tasks, scale))]
 
 
 def look_at_canary(path: str, step: "LLMJudge", adapter: "Callable", before: "list[PipelineStep]") -> None:

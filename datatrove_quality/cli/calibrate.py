@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     from datatrove_quality.cascade.calibration import calibrate_cascade, promised_rows, rows_to_draw
     from datatrove_quality.cascade.values import scored_by
     from datatrove_quality.engine.scorer import find_scorer
-    from datatrove_quality.model.files import pinned
+    from datatrove_quality.model.found_model import pinned
     from datatrove_quality.proxies.scores import seconds_per_document
     from datatrove_quality.runs.inputs import find_inputs
 

@@ -71,7 +71,7 @@ def require_local_classifier(model: str, option: str = "--model", max_tokens: in
     """
     require_model_folder(model, option)
     if os.path.isdir(model):
-        from datatrove_quality.model.files import require_classifier
+        from datatrove_quality.model.found_model import require_classifier
         from datatrove_quality.model.weights import require_weights
 
         config, folder = ScorerConfig(model=model, max_tokens=max_tokens), Path(model)

@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> None:
     require_extra("curate", "datatrove-quality curate")
     from datatrove_quality.curation.answer_filters import require_language_model, require_word_tokenizer
     from datatrove_quality.curation.stages import curation_stages
-    from datatrove_quality.model.files import pinned
+    from datatrove_quality.model.found_model import pinned
     from datatrove_quality.runs.inputs import require_scorable
     from datatrove_quality.runs.run_record import INTERMEDIATE
 

@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
     scorer, config = settings_of(options)
     require_extra("train", "datatrove-quality distill")
     from datatrove_quality.engine.scorer import find_scorer
-    from datatrove_quality.model.files import pinned
+    from datatrove_quality.model.found_model import pinned
     from datatrove_quality.proxies.sample import draw_sample
     from datatrove_quality.proxies.scores import labelled_by
     from datatrove_quality.runs.inputs import find_inputs

@@ -61,7 +61,7 @@ def labelled_scores(options: argparse.Namespace) -> "LabelledScores":
     from datatrove_quality import load_scorer
     from datatrove_quality.evaluation.labelled_rows import require_labels
     from datatrove_quality.evaluation.labelled_scores import compute_labelled_scores, read_labelled_scores
-    from datatrove_quality.model.files import pinned
+    from datatrove_quality.model.found_model import pinned
     from datatrove_quality.runs.inputs import find_inputs
 
     inputs = find_inputs(options.input)

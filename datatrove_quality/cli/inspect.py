@@ -79,7 +79,7 @@ def find_renderer(options: argparse.Namespace) -> "Renderer | None":
         ValueError: the classifier that is named cannot be found, or its template leaves messages out.
     """
     from datatrove_quality.engine.scorer import find_scorer
-    from datatrove_quality.model.files import pinned
+    from datatrove_quality.model.found_model import pinned
 
     given = argparse.Namespace(**{**vars(options), "model": options.model or CARD_MODEL})
     try:
@@ -129,7 +129,7 @@ def _names(columns: Any) -> str:
 
 def _rendered(document: "Document", options: argparse.Namespace, renderer: "Renderer | None") -> list[str]:
     """The text that the classifier reads, with its number of tokens."""
-    from datatrove_quality.rows.of_document import scored_conversation
+    from datatrove_quality.rows.scored_conversation import scored_conversation
     from datatrove_quality.rows.types import MESSAGES
 
     if renderer is None:

@@ -75,7 +75,7 @@ def require_thresholds_of_run(options: argparse.Namespace, run: "Run", adapter: 
         require_thresholds(options, recorded_scale(run.inputs, options.prefix, options.score_of))
     elif known_scale(options) is None:
         from datatrove_quality.engine.scorer import find_scorer
-        from datatrove_quality.model.files import pinned
+        from datatrove_quality.model.found_model import pinned
         from datatrove_quality.runs.inputs import require_scorable
 
         require_scorable(run.inputs, adapter)
@@ -94,7 +94,7 @@ def execute(run: "Run", *stages: Any) -> "RunResult | None":
         SystemExit: tasks failed; says how many, and where their logs are.
     """
     from datatrove_quality.cascade.audit import BrokenPromise
-    from datatrove_quality.runs.executors import IncompleteRun
+    from datatrove_quality.runs.completion import IncompleteRun
 
     try:
         return run.execute(*stages)

@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> None:
     require_no_held_out(options.input)
     require_extra("train", "datatrove-quality train")
     from datatrove_quality.evaluation.labelled_rows import labelled_rows, require_labels
-    from datatrove_quality.model.files import pinned
+    from datatrove_quality.model.found_model import pinned
     from datatrove_quality.runs.inputs import find_inputs
     from datatrove_quality.training.batches import batches_per_step, require_enough_rows
     from datatrove_quality.training.folder import require_claimable

@@ -74,8 +74,8 @@ def repetition_filter(language: str) -> GopherRepetitionFilter:
 class AnswerFilter(BaseFilter):
     """Lets a text filter of DataTrove's judge all that the assistant says in a conversation, as one text.
 
-    The filter sees a document of its own: what it
-    writes into the metadata, where a column of the source may have the same name, is not kept.
+    The filter sees a document of its own: what it writes into the metadata, where a column of the source may have the
+    same name, is not kept.
 
     Args:
         judge: the text filter.

@@ -9,7 +9,7 @@ from datatrove_quality.engine.lazy_model import LoadedModel
 from datatrove_quality.engine.replicas import Forward, Replica, copy_to
 from datatrove_quality.engine.store import Probes
 from datatrove_quality.model.budget import tokens_per_batch
-from datatrove_quality.model.files import FoundModel
+from datatrove_quality.model.found_model import FoundModel
 
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from datatrove_quality.config import Score, ScorerConfig, Unscorable
 from datatrove_quality.engine.lazy_model import LazyModel, LoadedModel
 from datatrove_quality.engine.model_setup import set_up
 from datatrove_quality.engine.replicas import Replica
-from datatrove_quality.engine.shared_trunk import Sharing, share, wanted_configs
+from datatrove_quality.engine.shared_trunk import Sharing, needed_configs, share_trunk
 from datatrove_quality.engine.store import Logit, ScoreStore
 from datatrove_quality.engine.streaming import Input, LogitStream
 from datatrove_quality.model.cores import Threads
 from datatrove_quality.model.devices import any_device, choose_devices
-from datatrove_quality.model.files import computed_in, computing_dtype, find_model
 from datatrove_quality.model.fingerprint import Fingerprint, fingerprint, library_versions
+from datatrove_quality.model.found_model import computed_in, computing_dtype, find_model
 from datatrove_quality.model.loading import load_weights
 from datatrove_quality.rows.score_columns import RecordedScore
 from datatrove_quality.rows.types import Conversation
@@ -151,7 +151,7 @@ class Scorer:
             parameters = model.num_parameters()  # which weights in 8 bits are none of
             self._sharing.loaded = set_up(self.config, self._files, model, devices)
             logger.info(self._description(self._sharing.loaded, parameters, time.perf_counter() - started))
-            share(self._sharing, (other._sharing for other in _wanted_beside(self)))
+            share_trunk(self._sharing, (other._sharing for other in _needed_beside(self)))
         return self._sharing.loaded
 
     def _require_same_files(self, model: "PreTrainedModel") -> None:
@@ -232,7 +232,7 @@ class Scorer:
             For each pair, in order, the same thing and the input's result.
         """
         logits = LogitStream(
-            self.renderer, self._model, store, self._files.packable, self._sharing.handed, self._is_wanted_again()
+            self.renderer, self._model, store, self._files.packable, self._sharing.handed, self._is_needed_again()
         )
         try:
             with closing(logits.of(pairs)) as stream:
@@ -242,10 +242,10 @@ class Scorer:
             if counts is not None and logits.shared_tokens:
                 counts["shared_tokens"] += logits.shared_tokens
 
-    def _is_wanted_again(self) -> bool:
+    def _is_needed_again(self) -> bool:
         """Whether several steps need this scorer now."""
         with _lock:
-            return sum(_found.get(config) is self for config in wanted_configs()) > 1
+            return sum(_found.get(config) is self for config in needed_configs()) > 1
 
     def _score(self, logit: Logit) -> Score | Unscorable:
         if not all(map(math.isfinite, logit.values)):
@@ -258,10 +258,10 @@ class Scorer:
         return kind(self.scale.score(value), self.scale.int_score(value), logit.tokens, logit.truncated, outputs)
 
 
-def _wanted_beside(scorer: Scorer) -> list[Scorer]:
+def _needed_beside(scorer: Scorer) -> list[Scorer]:
     """The other scorers that steps need now."""
     found: list[Scorer] = []
-    for config in wanted_configs():
+    for config in needed_configs():
         with suppress(ValueError):  # there is no such model: its own step says so
             other = find_scorer(config)
             found += [] if other is scorer or other in found else [other]

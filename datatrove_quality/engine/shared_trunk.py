@@ -19,7 +19,7 @@ from datatrove_quality.config import ScorerConfig
 from datatrove_quality.engine.lazy_model import LoadedModel
 from datatrove_quality.engine.replicas import copy_to
 from datatrove_quality.engine.store import Logit, Probes, text_key
-from datatrove_quality.model.files import FoundModel
+from datatrove_quality.model.found_model import FoundModel
 
 
 if TYPE_CHECKING:
@@ -30,26 +30,26 @@ if TYPE_CHECKING:
 MAX_WAITING = 2**16
 
 _lock = threading.Lock()
-_wanted: Counter[ScorerConfig] = Counter()
+_needed: Counter[ScorerConfig] = Counter()
 
 
 @contextmanager
-def wanted(config: ScorerConfig | None) -> Iterator[None]:
+def needed(config: ScorerConfig | None) -> Iterator[None]:
     """Say that a scorer is needed while the block runs."""
     change = Counter({config: 1} if config is not None else {})
     with _lock:
-        _wanted.update(change)
+        _needed.update(change)
     try:
         yield
     finally:
         with _lock:
-            _wanted.subtract(change)
+            _needed.subtract(change)
 
 
-def wanted_configs() -> list[ScorerConfig]:
+def needed_configs() -> list[ScorerConfig]:
     """The configs of the scorers that are needed now, each as often as it is."""
     with _lock:
-        return list((+_wanted).elements())
+        return list((+_needed).elements())
 
 
 class HandedOver:
@@ -94,7 +94,7 @@ class Sharing:
     loaded: LoadedModel | None = None
 
 
-def share(first: Sharing, others: Iterable[Sharing]) -> None:
+def share_trunk(first: Sharing, others: Iterable[Sharing]) -> None:
     """Load the heads of other scorers onto the trunk of a first one, where it is theirs too; the log says which.
 
     Args:

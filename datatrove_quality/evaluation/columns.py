@@ -37,7 +37,7 @@ def flat(row: Row) -> Row:
     return nested | row if isinstance(nested, dict) else row
 
 
-def score_of(row: Row, column: str) -> float:
+def score_in(row: Row, column: str) -> float:
     """The score in a row.
 
     Raises:
@@ -54,7 +54,7 @@ def score_of(row: Row, column: str) -> float:
     return float(value)
 
 
-def tokens_of(row: Row, column: str | None) -> float:
+def tokens_in(row: Row, column: str | None) -> float:
     """The token count in a row; NaN if it is missing."""
     value: Any = None if column is None else row.get(column)
     return float(value) if is_score(value) and value >= 0 else math.nan

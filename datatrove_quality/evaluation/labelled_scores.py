@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from datatrove_quality.config import ScoreScale, Unscorable
 from datatrove_quality.engine.scorer import Input, Scorer
-from datatrove_quality.evaluation.columns import columns_found, listed, read_columns, score_of, tokens_of
+from datatrove_quality.evaluation.columns import columns_found, listed, read_columns, score_in, tokens_in
 from datatrove_quality.evaluation.labelled_rows import labelled_documents
 from datatrove_quality.evaluation.labels import label_in, parse_label
 from datatrove_quality.evaluation.metrics import Evaluation, evaluate_scores
@@ -129,11 +129,11 @@ def read_labelled_scores(
     row: Row = {}
     for row in tqdm(read_columns(inputs), unit=" rows", disable=None):
         try:
-            label, score = parse_label(label_in(row, labels), scale), score_of(row, scores)
+            label, score = parse_label(label_in(row, labels), scale), score_in(row, scores)
         except Unscorable as error:
             found.left_out[error.reason] += 1
         else:
-            found.add(row, label, score, tokens_of(row, tokens))
+            found.add(row, label, score, tokens_in(row, tokens))
     if row and not found.labels:
         raise ValueError(
             f"No row has both a label in {labels} and a score in {scores}: {listed(found.left_out)}; "

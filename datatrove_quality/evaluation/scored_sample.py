@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datatrove_quality.config import ScoreScale, Unscorable
-from datatrove_quality.evaluation.columns import columns_found, listed, read_columns, score_of, tokens_of
+from datatrove_quality.evaluation.columns import columns_found, listed, read_columns, score_in, tokens_in
 from datatrove_quality.evaluation.labels import label_in, parse_label
 from datatrove_quality.evaluation.sample_weights import SampleWeights
 from datatrove_quality.rows.types import Row
@@ -44,14 +44,14 @@ class ScoredSample:
     def add_score(self, row: Row, prefix: str) -> None:
         """Read a row's score columns."""
         try:
-            score = score_of(row, f"{prefix}_score")
+            score = score_in(row, f"{prefix}_score")
         except Unscorable as error:
             self.no_score[error.reason] += 1
             self.scores.append(-math.inf)
             self.tokens.append(0)
         else:
             self.scores.append(score)
-            self.tokens.append(tokens_of(row, f"{prefix}_tokens"))
+            self.tokens.append(tokens_in(row, f"{prefix}_tokens"))
 
     def add_label(self, row: Row, column: str, scale: ScoreScale) -> None:
         """Read a row's label."""

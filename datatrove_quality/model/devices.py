@@ -94,7 +94,7 @@ def processes_sharing(device: "torch.device") -> int:
     return max(1, len(leases.holders(_visible_gpus()[device.index])))
 
 
-def native_dtype(device: "torch.device", dtype: "torch.dtype") -> bool:
+def is_native_dtype(device: "torch.device", dtype: "torch.dtype") -> bool:
     """Whether the device multiplies matrices of this dtype in hardware, so that it is worth using."""
     import torch
 

@@ -16,7 +16,7 @@ from datatrove_quality.model.weights import model_files, weight_files
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from datatrove_quality.model.files import FoundModel
+    from datatrove_quality.model.found_model import FoundModel
 
 
 # Libraries whose versions may move a score a little; whether they did is judged by the self-check's probes.

@@ -1,6 +1,6 @@
 """GPUs divided among the processes of a machine: each takes free ones, for as long as it lives.
 
-Processes that divide the machine's cores (cores.py) register here too.
+Processes that divide the machine's cores (cores.py) hold the resource "cores" in common.
 
 A lease is a locked file. The kernel unlocks it when its process ends in whatever way, so that nothing is left behind
 and no process needs to know how many processes there are, which rank they run, or in what order they start.
@@ -18,7 +18,7 @@ from pathlib import Path
 from loguru import logger
 
 
-# The locked files of this process, by GPU.
+# The locked files of this process, by the name of a resource: a GPU, or "cores".
 _held: dict[str, int] = {}
 
 
@@ -53,26 +53,26 @@ def lease(gpus: Sequence[str], most: int | None, advice: str, folder: Path | Non
     return sorted(gpus.index(gpu) for gpu in taken)
 
 
-def register(gpus: Sequence[str], folder: Path | None = None) -> None:
-    """Record GPUs that a scheduler gave to this process, even if others have them, so that others know."""
+def register(resources: Sequence[str], folder: Path | None = None) -> None:
+    """Record what this process uses, such as GPUs from a scheduler, even if others do too, so that others know."""
     folder = folder or lease_folder()
     with _undisturbed(folder):
-        for gpu in gpus:
-            _hold(gpu, folder)
+        for resource in resources:
+            _hold(resource, folder)
 
 
-def release(gpu: str) -> None:
+def release(resource: str) -> None:
     """Give back what this process has leased or registered; does nothing where it has not."""
-    file = _held.pop(gpu, None)
+    file = _held.pop(resource, None)
     if file is not None:
         os.close(file)
 
 
-def holders(gpu: str, folder: Path | None = None) -> list[int]:
-    """The ids of the processes that have a GPU now, this one included."""
+def holders(resource: str, folder: Path | None = None) -> list[int]:
+    """The ids of the processes that have a resource now, this one included."""
     folder = folder or lease_folder()
     with _undisturbed(folder):
-        return _holders(gpu, folder)
+        return _holders(resource, folder)
 
 
 def lease_folder() -> Path:
@@ -93,22 +93,22 @@ def lease_folder() -> Path:
     return folder
 
 
-def _hold(gpu: str, folder: Path) -> None:
-    """Lock the first unlocked file of a GPU."""
-    if gpu in _held:
+def _hold(resource: str, folder: Path) -> None:
+    """Lock the first unlocked file of a resource."""
+    if resource in _held:
         return
     for number in count():
-        file = _try_lock(folder / f"{gpu}.{number}")
+        file = _try_lock(folder / f"{resource}.{number}")
         if file is not None:
             os.truncate(file, 0)
             os.write(file, str(os.getpid()).encode())
-            _held[gpu] = file
+            _held[resource] = file
             return
 
 
-def _holders(gpu: str, folder: Path) -> list[int]:
+def _holders(resource: str, folder: Path) -> list[int]:
     found = []
-    for path in sorted(folder.glob(f"{gpu}.*")):
+    for path in sorted(folder.glob(f"{resource}.*")):
         file = _try_lock(path)
         if file is None:
             found.append(int(path.read_text() or 0))

@@ -16,9 +16,9 @@ from datatrove_quality.model.checkpoint import (
     require_whole_base,
     stored_tensors,
 )
-from datatrove_quality.model.devices import native_dtype
+from datatrove_quality.model.devices import is_native_dtype
 from datatrove_quality.model.digests import cached_digest, forget, hub_digests, stamps, wrong_files
-from datatrove_quality.model.files import FoundModel, skeleton
+from datatrove_quality.model.found_model import FoundModel, skeleton
 from datatrove_quality.model.hub import fetch_weights
 from datatrove_quality.model.load_errors import explained
 from datatrove_quality.model.staging import copied_digests, staged
@@ -59,7 +59,7 @@ def load_weights(config: ScorerConfig, found: FoundModel, device: "torch.device"
     folder = staged(found.folder)
     model = _verified(config, found, folder)
     require_no_integers(config, model, weight_files(folder))
-    if config.dtype == "auto" and not native_dtype(device, model.dtype):
+    if config.dtype == "auto" and not is_native_dtype(device, model.dtype):
         logger.warning(
             f"{device} does not compute in {model.dtype} natively: using float32. Set dtype to choose yourself."
         )

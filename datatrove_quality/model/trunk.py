@@ -22,7 +22,7 @@ from datatrove_quality.model.weights import weight_files
 
 
 if TYPE_CHECKING:
-    from datatrove_quality.model.files import FoundModel
+    from datatrove_quality.model.found_model import FoundModel
 
 CHUNK = 2**22
 # Parts of a fingerprint that may differ, since what they are of is compared tensor by tensor and value by value.
@@ -117,7 +117,7 @@ class _GivenTrunk(nn.Module):
 
 def _require_same_texts(first: Classifier, other: Classifier, model: PreTrainedModel) -> None:
     """Both see the same tokens of a text, and compute alike."""
-    from datatrove_quality.model.files import computing_dtype
+    from datatrove_quality.model.found_model import computing_dtype
 
     for classifier in (first, other):
         if classifier.found.adapter:
@@ -196,8 +196,8 @@ def _same(one: _Tensor | None, other: _Tensor | None) -> bool:
 def _load_head(model: PreTrainedModel, other: Classifier, tensors: Sequence[_Tensor]) -> PreTrainedModel:
     from safetensors import safe_open
 
-    from datatrove_quality.model.files import skeleton
     from datatrove_quality.model.forward import keep_head_in_float32
+    from datatrove_quality.model.found_model import skeleton
 
     head = skeleton(other.config, other.found.config, other.found.folder)
     if type(head) is not type(model):

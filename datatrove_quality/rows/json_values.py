@@ -20,6 +20,8 @@ LARGE = 2**20
 """Bytes of a text before whose parsing memory is looked at, which takes microseconds."""
 MEMORY_PER_BYTE = 17
 """Of a text: orjson allocates 12 at once, then texts and numbers (together 13 to 16.3 by measurement)."""
+MAX_VALUES = 1_000
+"""Whose sizes are added up."""
 
 
 def parse_json(text: bytes | str) -> Any:
@@ -72,7 +74,7 @@ def _require_memory(size: int) -> None:
         raise MemoryError(f"JSON of {size:,} bytes: {error}") from error
 
 
-def writable(value: Any) -> bool:
+def is_writable(value: Any) -> bool:
     """Whether a JSONL writer can carry the value: no bytes, no lone surrogate, 64-bit integers, 254 levels at most."""
     try:
         # Four more levels than the value has, for the metadata and `_source` of an intermediate step's output.
@@ -148,3 +150,18 @@ def texts_in(value: Any, keys: bool = False) -> Iterator[str]:
             waiting += [*value, *value.values()] if keys else value.values()
         elif isinstance(value, list | tuple):
             waiting += value
+
+
+def size_of(value: Any) -> int:
+    """Roughly the bytes of a value, by its texts; of a value with thousands of parts, of the first ones."""
+    waiting, size, seen = [value], 0, 0
+    while waiting and seen < MAX_VALUES:
+        value = waiting.pop()
+        seen += 1
+        if type(value) is str or isinstance(value, bytes):  # nearly all are; each document comes through here
+            size += len(value)
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+    return size * (1 + len(waiting) // MAX_VALUES) + 8 * len(waiting)

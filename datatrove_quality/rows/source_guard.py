@@ -98,26 +98,3 @@ def checked_columns(columns: str | Iterable[str]) -> list[str]:
     if not all(isinstance(column, str) and column for column in found):
         raise ValueError(f"group_by={columns!r:.80}: give a metadata column, or a list of such.")
     return found
-
-
-def advice(counts: Counter[str]) -> str:
-    """The commonest reason why nothing could be scored, and what to do.
-
-    Args:
-        counts: the statistics of a filter, of which `unscorable_<reason>` are looked at.
-    """
-    unscorable = Counter({name: count for name, count in counts.items() if name.startswith("unscorable_")})
-    ((name, count),) = unscorable.most_common(1)
-    reason = name.removeprefix("unscorable_")
-    if reason in ("template_error", "non_finite_score", "unknown_token"):
-        todo = "Look at the error of these documents, and check that model, dtype and chat_template are right."
-    elif reason in ("invalid_json", "invalid_utf8", "invalid_csv", "not_an_object", "damaged_file", "truncated_file"):
-        todo = "Look at the error of these documents: their files are not what they are read as."
-    elif reason in ("missing_score", "invalid_score"):
-        todo = "Set prefix= to what the names of the score columns begin with, or give a scorer=."
-    else:
-        todo = (
-            "Set the schema= or messages_key= of ConversationAdapter and the messages_key= of QualityFilter to where "
-            "the conversations are; plain text is scored with messages_key=None."
-        )
-    return f"{count} times because of {reason}. {todo}"

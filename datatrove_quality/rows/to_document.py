@@ -1,4 +1,4 @@
-"""A row of data becomes a conversation, and a scored document becomes the row again.
+"""A row of data becomes a document with its conversation; `to_row.py` makes the row of it again.
 
     row -- ConversationAdapter --> Document(text, id, metadata) -- any DataTrove steps --> RowAdapter --> row
 
@@ -37,7 +37,7 @@ from datatrove_quality.config import Unscorable
 from datatrove_quality.rows.arrow_values import column_forms
 from datatrove_quality.rows.edits import checksum, shape, text_of
 from datatrove_quality.rows.forms import DecodedRow, Forms
-from datatrove_quality.rows.json_values import json_text, safe_repr, writable
+from datatrove_quality.rows.json_values import is_writable, json_text, safe_repr
 from datatrove_quality.rows.layouts import Where, nested_metadata, read, require_column_name, text_in
 from datatrove_quality.rows.layouts.several import answer_rows
 from datatrove_quality.rows.layouts.table import NOT_LONG_TEXT
@@ -306,9 +306,9 @@ def _document_id(value: Any, default: str) -> str:
 
 def _for_json(row: Row, messages: Conversation | None) -> tuple[Row, str]:
     """The row with JSON text in place of each value that a JSONL writer cannot carry; and what is wrong with them."""
-    if writable(row) and (_is_of_texts(messages) or writable(messages)):
+    if is_writable(row) and (_is_of_texts(messages) or is_writable(messages)):
         return row, ""
-    texts = {name: json_text(value) for name, value in row.items() if not writable([value])}  # as deep as in a row
+    texts = {name: json_text(value) for name, value in row.items() if not is_writable([value])}  # as deep as in a row
     names = cut(", ".join(map(shown, texts)), 200) or "the conversation"  # which is JSON text in the row
     limits = "bytes, a lone surrogate, an integer of more than 64 bits, or nested too deep"
     return row | texts, f"{names} cannot be written as JSON ({limits}), and is kept as text"

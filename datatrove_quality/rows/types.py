@@ -7,25 +7,9 @@ from datatrove_quality.config import Unscorable
 
 
 Message = dict[str, Any]
-
-
 Conversation = list[Message]
-
-
-class ConversationWithArguments(list[Message]):
-    """A conversation, and arguments for the chat template that its row carries.
-
-    Args:
-        messages: the conversation.
-        template_arguments: by name.
-    """
-
-    def __init__(self, messages: Conversation, template_arguments: dict[str, Any]) -> None:
-        super().__init__(messages)
-        self.template_arguments = template_arguments
-
-
 Row = dict[str, Any]
+
 MESSAGES = "messages"
 CONVERSATION_ERROR = "conversation_error"
 SOURCE = "_source"
@@ -42,9 +26,23 @@ RESERVED = frozenset(
         ANSWERS,  # the conversations with the row's other answers
     }
 )
-
-
 """Names that mean something else in a document's metadata: source columns of these names are kept in `_source`."""
+
+MAX_DEPTH = 200
+MAX_ERROR_CHARS = 500
+
+
+class ConversationWithArguments(list[Message]):
+    """A conversation, and arguments for the chat template that its row carries.
+
+    Args:
+        messages: the conversation.
+        template_arguments: by name.
+    """
+
+    def __init__(self, messages: Conversation, template_arguments: dict[str, Any]) -> None:
+        super().__init__(messages)
+        self.template_arguments = template_arguments
 
 
 REASONS = {
@@ -90,10 +88,6 @@ REASONS = {
     "invalid_text": "a document whose text is not a string",
 }
 """Every reason why a row has no score: those of reading the row, and those of rendering and scoring it."""
-
-
-MAX_DEPTH = 200
-MAX_ERROR_CHARS = 500
 
 
 class InvalidConversation(Unscorable):

@@ -16,7 +16,7 @@ from datatrove.data import Document
 from datatrove.io import DataFolder
 from datatrove.pipeline.base import PipelineStep
 
-from datatrove_quality.runs.local_pool import IncompleteRun
+from datatrove_quality.runs.completion import IncompleteRun
 from datatrove_quality.runs.run_record import CLAIM, RECORD, recorded_run
 
 
@@ -110,7 +110,7 @@ class HoldsClaim(PipelineStep):
         self.claim.require()
 
 
-def share(claim: Claim, steps: Iterable[Any]) -> None:
+def give_claim(claim: Claim, steps: Iterable[Any]) -> None:
     """Give the claim to all steps that publish files, also within others."""
     for step in steps:
         parts: tuple[Any, ...] = (step, getattr(step, "exclusion_writer", None), getattr(step, "step", None))

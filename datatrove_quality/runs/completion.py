@@ -1,8 +1,12 @@
-"""Tasks that are marked as completed."""
+"""Tasks that are marked as completed, and the error of a run that has left some undone."""
 
 from contextlib import suppress
 
 from datatrove.executor.base import PipelineExecutor
+
+
+class IncompleteRun(RuntimeError):
+    """Tasks of a run failed or were lost; starting the same run again runs only those."""
 
 
 class OwnCompletions(PipelineExecutor):

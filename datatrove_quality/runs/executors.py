@@ -15,7 +15,8 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove_quality.extras import require_extra
 from datatrove_quality.model.staging import STAGE_VARIABLE
 from datatrove_quality.runs.cluster import EXECUTORS, Cluster
-from datatrove_quality.runs.local_pool import IncompleteRun, LocalExecutor
+from datatrove_quality.runs.completion import IncompleteRun
+from datatrove_quality.runs.local_pool import LocalExecutor
 from datatrove_quality.runs.ray import ray_executor
 from datatrove_quality.runs.run_record import read_json
 from datatrove_quality.runs.slurm import SlurmExecutor, slurm_executor

@@ -27,16 +27,12 @@ from datatrove.utils.stats import PipelineStats
 from loguru import logger
 from multiprocess.reduction import ForkingPickler
 
-from datatrove_quality.runs.completion import OwnCompletions
+from datatrove_quality.runs.completion import IncompleteRun, OwnCompletions
 from datatrove_quality.runs.terminal import is_quiet, quiet_stderr, rewording, shorten_logged_errors
 
 
 # How long workers that were told to end may take, before they are killed.
 SECONDS_TO_END = 10.0
-
-
-class IncompleteRun(RuntimeError):
-    """Tasks of a run failed or were lost; starting the same run again runs only those."""
 
 
 class LocalExecutor(OwnCompletions, LocalPipelineExecutor):

@@ -21,7 +21,7 @@ from datatrove.pipeline.writers.disk_base import DiskWriter
 from loguru import logger
 
 from datatrove_quality.rows.arrow_values import record_batch
-from datatrove_quality.rows.of_document import size_of
+from datatrove_quality.rows.json_values import size_of
 from datatrove_quality.runs.sealed_folder import SealedFolder, write_seal
 
 

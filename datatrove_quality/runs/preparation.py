@@ -8,7 +8,7 @@ from datatrove.executor.base import PipelineExecutor
 from loguru import logger
 
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.model.files import find_model, pinned, prepare_for_nodes
+from datatrove_quality.model.found_model import find_model, pinned, prepare_for_nodes
 from datatrove_quality.model.weights import weights_size
 from datatrove_quality.runs.inputs import Inputs
 

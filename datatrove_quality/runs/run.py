@@ -28,14 +28,14 @@ from datatrove_quality.main_guard import is_import_in_worker, require_main_guard
 from datatrove_quality.readers.files import folder_at
 from datatrove_quality.rows.to_row import RowAdapter, ScoresAdapter
 from datatrove_quality.runs.active_run import active_run, require_inactive
-from datatrove_quality.runs.claim import Claim, HoldsClaim, new_claim, share
+from datatrove_quality.runs.claim import Claim, HoldsClaim, give_claim, new_claim
 from datatrove_quality.runs.cluster import Cluster, require_count
+from datatrove_quality.runs.completion import IncompleteRun
 from datatrove_quality.runs.counts import StepCount, WriteTable, counted, table, total_counts
 from datatrove_quality.runs.executors import make_executor, require_executor, run_to_end
 from datatrove_quality.runs.handover import LoadDocuments, SaveDocuments
 from datatrove_quality.runs.input_contents import input_contents, require_unchanged
 from datatrove_quality.runs.inputs import PATHS, find_inputs, path_in, require_no_overlap
-from datatrove_quality.runs.local_pool import IncompleteRun
 from datatrove_quality.runs.outputs import ReasonAdapter, WholeOutput, WholeParquetWriter
 from datatrove_quality.runs.preparation import memory_gb, warn_of_loading
 from datatrove_quality.runs.provenance import output_schema, sidecar_schema
@@ -230,7 +230,7 @@ class Run:
             raise ValueError(f"writer({name!r}): for Parquet, an adapter of your own needs schema=.")
         known = schema or (self.inputs.parquet_schema() if self.inputs.is_parquet else None)
         writer = self.inputs.writer(self.output, name, ReasonAdapter(rows, reason) if reason else rows, known)
-        share(self._claim, [writer])
+        give_claim(self._claim, [writer])
         self._writers[name] = (writer, rows, schema is None)
         return writer
 
@@ -417,7 +417,7 @@ class Run:
         scoring: Scoring,
         before: PipelineExecutor | None,
     ) -> PipelineExecutor:
-        share(self._claim, steps)
+        give_claim(self._claim, steps)
         scoring_filters = [step for step in stage.filters if step.scorer is not None]
         cluster = stage.cluster or self.cluster
         has_own = stage.cluster is not None or logs == "logs"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from datatrove.io import DataFolder
 
-from datatrove_quality.cascade.report import about_cascade
+from datatrove_quality.cascade.summary import about_cascade
 from datatrove_quality.filter import QualityFilter
 from datatrove_quality.runs.run_record import read_json, recorded_run
 

@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.model.files import MAX_TOKENS_KEY, find_model
+from datatrove_quality.model.found_model import MAX_TOKENS_KEY, find_model
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.model.tokenizer import load_tokenizer, settle_tokens
 from datatrove_quality.training.config import TrainingConfig

@@ -13,7 +13,7 @@ from datatrove_quality.config import ScoreScale
 from datatrove_quality.evaluation import evaluate_scores
 from datatrove_quality.evaluation.arrays import Floats
 from datatrove_quality.evaluation.markdown import percent
-from datatrove_quality.model.devices import any_device, native_dtype
+from datatrove_quality.model.devices import any_device, is_native_dtype
 from datatrove_quality.training.batches import Collator, Order, batches_per_step
 from datatrove_quality.training.config import TrainingConfig
 from datatrove_quality.training.data import Example
@@ -41,7 +41,7 @@ def training_arguments(config: TrainingConfig, folder: Path) -> "TrainingArgumen
     from transformers import TrainingArguments
 
     device = any_device(_requested_device(config))
-    is_native = device.type == "cuda" and native_dtype(device, torch.bfloat16)
+    is_native = device.type == "cuda" and is_native_dtype(device, torch.bfloat16)
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=1,  # `Order` holds all epochs

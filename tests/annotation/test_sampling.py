@@ -8,7 +8,7 @@ from samples import turns, write_rows
 
 from datatrove_quality import ConversationAdapter
 from datatrove_quality.annotation.sample_config import SampleConfig
-from datatrove_quality.annotation.sampling import allocate, draw_sample
+from datatrove_quality.annotation.sampling import allocate, draw_task_samples
 from datatrove_quality.annotation.select_rows import TakeSample
 from datatrove_quality.runs.inputs import find_inputs
 
@@ -36,7 +36,7 @@ def inputs(tmp_path):
 
 def taken(inputs, config, tasks=1):
     """The rows that the step passes on, of all tasks."""
-    step = TakeSample(config, draw_sample(inputs, ConversationAdapter(), config, tasks, LEVELS))
+    step = TakeSample(config, draw_task_samples(inputs, ConversationAdapter(), config, tasks, LEVELS))
     for rank in range(tasks):
         paths = list(inputs.sizes)[rank::tasks]
         reader = inputs.reader(ConversationAdapter())
@@ -110,7 +110,7 @@ def test_near_duplicates_are_on_one_side(tmp_path):
 def test_a_changed_input_is_noticed(inputs):
     """Rows are known by their numbers: if there are more or fewer than were counted, none is annotated silently."""
     config = SampleConfig(sample=10)
-    step = TakeSample(config, draw_sample(inputs, ConversationAdapter(), config, 1, LEVELS))
+    step = TakeSample(config, draw_task_samples(inputs, ConversationAdapter(), config, 1, LEVELS))
     few = inputs.sample(ConversationAdapter(), 50)
     with pytest.raises(RuntimeError, match="has read 50 documents, and rows were drawn of 510"):
         list(step.run(iter(few)))

@@ -10,21 +10,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scorers import TURNS, assert_like_the_card, config_of, loaded, texts
-from tiny_models import (
-    DECODERS,
-    ENCODERS,
-    Card,
-    chatml_tokenizer,
-    conversations,
-    save_model,
-)
+from tiny_models import DECODERS, ENCODERS, Card, chatml_tokenizer, conversations, save_model
 
 from datatrove_quality.config import Score, ScorerConfig, Unscorable
 from datatrove_quality.engine import scorer, streaming
 from datatrove_quality.engine.batching import padded_batches
 from datatrove_quality.engine.scorer import load_scorer
 from datatrove_quality.model import forward
-from datatrove_quality.model.files import find_model
+from datatrove_quality.model.found_model import find_model
 from datatrove_quality.model.loading import load_weights
 from datatrove_quality.rows.score_columns import RecordedScore
 

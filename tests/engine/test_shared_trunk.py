@@ -14,7 +14,7 @@ from tiny_models import Card, conversations
 from datatrove_quality import QualityFilter
 from datatrove_quality.engine import scorer, shared_trunk
 from datatrove_quality.engine.scorer import Scorer
-from datatrove_quality.engine.shared_trunk import HandedOver, wanted
+from datatrove_quality.engine.shared_trunk import HandedOver, needed
 from datatrove_quality.engine.store import Logit
 
 
@@ -333,6 +333,6 @@ def test_what_waits_is_bounded(monkeypatch):
 def test_steps_of_another_pipeline_are_not_waited_for(model_folder, tmp_path):
     """A scorer whose step has ended is not loaded with the next one."""
     config = config_of(model_folder("bert"))
-    with wanted(config), wanted(None):
-        assert shared_trunk.wanted_configs() == [config]
-    assert not shared_trunk.wanted_configs()
+    with needed(config), needed(None):
+        assert shared_trunk.needed_configs() == [config]
+    assert not shared_trunk.needed_configs()

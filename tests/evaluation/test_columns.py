@@ -7,7 +7,7 @@ import pytest
 from samples import write_rows
 
 from datatrove_quality.config import Unscorable
-from datatrove_quality.evaluation.columns import columns_found, flat, listed, read_columns, score_of, tokens_of
+from datatrove_quality.evaluation.columns import columns_found, flat, listed, read_columns, score_in, tokens_in
 from datatrove_quality.runs.inputs import find_inputs
 
 
@@ -35,16 +35,16 @@ def test_rows_of_all_files_are_read_with_nested_metadata(tmp_path):
 def test_what_is_no_score_has_a_reason(row, reason):
     """No text, truth value or NaN is taken for a score."""
     with pytest.raises(Unscorable) as error:
-        score_of(row, "s")
+        score_in(row, "s")
     assert error.value.reason == reason
 
 
 def test_scores_and_counts():
     """Whole numbers are scores; a count that is not one is unknown."""
-    assert score_of({"s": 3}, "s") == 3.0 and score_of({"s": -0.5}, "s") == -0.5
-    assert tokens_of({"t": 7}, "t") == 7
-    assert all(math.isnan(tokens_of({"t": value}, "t")) for value in (None, -1, "7", math.nan))
-    assert math.isnan(tokens_of({"t": 7}, None))
+    assert score_in({"s": 3}, "s") == 3.0 and score_in({"s": -0.5}, "s") == -0.5
+    assert tokens_in({"t": 7}, "t") == 7
+    assert all(math.isnan(tokens_in({"t": value}, "t")) for value in (None, -1, "7", math.nan))
+    assert math.isnan(tokens_in({"t": 7}, None))
 
 
 def test_lists_for_messages():

@@ -2,17 +2,9 @@
 
 import pytest
 from scorers import assert_like_the_card, config_of, loaded, refused, texts
-from tiny_models import (
-    DECODERS,
-    ENCODERS,
-    Card,
-    chatml_tokenizer,
-    conversations,
-    encoder_tokenizer,
-    save_model,
-)
+from tiny_models import DECODERS, ENCODERS, Card, chatml_tokenizer, conversations, encoder_tokenizer, save_model
 
-from datatrove_quality.model.files import find_model
+from datatrove_quality.model.found_model import find_model
 
 
 def test_longrope_within_its_first_regime(model_folder):

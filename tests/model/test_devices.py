@@ -12,7 +12,7 @@ import torch
 from datatrove.executor import LocalPipelineExecutor
 
 from datatrove_quality.model import devices, leases
-from datatrove_quality.model.devices import any_device, choose_devices, native_dtype, processes_sharing
+from datatrove_quality.model.devices import any_device, choose_devices, is_native_dtype, processes_sharing
 
 
 PROC_VERSION = (
@@ -142,23 +142,23 @@ def test_mps(machine):
 
 def test_float32_is_native_everywhere():
     """Float32 is never replaced."""
-    assert native_dtype(torch.device("cpu"), torch.float32)
-    assert native_dtype(torch.device("mps"), torch.float32)
+    assert is_native_dtype(torch.device("cpu"), torch.float32)
+    assert is_native_dtype(torch.device("mps"), torch.float32)
 
 
 @pytest.mark.parametrize(("capability", "native"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
 def test_bfloat16_needs_ampere(monkeypatch, capability, native):
     """A GPU that only emulates bfloat16 is not asked for it."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert native_dtype(torch.device("cuda", 0), torch.bfloat16) is native
-    assert native_dtype(torch.device("cuda", 0), torch.float16)
+    assert is_native_dtype(torch.device("cuda", 0), torch.bfloat16) is native
+    assert is_native_dtype(torch.device("cuda", 0), torch.float16)
 
 
 @pytest.mark.parametrize("supported", [True, False])
 def test_bfloat16_on_the_cpu_follows_the_processor(monkeypatch, supported):
     """The processor decides whether bfloat16 is worth computing in."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported, raising=False)
-    assert native_dtype(torch.device("cpu"), torch.bfloat16) is supported
+    assert is_native_dtype(torch.device("cpu"), torch.bfloat16) is supported
 
 
 @pytest.fixture

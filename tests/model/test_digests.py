@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from datatrove_quality import ScorerConfig
 from datatrove_quality.model import digests, loading
-from datatrove_quality.model.files import find_model
+from datatrove_quality.model.found_model import find_model
 from datatrove_quality.model.staging import STAGE_VARIABLE
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from datatrove_quality.config import ScorerConfig
 from datatrove_quality.engine.scorer import Scorer
-from datatrove_quality.model.files import find_model, pinned
+from datatrove_quality.model.found_model import find_model, pinned
 from datatrove_quality.model.hub import require_folder
 from datatrove_quality.model.staging import STAGE_VARIABLE
 

@@ -12,8 +12,8 @@ from tiny_models import conversations
 
 from datatrove_quality import ScorerConfig
 from datatrove_quality.engine.scorer import Scorer
-from datatrove_quality.model import files, loading
-from datatrove_quality.model.files import find_model, pinned
+from datatrove_quality.model import found_model, loading
+from datatrove_quality.model.found_model import find_model, pinned
 
 
 pytestmark = pytest.mark.usefixtures("new_process")
@@ -197,8 +197,8 @@ def test_a_bfloat16_checkpoint_in_float32(model_folder, card):
 @pytest.mark.parametrize("native", [True, False])
 def test_auto_dtype(model_folder, monkeypatch, log, native):
     """The checkpoint's dtype is kept where the device has it, else float32 is used and said."""
-    for module in (files, loading):
-        monkeypatch.setattr(module, "native_dtype", lambda device, dtype: native)
+    for module in (found_model, loading):
+        monkeypatch.setattr(module, "is_native_dtype", lambda device, dtype: native)
     one = loaded(config_of(model_folder("qwen3", dtype=torch.bfloat16), dtype="auto"))
     assert one.model.dtype == (torch.bfloat16 if native else torch.float32)
     assert any(line.startswith("WARNING") and "float32" in line for line in log) is not native

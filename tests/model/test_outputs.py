@@ -13,7 +13,7 @@ from datatrove_quality import QualityFilter, Run, ScoresAdapter, ScoreScale, Tex
 from datatrove_quality.cli.main import main
 from datatrove_quality.config import ScorerConfig, Unscorable
 from datatrove_quality.engine.scorer import Scorer
-from datatrove_quality.model.files import find_model
+from datatrove_quality.model.found_model import find_model
 from datatrove_quality.model.outputs import MULTI_LABEL, REGRESSION, SINGLE_LABEL, Outputs
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datatrove_quality import ScorerConfig, load_scorer
-from datatrove_quality.model.files import prepare_for_nodes
+from datatrove_quality.model.found_model import prepare_for_nodes
 from datatrove_quality.model.staging import STAGE_VARIABLE, staged
 
 

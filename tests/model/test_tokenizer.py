@@ -8,8 +8,8 @@ from scorers import TURNS, config_of, loaded, refused
 from tiny_models import DECODER, Card, byte_level_tokenizer, save_model
 from tokenizers import processors
 
-from datatrove_quality.model.files import computing_dtype, find_model
 from datatrove_quality.model.fingerprint import fingerprint
+from datatrove_quality.model.found_model import computing_dtype, find_model
 
 
 TEMPLATE = "{% for m in messages %}{{ '[' + m.role + '] ' + m.content }}{% endfor %}"

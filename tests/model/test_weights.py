@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from scorers import config_of, edited, loaded, refused
 
 from datatrove_quality.cli.checks import require_model_folder
-from datatrove_quality.model.files import find_model
+from datatrove_quality.model.found_model import find_model
 
 
 def test_only_pickled_weights(model_folder, tmp_path):

@@ -6,7 +6,8 @@ import pytest
 from datatrove.executor import LocalPipelineExecutor
 from executors import make
 
-from datatrove_quality.runs.executors import IncompleteRun, require_complete, run_to_end
+from datatrove_quality.runs.completion import IncompleteRun
+from datatrove_quality.runs.executors import require_complete, run_to_end
 
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from datatrove_quality.runs.completion import IncompleteRun
 from datatrove_quality.runs.executors import make_executor
-from datatrove_quality.runs.local_pool import IncompleteRun
 
 
 SCRIPT = '''

@@ -10,7 +10,7 @@ from samples import read_rows, rows, write_rows
 
 from datatrove_quality import ConversationAdapter, QualityFilter, Run, ScorerConfig, load_scorer
 from datatrove_quality.engine import scorer
-from datatrove_quality.model import files
+from datatrove_quality.model import found_model
 
 
 TEMPLATE = (
@@ -38,7 +38,7 @@ def on(monkeypatch):
             def today(cls):
                 return cls.fromisoformat(day)
 
-        monkeypatch.setattr(files, "date", Date)
+        monkeypatch.setattr(found_model, "date", Date)
         monkeypatch.setattr(scorer, "_found", {})
 
     return set_day

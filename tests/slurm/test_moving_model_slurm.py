@@ -19,7 +19,7 @@ from datatrove_quality import (
     ScorerConfig,
     load_scorer,
 )
-from datatrove_quality.model.files import prepare_for_nodes
+from datatrove_quality.model.found_model import prepare_for_nodes
 from datatrove_quality.runs.outputs import WholeJsonlWriter
 
 

@@ -9,7 +9,7 @@ from training_runs import annotated, causal_model, config
 from transformers import AutoTokenizer
 
 from datatrove_quality.config import ScorerConfig
-from datatrove_quality.model.files import find_model
+from datatrove_quality.model.found_model import find_model
 from datatrove_quality.training import train_classifier
 from datatrove_quality.training.base_model import find_base
 

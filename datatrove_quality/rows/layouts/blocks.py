@@ -10,8 +10,6 @@ from datatrove_quality.rows.roles import TOOL
 from datatrove_quality.rows.types import InvalidConversation, Message, described, keys_found, shown
 
 
-Turn = Message
-
 TEXT_PARTS = (None, "text", "input_text", "output_text")
 TEXT_KEYS = ("text", "value", "content")
 BESIDE_TEXT = SAYS | {
@@ -67,7 +65,7 @@ def _snake_case(key: str) -> str:
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in key)
 
 
-def turns_of_blocks(message: Message, parts: list[Any]) -> list[Turn]:
+def turns_of_blocks(message: Message, parts: list[Any]) -> list[Message]:
     """The turns in a message whose content holds thoughts, calls or results of calls.
 
     Args:
@@ -77,7 +75,7 @@ def turns_of_blocks(message: Message, parts: list[Any]) -> list[Turn]:
     Returns:
         A turn for each result of a call, and one for the texts, thoughts and calls between two of them.
     """
-    turns: list[Turn] = []
+    turns: list[Message] = []
     texts: list[str] = []
     thoughts: list[str] = []
     calls: list[Message] = []
@@ -131,14 +129,14 @@ def _call(part: Message) -> Message:
     return ({"id": part["id"]} if isinstance(part.get("id"), str) else {}) | call
 
 
-def _result(part: Message) -> Turn:
+def _result(part: Message) -> Message:
     made = _made(part, "functionResponse")
     content = one_of(made, RESULT_KEYS)
     if isinstance(content, list):
         content = joined("", list(map(part_text, content)) or [""])
     elif not isinstance(content, str):
         content = "" if content is None else json.dumps(content, ensure_ascii=False)
-    turn: Turn = {"role": TOOL, "content": content}
+    turn: Message = {"role": TOOL, "content": content}
     if isinstance(part.get("tool_use_id"), str):
         turn["tool_call_id"] = part["tool_use_id"]
     if isinstance(made.get("name"), str):

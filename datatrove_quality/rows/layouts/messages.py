@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from datatrove_quality.rows.layouts.blocks import TEXT_KEYS, Turn, is_text_part, part_text, turns_of_blocks
+from datatrove_quality.rows.layouts.blocks import TEXT_KEYS, is_text_part, part_text, turns_of_blocks
 from datatrove_quality.rows.layouts.repeated import is_repeated, one_of
 from datatrove_quality.rows.layouts.slots import decoded, joined
 from datatrove_quality.rows.layouts.table import SAYS
@@ -188,7 +188,7 @@ def _in_order(message: Message, item: Message) -> Message:
     return {key: message[key] for key in order if key in message} | message
 
 
-def _ordered(turns: list[Turn]) -> list[Message]:
+def _ordered(turns: list[Message]) -> list[Message]:
     for turn in turns:
         _settle_calls(turn)
         require_no_surrogates(turn["content"], "has a content that")

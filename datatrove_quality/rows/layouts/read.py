@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from datatrove_quality.rows.json_values import parse_json, texts_in, writable
+from datatrove_quality.rows.json_values import is_writable, parse_json, texts_in
 from datatrove_quality.rows.layouts.answers import (
     find_answer,
     is_filled,
@@ -182,7 +182,7 @@ def nested_metadata(row: Row) -> Row | None:
             metadata = decoded(metadata) if type(metadata) is not str else parse_json(metadata)
         except InvalidConversation:
             return None
-        return metadata if writable(metadata) else None
+        return metadata if is_writable(metadata) else None
     return metadata if isinstance(metadata, dict) else None
 
 

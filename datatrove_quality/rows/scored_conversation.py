@@ -68,21 +68,3 @@ def changed_text_error(document: Document) -> ValueError:
         "SymbolLinesFormatter, C4QualityFilter, sentence deduplication. Wrap a formatter in PerMessage(...), so that "
         "it works on each message; or set accept_changed_text=True to score the unchanged conversation."
     )
-
-
-MAX_VALUES = 1_000
-
-
-def size_of(value: Any) -> int:
-    """Roughly the bytes of a value, by its texts; of a value with thousands of parts, of the first ones."""
-    waiting, size, seen = [value], 0, 0
-    while waiting and seen < MAX_VALUES:
-        value = waiting.pop()
-        seen += 1
-        if type(value) is str or isinstance(value, bytes):  # nearly all are; each document comes through here
-            size += len(value)
-        elif isinstance(value, dict):
-            waiting += value.values()
-        elif isinstance(value, (list, tuple)):
-            waiting += value
-    return size * (1 + len(waiting) // MAX_VALUES) + 8 * len(waiting)

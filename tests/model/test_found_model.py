@@ -5,18 +5,11 @@ import json
 
 import pytest
 from scorers import TURNS, assert_like_the_card, config_of, edited, loaded, refused
-from tiny_models import (
-    DECODER,
-    ENCODERS,
-    Card,
-    chatml_tokenizer,
-    encoder_tokenizer,
-    save_model,
-)
+from tiny_models import DECODER, ENCODERS, Card, chatml_tokenizer, encoder_tokenizer, save_model
 from tokenizers.processors import TemplateProcessing
 
 from datatrove_quality.config import ScorerConfig, ScoreScale
-from datatrove_quality.model.files import find_model, require_classifier
+from datatrove_quality.model.found_model import find_model, require_classifier
 
 
 def test_scale_from_the_models_own_config(model_folder, tmp_path, card):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from datatrove_quality.config import QUANTIZED, ScorerConfig, ScoreScale
-from datatrove_quality.model.devices import native_dtype
+from datatrove_quality.model.devices import is_native_dtype
 from datatrove_quality.model.digests import hub_digests, wrong_files
 from datatrove_quality.model.hub import Fetched, fetch, fetch_weights, is_path, resolve_commit
 from datatrove_quality.model.load_errors import (
@@ -128,7 +128,7 @@ def computing_dtype(config: ScorerConfig, found: FoundModel, device: "torch.devi
     stored = getattr(torch, stored, None) if isinstance(stored, str) else stored
     if stored is None:
         return None
-    return str(stored if native_dtype(device, stored) else torch.float32).removeprefix("torch.")
+    return str(stored if is_native_dtype(device, stored) else torch.float32).removeprefix("torch.")
 
 
 def computed_in(config: ScorerConfig, model: "PreTrainedModel") -> str:

@@ -142,8 +142,8 @@ class ScorerConfig:
         chat_template: the text of a Jinja template. None: the tokenizer's own.
         add_special_tokens: whether the tokenizer adds its special tokens around the rendered text, as the card does,
             even where the text then has two BOS tokens.
-        add_bos_token: whether they include a BOS token; to be chosen where tokenizer_config.json says otherwise than
-            the tokenizer does, so that versions of transformers differ. None: as the tokenizer does.
+        add_bos_token: whether a BOS token is put before each text; to be chosen where tokenizer_config.json says
+            otherwise than the tokenizer does, so that versions of transformers differ. None: as the tokenizer does.
         template_date: what a chat template that writes the date takes for now, such as "2026-11-29". None: the day on
             which the run, or the process, starts.
         device: "auto" is every GPU that the process may use, else MPS, else CPU; or "cuda", "cuda:1", "mps", "cpu".

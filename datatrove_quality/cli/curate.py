@@ -22,6 +22,7 @@ from datatrove_quality.cli.option_types import positive, share
 from datatrove_quality.cli.options import (
     CARD_MODEL,
     add_classifier_options,
+    add_reading_options,
     add_row_options,
     add_run_options,
     add_score_options,
@@ -90,7 +91,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("input", metavar="INPUT", help="folder, file or glob in quotes, of .jsonl, .json, .csv or .parquet")
     add("--output", metavar="DIR", required=True, help="where kept/, excluded/ and logs/ are written")
-    add_row_options(parser.add_argument_group("rows"), text=False)
+    add("--model", default=CARD_MODEL, help=f"hub id or folder of the classifier (default: {CARD_MODEL})")
+    add_score_options(parser.add_argument_group("what is kept"))
+    rows = parser.add_argument_group("rows")
+    add_row_options(rows, text=False)
+    add_reading_options(rows)
     clean = parser.add_argument_group("cleaning (limits: docs/curation.md)")
     clean.add_argument(
         "--mask-pii",
@@ -117,12 +122,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     clean.add_argument(
         "--language-threshold", type=share, default=0.65, metavar="P", help="of a kept language (default: 0.65)"
     )
-    model = parser.add_argument_group("classifier")
-    model.add_argument("--model", default=CARD_MODEL, help=f"hub id or folder (default: {CARD_MODEL})")
-    add_classifier_options(model)
-    what = parser.add_argument_group("what is kept")
-    add_score_options(what)
     add_run_options(parser.add_argument_group("run"))
+    add_classifier_options(parser.add_argument_group("classifier"))
     add_executor_options(parser, ("cpu", "gpu"))
 
 

@@ -28,6 +28,7 @@ from datatrove_quality.cli.options import (
     CARD_MODEL,
     CLASSIFIER_OPTIONS,
     add_classifier_options,
+    add_reading_options,
     add_row_options,
     add_run_options,
     add_score_options,
@@ -119,19 +120,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("input", metavar="INPUT", help="folder, file or glob in quotes, of .jsonl, .json, .csv or .parquet")
     add("--output", metavar="DIR", required=True, help="where kept/, excluded/ and logs/ are written")
-    model = parser.add_argument_group("classifier")
-    model.add_argument("--model", help=f"hub id or folder (default: {CARD_MODEL})")
-    add_classifier_options(model)
+    add("--model", help=f"hub id or folder of the classifier (default: {CARD_MODEL})")
     what = parser.add_argument_group("what is kept")
     add_score_options(what)
-    what.add_argument(
-        "--unscorable", choices=("drop", "keep", "raise"), help="default: keep without bounds, else drop"
-    )
+    unscorable = "what becomes of rows that cannot be scored (default: keep without bounds, else drop)"
+    what.add_argument("--unscorable", choices=("drop", "keep", "raise"), help=unscorable)
     what.add_argument("--scores-only", action="store_true", help="write DIR/scores, a row per input row")
-    what.add_argument("--reuse-scores", action="store_true", help="score only rows without a score in their columns")
-    what.add_argument(
+    there = parser.add_argument_group("scores that rows have already")
+    there.add_argument(
         "--scores-from-columns", action="store_true", help="score nothing: filter by the scores in the columns"
     )
+    there.add_argument("--reuse-scores", action="store_true", help="score only rows without a score in their columns")
+    rows = parser.add_argument_group("rows")
+    add_row_options(rows)
+    add_reading_options(rows)
+    run = parser.add_argument_group("run")
+    add_run_options(run)
+    run.add_argument("--no-checkpoints", action="store_true", help="save none: a task that stops starts again")
+    add_classifier_options(parser.add_argument_group("classifier"))
+    add_executor_options(parser)
     cheaper = parser.add_argument_group("a proxy decides the clear rows")
     cheaper.add_argument("--cascade", metavar="FILE", help="of datatrove-quality calibrate, for this --min-score")
     cheaper.add_argument(
@@ -139,11 +146,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     cheaper.add_argument("--audit-by", metavar="COLUMN", help="sources that are audited one by one (default: FILE's)")
     cheaper.add_argument("--strict-audit", action="store_true", help="stop where the audit shows a broken promise")
-    add_row_options(parser.add_argument_group("rows"))
-    run = parser.add_argument_group("run")
-    add_run_options(run)
-    run.add_argument("--no-checkpoints", action="store_true", help="save none: a task that stops starts again")
-    add_executor_options(parser)
 
 
 def require_consistent(options: argparse.Namespace) -> None:

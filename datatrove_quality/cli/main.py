@@ -179,7 +179,21 @@ def make_parser(filled: Collection[str] = tuple(COMMANDS)) -> Parser:
         subparser = subparsers.add_parser(name, help=line, description=text, epilog=EXIT_CODES)
         if name in filled:
             command(name).add_options(subparser)
+            subparser.usage = _usage(subparser)
     return parser
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    """What has to be given; argparse would list fifty options before it says what the command does."""
+    words = [_as_typed(action) for action in parser._actions if action.required]
+    groups = (group for group in parser._mutually_exclusive_groups if group.required)
+    words += [f"({' | '.join(map(_as_typed, group._group_actions))})" for group in groups]
+    return " ".join(["%(prog)s", *words, "[OPTIONS]"])
+
+
+def _as_typed(action: argparse.Action) -> str:
+    more = " ..." if action.nargs == "+" else ""
+    return " ".join([*action.option_strings[-1:], f"{action.metavar or action.dest.upper()}{more}"])
 
 
 def command(name: str) -> ModuleType:

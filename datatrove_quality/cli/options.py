@@ -20,15 +20,14 @@ if TYPE_CHECKING:
 
 CARD_MODEL = "Polygl0t/portuguese-qwen3-4b-instruct-quality-classifier"
 
-# Fields of `ScorerConfig` that are options, beside `model`.
+# Fields of `ScorerConfig` that are options, beside `model`; those that most users need come first, in help too.
 CLASSIFIER_OPTIONS = (
-    *("revision", "scale", "score_of", "problem_type", "chat_template", "template_date", "add_bos_token"),
-    *("dtype", "max_tokens"),
-    *("device", "tokens_per_batch", "compile", "allow_unexpected", "allow_constant_scores"),
+    *("device", "dtype", "max_tokens", "tokens_per_batch", "revision", "scale", "score_of", "problem_type"),
+    *("chat_template", "template_date", "add_bos_token", "allow_unexpected", "allow_constant_scores", "compile"),
 )
 
-# Fields of `ConversationAdapter` that are options, beside `id_key`.
-ROW_OPTIONS = tuple(field.name for field in fields(Where))
+# Fields of `ConversationAdapter` that are options, beside `id_key`; likewise.
+ROW_OPTIONS = (*(field.name for field in fields(Where) if field.name != "schema"), "schema")
 
 
 def add_classifier_options(group: argparse._ArgumentGroup) -> None:
@@ -47,12 +46,18 @@ def add_score_options(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--min-score", type=number, metavar="X", help="keep scores from X on (default: no bound)")
     add("--max-score", type=number, metavar="X", help="keep scores up to X (default: no bound)")
-    add("--allow-outside-scale", action="store_true", help="take a bound that is outside the scale of the scores")
     add("--prefix", default="quality", help="of the score columns' names (default: quality)")
-    add_rendering_options(group)
-    add("--all-answers", action="store_true", help="score each answer of rows that have several, as lists")
     sources = "columns that name a row's source; none of a source's first 1,000 rows can be scored: the run stops"
     add("--group-by", nargs="+", default=[], metavar="COLUMN", help=sources)
+    add("--allow-outside-scale", action="store_true", help="take a bound that is outside the scale of the scores")
+
+
+def add_reading_options(group: argparse._ArgumentGroup) -> None:
+    """Options that say what of a row is scored."""
+    add_rendering_options(group)
+    group.add_argument(
+        "--all-answers", action="store_true", help="score each answer of rows that have several, as lists"
+    )
 
 
 def add_rendering_options(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
@@ -61,7 +66,7 @@ def add_rendering_options(group: argparse._ArgumentGroup | argparse.ArgumentPars
         "--special-tokens",
         choices=("allow", "reject"),
         default="allow",
-        help="of messages that spell out a control token (default: allow)",
+        help="conversations whose messages spell out a control token; rejected ones are unscorable (default: allow)",
     )
     add_template_options(group)
 
@@ -85,25 +90,25 @@ def add_row_options(group: argparse._ArgumentGroup, ids: bool = True, text: bool
     readers: dict[str, Reader] = dict.fromkeys(ROW_OPTIONS, (str, "COLUMN"))
     add_fields(group, Where, ROW_OPTIONS, {"schema": SCHEMAS}, readers)
     add = group.add_argument
-    if ids:
-        add("--id-key", metavar="COLUMN", help="the column of the id (default: id)")
     if text:
         add("--text", nargs="?", const="text", metavar="COLUMN", help="rows are plain text (column: text)")
+    if ids:
+        add("--id-key", metavar="COLUMN", help="the column of the id (default: id)")
 
 
 def add_run_options(group: argparse._ArgumentGroup) -> None:
     """Options of a run that can be stopped and started again."""
     add = group.add_argument
+    add("--overwrite", action="store_true", help="delete an earlier run's output in DIR")
     add("--tasks", type=positive, metavar="N", help="parts that resume one by one (default: files)")
     add("--limit", type=positive, default=-1, metavar="N", help="at most N documents per task")
-    add("--checkpoints", metavar="DIR", help="where scores are kept (default: in --output, logs/checkpoints)")
     add(
         "--progress",
         action=argparse.BooleanOptionalAction,
         help="of scoring: a bar and a log line a minute (default: a bar on a terminal only)",
     )
-    add("--overwrite", action="store_true", help="delete an earlier run's output in DIR")
     add_verbose_option(group)
+    add("--checkpoints", metavar="DIR", help="where scores are kept (default: in --output, logs/checkpoints)")
 
 
 def add_verbose_option(group: argparse._ActionsContainer) -> None:

@@ -16,6 +16,12 @@ from datatrove_quality.rows.score_columns import RecordedScore
 
 T = TypeVar("T")
 
+# Reasons of readers: no adapter has seen a row.
+NOT_READ = (
+    *("invalid_json", "repeated_key", "invalid_utf8", "invalid_csv", "not_an_object"),
+    *("damaged_file", "truncated_file"),
+)
+
 Result = Score | RecordedScore | Unscorable | ProxyDecision
 
 
@@ -110,7 +116,7 @@ def _advice(counts: Counter[str]) -> str:
     reason = name.removeprefix("unscorable_")
     if reason in ("template_error", "non_finite_score", "unknown_token"):
         todo = "Look at the error of these documents, and check that model, dtype and chat_template are right."
-    elif reason in ("invalid_json", "invalid_utf8", "invalid_csv", "not_an_object", "damaged_file", "truncated_file"):
+    elif reason in NOT_READ:
         todo = "Look at the error of these documents: their files are not what they are read as."
     elif reason in ("missing_score", "invalid_score"):
         todo = "Set prefix= to what the names of the score columns begin with, or give a scorer=."

@@ -16,6 +16,7 @@ DIGITS_TO_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 LONG_NUMBER = b"0" * 19
 ORJSON_SAYS = {"surrogate": "lone_surrogate", "depth": "nested_too_deep", "infinity": "unwritable_value"}
 """Words in orjson's errors, and what they mean; all else is invalid JSON."""
+QUOTE_AS_ESCAPE = rb"\u0022"
 LARGE = 2**20
 """Bytes of a text before whose parsing memory is looked at, which takes microseconds."""
 MEMORY_PER_BYTE = 17
@@ -30,7 +31,8 @@ def parse_json(text: bytes | str) -> Any:
     `NaN` and `Infinity`, which Python and pandas write though JSON has not got them, are read.
 
     Raises:
-        InvalidConversation: it is not JSON, or holds what no Python value or no JSON writer can hold.
+        InvalidConversation: it is not JSON, has two values for a key, or holds what no Python value or no JSON writer
+            can hold.
         MemoryError: this process has too little memory for it.
     """
     if len(text) > LARGE:
@@ -38,7 +40,9 @@ def parse_json(text: bytes | str) -> Any:
     try:
         value = orjson.loads(text)
         raw = text if isinstance(text, bytes) else text.encode()
-        return json.loads(raw) if LONG_NUMBER in raw.translate(DIGITS_TO_ZEROS) else value
+        value = json.loads(raw) if LONG_NUMBER in raw.translate(DIGITS_TO_ZEROS) else value
+        _require_unique_keys(raw, value)
+        return value
     except RecursionError:
         raise InvalidConversation("nested_too_deep", "the JSON has too many levels") from None
     except orjson.JSONDecodeError as error:
@@ -55,11 +59,50 @@ def parse_json(text: bytes | str) -> Any:
         except (ValueError, RecursionError):
             pass
         else:
+            _require_unique_keys(raw, value)
             return value
     reason = next((reason for word, reason in ORJSON_SAYS.items() if word in said), "invalid_json")
     if isinstance(text, bytes) and "not valid UTF-8" in said:
         reason = "invalid_utf8"
     raise InvalidConversation(reason, said)
+
+
+def _require_unique_keys(raw: bytes, value: Any) -> None:
+    """Refuse JSON of which the parser has left a value out: of two for one key it keeps the last.
+
+    Each key has two quotes, so that a value written again has fewer quotes than its text if a key was left out. A text
+    that mentions the escape itself, as a lesson about JSON does, is parsed again too.
+
+    Args:
+        raw: the text.
+        value: what was parsed.
+
+    Raises:
+        InvalidConversation: a key has two values; one that has the same value twice loses nothing.
+        RecursionError: its levels are too many to look.
+    """
+    if raw.count(b'"') + raw.count(QUOTE_AS_ESCAPE) != _quotes(value, len(raw)):
+        json.loads(raw, object_pairs_hook=_unique_keys)
+
+
+def _quotes(value: Any, size: int) -> int:
+    """How many quotes a value of so many bytes has in JSON."""
+    if size <= LARGE:  # writing takes memory
+        try:
+            return orjson.dumps(value).count(b'"')
+        except (TypeError, RecursionError):  # a long number, or many levels
+            pass
+    return sum(2 + text.count('"') for text in texts_in(value, keys=True))
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of its keys and values."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found and repr(found[key]) != repr(value):  # 1 and true are equal in Python
+            raise InvalidConversation("repeated_key", f"{key!r} has two values, of which one would be lost")
+        found[key] = value
+    return found
 
 
 def _require_memory(size: int) -> None:

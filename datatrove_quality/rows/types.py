@@ -67,6 +67,7 @@ REASONS = {
     "not_a_list": "a conversation that is not a list of messages",
     "not_an_object": "a line that is not a JSON object",
     "null_column": "the conversation's column is null",
+    "repeated_key": "JSON in which a key has two values",
     "truncated_file": "the compressed file ends early",
     "unknown_role": "a ShareGPT `from` that is not one of the known names",
     "unknown_template_argument": "a `chat_template_kwargs` with a name that no known template takes",

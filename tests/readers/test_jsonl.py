@@ -45,6 +45,7 @@ LINE = orjson.dumps(GOOD)
         ("lone_surrogate", b'{"messages": [{"role": "user", "content": "\\ud800"}]}'),
         ("nested_too_deep", b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}"),
         ("unwritable_value", b'{"a": 1' + b"0" * 5000 + b"}"),
+        ("repeated_key", b'{"prompt": "a?", "prompt": "b?", "answer": "c"}'),
     ],
 )
 def test_bad_lines_become_documents(tmp_path: Path, reason: str, line: bytes) -> None:

@@ -24,3 +24,40 @@ def test_what_json_cannot_write_beside_nan_is_text_and_nan_stays():
     written = RowAdapter()(JsonlWriter("memory://nan"), document)
     assert orjson.dumps(written).startswith(b'{"loss":NaN,"raw":"')
     assert written["text"] == "Oi"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"prompt":"a?","prompt":"b?"}',
+        '{ "prompt" : 1 , "prompt"\t:\n2 }',
+        '{"messages": [{"role": "user", "content": "a", "content": null}]}',
+        r'{"prompt": "\u0022", "\u0070rompt": "b"}',
+        r'{"a": "\u0022\u0022", "b": 1, "b": 2}',
+        '{"a": 1, "a": true}',
+        '{"a": NaN, "b": 1, "b": 2}',
+        '{"a": 123456789012345678901234567890, "b": 1, "b": 2}',
+        '{"a": "' + "x" * 2**20 + '", "b": 1, "b": 2}',
+        '{"b": 1, "b": 2, "a": ' + "[" * 300 + "]" * 300 + "}",
+    ],
+)
+def test_a_key_with_two_values(text):
+    """Which one is meant cannot be known, and a parser keeps the last without a word: at any depth, in any form."""
+    for given in (text, text.encode()):
+        with pytest.raises(InvalidConversation, match="has two values, of which one would be lost") as error:
+            parse_json(given)
+        assert error.value.reason == "repeated_key"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": ": \\"b\\": \\\\", "c": [{"a": "\\"a\\":1,\\"a\\":2"}, {"a": ""}], "": ":"}',
+        r'{"a": "\u0022a\u0022:", "\u0022": "\"", "\\u0022": 2}',
+        '{"a": 1, "a": 1, "b": {"c": [1.0, "x"]}, "b": {"c": [1.0, "x"]}}',
+        '{"a": "' + '\\"é' * 2**20 + '"}',
+    ],
+)
+def test_no_key_with_two_values(text):
+    """Quotes and colons within texts are no keys; the same value twice loses nothing."""
+    assert parse_json(text) == parse_json(text.encode()) == orjson.loads(text)

@@ -32,7 +32,7 @@ def main() -> None:
     run = Run(options.input, options.output, tasks=options.tasks, overwrite=options.overwrite, name="annotate")
     pipeline = [
         run.reader(ConversationAdapter()),
-        # Any DataTrove step can go here, such as a sampler: what it drops is not sent.
+        # Any DataTrove step can go here: what it drops is not sent.
         LLMJudge(
             JudgeConfig(model=options.model, rubric=load_rubric(options.rubric)),
             Connection(options.endpoint, concurrency=options.concurrency),

@@ -96,6 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     before = signal.signal(signal.SIGTERM, _terminate)
+    _open_closed_streams()
     _print_anything()
     try:
         run(arguments)
@@ -199,6 +200,21 @@ def _as_typed(action: argparse.Action) -> str:
 def command(name: str) -> ModuleType:
     """The module of a subcommand."""
     return import_module(f"datatrove_quality.cli.{name.replace('-', '_')}")
+
+
+def _open_closed_streams() -> None:
+    """Open standard streams that the caller has closed (`2>&-`) on the null device, for worker processes too.
+
+    Python has None for them, to which neither DataTrove nor progress bars can write. A file that is opened later would
+    get the number of a closed one, and what libraries print would be in it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _print_anything() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import start_command
-from samples import rows, write_rows
+from samples import read_rows, rows, write_rows
 
 import datatrove_quality
 from datatrove_quality.cli import main as cli
@@ -160,3 +160,17 @@ def test_a_terminal_of_another_encoding_gets_the_table(tmp_path, encoding):
     )
     assert done.returncode == 0, done.stderr
     assert b"documents in" in done.stdout and b"int_score 4  ????" in done.stdout
+
+
+@pytest.mark.parametrize(("closed", "has_table"), [("2>&-", True), ("<&- >&- 2>&-", False)])
+def test_a_run_with_closed_streams_is_done(tmp_path, closed, has_table):
+    """As schedulers start it: rows are written, what is printed lands in no file, and the code is that of the run."""
+    scored = [row | {"quality_score": 4.2, "quality_int_score": 4} for row in rows(3)]
+    write_rows(tmp_path / "in/a.jsonl", scored)
+    command = f"{sys.executable} -m datatrove_quality filter in --scores-from-columns --output"
+    done = subprocess.run(["bash", "-c", f"{command} out {closed}"], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "") and ("documents in" in done.stdout) == has_table
+    assert [row["id"] for row in read_rows(tmp_path / "out/kept")] == [row["id"] for row in scored]
+    assert "documents in" not in "".join(path.read_text() for path in tmp_path.rglob("*.*") if path.is_file())
+    mistake = f"{command} in/out {closed}"
+    assert subprocess.run(["bash", "-c", mistake], capture_output=True, check=False, cwd=tmp_path).returncode == 2

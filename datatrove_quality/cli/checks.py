@@ -5,7 +5,6 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from datatrove_quality.config import ScorerConfig, ScoreScale
 from datatrove_quality.model.weights import ADAPTER_CONFIG, LONE_ADAPTER
@@ -127,16 +126,11 @@ def known_scale(options: argparse.Namespace) -> ScoreScale | None:
     is_logit = (options.problem_type or values.get("problem_type")) in (None, "regression")
     if not is_logit or (stored is None and len(values.get("id2label") or "1") > 1):
         return None
-    return _scale(options.model, stored)
-
-
-def _scale(model: str, stored: Any) -> ScoreScale:
     if stored is None:
         return ScoreScale()
-    try:
-        return ScoreScale(**stored)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"--model {model}: score_scale={stored!r} in its config.json is invalid: {error}") from error
+    from datatrove_quality.model.found_model import stored_scale
+
+    return stored_scale(options.model, stored)
 
 
 def _config_file(model: str, revision: str | None) -> Path | None:

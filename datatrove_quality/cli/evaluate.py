@@ -42,7 +42,8 @@ def run(options: argparse.Namespace) -> None:
     require_writable(options.output)
     if options.model is not None:
         require_local_classifier(options.model, max_tokens=options.max_tokens)
-    from datatrove_quality.evaluation.output import draw_evaluation, write_evaluation
+    from datatrove_quality.evaluation.output import write_evaluation
+    from datatrove_quality.evaluation.plots import draw_confusion, draw_thresholds
 
     output = Path(options.output)
     rows = labelled_scores(options)
@@ -50,7 +51,8 @@ def run(options: argparse.Namespace) -> None:
     settings = {name: getattr(options, name) for name in ("input", "labels", "model", "scores", "tokens", "weights")}
     print(write_evaluation(evaluation, rows, settings, output))
     try:
-        draw_evaluation(evaluation, output)
+        draw_confusion(evaluation, output / "confusion.png")
+        draw_thresholds(evaluation, output / "thresholds.png")
     except ImportError as error:
         print(f"No figures: {error}", file=sys.stderr)
     print("Written to", output)

@@ -6,24 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
 
+from datatrove_quality.cli.fields import Reader, described
 from datatrove_quality.cli.option_types import positive
 from datatrove_quality.runs.cluster import EXECUTORS, Cluster
 
 
-_DESCRIPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
-    "gpus_per_task": (positive, "N", "GPUs of a task that scores (default: 1)"),
-    "cpus_per_task": (positive, "N", "default: 4 for a task that scores, else 1"),
-    "mem": (str, "SIZE", "memory of a task, such as 32G (default: what the stage needs)"),
-    "time": (str, "LIMIT", "of a job, such as 8:00:00 (default: the partition's)"),
-    "tasks_per_job": (positive, "N", "tasks of a job, one after another (Ray: at once; default: 1)"),
-    "partition": (str, "NAME", "default: the cluster's"),
-    "account": (str, "NAME", "default: yours"),
-    "qos": (str, "NAME", "default: none is requested"),
-    "venv": (str, "DIR", "a virtual environment for the job (default: the one that runs this)"),
-    "env_command": (str, "SHELL", "shell line for the job after that, such as 'module load cuda'"),
-    "max_array_size": (positive, "N", "most jobs of an array (default: what the cluster allows)"),
-    "sbatch": (str, "KEY=VALUE", "any other argument of sbatch; may be given several times"),
-    "randomize_start_duration": (positive, "SECONDS", "each task waits up to that before it starts"),
+# What reads each value, and its placeholder in help; the help is what `Cluster` says of the field.
+_READERS: dict[str, Reader] = {
+    **dict.fromkeys(("gpus_per_task", "cpus_per_task", "tasks_per_job", "max_array_size"), (positive, "N")),
+    **dict.fromkeys(("partition", "account", "qos"), (str, "NAME")),
+    **{"mem": (str, "SIZE"), "time": (str, "LIMIT"), "venv": (str, "DIR"), "env_command": (str, "SHELL")},
+    **{"sbatch": (str, "KEY=VALUE"), "randomize_start_duration": (positive, "SECONDS")},
 }
 
 
@@ -46,18 +39,20 @@ def add_executor_options(parser: argparse.ArgumentParser, stages: Sequence[str] 
         metavar="N",
         help="tasks (on a cluster: jobs) at a time (default: 1, else all)",
     )
-    executors = {option.name: option.metadata["executors"] for option in fields(Cluster)}
-    for name, (convert, metavar, description) in _DESCRIPTIONS.items():
-        known = "" if executors[name] == EXECUTORS else f" [{', '.join(executors[name])}]"
-        group.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=_by_stage(convert, stages),
-            metavar=metavar,
-            action="append" if name == "sbatch" else "store",
-            help=f"{description}{known}",
-        )
-    group.add_argument("--stage-model", metavar="DIR", help="copy the model to DIR, once per node, and read it there")
-    group.add_argument("--wait", action="store_true", help="return when the jobs have ended [slurm]")
+    texts = described(Cluster)
+    for field in fields(Cluster):
+        executors, is_list = field.metadata["executors"], field.name == "sbatch"
+        text = texts[field.name].rstrip(".") + "; may be given several times" * is_list
+        text += "" if executors == EXECUTORS else f" [{', '.join(executors)}]"
+        flag = f"--{field.name.replace('_', '-')}"
+        if field.name == "wait":
+            group.add_argument(flag, action="store_true", help=text)
+        elif field.name == "stage_model":
+            group.add_argument(flag, metavar="DIR", help=text)
+        else:
+            convert, metavar = _READERS[field.name]
+            action = "append" if is_list else "store"
+            group.add_argument(flag, type=_by_stage(convert, stages), metavar=metavar, action=action, help=text)
 
 
 def cluster_of(options: argparse.Namespace, stage: str | None = None) -> Cluster:
@@ -67,7 +62,7 @@ def cluster_of(options: argparse.Namespace, stage: str | None = None) -> Cluster
         options: the parsed command line.
         stage: one of the parser's stages.
     """
-    given = {name: _value_of(getattr(options, name), name, stage) for name in _DESCRIPTIONS}
+    given = {name: _value_of(getattr(options, name), name, stage) for name in _READERS}
     return Cluster(**given, wait=options.wait, stage_model=options.stage_model)
 
 

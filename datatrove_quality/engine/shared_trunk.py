@@ -7,10 +7,11 @@ others waits here until their steps ask for it. So does what a classifier gives 
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
@@ -175,16 +176,10 @@ class _Trunk:
                 note_trunk(replica.model)
             heads = self._heads if not place else [copy_to(head, replica.model.device) for head in self._heads]
             replica.forward = partial(forward, heads=heads)
-        columns = list(_slices([len(member.found.outputs.names) for member in self._members]))
+        widths = (len(member.found.outputs.names) for member in self._members)
+        columns = [slice(*ends) for ends in pairwise(accumulate(widths, initial=0))]
         for place, member in enumerate(self._members):
             beside = [(columns[index], one.handed) for index, one in enumerate(self._members) if index != place]
             member.loaded = replace(
                 self._loaded, probes=self._results[place], columns=columns[place], beside=tuple(beside)
             )
-
-
-def _slices(widths: Sequence[int]) -> Iterator[slice]:
-    start = 0
-    for width in widths:
-        yield slice(start, start + width)
-        start += width

@@ -62,12 +62,6 @@ def require_all(name: str, array: Floats, good: NDArray[np.bool_], what: str, fi
         )
 
 
-def require_labels_within(labels: Floats, low: int, high: int) -> None:
-    """Refuse labels outside the scale."""
-    fix = "Give the scale that the labels have, as ScoreScale(offset, low, high)."
-    require_all("labels", labels, (labels >= low) & (labels <= high), f"not from {low} to {high}", fix)
-
-
 def as_token_counts(tokens: ArrayLike | None, count: int) -> Floats | None:
     """Token counts as an array after validation; None if none are given."""
     if tokens is None:

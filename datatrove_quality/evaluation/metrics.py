@@ -22,7 +22,6 @@ from datatrove_quality.evaluation.arrays import (
     count_pairs,
     int_scores,
     require_all,
-    require_labels_within,
     require_same_length,
     share_of,
 )
@@ -188,7 +187,8 @@ def evaluate_scores(
     require_same_length(labels=label_array, scores=score_array)
     whole = np.isfinite(label_array) & (label_array == np.floor(label_array))
     require_all("labels", label_array, whole, "not whole numbers", "Leave out rows without a label.")
-    require_labels_within(label_array, low, high)
+    fix = "Give the scale that the labels have, as ScoreScale(offset, low, high)."
+    require_all("labels", label_array, (label_array >= low) & (label_array <= high), f"not from {low} to {high}", fix)
     require_all("scores", score_array, np.isfinite(score_array), "not finite", "Leave out documents without a score.")
     levels = label_array.astype(np.int64) - low
     weight_array = as_weights(weights, len(levels))

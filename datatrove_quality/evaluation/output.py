@@ -1,4 +1,4 @@
-"""The files of an evaluation: evaluation.json, evaluation.md, confusion.png, thresholds.png."""
+"""The files of an evaluation: evaluation.json and evaluation.md; its figures are drawn in `plots`."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +8,6 @@ from datatrove_quality.atomic_write import write_atomic, write_json
 from datatrove_quality.evaluation.columns import listed
 from datatrove_quality.evaluation.labelled_scores import LabelledScores
 from datatrove_quality.evaluation.metrics import Evaluation
-from datatrove_quality.evaluation.plots import draw_confusion, draw_thresholds
 
 
 def write_evaluation(evaluation: Evaluation, rows: LabelledScores, settings: dict[str, Any], output: Path) -> str:
@@ -38,17 +37,3 @@ def write_evaluation(evaluation: Evaluation, rows: LabelledScores, settings: dic
     write_json(output / "evaluation.json", record)
     write_atomic(output / "evaluation.md", text)
     return text
-
-
-def draw_evaluation(evaluation: Evaluation, output: Path) -> None:
-    """Draw confusion.png and thresholds.png.
-
-    Args:
-        evaluation: the figures.
-        output: a folder that exists.
-
-    Raises:
-        ImportError: matplotlib is missing.
-    """
-    draw_confusion(evaluation, output / "confusion.png")
-    draw_thresholds(evaluation, output / "thresholds.png")

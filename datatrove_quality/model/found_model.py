@@ -393,6 +393,19 @@ def _scale(config: ScorerConfig, model_config: "PreTrainedConfig", outputs: Outp
     if stored is None:
         logger.info(f"{config.model} names no score_scale: using the model card's, {ScoreScale()}.")
         return ScoreScale()
+    return stored_scale(config.model, stored)
+
+
+def stored_scale(model: str, stored: Any) -> ScoreScale:
+    """What the `score_scale` of a config.json says.
+
+    Args:
+        model: for the message.
+        stored: JSON values.
+
+    Raises:
+        ValueError: it is no scale.
+    """
     try:
         if missing := [name for name in ("offset", "low", "high") if name not in stored]:
             raise ValueError(f"it has no {' and no '.join(missing)}")
@@ -402,6 +415,6 @@ def _scale(config: ScorerConfig, model_config: "PreTrainedConfig", outputs: Outp
         return scale
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"model={config.model!r}: score_scale={stored!r} in its config.json is no ScoreScale: {error}. Correct "
+            f"model={model!r}: score_scale={stored!r} in its config.json is no ScoreScale: {error}. Correct "
             'it, such as {"offset": 1, "low": 1, "high": 5}, or set scale=.'
         ) from error

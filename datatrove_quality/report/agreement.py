@@ -86,16 +86,10 @@ def write_agreement(report: AgreementReport, settings: dict[str, Any], output: P
     record = {"settings": settings, "missing": report.missing, "agreement": asdict(report.agreement)}
     write_json(output / NUMBERS, record)
     write_atomic(output / TABLES, agreement_text.describe_agreement(report.agreement))
-    write_atomic(output / PAGE, build_agreement_page(report))
-    return output / PAGE
-
-
-def build_agreement_page(report: AgreementReport) -> str:
-    """The page, as HTML."""
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return render(
-        "agreement.html.jinja", report=report, threshold=None, date=date, version=__version__, tables=agreement_text
-    )
+    values = {"threshold": None, "date": date, "version": __version__, "tables": agreement_text}
+    write_atomic(output / PAGE, render("agreement.html.jinja", report=report, **values))
+    return output / PAGE
 
 
 def _whole(inputs: Inputs, wanted: set[int]) -> Iterator[tuple[int, Row]]:

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.rows.layouts import parse_conversation
-from datatrove_quality.rows.layouts.messages import says_more
+from datatrove_quality.rows.layouts.messages import has_two_roles, says_more
 from datatrove_quality.rows.types import MAX_DEPTH, MESSAGES, Conversation, ConversationWithArguments, Message
 
 
@@ -73,7 +73,9 @@ def in_normal_form(value: object) -> TypeGuard[Conversation]:
 
 def _others_are_normal(message: Message) -> bool:
     """Whether further keys are as the parser leaves them: no nulls, and calls of tools as a list of objects."""
-    if message.get("type") == "message" or not CALL_KEYS.isdisjoint(message) or says_more(message):
+    if message.get("type") == "message" or not CALL_KEYS.isdisjoint(message):
+        return False
+    if has_two_roles(message) or says_more(message):
         return False
     calls = message.get("tool_calls", [{}])
     if not calls or not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):

@@ -103,7 +103,8 @@ def require_inactive(output: DataFolder) -> None:
         + (
             "Wait for it, or end it first."
             if found.has_ended is False
-            else f"This machine cannot tell whether it still runs. If it has ended, delete {_path(output)}."
+            else "This machine cannot tell whether it still runs. If it has ended, delete "
+            f"{output.resolve_paths(ACTIVE)}."
         )
     )
 
@@ -119,10 +120,6 @@ def _recorded(output: DataFolder) -> ActiveRun | None:
         return None
     except (ValueError, TypeError):
         return None
-
-
-def _path(output: DataFolder) -> str:
-    return str(output.resolve_paths(ACTIVE))
 
 
 def _start_of(pid: int) -> str | None:

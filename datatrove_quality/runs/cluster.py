@@ -29,7 +29,7 @@ class Cluster:
         venv: folder of a virtual environment for the jobs. Default: the environment of this Python.
         env_command: shell line that each job runs after that, such as "module load cuda".
         max_array_size: most jobs of an array. Default: what the cluster allows.
-        sbatch: any other arguments of sbatch, as ("key=value", ...).
+        sbatch: other arguments of sbatch, each "key=value".
         wait: return when SLURM's jobs have ended, not when they are queued.
         randomize_start_duration: each task waits up to this many seconds before it starts.
         stage_model: a folder on each node's own disk, to which the model is copied once per node.

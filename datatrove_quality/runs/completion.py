@@ -1,8 +1,12 @@
 """Tasks that are marked as completed, and the error of a run that has left some undone."""
 
 from contextlib import suppress
+from typing import Any
 
 from datatrove.executor.base import PipelineExecutor
+from datatrove.utils.stats import PipelineStats
+
+from datatrove_quality.runs.terminal import is_quiet, shorten_logged_errors
 
 
 class IncompleteRun(RuntimeError):
@@ -32,3 +36,21 @@ class OwnCompletions(PipelineExecutor):
                 with suppress(FileNotFoundError):
                     self.logging_dir.rm(mark)
             raise
+
+
+class JobExecutor(OwnCompletions):
+    """A part of the executors of clusters: jobs log as much of an error as the process that starts them shows.
+
+    Args:
+        arguments: as those of DataTrove's executor.
+        options: likewise.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.quiet = is_quiet()
+
+    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
+        if self.quiet:
+            shorten_logged_errors(in_job=True)
+        return super()._run_for_rank(rank, local_rank, node_rank)

@@ -5,28 +5,12 @@ from typing import Any
 
 from datatrove.executor import RayPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
-from datatrove.utils.stats import PipelineStats
 
-from datatrove_quality.runs.completion import OwnCompletions
-from datatrove_quality.runs.terminal import is_quiet, shorten_logged_errors
+from datatrove_quality.runs.completion import JobExecutor
 
 
-class RayExecutor(OwnCompletions, RayPipelineExecutor):
-    """DataTrove's executor, whose tasks log as much of an error as the process that starts them shows.
-
-    Args:
-        arguments: as those of `RayPipelineExecutor`.
-        options: likewise.
-    """
-
-    def __init__(self, *arguments: Any, **options: Any):
-        super().__init__(*arguments, **options)
-        self.quiet = is_quiet()
-
-    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
-        if self.quiet:
-            shorten_logged_errors(in_job=True)
-        return super()._run_for_rank(rank, local_rank, node_rank)
+class RayExecutor(JobExecutor, RayPipelineExecutor):
+    """DataTrove's executor, whose tasks are completed in a folder of their own run, and log as little as it shows."""
 
 
 def ray_executor(

@@ -19,11 +19,10 @@ import dill
 from datatrove.executor import SlurmPipelineExecutor
 from datatrove.io import get_datafolder
 from datatrove.pipeline.base import PipelineStep
-from datatrove.utils.stats import PipelineStats
 from loguru import logger
 
 from datatrove_quality.runs.cluster import Cluster
-from datatrove_quality.runs.completion import OwnCompletions
+from datatrove_quality.runs.completion import JobExecutor
 from datatrove_quality.runs.slurm_arguments import (
     asking_for_gpus,
     described_partitions,
@@ -33,7 +32,6 @@ from datatrove_quality.runs.slurm_arguments import (
     sbatch_arguments,
 )
 from datatrove_quality.runs.slurm_queue import JOBS, active_jobs
-from datatrove_quality.runs.terminal import is_quiet, shorten_logged_errors
 
 
 # Seconds between two looks at the queue; many clusters want no more frequent queries.
@@ -46,7 +44,7 @@ _LARGE = re.compile(r"exclusive|gres|gpu|tres|mem|cpu|ntasks|nodes|nodelist|cons
 _OWN_MEMORY = "unset SLURM_MEM_PER_CPU SLURM_MEM_PER_GPU SLURM_MEM_PER_NODE; "
 
 
-class SlurmExecutor(OwnCompletions, SlurmPipelineExecutor):
+class SlurmExecutor(JobExecutor, SlurmPipelineExecutor):
     """DataTrove's SLURM executor with memory for the whole task, no qos, a small merge job, and job ids on record.
 
     Args:
@@ -61,13 +59,6 @@ class SlurmExecutor(OwnCompletions, SlurmPipelineExecutor):
         self.exports = exports
         # DataTrove forgets `depends` before it pickles the executor.
         self.before = None if self.depends is None else (self.depends.logging_dir, self.depends.tasks)
-        self.quiet = is_quiet()
-
-    def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> PipelineStats:
-        # In the job; an error's traceback is in the log of the job.
-        if self.quiet:
-            shorten_logged_errors(in_job=True)
-        return super()._run_for_rank(rank, local_rank, node_rank)
 
     def run(self) -> None:
         """Queue the jobs; in a job, run its tasks, if the stage before has succeeded.

@@ -83,7 +83,7 @@ def test_the_scale_that_local_files_tell(tmp_path, monkeypatch):
     assert known_scale(model(tmp_path / "empty")) is None
     assert known_scale(model("org/name-that-is-in-no-cache")) is None
     (tmp_path / "own/config.json").write_text('{"score_scale": {"low": 5, "high": 1}}')
-    with pytest.raises(ValueError, match=r"score_scale=.* in its config.json is invalid"):
+    with pytest.raises(ValueError, match=r"score_scale=.* in its config.json is no ScoreScale"):
         known_scale(model(tmp_path / "own"))
 
 

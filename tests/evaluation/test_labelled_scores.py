@@ -7,7 +7,7 @@ from samples import write_rows
 
 from datatrove_quality import ConversationAdapter, ScorerConfig, ScoreScale, evaluate_scores, load_scorer
 from datatrove_quality.evaluation.labelled_scores import compute_labelled_scores, read_labelled_scores
-from datatrove_quality.evaluation.output import draw_evaluation, write_evaluation
+from datatrove_quality.evaluation.output import write_evaluation
 from datatrove_quality.runs.inputs import find_inputs
 
 
@@ -46,7 +46,6 @@ def test_columns_are_read_and_written_about(tmp_path):
     labels, scores, tokens = ([row[name] for row in rows[:20]] for name in ("label", "s", "t"))
     assert evaluation == evaluate_scores(labels, scores, tokens=tokens)
     text = write_evaluation(evaluation, found, {"input": "a"}, tmp_path / "new" / "out")
-    draw_evaluation(evaluation, tmp_path / "new" / "out")
     assert (tmp_path / "new/out/evaluation.md").read_text(encoding="utf-8") == text
     assert text == evaluation.to_markdown() + "\n1 rows left out: missing_score 1\n"
     assert json.loads((tmp_path / "new/out/evaluation.json").read_text()) == {
@@ -55,8 +54,6 @@ def test_columns_are_read_and_written_about(tmp_path):
         "left_out": {"missing_score": 1},
         "evaluation": evaluation.to_dict(),
     }
-    names = {path.name for path in (tmp_path / "new/out").iterdir()}
-    assert names == {"evaluation.json", "evaluation.md", "confusion.png", "thresholds.png"}
 
 
 def test_without_a_single_pair_there_are_no_figures(tmp_path):

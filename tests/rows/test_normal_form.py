@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from adapted_rows import nested
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from datatrove_quality.config import Unscorable
@@ -16,14 +17,6 @@ from datatrove_quality.rows.types import ConversationWithArguments
 
 TURNS = [{"role": "user", "content": "Qual é a capital?"}, {"role": "assistant", "content": "Lisboa."}]
 CALL = {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": {"a": [1, None, "b"]}}]}
-
-
-def nested(depth: int) -> Any:
-    value: Any = 0
-    for _ in range(depth):
-        value = [value]
-    return value
-
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["", " \n", "a", "user", "gpt", "text"]),
@@ -49,6 +42,7 @@ MESSAGES = st.fixed_dictionaries(
 
 
 @settings(max_examples=500)
+@example([{"role": "gpt", "content": "a", "from": "user"}])
 @given(st.lists(MESSAGES, max_size=4) | VALUES)
 def test_a_value_in_normal_form_is_what_parsing_gives(value: Any) -> None:
     """Whatever passes the check is equal to its own parse; and what parsing gives passes, so that it is done once."""

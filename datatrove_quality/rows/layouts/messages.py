@@ -197,10 +197,8 @@ def _ordered(turns: list[Message]) -> list[Message]:
 
 def _role(item: Message, aliased: bool, is_sharegpt: bool) -> str:
     role = item.get("from") if is_sharegpt else item.get("role")
-    if not is_sharegpt and isinstance(sender := item.get("from"), str) and isinstance(role, str):
-        roles = {known_role(sender), known_role(role)}
-        if len(roles - {None}) == 2:
-            raise InvalidConversation("invalid_role", f"has the role {shown(role)} and is from {shown(sender)}")
+    if has_two_roles(item):
+        raise InvalidConversation("invalid_role", f"has the role {shown(role)} and is from {shown(item['from'])}")
     if role is None or role == "":
         raise InvalidConversation("missing_role", f"has no role; {keys_found(item)}")
     if not isinstance(role, str):
@@ -212,6 +210,12 @@ def _role(item: Message, aliased: bool, is_sharegpt: bool) -> str:
     if known is None and is_sharegpt:
         raise InvalidConversation("unknown_role", f"is from {shown(role)}, which is no known role of ShareGPT data")
     return known or role
+
+
+def has_two_roles(message: Message) -> bool:
+    """Whether `role` and `from` of a message name different roles."""
+    names = [name for name in (message.get("role"), message.get("from")) if isinstance(name, str)]
+    return len({known_role(name) for name in names} - {None}) == 2
 
 
 def _content(content: Any, message: Message) -> str:

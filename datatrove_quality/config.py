@@ -83,7 +83,7 @@ class ScoreScale:
         return logit + self.offset
 
     def int_score(self, logit: float) -> int:
-        """The score as a whole number from `low` to `high`; halves go to the even one, as in Python and the card."""
+        """The score as a whole number from `low` to `high`; rounding half to even, as Python and the card do."""
         rounded = round(max(self.low - self.offset, min(logit, self.high - self.offset))) + self.offset
         # An offset that is no whole number could round out of the scale.
         return int(max(self.low, min(rounded, self.high)))

@@ -31,10 +31,10 @@ class Progress:
 
     Args:
         stats: the statistics of a filter that counts as `QualityFilter` does.
-        wanted: None: a bar if there is a terminal, and lines; True: a bar in any case, and lines; False: neither.
+        shown: None: a bar if there is a terminal, and lines; True: a bar in any case, and lines; False: neither.
         label: the text before the bar.
         expected: documents to come. None: not known.
-        outcomes: says what became of the documents, from the counts by name. None: as `QualityFilter` counts.
+        describe: says what became of the documents, from the counts by name. None: as `QualityFilter` counts.
     """
 
     _showing: ClassVar["Progress | None"] = None
@@ -42,26 +42,26 @@ class Progress:
     def __init__(
         self,
         stats: Stats,
-        wanted: bool | None,
+        shown: bool | None,
         label: str,
         expected: int | None,
-        outcomes: Callable[[dict[str, int]], list[str]] | None = None,
+        describe: Callable[[dict[str, int]], list[str]] | None = None,
     ):
         self._stats = stats
-        self._wanted = wanted
+        self._shown = shown
         self._label = label
         self._expected = expected
-        self._describe = outcomes
+        self._describe = describe
         self._bar: tqdm | None = None
 
     def __enter__(self) -> "Progress":
         now = time.monotonic()
         self._line_due = now + LINE_SECONDS
         self._marks = deque([(now, 0, 0)])
-        if self._wanted is False or Progress._showing is not None:
+        if self._shown is False or Progress._showing is not None:
             return self
         Progress._showing = self
-        if (self._wanted or sys.stderr.isatty()) and _is_first_worker():
+        if (self._shown or sys.stderr.isatty()) and _is_first_worker():
             self._bar = tqdm(
                 total=self._expected,
                 desc=self._label,

@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 from datatrove.utils.stats import Stats
 from loguru import logger
 
-from datatrove_quality.cascade.stream import ProxyDecision
-from datatrove_quality.config import Score, ScoreScale, Unscorable
+from datatrove_quality.cascade.stream import ProxyDecision, ScorerResult
+from datatrove_quality.config import ScoreScale, Unscorable
 from datatrove_quality.engine.scorer import StoredScore
 from datatrove_quality.rows.score_columns import RecordedScore
 
@@ -22,7 +22,7 @@ NOT_READ = (
     *("damaged_file", "truncated_file"),
 )
 
-Result = Score | RecordedScore | Unscorable | ProxyDecision
+Result = ScorerResult | ProxyDecision
 
 
 class Measured(Generic[T]):

@@ -31,7 +31,6 @@ TESTED_IN = {
     "curation/rule_filter": "curation/test_stages",
     "engine/store_files": "engine/test_store",
     "evaluation/agreement_text": "cli/test_agree_command",
-    "evaluation/output": "evaluation/test_labelled_scores",
     "evaluation/rated_rows": "cli/test_agree_command",
     "evaluation/sample_weights": "cli/test_agree_command",
     "model/c_library": "model/test_cpu_kernels",

@@ -51,7 +51,7 @@ class InjectionEffect:
     lost: int
 
 
-def measure_injections(step: LLMJudge, documents: Sequence[Document], seed: int = 0) -> list[InjectionEffect]:
+def measure_injections(step: LLMJudge, documents: Sequence[Document], seed: int) -> list[InjectionEffect]:
     """Ask about conversations as they are, and with each planted text at the end of their last message.
 
     Args:

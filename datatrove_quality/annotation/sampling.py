@@ -134,7 +134,7 @@ def allocate(sizes: Mapping[Stratum, int], total: int, flatten: bool) -> dict[St
         flatten: whether each level, the first part of a stratum's name, gets as many, instead of its share.
 
     Raises:
-        ValueError: some stratum would get none, so that nothing stood for its rows.
+        ValueError: some stratum would get none, so that no sampled row would represent its rows.
     """
     levels: dict[Hashable, dict[Stratum, int]] = {}
     for name, size in sizes.items():

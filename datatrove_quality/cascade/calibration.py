@@ -332,7 +332,7 @@ def promised_rows(promise: dict[Kind, float], confidence: float, attempts: int =
     return f"The promise needs at least {' and '.join(parts)}, without one error, in the half that certifies."
 
 
-def rows_to_draw(promise: dict[Kind, float], confidence: float, attempts: int = 1) -> int:
+def rows_to_draw(promise: dict[Kind, float], confidence: float, attempts: int) -> int:
     """A size of sample that leaves room for some errors, so that the band can be narrow; arguments as above.
 
     Of documents that are kept, or dropped, a sample is taken to hold a third or more.

@@ -37,7 +37,7 @@ class Entry(Protocol):
 
 
 T = TypeVar("T", bound=Entry)
-Result = Score | RecordedScore | Unscorable
+ScorerResult = Score | RecordedScore | Unscorable
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Decided(NamedTuple):
             would have decided as the classifier did.
     """
 
-    result: Result | ProxyDecision
+    result: ScorerResult | ProxyDecision
     proxy_score: float | None = None
     audited: bool = False
     changed: str = ""
@@ -169,7 +169,7 @@ class CascadeTask:
             else:
                 yield way, self._proxy.renderer.render(entry.item)
 
-    def _for_classifier(self, first: Iterable[tuple[_Way[T], Result]]) -> Iterator[tuple[_Way[T], Input]]:
+    def _for_classifier(self, first: Iterable[tuple[_Way[T], ScorerResult]]) -> Iterator[tuple[_Way[T], Input]]:
         """What the classifier scores: the texts that the proxy's score does not decide, and those that are audited."""
         for way, result in first:
             if not isinstance(way.text, str) or not isinstance(result, Score):
@@ -186,7 +186,7 @@ class CascadeTask:
             else:
                 yield way, RecordedScore(result.score, None, result.tokens, result.truncated)
 
-    def _settled(self, way: _Way[T], result: Result) -> Decided:
+    def _settled(self, way: _Way[T], result: ScorerResult) -> Decided:
         """What became of a document; the audit counts it."""
         proxied, keep = way.proxied, way.keep
         if not isinstance(way.text, str):

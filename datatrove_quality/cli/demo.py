@@ -17,6 +17,8 @@ from datatrove_quality.cli.options import add_verbose_option
 
 RESUMES = True
 
+MAX_EXAMPLES = 3
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
@@ -49,17 +51,16 @@ def demo_folder() -> Path:
     return next(folder for folder in (package / "demo", package.parent / "examples") if folder.is_dir())
 
 
-def print_examples(output: Path, name: str, count: int = 3) -> None:
+def print_examples(output: Path, name: str) -> None:
     """Print the first rows with a score in an output folder, each cut to a line.
 
     Args:
         output: of the run.
         name: of the folder in it.
-        count: the most rows.
     """
     for path in sorted((output / name).glob("*.jsonl"))[:1]:
         with path.open(encoding="utf-8") as file:
             rows = [row for row in map(json.loads, file) if "quality_score" in row]
-        for row in rows[:count]:
+        for row in rows[:MAX_EXAMPLES]:
             question, answer = (" ".join(message["content"].split()) for message in row["messages"][-2:])
             print(f"{name:<10}{row['quality_score']:5.2f}  {question:.44} → {answer:.56}")

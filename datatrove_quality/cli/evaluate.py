@@ -42,14 +42,13 @@ def run(options: argparse.Namespace) -> None:
     require_writable(options.output)
     if options.model is not None:
         require_local_classifier(options.model, max_tokens=options.max_tokens)
-    from datatrove_quality.evaluation.output import write_evaluation
     from datatrove_quality.evaluation.plots import draw_confusion, draw_thresholds
 
     output = Path(options.output)
     rows = labelled_scores(options)
     evaluation = rows.evaluation()
     settings = {name: getattr(options, name) for name in ("input", "labels", "model", "scores", "tokens", "weights")}
-    print(write_evaluation(evaluation, rows, settings, output))
+    print(rows.write(evaluation, settings, output))
     try:
         draw_confusion(evaluation, output / "confusion.png")
         draw_thresholds(evaluation, output / "thresholds.png")

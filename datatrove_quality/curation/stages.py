@@ -86,9 +86,7 @@ class Curation:
     progress: bool | None = None
 
 
-def curation_stages(
-    run: Run, adapter: Callable, wanted: Curation, cpu: Cluster | None = None, gpu: Cluster | None = None
-) -> list[Stage]:
+def curation_stages(run: Run, adapter: Callable, wanted: Curation, cpu: Cluster, gpu: Cluster) -> list[Stage]:
     """The pipeline stages, in the order in which documents pass through.
 
     Args:

@@ -148,7 +148,7 @@ class Scorer:
             devices = choose_devices(self.config.device)
             model = load_weights(self.config, self._files, devices[0])
             self._require_same_files(model)
-            parameters = model.num_parameters()  # which weights in 8 bits are none of
+            parameters = model.num_parameters()  # now: weights in 8 bits are no parameters
             self._sharing.loaded = set_up(self.config, self._files, model, devices)
             logger.info(self._description(self._sharing.loaded, parameters, time.perf_counter() - started))
             share_trunk(self._sharing, (other._sharing for other in _needed_beside(self)))

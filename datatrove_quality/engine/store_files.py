@@ -35,7 +35,7 @@ class _Sink(Protocol):
     def close(self) -> None: ...
 
 
-class File:
+class _LocalFile:
     """A local file that only this process writes to."""
 
     def __init__(self, path: str, header: bytes):
@@ -57,7 +57,7 @@ class File:
         os.close(self._descriptor)
 
 
-class Parts:
+class _Objects:
     """Objects that are written once, each with the header."""
 
     def __init__(self, fs: AbstractFileSystem, stem: str, header: bytes):
@@ -212,7 +212,9 @@ class RankFiles:
     def _open(self) -> _Sink:
         self.fs.makedirs(self.folder, exist_ok=True)
         path = f"{self.folder}/{self._rank:05d}_{_job()}_{uuid.uuid4().hex[:8]}"  # which no other process has
-        return File(f"{path}{ENDING}", self._header()) if self.is_local else Parts(self.fs, path, self._header())
+        return (
+            _LocalFile(f"{path}{ENDING}", self._header()) if self.is_local else _Objects(self.fs, path, self._header())
+        )
 
 
 def _job() -> str:

@@ -21,7 +21,7 @@ def int_scores(scores: Floats, scale: ScoreScale) -> Ints:
     return rounded.clip(scale.low, scale.high).astype(np.int64)
 
 
-def count_pairs(rows: Ints, columns: Ints, size: int, weights: Floats | None = None) -> NDArray:
+def count_pairs(rows: Ints, columns: Ints, size: int, weights: Floats | None) -> NDArray:
     """How often each pair of a row and a column occurs, or the sum of its weights; `size` columns and as many rows."""
     return np.bincount(rows * size + columns, weights, minlength=size * size).reshape(-1, size)
 

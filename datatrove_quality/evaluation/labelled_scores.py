@@ -3,11 +3,14 @@
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from datatrove_quality.atomic_write import write_atomic, write_json
 from datatrove_quality.config import ScoreScale, Unscorable
 from datatrove_quality.engine.scorer import Input, Scorer
 from datatrove_quality.evaluation.columns import columns_found, listed, read_columns, score_in, tokens_in
@@ -62,6 +65,25 @@ class LabelledScores:
         has_tokens = not np.isnan(self.tokens).any()
         tokens = self.tokens if has_tokens else None
         return evaluate_scores(self.labels, self.scores, self.scale, tokens, self.weights.found())
+
+    def write(self, evaluation: Evaluation, settings: dict[str, Any], output: Path) -> str:
+        """Write evaluation.json and evaluation.md; gives the text of the latter.
+
+        Args:
+            evaluation: of these rows.
+            settings: how labels and scores were found, for the record; JSON values by name.
+            output: the folder; made where it is missing.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        reasons = f": {listed(self.left_out)}" if self.left_out else ""
+        text = f"{evaluation.to_markdown()}\n{self.left_out.total():,} rows left out{reasons}\n"
+        record = {"settings": settings, "scale": asdict(self.scale), "left_out": dict(self.left_out)}
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / "evaluation.json", record | {"evaluation": evaluation.to_dict()})
+        write_atomic(output / "evaluation.md", text)
+        return text
 
 
 def compute_labelled_scores(

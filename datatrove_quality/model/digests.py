@@ -174,7 +174,7 @@ def json_digest(value: Any, size: int = 16) -> str:
 def cache_folder(name: str) -> Path:
     """The user's folder for what runs remember of each other, which may not exist; local.
 
-    Who has no home has none: beneath what this gives nothing can be written.
+    Without a home folder it is one beneath which nothing can be written.
     """
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(os.devnull if root.startswith("~") else root, "datatrove-quality", name)

@@ -22,7 +22,7 @@ from loguru import logger
 _held: dict[str, int] = {}
 
 
-def lease(gpus: Sequence[str], most: int | None, advice: str, folder: Path | None = None) -> list[int]:
+def lease(gpus: Sequence[str], most: int | None, advice: str) -> list[int]:
     """Take GPUs for this process, until it ends; a second call gives the same.
 
     Args:
@@ -30,12 +30,11 @@ def lease(gpus: Sequence[str], most: int | None, advice: str, folder: Path | Non
         most: how many to take at most; None: all that are free.
         advice: what to set, for the warning where none is free, so that this process shares the one with the fewest
             others.
-        folder: where the locked files are; None: of this user, on this machine.
 
     Returns:
         The places in `gpus` of those that are taken, at least one.
     """
-    folder = folder or lease_folder()
+    folder = lease_folder()
     with _undisturbed(folder):
         others = {gpu: _holders(gpu, folder) for gpu in gpus if gpu not in _held}
         free = [gpu for gpu, processes in others.items() if not processes]
@@ -53,9 +52,9 @@ def lease(gpus: Sequence[str], most: int | None, advice: str, folder: Path | Non
     return sorted(gpus.index(gpu) for gpu in taken)
 
 
-def register(resources: Sequence[str], folder: Path | None = None) -> None:
+def register(resources: Sequence[str]) -> None:
     """Record what this process uses, such as GPUs from a scheduler, even if others do too, so that others know."""
-    folder = folder or lease_folder()
+    folder = lease_folder()
     with _undisturbed(folder):
         for resource in resources:
             _hold(resource, folder)
@@ -68,9 +67,9 @@ def release(resource: str) -> None:
         os.close(file)
 
 
-def holders(resource: str, folder: Path | None = None) -> list[int]:
+def holders(resource: str) -> list[int]:
     """The ids of the processes that have a resource now, this one included."""
-    folder = folder or lease_folder()
+    folder = lease_folder()
     with _undisturbed(folder):
         return _holders(resource, folder)
 

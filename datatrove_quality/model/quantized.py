@@ -222,7 +222,7 @@ def quantize(
 
 
 def why_unusable(dtype: str, device: torch.device) -> str | None:
-    """Why a device is none for such numbers; None: it is one."""
+    """Why a device cannot multiply such numbers; None: it can."""
     if dtype == "int8":
         if device.type != "cpu":
             return "it is for CPUs; with CUDA it is int8_bfloat16"

@@ -137,7 +137,7 @@ def safetensors_header(path: Path) -> dict[str, Any]:
         path: of the file.
 
     Raises:
-        ValueError: it is none, or not whole; names the file, and says what to do.
+        ValueError: it is no such file, or is cut off; names the file, and says what to do.
     """
     size = path.stat().st_size
     with path.open("rb") as file:

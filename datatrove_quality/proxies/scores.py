@@ -16,7 +16,6 @@ from datatrove_quality.config import ScorerConfig
 from datatrove_quality.engine.scorer import Input, Scorer, find_scorer
 from datatrove_quality.evaluation.labels import LabelledRow
 from datatrove_quality.filter import QualityFilter
-from datatrove_quality.rows.types import MESSAGES
 
 
 # Of each model, documents whose time is taken, and seconds after which no more are.
@@ -49,7 +48,7 @@ def score_both(
     min_score: float,
     checkpoints: str | PathLike[str] | None,
     *,
-    messages_key: str | None = MESSAGES,
+    messages_key: str | None,
     allow_no_answer: bool = False,
     render_tools: bool = False,
     special_tokens: Literal["allow", "reject"] = "allow",

@@ -137,7 +137,7 @@ class Table:
         return "".join(parts), end
 
     def _are_rows(self, lines: list[str]) -> bool:
-        """Whether each of several lines could be a row by itself. Indented text in a quoted field is none."""
+        """Whether each of several lines could be a row by itself. Indented text in a quoted field is not."""
         separators = len(self.columns) - 1
         return (
             len(lines) > 1

@@ -65,7 +65,7 @@ class ScoreCounts:
         seed: decides which.
     """
 
-    def __init__(self, threshold: float | None = None, samples: int = 10, seed: int = 0):
+    def __init__(self, threshold: float | None, samples: int, seed: int):
         self.threshold = threshold
         self.documents = 0
         self.reasons: Counter[str] = Counter()

@@ -33,17 +33,19 @@ def other_answers(document: Document, conversation: Conversation) -> list[Conver
             f"Document {document.id!r} ({file}): an earlier step has edited its conversation, but not its other "
             "answers, which would be scored and written as they were: omit all_answers (--all-answers), or that step."
         )
-    return [_as(conversation, answer) if isinstance(answer, list) else _error(answer) for answer in answers]
+    return [
+        _with_arguments(conversation, answer) if isinstance(answer, list) else _reason(answer) for answer in answers
+    ]
 
 
-def _as(conversation: Conversation, answer: Conversation) -> Conversation:
-    """With what the row gives to the template beside the messages."""
+def _with_arguments(conversation: Conversation, answer: Conversation) -> Conversation:
+    """An answer, with what its row gives to the template beside the messages."""
     if isinstance(conversation, ConversationWithArguments):
         return ConversationWithArguments(answer, conversation.template_arguments)
     return answer
 
 
-def _error(text: object) -> Unscorable:
+def _reason(text: object) -> Unscorable:
     return Unscorable.from_text(text) or Unscorable("unreadable_row", f"{text!r:.200}")
 
 

@@ -108,7 +108,7 @@ def output_values(metadata: dict[str, Any], prefix: str) -> dict[str, Any]:
     return found | ({label: metadata[label]} if has_label else {})
 
 
-def score_column(metadata: dict[str, Any], prefix: str, score_of: str | None = None) -> str:
+def score_column(metadata: dict[str, Any], prefix: str, score_of: str | None) -> str:
     """The column of a document's score.
 
     Args:

@@ -63,8 +63,8 @@ class SourceGuard:
         self._columns.remove(column)
         self._sources = {source: found for source, found in self._sources.items() if source[0] != column}
         logger.warning(
-            f"group_by={column!r} has more than {MAX_SOURCES:,} values and names no sources: it is no longer looked "
-            "whether one of them cannot be scored."
+            f"group_by={column!r} has more than {MAX_SOURCES:,} values and names no sources: it is no longer checked "
+            "whether all rows of one of them are unscorable."
         )
 
     def close(self) -> None:

@@ -125,7 +125,7 @@ class _UnfinishedFiles(OutputFileManager):
                 self.fs.rm(path)
 
 
-def _move(folder: DataFolder, path: str, target: DataFolder, name: str, claim: Claim | None = None) -> None:
+def _move(folder: DataFolder, path: str, target: DataFolder, name: str, claim: Claim | None) -> None:
     """Give a closed file its place, in one step, when its bytes are on the disk and while the folder is its run's."""
     if folder.is_local():
         with folder.open(path, "rb") as file:
@@ -187,7 +187,7 @@ def whole_files(target: DataFolder, unfinished: DataFolder, claim: Claim | None 
 
     Args:
         target: where the files appear, under the names that they are given here.
-        unfinished: a folder on the same file system, which is not searched by anybody.
+        unfinished: a folder on the same file system, in which no reader looks.
         claim: of the run.
     """
     private = DataFolder(str(unfinished.resolve_paths(uuid.uuid4().hex[:ID_LENGTH])), fs=unfinished.fs)

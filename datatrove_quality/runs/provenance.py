@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def output_schema(
     inputs: Inputs,
     scorers: Mapping[str, ScorerConfig | None],
-    all_answers: Collection[str] = (),
-    cascades: Collection[str] = (),
+    all_answers: Collection[str],
+    cascades: Collection[str],
 ) -> "pa.Schema":
     """The columns of the scored rows of Parquet files, and which scorers made the scores.
 
@@ -52,7 +52,7 @@ def output_schema(
 
 
 def sidecar_schema(
-    scorers: Mapping[str, ScorerConfig | None], all_answers: Collection[str] = (), cascades: Collection[str] = ()
+    scorers: Mapping[str, ScorerConfig | None], all_answers: Collection[str], cascades: Collection[str]
 ) -> "pa.Schema":
     """The columns of files that hold the scores alone; arguments as those of `output_schema`."""
     import pyarrow as pa
@@ -63,7 +63,7 @@ def sidecar_schema(
     return schema
 
 
-def require_scores(inputs: Inputs, adapter: Callable, prefix: str, score_of: str | None = None) -> None:
+def require_scores(inputs: Inputs, adapter: Callable, prefix: str, score_of: str | None) -> None:
     """Refuse a corpus in whose first thousand rows there is no score.
 
     Raises:

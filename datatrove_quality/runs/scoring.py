@@ -39,10 +39,10 @@ class Scoring:
         inputs: Inputs,
         adapter: Any,
         executor: str,
-        recorded: dict[str, Any] | None = None,
+        recorded: dict[str, Any],
     ):
         self.filters = list(filters)
-        self._recorded = _parts_of_scorers(recorded or {})
+        self._recorded = _parts_of_scorers(recorded)
         self.weights: dict[int, int] = {}
         # Of each prefix, the scorer to look at on this machine; None: the rows have its scores already.
         self.scorers: dict[str, ScorerConfig | None] = {}

@@ -46,13 +46,13 @@ FREE: dict[str, frozenset[str]] = {
 }
 # Of the standard library: what its text says whole.
 _IN_WORDS = {"datetime", "decimal", "fractions", "uuid", "ipaddress"}
-# A seed that nobody gave has 128 random bits.
+# A seed that was not given has 128 random bits.
 _SEED_BITS = 96
 # Deeper than any setting; what is below is some library's inner state.
 MAX_DEPTH = 8
 
 
-def step_settings(step: Any, root: str = "") -> dict[str, Any]:
+def step_settings(step: Any, root: str) -> dict[str, Any]:
     """The class and the settings of a step, or of any other object; JSON values.
 
     Args:

@@ -243,7 +243,7 @@ def test_a_folder_that_cannot_be_written_is_said_once(tmp_path, log, monkeypatch
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(store_files, "File", refuse)
+    monkeypatch.setattr(store_files, "_LocalFile", refuse)
     with opened(tmp_path) as store:
         for text in TEXTS:
             store.add(text, Logit((1.0,), 2, False))
@@ -282,7 +282,7 @@ def test_a_disk_that_stays_full_does_not_fill_the_memory(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(store_files, "File", refuse)
+    monkeypatch.setattr(store_files, "_LocalFile", refuse)
     monkeypatch.setattr(store_files, "SECONDS_AFTER_A_FAILURE", 0.0)
     monkeypatch.setattr(store_files, "MAX_WAITING_LINES", 10)
     with opened(tmp_path) as store:

@@ -7,7 +7,6 @@ from samples import write_rows
 
 from datatrove_quality import ConversationAdapter, ScorerConfig, ScoreScale, evaluate_scores, load_scorer
 from datatrove_quality.evaluation.labelled_scores import compute_labelled_scores, read_labelled_scores
-from datatrove_quality.evaluation.output import write_evaluation
 from datatrove_quality.runs.inputs import find_inputs
 
 
@@ -45,7 +44,7 @@ def test_columns_are_read_and_written_about(tmp_path):
     evaluation = found.evaluation()
     labels, scores, tokens = ([row[name] for row in rows[:20]] for name in ("label", "s", "t"))
     assert evaluation == evaluate_scores(labels, scores, tokens=tokens)
-    text = write_evaluation(evaluation, found, {"input": "a"}, tmp_path / "new" / "out")
+    text = found.write(evaluation, {"input": "a"}, tmp_path / "new" / "out")
     assert (tmp_path / "new/out/evaluation.md").read_text(encoding="utf-8") == text
     assert text == evaluation.to_markdown() + "\n1 rows left out: missing_score 1\n"
     assert json.loads((tmp_path / "new/out/evaluation.json").read_text()) == {

@@ -87,7 +87,8 @@ OTHER = """
 import sys
 from pathlib import Path
 from datatrove_quality.model import leases
-leases.register(["cores"], Path(sys.argv[1]))
+leases.lease_folder = lambda: Path(sys.argv[1])
+leases.register(["cores"])
 print("registered", flush=True)
 sys.stdin.read()
 """

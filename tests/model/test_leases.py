@@ -12,7 +12,7 @@ from lease_holder import HOLDER
 from datatrove_quality.model import leases
 
 
-def test_processes_take_different_gpus_and_share_the_least_loaded(holder, tmp_path):
+def test_processes_take_different_gpus_and_share_the_least_loaded(holder, tmp_path, monkeypatch):
     """Three workers on two GPUs: none is shared while one is free, and the fifth does not join the fuller one."""
     gpus = ["GPU-a", "GPU-b"]
     first, taken = holder(gpus)
@@ -25,7 +25,8 @@ def test_processes_take_different_gpus_and_share_the_least_loaded(holder, tmp_pa
     sharing.kill()
     warning = sharing.communicate()[1]
     assert "None of the 2 GPUs" in warning and "Set workers=2." in warning
-    assert len(leases.holders("GPU-a", tmp_path)) == 1 and len(leases.holders("GPU-b", tmp_path)) == 2
+    monkeypatch.setattr(leases, "lease_folder", lambda: tmp_path)
+    assert len(leases.holders("GPU-a")) == 1 and len(leases.holders("GPU-b")) == 2
 
 
 def test_a_killed_process_holds_nothing(holder):

@@ -160,7 +160,7 @@ class Step(Base):
         value: int = VALUES["k"]
 
 steps = [LambdaFilter(keeps), LambdaFilter(keeps_too), Step()]
-print(json.dumps(list(map(step_settings, steps)), allow_nan=False))
+print(json.dumps([step_settings(step, "") for step in steps], allow_nan=False))
 """
 
 

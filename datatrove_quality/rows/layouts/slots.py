@@ -100,7 +100,7 @@ def turns_of_text(text: str) -> list[tuple[str, str]]:
     return turns
 
 
-def with_slots(value: Any, path: Path = ()) -> Any:
+def with_slots(value: Any, path: Path) -> Any:
     """A copy of a value in which each text is a `Slot`."""
     if isinstance(value, str):
         return Slot(value, path)

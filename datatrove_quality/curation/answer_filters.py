@@ -39,7 +39,7 @@ LANGUAGE_PACKAGES = {
 }
 
 
-def length_filter(language: str, min_words: int, max_words: int) -> GopherQualityFilter:
+def length_filter(language: str, min_words: int = 1, max_words: int = 100_000) -> GopherQualityFilter:
     """At least a word, and no book: DataTrove's filter of quality with all else off."""
     return _quality_filter(language, min_doc_words=min_words, max_doc_words=max_words)
 

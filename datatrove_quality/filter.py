@@ -18,7 +18,7 @@ from loguru import logger
 from datatrove_quality.cascade.stream import CascadeTask, Decided, ProxyDecision
 from datatrove_quality.cascade.values import Cascade, require_usable
 from datatrove_quality.config import Score, ScorerConfig, Unscorable
-from datatrove_quality.engine.collector import rare_full_collections
+from datatrove_quality.engine.garbage_collection import rare_full_collections
 from datatrove_quality.engine.scorer import Scorer, find_scorer
 from datatrove_quality.engine.shared_trunk import needed
 from datatrove_quality.engine.store import ScoreStore, resolve_folder

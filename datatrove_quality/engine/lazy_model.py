@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from datatrove_quality.engine.replicas import Replica
-from datatrove_quality.engine.store import Probes, ScoreStore
+from datatrove_quality.engine.store import ScoreStore
+from datatrove_quality.model.fingerprint import ProbeLogits
 
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class LoadedModel:
     """
 
     replicas: list[Replica]
-    probes: Probes
+    probes: ProbeLogits
     attention: str
     own_attention: str
     columns: slice = field(default_factory=lambda: slice(None))

@@ -7,8 +7,8 @@ from datatrove_quality.config import QUANTIZED, ScorerConfig
 from datatrove_quality.engine.batching import packed_batches, padded_batches
 from datatrove_quality.engine.lazy_model import LoadedModel
 from datatrove_quality.engine.replicas import Forward, Replica, copy_to
-from datatrove_quality.engine.store import Probes
 from datatrove_quality.model.budget import tokens_per_batch
+from datatrove_quality.model.fingerprint import ProbeLogits
 from datatrove_quality.model.found_model import FoundModel
 
 
@@ -126,7 +126,7 @@ class _Setup:
                 pool_in_last_layer(copied)
         return [self._model, *copies]
 
-    def compare(self, models: "list[PreTrainedModel]", expected: list[list[float] | None] | None) -> Probes:
+    def compare(self, models: "list[PreTrainedModel]", expected: list[list[float] | None] | None) -> ProbeLogits:
         """What the first replica gives on the probes, compared with the model's own logits and with each copy's."""
         from datatrove_quality.model import self_check
 
@@ -139,7 +139,7 @@ class _Setup:
                 self_check.require_same_logits(copied, self.forward, self._probes, ours, COPIED_WRONG)
         return ours
 
-    def compile(self, model: "PreTrainedModel", expected: Probes) -> None:
+    def compile(self, model: "PreTrainedModel", expected: ProbeLogits) -> None:
         """Compile a replica's layers and compare it with what it gave before."""
         from datatrove_quality.model.forward import compile_layers
         from datatrove_quality.model.self_check import require_same_logits
@@ -152,7 +152,7 @@ class _Setup:
         except Exception as error:  # no compiler, one that fails, or code that is wrong
             raise ValueError(f"compile=True does not work here: {error!s:.500}\nSet compile=False.") from error
 
-    def quantize(self, models: "list[PreTrainedModel]", expected: Probes) -> Probes:
+    def quantize(self, models: "list[PreTrainedModel]", expected: ProbeLogits) -> ProbeLogits:
         """What the first replica gives on the probes once all multiply in 8 bits; comes after all exact checks."""
         from datatrove_quality.model.quantized import quantize
 

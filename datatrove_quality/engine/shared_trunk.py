@@ -19,7 +19,8 @@ from loguru import logger
 from datatrove_quality.config import ScorerConfig
 from datatrove_quality.engine.lazy_model import LoadedModel
 from datatrove_quality.engine.replicas import copy_to
-from datatrove_quality.engine.store import Logit, Probes, text_key
+from datatrove_quality.engine.store import Logit, text_key
+from datatrove_quality.model.fingerprint import ProbeLogits
 from datatrove_quality.model.found_model import FoundModel
 
 
@@ -131,7 +132,7 @@ class _Trunk:
         self._forwards: list[Any] = [replica.forward for replica in self._loaded.replicas]
         self._probes: list[Any] = probes(self._loaded.model, first.found.renderer)
         self._members = [first]
-        self._results: list[Probes] = [self._loaded.probes]
+        self._results: list[ProbeLogits] = [self._loaded.probes]
         self._heads: list[PreTrainedModel] = []
 
     def add(self, other: Sharing) -> None:

@@ -30,14 +30,10 @@ from loguru import logger
 
 from datatrove_quality.atomic_write import write_json
 from datatrove_quality.engine.store_files import RankFiles, checked, unchecked
-from datatrove_quality.model.fingerprint import Fingerprint, library_versions
+from datatrove_quality.model.fingerprint import Fingerprint, ProbeLogits, library_versions
 
 
 FORMAT = 1
-
-
-# The number of tokens of each of the self-check's probes, and its logits.
-Probes = list[tuple[int, list[float]]]
 
 
 class Logit(NamedTuple):
@@ -69,7 +65,7 @@ class _Records:
 
     versions: dict[str, str]
     salt: int
-    probes: Probes = field(default_factory=list)
+    probes: ProbeLogits = field(default_factory=list)
     logits: dict[bytes, tuple[Any, ...]] = field(default_factory=dict)
 
     def read(self, line: bytes) -> bool:
@@ -122,7 +118,7 @@ class ScoreStore:
         found = ((text, self._own.logits.get(text_key(text))) for text in texts)
         return {text: Logit(one[2:], one[0], one[1], stored=True) for text, one in found if one is not None}
 
-    def settle(self, probes: Probes, agree: Callable[[Probes, Probes], bool]) -> None:
+    def settle(self, probes: ProbeLogits, agree: Callable[[ProbeLogits, ProbeLogits], bool]) -> None:
         """Learn what the model gives on the self-check's probes; needed before the first `add`.
 
         Args:

@@ -105,6 +105,7 @@ class Writer:
         atexit.register(self.close)
 
     def add(self, line: bytes) -> None:
+        """Have a line written within some seconds; from any thread."""
         with self._adding:
             self._lines.append(line)
             if self._thread is None:
@@ -112,6 +113,7 @@ class Writer:
                 self._thread.start()
 
     def write(self) -> None:
+        """Hand all lines to the sink now, unless it has just failed: then they wait."""
         with self._writing:
             if time.monotonic() < self._not_before and not self._closing.is_set():
                 return
@@ -122,6 +124,7 @@ class Writer:
                     self._lines[:0] = lines[-MAX_WAITING_LINES:]
 
     def close(self) -> None:
+        """Write what waits, bring it to the disk, and end the thread; a second call does nothing."""
         atexit.unregister(self.close)
         if self._thread is None or self._closing.is_set():
             return

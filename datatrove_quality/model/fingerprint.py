@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Libraries whose versions may move a score a little; whether they did is judged by the self-check's probes.
 LIBRARIES = ("torch", "transformers", "tokenizers", "datatrove-quality")
+# What a model gives on these probes: the number of tokens of each, and its logits.
+ProbeLogits = list[tuple[int, list[float]]]
 # The part that is there where the chat template writes the date.
 DATE = "template_date"
 # Keys of config.json that affect no logit, or that the fingerprint holds in a part of its own.

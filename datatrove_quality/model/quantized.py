@@ -12,9 +12,11 @@ from loguru import logger
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from datatrove_quality.model.fingerprint import ProbeLogits
+
 
 if TYPE_CHECKING:
-    from datatrove_quality.model.self_check import Logits, Probed
+    from datatrove_quality.model.self_check import Logits
 
 
 # So far from the unchanged model's a probe's logit may be, or so many times its size.
@@ -181,8 +183,8 @@ LINEAR: dict[str, type[QuantizedLinear]] = {"int8": Int8Linear, **ON_CUDA}
 
 
 def quantize(
-    model: PreTrainedModel, dtype: str, logits: "Logits", inputs: Sequence[Any], expected: "Probed"
-) -> "Probed":
+    model: PreTrainedModel, dtype: str, logits: "Logits", inputs: Sequence[Any], expected: ProbeLogits
+) -> ProbeLogits:
     """Have a model's layers multiply 8-bit numbers.
 
     Args:

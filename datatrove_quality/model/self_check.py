@@ -9,6 +9,7 @@ from loguru import logger
 
 from datatrove_quality.model.architectures import is_packable
 from datatrove_quality.model.devices import current_device
+from datatrove_quality.model.fingerprint import ProbeLogits
 from datatrove_quality.model.forward import pool_after_last_layer, pool_in_last_layer, with_attention
 from datatrove_quality.model.prefixes import MIN_SHARED
 from datatrove_quality.model.rendering import Renderer
@@ -29,8 +30,6 @@ LONGEST_PROBE = 8_192
 # Three segments, one behind the other, that are long enough to be shared.
 SHARED_PROBE = 3 * MIN_SHARED
 TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 0.1, "bfloat16": 0.1}
-# The number of tokens of each probe, and its logits.
-Probed = list[tuple[int, list[float]]]
 # Of different texts: what a model gives that does not look at them; a trained one is far from it in any dtype.
 SAME = 1e-6
 TEXTS = (
@@ -40,7 +39,7 @@ TEXTS = (
 )
 
 
-def probe_logits(model: "PreTrainedModel", logits: "Logits", inputs: list[Any]) -> Probed:
+def probe_logits(model: "PreTrainedModel", logits: "Logits", inputs: list[Any]) -> ProbeLogits:
     """What our forward pass gives for the probes, all in one batch.
 
     Args:
@@ -162,7 +161,7 @@ def own_logits(
         return [logits(probe) for probe in inputs]
 
 
-def require_own_logits(model: "PreTrainedModel", ours: Probed, own: list[list[float] | None]) -> None:
+def require_own_logits(model: "PreTrainedModel", ours: ProbeLogits, own: list[list[float] | None]) -> None:
     """Compare our logits with the model's own.
 
     Args:
@@ -184,7 +183,7 @@ def require_own_logits(model: "PreTrainedModel", ours: Probed, own: list[list[fl
             )
 
 
-def require_varied_logits(model: "PreTrainedModel", ours: Probed) -> None:
+def require_varied_logits(model: "PreTrainedModel", ours: ProbeLogits) -> None:
     """Refuse a model that gives every probe the same logit, as one whose head or body is zeros or was cut does.
 
     Args:
@@ -204,7 +203,7 @@ def require_varied_logits(model: "PreTrainedModel", ours: Probed) -> None:
 
 
 def require_same_logits(
-    model: "PreTrainedModel", logits: "Logits", inputs: list[Any], expected: Probed, otherwise: str
+    model: "PreTrainedModel", logits: "Logits", inputs: list[Any], expected: ProbeLogits, otherwise: str
 ) -> None:
     """Compare what a model gives, copied to another device or compiled, with what it gave before.
 
@@ -226,14 +225,14 @@ def require_same_logits(
             )
 
 
-def far_apart(ours: Probed, expected: Probed, allowed: float) -> tuple[str, str] | None:
+def far_apart(ours: ProbeLogits, expected: ProbeLogits, allowed: float) -> tuple[str, str] | None:
     """The first logits, ours and those expected, that are further apart than a share of their size; None: no two."""
     pairs = zip(ours, expected, strict=True)
     far = ((_shown(mine), _shown(other)) for (_, mine), (_, other) in pairs if not _within(mine, other, allowed))
     return next(far, None)
 
 
-def agree(ours: Probed, others: Probed, dtype: "torch.dtype") -> bool:
+def agree(ours: ProbeLogits, others: ProbeLogits, dtype: "torch.dtype") -> bool:
     """Whether two versions of the libraries give the same on the probes, but for the dtype's noise.
 
     Only the short probes run on every device; a long one is compared where both have it.

@@ -55,7 +55,7 @@ from datatrove_quality.runs.sealed_folder import SealedFolder
 from datatrove_quality.runs.slurm_queue import require_none_queued
 from datatrove_quality.runs.stages import Stage, as_stages
 from datatrove_quality.runs.step_settings import step_settings
-from datatrove_quality.runs.summary import Summary, about_run
+from datatrove_quality.runs.summary import FilterSummary, about_run
 from datatrove_quality.runs.terminal import quiet_stderr
 
 
@@ -78,7 +78,7 @@ class RunResult:
         about: what the run was, where its files are and what to type next, by name; see `about_run`.
     """
 
-    filters: list[Summary] = field(default_factory=list)
+    filters: list[FilterSummary] = field(default_factory=list)
     steps: list[StepCount] = field(default_factory=list)
     seconds: float | None = None
     folders: list[str] = field(default_factory=list)
@@ -447,7 +447,7 @@ class Run:
         filters = [step for stage in stages for step in stage.filters]
         about = about_run(filters, folders, self.path("logs"), self._output)
         if len(stages) == 1:
-            return RunResult(Summary.of_run(self.output), [], seconds, folders, about)
+            return RunResult(FilterSummary.of_run(self.output), [], seconds, folders, about)
         if self.output.isdir(UNFINISHED):  # what killed tasks left
             self.output.rm(UNFINISHED, recursive=True)
         counts = [get_datafolder(self.path(f"logs/counts/{stage.name}")) for stage in stages if stage.has_documents]

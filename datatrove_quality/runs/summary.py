@@ -67,7 +67,7 @@ class StepSummary:
 
 
 @dataclass(frozen=True)
-class Summary(StepSummary):
+class FilterSummary(StepSummary):
     """The counts of a `QualityFilter` over all tasks of a run.
 
     Args:
@@ -77,7 +77,7 @@ class Summary(StepSummary):
     prefix: str = ""
 
     @classmethod
-    def of_run(cls, output: DataFolder) -> "list[Summary]":
+    def of_run(cls, output: DataFolder) -> "list[FilterSummary]":
         """The counts of each `QualityFilter`, in the order of the pipeline.
 
         Args:

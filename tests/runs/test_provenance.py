@@ -42,7 +42,7 @@ def test_reuse_scores_scores_what_is_new(tmp_path, model, monkeypatch):
     run_filter(tmp_path / "in", "--output", tmp_path / "second", "--model", model, "--reuse-scores", "--no-progress")
     assert len(read_rows(tmp_path / "second/kept")) == 40
     assert all("quality_score" in row for row in read_rows(tmp_path / "second/kept"))
-    [found] = summary.Summary.of_run(get_datafolder(str(tmp_path / "second")))
+    [found] = summary.FilterSummary.of_run(get_datafolder(str(tmp_path / "second")))
     counts = found.counts
     assert counts["reused"] == 30 and counts["scored"] == 40
 

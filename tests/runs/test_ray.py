@@ -10,7 +10,7 @@ import pytest
 from commands import run_command
 from datatrove.io import get_datafolder
 
-from datatrove_quality.runs.summary import Summary
+from datatrove_quality.runs.summary import FilterSummary
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,7 +114,7 @@ def test_a_pipeline_on_ray_writes_the_rows_of_a_local_run(tmp_path):
             found, expected = ((tmp_path / run / name).read_bytes() for run in ("out", "local"))
             assert found == expected
     assert f"documents in{80:>34}" in done.stdout
-    counts = [Summary.of_run(get_datafolder(str(tmp_path / run)))[0].counts for run in ("out", "local")]
+    counts = [FilterSummary.of_run(get_datafolder(str(tmp_path / run)))[0].counts for run in ("out", "local")]
     assert counts[0].pop("score") == pytest.approx(counts[1].pop("score"))
     assert counts[0] == counts[1]
     assert f"lost: {tmp_path / 'taken'} belongs to another run now (process " in done.stdout

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from datatrove_quality.rows.layouts import Where, parse_conversation
-from datatrove_quality.rows.layouts.several import answer_rows
+from datatrove_quality.rows.layouts.several_answers import answer_rows
 from datatrove_quality.rows.types import InvalidConversation
 
 

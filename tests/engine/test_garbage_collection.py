@@ -5,7 +5,7 @@ import gc
 from datatrove.data import Document
 
 from datatrove_quality import QualityFilter, ScorerConfig
-from datatrove_quality.engine.collector import RARELY
+from datatrove_quality.engine.garbage_collection import RARELY
 
 
 def thresholds(model):

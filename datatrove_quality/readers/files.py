@@ -13,10 +13,19 @@ from fsspec.core import url_to_fs
 
 Format = Literal["json", "csv", "parquet"]
 
-COMPRESSED = {"": None, ".gz": "gzip", ".zst": "zstd", ".bz2": "gzip", ".xz": "gzip"}
+COMPRESSED = {
+    "": None,
+    ".gz": "gzip",
+    ".gzip": "gzip",
+    ".zst": "zstd",
+    ".zstd": "zstd",
+    ".bz2": "gzip",
+    ".bzip2": "gzip",
+    ".xz": "gzip",
+}
 """Endings of compressed files, and the compression of what is written: DataTrove writes gzip and zstd only."""
 
-JSON = (".jsonl", ".ndjson", ".json")
+JSON = (".jsonl", ".jsonlines", ".ndjson", ".json")
 TABLES = (".csv", ".tsv")
 PARQUET = ".parquet"
 
@@ -30,6 +39,13 @@ LEFTOVERS = frozenset(
 
 _LEFTOVER = re.compile(r"\..*|_(started|committed)_.*|.*(~|\.sw[op]|\.bak|\.orig|\.tmp)|#.*#")
 """Hidden files and folders (.ipynb_checkpoints, .Trash-1000, ...), and editors' backups."""
+
+_UNREAD_FORM = re.compile(
+    r".*\.((jsonl|jsonlines|ndjson|csv|tsv|parquet)([.-]\d[\w.-]*|\.(gz|gzip|zst|zstd|bz2|bzip2|xz|lzma|lz4|zip|7z|br|sz|"
+    r"snappy|z|tar|tgz))|pq|parq)",
+    re.IGNORECASE,
+)
+"""Names of parts (`a.jsonl.1`, `a.jsonl-00000-of-00002`) and of what is compressed otherwise (`a.jsonl.zip`)."""
 
 _PARTITION = re.compile(r"([^=/]+)=([^=/]*)")
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -60,6 +76,11 @@ def file_format(path: str) -> FileFormat | None:
         if name.endswith(ending) and stem.endswith((*JSON, *TABLES)):
             return FileFormat("json" if stem.endswith(JSON) else "csv", path[: len(stem)], compression)
     return None
+
+
+def is_unread_form(path: str) -> bool:
+    """Whether a file's name says that it holds rows of a format that is read, in a form that is not."""
+    return file_format(path) is None and _UNREAD_FORM.fullmatch(path) is not None
 
 
 def is_plain_json(path: str) -> bool:

@@ -29,6 +29,7 @@ from datatrove_quality.readers.files import (
     file_format,
     folder_at,
     is_plain_json,
+    is_unread_form,
     partition_columns,
     require_regular,
     same_data_twice,
@@ -39,6 +40,7 @@ from datatrove_quality.readers.jsonl import ConversationJsonlReader
 from datatrove_quality.readers.parquet import ConversationParquetReader
 from datatrove_quality.rows.to_document import ConversationAdapter
 from datatrove_quality.rows.types import conversation_error
+from datatrove_quality.runs.linked_folders import require_no_linked_rows
 from datatrove_quality.runs.named_columns import require_named_columns
 from datatrove_quality.runs.outputs import WholeJsonlWriter, WholeParquetWriter, whole_files
 from datatrove_quality.runs.parquet_schemas import common_schema
@@ -265,11 +267,11 @@ def find_inputs(source: str) -> Inputs:
             f"input {source}: no file here ends in {', '.join(ENDINGS)} (the first ones may be compressed: .gz, .zst, "
             f".bz2, .xz); {len(others)} others were found."
         )
+    _require_no_unread_rows(source, others)
     if others:
         logger.warning(
             f"{len(others)} files are NOT read, for their names end in none of {', '.join(ENDINGS)}, or they are "
-            f".json files beside files of another ending: {others[:5]} (a glob says otherwise; a link to a folder is "
-            "not followed: give its target as input)"
+            f".json files beside files of another ending: {others[:5]} (a glob says otherwise)"
         )
     _require_usable_names(source, known)
     found = [found for path in known if (found := formats[path])]
@@ -284,6 +286,16 @@ def find_inputs(source: str) -> Inputs:
         sizes = dict(zip(known, pool.map(folder.size, known), strict=True))
     compression = compressions.pop() if len(compressions) == 1 else None
     return Inputs(folder, sizes, kinds.pop(), compression, searched)
+
+
+def _require_no_unread_rows(source: str, others: Iterable[str]) -> None:
+    """Refuse files beside those that are read whose names say that they hold rows, too, in a form that is not read."""
+    if unread := next(filter(is_unread_form, others), None):
+        raise ValueError(
+            f"input {source} holds {unread}, which seems to be a file of rows in a form that is not read: it would be "
+            f"left out beside the others. Rename it to end in one of {', '.join(ENDINGS)}, convert it, or give a glob "
+            "that does not match it."
+        )
 
 
 def _require_no_rows_in(source: str, folder: DataFolder, paths: list[str]) -> None:
@@ -339,8 +351,13 @@ def _require_no_broken_links(paths: Iterable[str]) -> None:
 def _require_no_broken_folders(pattern: str) -> None:
     """Refuse a path or glob through a link to a folder that is not there: what is behind it would be left out."""
     parts = pattern.split("/")
-    for count in range(2, len(parts)):
-        _require_no_broken_links(glob.iglob("/".join(parts[:count]), recursive=True))
+    any_depth = next((place for place, part in enumerate(parts) if "**" in part), None)
+    for count in range(2, len(parts) if any_depth is None else any_depth + 1):
+        _require_no_broken_links(glob.iglob("/".join(parts[:count])))
+    if any_depth is not None:  # where glob would follow links, also those that lead back
+        for folder in glob.iglob("/".join(parts[:any_depth]) or "/"):
+            for at, folders, files in os.walk(folder):
+                _require_no_broken_links(os.path.join(at, name) for name in (*folders, *files))
 
 
 def require_names_for_csv(adapter: Callable, path: str) -> None:
@@ -406,10 +423,14 @@ def _matching(source: str) -> tuple[DataFolder, list[str], bool]:
     if filesystem.isfile(path):
         parent, _, name = path.rpartition("/")
         return DataFolder(parent or "/", fs=filesystem), [name], False
+    is_local = isinstance(filesystem, LocalFileSystem)
     if filesystem.isdir(path):
         folder = DataFolder(path, fs=filesystem)
-        return folder, folder.list_files(), True
-    if isinstance(filesystem, LocalFileSystem):
+        paths = folder.list_files()
+        if is_local:
+            require_no_linked_rows(str(folder.path), paths)
+        return folder, paths, True
+    if is_local:
         _require_no_broken_folders(path)
     if not has_magic(source):
         parent, _, name = path.rpartition("/")
@@ -418,4 +439,7 @@ def _matching(source: str) -> tuple[DataFolder, list[str], bool]:
     plain = source[: min(source.find(sign) for sign in "*?[" if sign in source)]
     parent, _, _ = plain.rpartition("/")
     folder = folder_at(parent or ("/" if source.startswith("/") else "."))
-    return folder, folder.list_files(glob_pattern=source[len(parent) :].lstrip("/")), "**" in source
+    paths = folder.list_files(glob_pattern=source[len(parent) :].lstrip("/"))
+    if is_local:
+        require_no_linked_rows(str(folder.path), paths, path)
+    return folder, paths, "**" in source

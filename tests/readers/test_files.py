@@ -11,6 +11,7 @@ from datatrove_quality.readers.files import (
     file_format,
     folder_at,
     is_leftover,
+    is_unread_form,
     partition_columns,
     same_data_twice,
     select_files,
@@ -25,6 +26,7 @@ from datatrove_quality.readers.parquet import ConversationParquetReader
         *(("a.jsonl", "json", None), ("a.JSONL", "json", None), ("a.json", "json", None), ("a.ndjson", "json", None)),
         *(("a.json.gz", "json", "gzip"), ("a.jsonl.zst", "json", "zstd"), ("a.jsonl.bz2", "json", "gzip")),
         *(("a.json.xz", "json", "gzip"), ("a.csv", "csv", None), ("a.tsv.gz", "csv", "gzip")),
+        *(("a.jsonlines", "json", None), ("a.jsonl.GZIP", "json", "gzip"), ("a.tsv.zstd", "csv", "zstd")),
         *(("a.parquet", "parquet", None), ("b/c.d.jsonl", "json", None)),
     ],
 )
@@ -38,6 +40,35 @@ def test_formats(name: str, kind: str, compression: str | None) -> None:
 def test_no_formats(name: str) -> None:
     """Files of other names are not read."""
     assert file_format(name) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.jsonl.1",
+        "b/a.jsonl-00000-of-00002",
+        "a.JSONL.2026-11-29",
+        "a.csv.zip",
+        "a.jsonl.lz4",
+        "a.parquet.gz",
+        "a.pq",
+    ],
+)
+def test_unread_forms(name: str) -> None:
+    """Rows that are left out if a reader does not know the name."""
+    assert is_unread_form(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("a.jsonl", "a.jsonl.gz", "a.jsonl.md5", "a.jsonl.sha256", "a.parquet.crc", "a.jsonl.idx", "a.jsonl.lock"),
+        *("a.jsonl.part", "jsonl.1", "a.txt", "README.md", "a.jsonl/b.txt", "a.json.1", "a.jl"),
+    ],
+)
+def test_files_that_go_with_rows_or_are_read(name: str) -> None:
+    """Sums, indexes and locks are not rows; nor is what a download has not finished."""
+    assert not is_unread_form(name)
 
 
 @pytest.mark.parametrize(

@@ -69,3 +69,13 @@ def test_a_broken_link_by_its_own_path_is_named(folder):
     (folder / "b.jsonl").symlink_to("gone.jsonl")
     with pytest.raises(ValueError, match=r"b\.jsonl is a link to gone\.jsonl, which is not there"):
         find_inputs(str(folder / "b.jsonl"))
+
+
+@pytest.mark.parametrize("name", ["b.jsonl.1", "sub/b.jsonl.zip"])
+def test_rows_in_a_form_that_is_not_read_are_refused_beside_others(folder, name):
+    """Alone they are no input; beside one they would be left out."""
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("{}\n")
+    with pytest.raises(ValueError, match=f"holds {name}, which seems to be a file of rows"):
+        find_inputs(str(folder))
+    assert list(find_inputs(f"{folder}/*.jsonl").sizes) == ["a.jsonl"]

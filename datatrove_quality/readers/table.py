@@ -38,8 +38,8 @@ class Table:
         columns: the fields of the first row.
         number: how many lines have been read.
         rest: of the row in which a damaged file ends, what there is of it.
-        doubtful: the first and last line of the first row whose quotes fit together although each of its lines, more
-            than two, could be a row by itself; None: no such row has been read.
+        doubtful: the first and last line of the first row whose quotes fit together although each of its lines could
+            be a row by itself: of more than two, or of two where no other row has a quoted field. None: there is none.
     """
 
     def __init__(
@@ -58,11 +58,18 @@ class Table:
         self._span = 0  # characters of those before it that could not close a quoted field
         self.number = 0
         self.rest = ""
-        self.doubtful: tuple[int, int] | None = None
+        self._has_quoted = False  # a field of the row that is read
+        self._is_quoting = False  # a row that is not doubtful has a quoted field: so the file's writer quotes
+        self._of_two_lines: tuple[int, int] | None = None
+        self._of_more_lines: tuple[int, int] | None = None
         self.columns: list[str] = []
         self._quotes_may_be_text = True
         self.columns = next(iter(self), ([], None))[0]
         self._quotes_may_be_text = quotes_may_be_text
+
+    @property
+    def doubtful(self) -> tuple[int, int] | None:
+        return self._of_more_lines or (None if self._is_quoting else self._of_two_lines)
 
     def __iter__(self) -> Iterator[tuple[list[str], InvalidConversation | None]]:
         """Each row's fields; or the line as it is, alone in a list, and what is wrong with its quotes."""
@@ -134,6 +141,7 @@ class Table:
         if not is_closed or (self._quotes_may_be_text and self._are_rows(self._taken[first - 1 :])):
             self._give_back(first)
             return None
+        self._has_quoted = True
         return "".join(parts), end
 
     def _are_rows(self, lines: list[str]) -> bool:
@@ -148,8 +156,15 @@ class Table:
         )
 
     def _note_if_doubtful(self) -> None:
-        if self.doubtful is None and len(self._taken) > 2 and self._are_rows(self._taken):
-            self.doubtful = (self.number - len(self._taken) + 1, self.number)
+        lines = len(self._taken)
+        if not self._are_rows(self._taken):
+            self._is_quoting = self._is_quoting or self._has_quoted
+            return
+        place = (self.number - lines + 1, self.number)
+        if lines > 2:
+            self._of_more_lines = self._of_more_lines or place
+        else:
+            self._of_two_lines = self._of_two_lines or place
 
     def _what_is_broken(self) -> InvalidConversation:
         return InvalidConversation(
@@ -160,7 +175,7 @@ class Table:
 
     def _begin(self) -> bool:
         """Take the first line of a row; False: there is none."""
-        self._taken, self._span = [], 0
+        self._taken, self._span, self._has_quoted = [], 0, False
         return self._take()
 
     def _go_on(self) -> bool:

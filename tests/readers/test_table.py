@@ -65,12 +65,31 @@ def test_lines_that_could_be_rows() -> None:
     assert rows(indented, "\t", quotes_may_be_text=True)[1:] == [["1", "def f():\n\treturn 1"]]
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ('x,y\n1,"a\n2,b"\n3,c\n', (2, 3)),
+        ('x,y\n1,"a\n2,b"\n3,c\n4,"a\n5,b"\n', (2, 3)),
+        ('x,y\n1,"a\n2,b"\n3,"c, d"\n', None),  # its writer quotes
+        ('x,"y"\n1,"a\n2,b"\n', None),
+        ('x,y\n3,"c"\n1,"a\n2,b"\n', None),
+        ('x,y\n1,"a\nb"\n', None),  # the second line is no row
+        ('x,y\n1,"c"\n1,"a\n2,b\n3,c"\n', (3, 5)),
+    ],
+)
+def test_two_lines_that_could_be_rows(text: str, lines: tuple[int, int] | None) -> None:
+    """They are one row, as RFC 4180 has it, and doubtful where nothing else in the file is quoted."""
+    read = Table(io.StringIO(text, newline=""), ",")
+    assert not any(error for _, error in read)
+    assert read.doubtful == lines
+
+
 def test_a_row_is_not_the_rest_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """A field goes on over so many characters, and no row has a further line for more fields than the header."""
     text = 'x,y\n1,"a\n2,b\n3,c\n4,""\n5,"d"\n'
     after = [["2", "b"], ["3", "c"], ["4", ""], ["5", "d"]]
     assert rows(text)[1:] == [None, *after]
-    assert rows('x,y\n1,"a\nb","c\n2,d"\n')[1:] == [None, ['b"', "c\n2,d"]] or True
+    assert rows('x,y\n1,"a\nb","c\n2,d"\n')[1:] == [None, ['b"', "c\n2,d"]]
     closed = 'x,y\n1,"a\n2,b"\n'
     assert rows(closed)[1:] == [["1", "a\n2,b"]]
     monkeypatch.setattr(table, "MAX_SPAN", 4)

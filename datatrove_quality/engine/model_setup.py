@@ -127,7 +127,11 @@ class _Setup:
         return [self._model, *copies]
 
     def compare(self, models: "list[PreTrainedModel]", expected: list[list[float] | None] | None) -> ProbeLogits:
-        """What the first replica gives on the probes, compared with the model's own logits and with each copy's."""
+        """What the first replica gives on the probes, compared with the model's own logits and with each copy's.
+
+        Raises:
+            ValueError: they differ by more than rounding, or are the same for all probes.
+        """
         from datatrove_quality.model import self_check
 
         ours = self_check.probe_logits(self._model, self.forward, self._probes)
@@ -140,7 +144,11 @@ class _Setup:
         return ours
 
     def compile(self, model: "PreTrainedModel", expected: ProbeLogits) -> None:
-        """Compile a replica's layers and compare it with what it gave before."""
+        """Compile a replica's layers and compare it with what it gave before.
+
+        Raises:
+            ValueError: there is no compiler, it fails, or what it made gives other logits.
+        """
         from datatrove_quality.model.forward import compile_layers
         from datatrove_quality.model.self_check import require_same_logits
 

@@ -62,7 +62,11 @@ def load_scorer(config: ScorerConfig) -> "Scorer":
 
 
 def find_scorer(config: ScorerConfig) -> "Scorer":
-    """As `load_scorer`, but its weights are loaded when there is a first text to compute."""
+    """As `load_scorer`, but its weights are loaded when there is a first text to compute.
+
+    Raises:
+        ValueError: as `load_scorer`, of what shows before the weights are loaded.
+    """
     if not isinstance(config, ScorerConfig):
         raise ValueError(f"config={config!r}: give a ScorerConfig(model=...).")
     with _lock:

@@ -5,11 +5,12 @@ All of it is a sum over rows, divided: so a resample of rows is a sum with other
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from datatrove_quality.evaluation.arrays import Floats, as_weights
+from datatrove_quality.evaluation.arrays import Floats, as_weights, share_of
 from datatrove_quality.evaluation.resampling import RESAMPLES
 from datatrove_quality.evaluation.thresholds import Estimate, estimated
 
@@ -169,16 +170,19 @@ def _square(sums: Floats) -> Floats:
     return sums.reshape(*sums.shape[:-1], size, size)
 
 
-def _share(part: Floats, whole: Floats) -> Floats:
-    """A share, NaN of nothing."""
-    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=np.asarray(whole) > 0)
+_share = partial(share_of, of_nothing=np.nan)
+
+
+# Figures of confusion matrices or coincidence matrices, laid flat: (..., k * k) to (...), NaN where there are no rows.
 
 
 def _equal(sums: Floats) -> Floats:
+    """The share of rows whose two levels are equal."""
     return _share(np.trace(_square(sums), axis1=-2, axis2=-1), sums.sum(axis=-1))
 
 
 def _difference(sums: Floats) -> Floats:
+    """The mean difference in levels, other less first."""
     matrix = _square(sums)
     levels = np.arange(matrix.shape[-1])
     return _share((matrix * (levels - levels[:, None])).sum(axis=(-2, -1)), sums.sum(axis=-1))

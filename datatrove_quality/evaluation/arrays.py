@@ -43,7 +43,11 @@ def as_numbers(name: str, values: ArrayLike) -> Floats:
 
 
 def require_same_length(**arrays: Floats) -> None:
-    """Refuse arrays that differ in length, or are empty."""
+    """Refuse arrays that differ in length, or are empty.
+
+    Raises:
+        ValueError: names the arguments.
+    """
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         found = " and ".join(f"{name} has {length:,}" for name, length in lengths.items())
@@ -63,7 +67,7 @@ def require_all(name: str, array: Floats, good: NDArray[np.bool_], what: str, fi
 
 
 def as_token_counts(tokens: ArrayLike | None, count: int) -> Floats | None:
-    """Token counts as an array after validation; None if none are given."""
+    """Token counts as an array of shape (count,), after validation; None if none are given."""
     if tokens is None:
         return None
     array = as_numbers("tokens", tokens)
@@ -74,7 +78,7 @@ def as_token_counts(tokens: ArrayLike | None, count: int) -> Floats | None:
 
 
 def as_weights(weights: ArrayLike | None, count: int) -> Floats | None:
-    """Sample weights as an array after validation; None if none are given."""
+    """Sample weights as an array of shape (count,), after validation; None if none are given."""
     if weights is None:
         return None
     array = as_numbers("weights", weights)

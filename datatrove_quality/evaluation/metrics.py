@@ -214,6 +214,7 @@ def evaluate_scores(
 
 
 def _level_figures(confusion: Ints | Floats, low: int) -> tuple[LevelFigures, ...]:
+    """Each level's figures, by a confusion matrix (levels, levels): rows by label, columns by int_score."""
     hits, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     shares = (share_of(hits, predicted), share_of(hits, support), share_of(2 * hits, support + predicted))
     figures = zip(*(share.tolist() for share in shares), support.tolist(), predicted.tolist(), strict=True)

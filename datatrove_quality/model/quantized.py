@@ -40,7 +40,7 @@ class LastRows:
         self._quantized: tuple[Tensor, Tensor] | None = None
 
     def get(self, hidden: Tensor, layer: "QuantizedLinear") -> tuple[Tensor, Tensor]:
-        """What `layer.quantized` gives for the rows of a tensor."""
+        """What `layer.quantized` gives for the rows of a tensor, (..., width)."""
         if self._quantized is None or self._hidden is not hidden:
             self._hidden, self._quantized = hidden, layer.quantized(hidden.reshape(-1, hidden.shape[-1]))
         return self._quantized
@@ -77,14 +77,14 @@ class QuantizedLinear(nn.Module):
         return result.view(*hidden.shape[:-1], self.out_features)
 
     def quantized(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows as 8-bit numbers, and what each row has to be multiplied by: shape (rows, 1).
+        """Rows as 8-bit numbers, (rows, width), and what each row has to be multiplied by, (rows, 1).
 
         A row with a value that is not finite gets such a scale, so that its products are not finite.
         """
         raise NotImplementedError
 
     def rounded(self, weight: Tensor) -> Tensor:
-        """Weights between minus and plus `largest` as 8-bit numbers."""
+        """Weights between minus and plus `largest`, (out, in), as 8-bit numbers."""
         raise NotImplementedError
 
     def packed(self, numbers: Tensor) -> Tensor:
@@ -92,7 +92,7 @@ class QuantizedLinear(nn.Module):
         return numbers
 
     def product(self, rows: Tensor, row_scales: Tensor, dtype: torch.dtype) -> Tensor:
-        """What `quantized` gave multiplied by the weights, without the bias, in a floating-point dtype."""
+        """What `quantized` gave multiplied by the weights, (rows, out): without the bias, in a float dtype."""
         raise NotImplementedError
 
     def _scales(self, rows: Tensor) -> Tensor:

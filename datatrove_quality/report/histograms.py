@@ -111,7 +111,7 @@ def thresholds(bins: np.ndarray, sums: np.ndarray, documents: int, bars: Bars) -
 
 
 def quantiles(bins: np.ndarray, sums: np.ndarray) -> dict[str, float]:
-    """Scores by the share of documents that lie below them, to the 0.01 of a bin."""
+    """Scores by the share of documents that lie below them, to the 0.01 of a bin; arguments as `Sums.result` gives."""
     places = np.searchsorted(np.cumsum(sums[:, 0]), np.array(QUANTILES) * sums[:, 0].sum())
     values = bins[np.minimum(places, len(bins) - 1)] / BINS_PER_POINT
     return {str(q): float(value) for q, value in zip(QUANTILES, values, strict=True)}

@@ -43,7 +43,7 @@ class Sampler:
         return self._random.random(count)
 
     def add(self, name: tuple[str, Any], rows: np.ndarray, drawn: np.ndarray) -> None:
-        """Offer rows, by their numbers, to the sample of a set."""
+        """Offer rows, by their numbers and what `draw` gave them, both (n,), to the sample of a set."""
         kept_rows, kept_drawn = self._kept.get(name, (rows[:0], drawn[:0]))
         rows, drawn = np.concatenate([kept_rows, rows]), np.concatenate([kept_drawn, drawn])
         lowest = np.argsort(drawn, kind="stable")[: self.size]

@@ -47,10 +47,10 @@ _BINS = 2 * int(MAX_SCORE) * BINS_PER_POINT + 3
 
 
 def joined(outer: np.ndarray, bins: np.ndarray) -> np.ndarray:
-    """One key for an integer and a bin."""
+    """One key for an integer and a bin, each (n,)."""
     return outer * _BINS + bins + _BINS // 2
 
 
 def parted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The integers and the bins of keys."""
+    """The integers and the bins of keys: what `joined` was given."""
     return keys // _BINS, keys % _BINS - _BINS // 2

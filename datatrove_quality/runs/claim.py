@@ -42,7 +42,11 @@ class Claim:
         self.id: str | None = None
 
     def hold(self, id: str | None) -> None:
-        """Be the run of this id; None: of the run that is continued."""
+        """Be the run of this id; None: of the run that is continued.
+
+        Raises:
+            LostOutput: the folder is another run's.
+        """
         self.id = id or self._recorded().get("id")
         self.require()
 

@@ -189,6 +189,10 @@ def whole_files(target: DataFolder, unfinished: DataFolder, claim: Claim | None 
         target: where the files appear, under the names that they are given here.
         unfinished: a folder on the same file system, in which no reader looks.
         claim: of the run.
+
+    Raises:
+        FileNotFoundError: the folder was deleted meanwhile.
+        LostOutput: the run has lost its output folder.
     """
     private = DataFolder(str(unfinished.resolve_paths(uuid.uuid4().hex[:ID_LENGTH])), fs=unfinished.fs)
     private.makedirs("", exist_ok=True)

@@ -83,6 +83,9 @@ def require_one_scorer(inputs: Inputs, prefix: str) -> dict[str, Any] | None:
 
     Returns:
         The one that made them all, for the run's record, see `Scorer.describe`; None: it is not known.
+
+    Raises:
+        ValueError: there are two.
     """
     described = _scorers(inputs, prefix)
     files = {
@@ -117,7 +120,11 @@ def recorded_scale(inputs: Inputs, prefix: str, score_of: str | None = None) -> 
 
 
 def require_same_scorer(inputs: Inputs, prefix: str, own: "Scorer") -> None:
-    """Refuse to put new scores beside those of another scorer or scale, and say where it is not known."""
+    """Refuse to put new scores beside those of another scorer or scale, and say where it is not known.
+
+    Raises:
+        ValueError: a file has such scores; names it, and what differs.
+    """
     described = _scorers(inputs, prefix)
     for path, scorer in described.items():
         differences = own.fingerprint.differences(scorer["parts"])

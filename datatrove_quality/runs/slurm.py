@@ -90,7 +90,11 @@ class SlurmExecutor(JobExecutor, SlurmPipelineExecutor):
         return super().get_launch_file_contents({"mem": self.memory} | given, _OWN_MEMORY + exports + run_script)
 
     def launch_job(self) -> None:
-        """Queue the jobs of this stage and of those that it depends on."""
+        """Queue the jobs of this stage and of those that it depends on.
+
+        Raises:
+            ValueError: SLURM refuses one.
+        """
         try:
             with _values_of_the_script():
                 super().launch_job()

@@ -102,7 +102,11 @@ def largest_array() -> int | None:
 
 
 def environment_command(venv: str | None, env_command: str | None) -> str:
-    """A shell line that gives a job the programs of `venv`, or of this Python's environment, and does the rest."""
+    """A shell line that gives a job the programs of `venv`, or of this Python's environment, and does the rest.
+
+    Raises:
+        ValueError: `venv` is no virtual environment.
+    """
     line = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
     if venv:
         activate = Path(venv).absolute() / "bin" / "activate"

@@ -25,7 +25,11 @@ def is_filled(value: Any) -> bool:
 
 
 def side(value: Any, column: str, role: str) -> Conversation:
-    """The messages of one side of a conversation: of a question (role user) or an answer (role assistant)."""
+    """The messages of one side of a conversation: of a question (role user) or an answer (role assistant).
+
+    Raises:
+        InvalidConversation: it is none, or may be something else.
+    """
     if isinstance(value, str):
         if column in LATER_ANSWERS and value.lstrip()[:1] in ("[", "{"):
             return side(decoded(value), column, role)

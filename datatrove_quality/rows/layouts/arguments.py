@@ -104,7 +104,11 @@ def _say_once() -> None:
 
 
 def tool_definitions(value: Any) -> list[Row]:
-    """Tool definitions as a chat template takes them, from a list of objects, which may be JSON strings."""
+    """Tool definitions as a chat template takes them, from a list of objects, which may be JSON strings.
+
+    Raises:
+        InvalidConversation: there are others than objects.
+    """
     if isinstance(value, str):
         value = decoded(value) if value.strip() else None
     if value is None:

@@ -28,7 +28,11 @@ def is_text_part(part: Any) -> bool:
 
 
 def part_text(part: Any) -> str:
-    """The text of a part."""
+    """The text of a part.
+
+    Raises:
+        InvalidConversation: it has none, or more than its text.
+    """
     if isinstance(part, str):
         return part
     if not isinstance(part, dict):
@@ -74,6 +78,9 @@ def turns_of_blocks(message: Message, parts: list[Any]) -> list[Message]:
 
     Returns:
         A turn for each result of a call, and one for the texts, thoughts and calls between two of them.
+
+    Raises:
+        InvalidConversation: a part is none of these, or there is none.
     """
     turns: list[Message] = []
     texts: list[str] = []

@@ -39,7 +39,11 @@ PAIR_KEYS = (
 
 
 def items_in(value: Any, where: str) -> list[Any]:
-    """The list in a column, which may be a JSON string."""
+    """The list in a column, which may be a JSON string.
+
+    Raises:
+        InvalidConversation: it is none, or an empty one.
+    """
     if isinstance(value, str):
         try:
             value = decoded(value)
@@ -71,6 +75,9 @@ def read_messages(items: list[Any], column: str, aliased: bool = False) -> Conve
         column: its column, for errors.
         aliased: whether known names of roles become the four roles at once, as ShareGPT's do; else it is
             first tested whether the template knows them.
+
+    Raises:
+        InvalidConversation: an item is no message; names the column and the number of the item, from 1.
     """
     messages: Conversation = []
     for number, item in enumerate(items, 1):
@@ -314,7 +321,11 @@ RESPONSES_ITEMS = {"function_call": _called, "function_call_output": _call_outpu
 
 
 def pairs_as_messages(items: list[Any], column: str) -> Conversation:
-    """A history: pairs of question and answer, or messages."""
+    """A history: pairs of question and answer, or messages.
+
+    Raises:
+        InvalidConversation: an item is neither.
+    """
     if not all(isinstance(item, (list, tuple)) for item in items):
         return read_messages(items, column, aliased=True)
     messages: Conversation = []
@@ -329,7 +340,11 @@ def pairs_as_messages(items: list[Any], column: str) -> Conversation:
 
 
 def texts_as_messages(items: list[Any], column: str) -> Conversation:
-    """A list of texts that take turns, the user's first."""
+    """A list of texts that take turns, the user's first.
+
+    Raises:
+        InvalidConversation: an item is neither a text nor a message.
+    """
     if not all(isinstance(item, str) for item in items):
         return read_messages(items, column, aliased=True)
     for text in items:
@@ -338,7 +353,11 @@ def texts_as_messages(items: list[Any], column: str) -> Conversation:
 
 
 def without_nulls(value: Any, depth: int = 0) -> Any:
-    """A copy of the value in which no object has a key that is null: Arrow adds them to fill its structs."""
+    """A copy of the value in which no object has a key that is null: Arrow adds them to fill its structs.
+
+    Raises:
+        InvalidConversation: a text in it has a lone surrogate, or it is nested deeper than `MAX_DEPTH`.
+    """
     if isinstance(value, str):
         require_no_surrogates(value, "has a value that")
         return value

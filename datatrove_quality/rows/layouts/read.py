@@ -412,7 +412,11 @@ def _system_value(text: str) -> Any:
 
 
 def text_in(row: Row, column: str) -> str:
-    """The text in a column; what is no text is refused."""
+    """The text in a column.
+
+    Raises:
+        InvalidConversation: it holds something else, or there is no such column.
+    """
     value = row[_required(row, column)]
     if not isinstance(value, str):
         raise InvalidConversation("invalid_content", f"column {column!r} is {described(value)}, not a text")

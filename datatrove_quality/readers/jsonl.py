@@ -66,7 +66,7 @@ class ConversationJsonlReader(DiskReader, JsonlReader):
                 yield document
         if bad:
             lines, kept = ("1 line", "it is") if bad == 1 else (f"{bad:,} lines", "they are")
-            reasons = "invalid JSON, not an object, or damaged"
+            reasons = "invalid JSON, a key with two values, not an object, or damaged"
             logger.warning(f"`{filepath}`: {lines} could not be read as a row ({reasons}); {kept} kept as unscorable")
 
 

@@ -206,7 +206,7 @@ def test_the_terminal_shows_warnings_and_the_table(tmp_path, model, workers, sco
     quiet = start_command(*arguments, tmp_path / "quiet")
     assert quiet.returncode == 0, quiet.stderr
     lines = [line for line in quiet.stderr.split("\n") if line and "Loading weights" not in line]
-    reasons = "(invalid JSON, not an object, or damaged)"
+    reasons = "(invalid JSON, a key with two values, not an object, or damaged)"
     warning = f"warning: `{{}}.jsonl`: 1 line could not be read as a row {reasons}; it is kept as unscorable"
     assert lines and set(lines) <= {warning.format("a"), warning.format("b")}
     assert workers == 2 or len(lines) == 2  # DataTrove's second worker shows errors only

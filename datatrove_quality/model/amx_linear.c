@@ -1,15 +1,19 @@
 // Linear layers in bfloat16 on a CPU with AMX, of weights that are laid out as tiles when the model is loaded.
 //
-// A task is a block of rows by some panels of 32 outputs each. A sum goes up the inputs in float32 and in one order,
-// whatever the block and however many threads: a row's outputs do not depend on the rows beside it. Compiled and called
-// by amx_linear.py, which checks the arguments.
+// A task is a block of rows by some panels of 32 outputs each. Small weights stay in the second cache while rows pass;
+// where weights are large, rows stay and weights pass. A sum goes up the inputs in float32 and in one order, whatever the
+// block and however many threads: a row's outputs do not depend on the rows beside it. Compiled and called by
+// amx_linear.py, which checks the arguments.
 
 #include "amx.h"
 
-#define STEPS 16               // 512 inputs: of these 32 rows stay in the first cache, through which weights stream
-#define DEEP_STEPS 64          // 2,048 inputs, after which sums go to memory
-#define WEIGHTS_NEAR (3 << 18)  // bytes of weights that stay in the second cache while rows go by
-#define MOST_ROWS 1024         // of a task
+#define STEPS 16          // 512 inputs: of these 32 rows, or 32 outputs' weights, stay in the first cache
+#define DEEP_STEPS 64     // at most 2,048 inputs, after which sums go to memory
+#define NEAR (7 << 17)    // bytes that stay in the second cache, which others may share, while the rest passes
+#define GROUP (8 << 20)   // bytes of weights that meet all rows before the next ones: they stay in the last cache
+#define COPY 4            // Copying a task's rows takes as long as so many panels,
+#define FETCH 32          // and fetching a panel's weights delays it by as long as so many rows take.
+#define MOST_ROWS 1024    // of a task while weights stay
 
 enum { PLAIN, SILU, GELU };
 
@@ -21,95 +25,210 @@ typedef struct {
 } Linear;
 
 typedef struct {
-    bfloat16 *rows;  // of a task, copied: 32 by 32, and of these 512 inputs by 512
-    float *sums;
+    bfloat16 *rows;  // of a task, copied as pairs of tiles
+    float *sums;     // of 32 rows by 32 outputs each, as four tiles
 } Scratch;
 
-// The outputs of 32 rows or fewer in a panel.
-INLINE void finish(const Linear *given, const float *sums, int64_t row, int64_t count, int64_t panel) {
-    int64_t width = given->panels * (given->activation == PLAIN ? 32 : 16);
-    bfloat16 *output = given->output + row * width;
-    for (int64_t i = 0; i < count; i++, sums += ROWS, output += width) {
-        floats first = _mm512_loadu_ps(sums), second = _mm512_loadu_ps(sums + 16);
+// Sums of 32 rows or fewer in a panel that wait to become outputs.
+typedef struct {
+    const float *sums, *before;  // NULL, or the sums of the panel before: two panels of gates fill lines of the output
+    int64_t row, count, panel;
+    int passes;  // outputs go around the caches
+} Waiting;
+
+INLINE int64_t least(int64_t one, int64_t other) { return one < other ? one : other; }
+INLINE int64_t parts_of(int64_t count, int64_t most) { return (count + most - 1) / most; }
+
+// Steps between which sums stay in registers or in the first caches, where rows stay.
+INLINE int64_t deep_steps(const Linear *given) {
+    return parts_of(given->inputs / 32, parts_of(given->inputs / 32, DEEP_STEPS));
+}
+INLINE int is_deep(const Linear *given) { return deep_steps(given) < given->inputs / 32; }
+
+INLINE floats gated(const Linear *given, const float *sums) {
+    return _mm512_mul_ps(activated(_mm512_loadu_ps(sums), given->activation == GELU, 1), _mm512_loadu_ps(sums + TILE / 2));
+}
+
+// So many of the rows that wait, from `first` on.
+INLINE void finish(const Linear *given, const Waiting *of, int64_t first, int64_t count) {
+    int64_t outputs = given->activation == PLAIN ? 32 : 16, width = given->panels * outputs;
+    for (int64_t i = first; i < least(first + count, of->count); i++) {
+        bfloat16 *output = given->output + (of->row + i) * width + of->panel * outputs;
+        int64_t place = (i / 16 * 32 + i % 16) * 16;
+        const float *sums = of->sums + place;
+        __m512i values;
         if (given->activation == PLAIN) {
+            floats left = _mm512_loadu_ps(sums), right = _mm512_loadu_ps(sums + TILE / 2);
             if (given->bias) {
-                first = _mm512_add_ps(first, load(given->bias, panel * 32, 0xFFFF, 1));
-                second = _mm512_add_ps(second, load(given->bias, panel * 32 + 16, 0xFFFF, 1));
+                left = _mm512_add_ps(left, load(given->bias, of->panel * 32, 0xFFFF, 1));
+                right = _mm512_add_ps(right, load(given->bias, of->panel * 32 + 16, 0xFFFF, 1));
             }
-            _mm512_storeu_si512(output + panel * 32, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+            values = (__m512i)_mm512_cvtne2ps_pbh(right, left);
+        } else if (of->before) {
+            values = (__m512i)_mm512_cvtne2ps_pbh(gated(given, sums), gated(given, of->before + place));
+            output -= outputs;
         } else {
-            store(output, panel * 16, 0xFFFF, _mm512_mul_ps(activated(first, given->activation == GELU, 1), second), 1);
+            store(output, 0, 0xFFFF, gated(given, sums), 1);
+            continue;
         }
+        if (of->passes) _mm512_stream_si512((void *)output, values);
+        else _mm512_storeu_si512(output, values);
     }
 }
 
-INLINE int64_t least(int64_t one, int64_t other) { return one < other ? one : other; }
-
-// So many panels are multiplied with 32 rows before the next 32.
-INLINE int64_t panels_near(int64_t inputs) {
-    return WEIGHTS_NEAR / (least(inputs / 32, DEEP_STEPS) * 2 * TILE * (int64_t)sizeof(bfloat16));
+// The products of 32 rows and a panel for `steps` times 32 inputs. Meanwhile the vector units finish what waits, and
+// `lines` of what comes next are fetched. What passes is read so that it pushes nothing out of the first cache.
+INLINE void multiply_panel(const Linear *given, const bfloat16 *rows, int64_t stride, int64_t row_step, const bfloat16 *weight, int64_t steps,
+                           float *sums, int goes_on, int rows_stay, const Waiting *waiting, const char *next, int64_t lines) {
+    __asm__ volatile("" ::: "memory");  // GCC does not know that tiles are loaded from memory
+    if (goes_on) {
+        _tile_loadd(0, sums, 64);
+        _tile_loadd(1, sums + TILE / 2, 64);
+        _tile_loadd(2, sums + TILE, 64);
+        _tile_loadd(3, sums + TILE + TILE / 2, 64);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    int64_t at_once = parts_of(ROWS, steps), fetched = 0;
+    for (int64_t i = 0; i < steps; i++, rows += row_step, weight += 2 * TILE) {
+        if (rows_stay) {
+            _tile_loadd(6, weight, 64);
+            _tile_stream_loadd(4, rows, stride * 2);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_loadd(7, weight + TILE, 64);
+            _tile_dpbf16ps(1, 4, 7);
+            _tile_stream_loadd(5, rows + 16 * stride, stride * 2);
+        } else {
+            _tile_stream_loadd(6, weight, 64);
+            _tile_loadd(4, rows, stride * 2);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_stream_loadd(7, weight + TILE, 64);
+            _tile_dpbf16ps(1, 4, 7);
+            _tile_loadd(5, rows + 16 * stride, stride * 2);
+        }
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+        for (; fetched < lines * (i + 1) / steps; fetched++) _mm_prefetch(next + fetched * 64, _MM_HINT_T1);
+        finish(given, waiting, i * at_once, at_once);
+    }
+    _tile_stored(0, sums, 64);
+    _tile_stored(1, sums + TILE / 2, 64);
+    _tile_stored(2, sums + TILE, 64);
+    _tile_stored(3, sums + TILE + TILE / 2, 64);
+    __asm__ volatile("" ::: "memory");
 }
 
-// Rows that are a multiple of 2 KB long would push each other out of the first cache.
-INLINE int is_copied(int64_t inputs) { return inputs > STEPS * 32 && inputs % 1024 == 0; }
-
-// 32 rows, or fewer and zeros.
-static void copy_rows(const bfloat16 *rows, int64_t count, int64_t inputs, bfloat16 *copy) {
-    for (int64_t first = 0; first < inputs; first += STEPS * 32)
-        for (int64_t i = 0, width = least(inputs - first, STEPS * 32); i < ROWS; i++, copy += width) {
-            if (i < count) memcpy(copy, rows + i * inputs + first, width * sizeof *copy);
-            else memset(copy, 0, width * sizeof *copy);
+// 32 rows, or fewer and zeros, as pairs of tiles.
+static void copy_rows(const bfloat16 *rows, int64_t count, int64_t stride, int64_t steps, bfloat16 *copy) {
+    for (int64_t i = 0; i < ROWS; i++, rows += stride)
+        for (int64_t step = 0; step < steps; step++) {
+            __m512i values = i < count ? _mm512_loadu_si512(rows + step * 32) : _mm512_setzero_si512();
+            _mm512_store_si512(copy + step * 2 * TILE + i * 32, values);
         }
 }
 
-static void compute(const Linear *given, const Scratch *own, int64_t row, int64_t count, int64_t first, int64_t end) {
-    int64_t inputs = given->inputs, all_steps = inputs / 32, blocks = up(count) / ROWS;
-    int64_t direct = is_copied(inputs) ? 0 : count / ROWS;  // blocks that are read where they are
-    const bfloat16 *rows = given->rows + row * inputs;
-    for (int64_t i = direct; i < blocks; i++)
-        copy_rows(rows + i * ROWS * inputs, count - i * ROWS, inputs, own->rows + (i - direct) * ROWS * inputs);
-    int64_t together = panels_near(inputs), is_deep = all_steps > DEEP_STEPS, lines = is_deep ? 0 : (32 + together - 1) / together;
+// Weights stay in the second cache; rows pass, 32 by 512 inputs at a time.
+static void pass_rows(const Linear *given, const Scratch *own, int64_t row, int64_t count, int64_t first, int64_t end) {
+    int64_t inputs = given->inputs, all_steps = inputs / 32, together = NEAR / (64 * inputs), lines = parts_of(32, together);
+    const bfloat16 *all_rows = given->rows + row * inputs;
+    if (count % ROWS) copy_rows(all_rows + count / ROWS * ROWS * inputs, count % ROWS, inputs, all_steps, own->rows);
+    Waiting waiting = {0};
     for (int64_t group = first; group < end; group += together)
-        for (int64_t deep = 0; deep < all_steps; deep += DEEP_STEPS)
-            for (int64_t i = 0; i < blocks; i++) {
-                const bfloat16 *block = i < direct ? rows + i * ROWS * inputs : own->rows + (i - direct) * ROWS * inputs;
-                const char *later = (const char *)(block + ROWS * inputs);
-                float *sums = own->sums + (is_deep ? i * together * ROWS * ROWS : 0);
-                int64_t deep_end = least(deep + DEEP_STEPS, all_steps);
-                for (int64_t step = deep; step < deep_end; step += STEPS) {
-                    int64_t steps = least(deep_end - step, STEPS);
-                    for (int64_t panel = group; panel < least(end, group + together); panel++) {
-                        float *of_panel = sums + (all_steps > STEPS ? (panel - group) * ROWS * ROWS : 0);
-                        const bfloat16 *weight = given->weight + (panel * all_steps + step) * 2 * TILE;
-                        multiply(block + step * 32 * (i < direct ? 1 : ROWS), i < direct ? inputs : steps * 32, weight, 2 * TILE, TILE, steps, of_panel, ROWS, step > 0, later, lines);
-                        later += steps * lines * 64;
-                        if (step + steps == all_steps)
-                            finish(given, of_panel, row + i * ROWS, least(count - i * ROWS, ROWS), panel);
-                    }
+        for (int64_t i = 0; i < count; i += ROWS) {
+            int is_whole = count - i >= ROWS;
+            const bfloat16 *rows = is_whole ? all_rows + i * inputs : own->rows;
+            const char *next = (const char *)(rows + ROWS * inputs);
+            for (int64_t step = 0; step < all_steps; step += STEPS)
+                for (int64_t panel = group; panel < least(end, group + together); panel++) {
+                    int64_t steps = least(all_steps - step, STEPS), row_step = is_whole ? 32 : 2 * TILE;
+                    float *sums = own->sums + (panel - group) * ROWS * ROWS;
+                    multiply_panel(given, rows + step * row_step, is_whole ? inputs : 32, row_step,
+                                   given->weight + (panel * all_steps + step) * 2 * TILE, steps, sums, step > 0, 0, &waiting, next, steps * lines);
+                    next += steps * lines * 64;
+                    waiting.count = 0;
+                    if (step + steps == all_steps) waiting = (Waiting){sums, NULL, row + i, least(count - i, ROWS), panel, 0};
+                }
+        }
+    finish(given, &waiting, 0, ROWS);
+}
+
+// Rows stay in the second cache; weights pass, 32 outputs by 512 inputs at a time.
+static void pass_weights(const Linear *given, const Scratch *own, int64_t row, int64_t count, int64_t first, int64_t end) {
+    int64_t inputs = given->inputs, all_steps = inputs / 32, blocks = up(count) / ROWS;
+    Waiting waiting = {0};
+    for (int64_t deep = 0, most = deep_steps(given); deep < all_steps; deep += most) {
+        int64_t deep_end = least(all_steps, deep + most), near = deep_end - deep;
+        for (int64_t i = 0; i < blocks; i++)
+            copy_rows(given->rows + (row + i * ROWS) * inputs + deep * 32, count - i * ROWS, inputs, near, own->rows + i * near * 2 * TILE);
+        for (int64_t panel = first; panel < end; panel++) {
+            int is_second = given->activation != PLAIN && (panel - first) % 2;
+            int is_first = given->activation != PLAIN && !is_second && panel + 1 < end;
+            const bfloat16 *weight = given->weight + panel * all_steps * 2 * TILE;
+            float *sums = own->sums + (is_deep(given) ? panel - first : is_second) * blocks * ROWS * ROWS;
+            for (int64_t step = deep; step < deep_end; step += STEPS) {
+                int64_t steps = least(deep_end - step, STEPS), next = step + steps < deep_end ? step + steps : all_steps + deep;
+                int64_t lines = 32 * least(STEPS, next < deep_end ? deep_end - next : near);
+                for (int64_t i = 0; i < blocks; i++) {
+                    int64_t from = lines * i / blocks;
+                    float *of_block = sums + i * ROWS * ROWS;
+                    multiply_panel(given, own->rows + (i * near + step - deep) * 2 * TILE, 32, 2 * TILE, weight + step * 2 * TILE, steps, of_block,
+                                   step > 0, 1, &waiting, (const char *)(weight + next * 2 * TILE) + from * 64, lines * (i + 1) / blocks - from);
+                    waiting.count = 0;
+                    if (step + steps == all_steps && !is_first)
+                        waiting = (Waiting){of_block, is_second ? of_block - blocks * ROWS * ROWS : NULL, row + i * ROWS, least(count - i * ROWS, ROWS), panel, 1};
                 }
             }
+        }
+    }
+    finish(given, &waiting, 0, ROWS);
+    _mm_sfence();  // what went around the caches is there for other threads
+}
+
+// Rows and panels of a task. Where rows stay, it is the division that takes the least time, counted in rows by panels.
+static void divide(const Linear *given, int threads, int rows_stay, int64_t *rows, int64_t *panels) {
+    int64_t all_blocks = up(given->count) / ROWS, most = rows_stay ? NEAR / (2 * 32 * deep_steps(given)) / ROWS * ROWS : MOST_ROWS;
+    int64_t blocks = parts_of(given->count, most), fastest = INT64_MAX;
+    if (!rows_stay) {
+        *rows = up(parts_of(given->count, least(blocks < threads ? threads : blocks, all_blocks)));
+        *panels = parts_of(given->panels, parts_of(threads, parts_of(given->count, *rows)));
+        return;
+    }
+    for (int64_t tried = blocks; tried <= least(2 * blocks, all_blocks); tried++)
+        for (int64_t rounds = 1; rounds <= 3; rounds++) {
+            int64_t of_task = up(parts_of(given->count, tried)), in_rows = parts_of(given->count, of_task);
+            int64_t wanted = parts_of(given->panels, parts_of(rounds * threads, in_rows)), group = GROUP / (64 * given->inputs);
+            wanted = (least(wanted, group > 1 ? group : 1) + 1) / 2 * 2;  // pairs of gates
+            int64_t rest = parts_of(in_rows * parts_of(given->panels, wanted), threads) - 1;  // one at least has all rows
+            int64_t time = (of_task + FETCH + rest * (up(given->count) / in_rows + FETCH)) * (wanted + COPY);
+            if (time < fastest) fastest = time, *rows = of_task, *panels = wanted;
+        }
 }
 
 // 0: done; 1: out of memory.
 int linear(const Linear *given, int threads) {
     int failed = 0;
     if (!given->count) return 0;
-    int64_t count = given->count, rows = least(up((count + threads - 1) / threads), MOST_ROWS);
-    int64_t blocks = (count + rows - 1) / rows, parts = (threads + blocks - 1) / blocks;
-    int64_t panels = (given->panels + parts - 1) / parts;
+    int64_t count = given->count, inputs = given->inputs, rows, panels;
+    int rows_stay = inputs >= 1024 && (inputs >= 2048 || given->panels >= 32);
+    divide(given, threads, rows_stay, &rows, &panels);
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        int64_t sums = 4 * ROWS * panels_near(given->inputs) * (given->inputs / 32 > DEEP_STEPS ? rows : ROWS);
-        int64_t copied = 2 * given->inputs * (is_copied(given->inputs) ? rows : ROWS);
-        char *memory = aligned_alloc(64, sums + copied);
-        Scratch own = {(bfloat16 *)(memory + sums), (float *)memory};
+        int64_t copied = rows_stay ? rows * 32 * deep_steps(given) : ROWS * inputs;
+        int64_t blocks = !rows_stay ? least(panels, NEAR / (64 * inputs)) : rows / ROWS * (is_deep(given) ? panels : 2);
+        char *memory = aligned_alloc(64, blocks * 4 * ROWS * ROWS + 2 * copied);
+        Scratch own = {(bfloat16 *)(memory + blocks * 4 * ROWS * ROWS), (float *)memory};
         failed = memory == NULL;
         if (memory) configure();
 #pragma omp for schedule(dynamic) collapse(2)
-        for (int64_t row = 0; row < count; row += rows)
-            for (int64_t first = 0; first < given->panels; first += panels) {
-                int64_t end = first + panels < given->panels ? first + panels : given->panels;
-                if (memory) compute(given, &own, row, count - row < rows ? count - row : rows, first, end);
+        for (int64_t first = 0; first < given->panels; first += panels)
+            for (int64_t row = 0; row < count; row += rows) {
+                int64_t end = least(first + panels, given->panels), of_task = least(count - row, rows);
+                if (!memory) continue;
+                if (rows_stay) pass_weights(given, &own, row, of_task, first, end);
+                else pass_rows(given, &own, row, of_task, first, end);
             }
         if (memory) _tile_release();
         free(memory);

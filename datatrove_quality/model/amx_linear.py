@@ -4,6 +4,8 @@ torch lays out a layer's weights at each call (benchmarks/EXPERIMENTS.md). The l
 """
 
 import ctypes
+import mmap
+from contextlib import suppress
 from functools import cache
 
 import torch
@@ -53,7 +55,9 @@ class AmxLinear(nn.Module):
         self.in_features = steps * INPUTS_OF_TILE
         self.out_features = panels * OUTPUTS_OF_TILE * (1 if activation else 2)
         self.activation = activation
-        self.weight = nn.Parameter(torch.stack([first, second], 2).view(torch.bfloat16), requires_grad=False)
+        weight = _on_large_pages(2 * first.numel()).view(panels, steps, 2, *first.shape[2:])
+        torch.stack([first, second], 2, out=weight)
+        self.weight = nn.Parameter(weight.view(torch.bfloat16), requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach().contiguous(), requires_grad=False)
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -105,6 +109,14 @@ def tiles(weight: Tensor) -> Tensor:
     whole = weight.contiguous()
     pairs = (whole.clone() if whole.storage_offset() % 2 else whole).view(torch.int32)
     return pairs.view(-1, OUTPUTS_OF_TILE, weight.shape[1] // INPUTS_OF_TILE, INPUTS_OF_TILE // 2).permute(0, 2, 3, 1)
+
+
+def _on_large_pages(count: int) -> Tensor:
+    """So many int32; where the system can, in pages of 2 MB: weights that pass touch a page of 4 KB for two tiles."""
+    memory = mmap.mmap(-1, count * torch.int32.itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without them
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(memory, dtype=torch.int32)
 
 
 def _laid_back(of_tiles: Tensor) -> Tensor:

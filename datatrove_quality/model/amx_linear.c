@@ -123,11 +123,12 @@ INLINE void multiply_panel(const Linear *given, const bfloat16 *rows, int64_t st
 
 // 32 rows, or fewer and zeros, as pairs of tiles.
 static void copy_rows(const bfloat16 *rows, int64_t count, int64_t stride, int64_t steps, bfloat16 *copy) {
-    for (int64_t i = 0; i < ROWS; i++, rows += stride)
-        for (int64_t step = 0; step < steps; step++) {
-            __m512i values = i < count ? _mm512_loadu_si512(rows + step * 32) : _mm512_setzero_si512();
-            _mm512_store_si512(copy + step * 2 * TILE + i * 32, values);
-        }
+    for (int64_t first = 0; first < steps; first += 4)
+        for (int64_t i = 0; i < ROWS; i++)
+            for (int64_t step = first; step < least(first + 4, steps); step++) {
+                __m512i values = i < count ? _mm512_loadu_si512(rows + i * stride + step * 32) : _mm512_setzero_si512();
+                _mm512_store_si512(copy + step * 2 * TILE + i * 32, values);
+            }
 }
 
 // Weights stay in the second cache; rows pass, 32 by 512 inputs at a time.

@@ -1,8 +1,8 @@
 // Linear layers in bfloat16 on a CPU with AMX, of weights that are laid out as tiles when the model is loaded.
 //
 // A task is a block of rows by some panels of 32 outputs each. Small weights stay in the second cache while rows pass;
-// where weights are large, rows stay and weights pass. A sum goes up the inputs in float32 and in one order, whatever the
-// block and however many threads: a row's outputs do not depend on the rows beside it. Compiled and called by
+// where weights are large, rows stay and weights pass. A sum goes up the inputs in float32 and in one order, whatever
+// the block and however many threads: a row's outputs do not depend on the rows beside it. Compiled and called by
 // amx_linear.py, which checks the arguments.
 
 #include "amx.h"
@@ -46,7 +46,8 @@ INLINE int64_t deep_steps(const Linear *given) {
 INLINE int is_deep(const Linear *given) { return deep_steps(given) < given->inputs / 32; }
 
 INLINE floats gated(const Linear *given, const float *sums) {
-    return _mm512_mul_ps(activated(_mm512_loadu_ps(sums), given->activation == GELU, 1), _mm512_loadu_ps(sums + TILE / 2));
+    floats gates = activated(_mm512_loadu_ps(sums), given->activation == GELU, 1);
+    return _mm512_mul_ps(gates, _mm512_loadu_ps(sums + TILE / 2));
 }
 
 // So many of the rows that wait, from `first` on.
@@ -78,8 +79,9 @@ INLINE void finish(const Linear *given, const Waiting *of, int64_t first, int64_
 
 // The products of 32 rows and a panel for `steps` times 32 inputs. Meanwhile the vector units finish what waits, and
 // `lines` of what comes next are fetched. What passes is read so that it pushes nothing out of the first cache.
-INLINE void multiply_panel(const Linear *given, const bfloat16 *rows, int64_t stride, int64_t row_step, const bfloat16 *weight, int64_t steps,
-                           float *sums, int goes_on, int rows_stay, const Waiting *waiting, const char *next, int64_t lines) {
+INLINE void multiply_panel(const Linear *given, const bfloat16 *rows, int64_t stride, int64_t row_step,
+                           const bfloat16 *weight, int64_t steps, float *sums, int goes_on, int rows_stay,
+                           const Waiting *waiting, const char *next, int64_t lines) {
     __asm__ volatile("" ::: "memory");  // GCC does not know that tiles are loaded from memory
     if (goes_on) {
         _tile_loadd(0, sums, 64);
@@ -133,24 +135,28 @@ static void copy_rows(const bfloat16 *rows, int64_t count, int64_t stride, int64
 
 // Weights stay in the second cache; rows pass, 32 by 512 inputs at a time.
 static void pass_rows(const Linear *given, const Scratch *own, int64_t row, int64_t count, int64_t first, int64_t end) {
-    int64_t inputs = given->inputs, all_steps = inputs / 32, together = NEAR / (64 * inputs), lines = parts_of(32, together);
+    int64_t inputs = given->inputs, all_steps = inputs / 32, together = NEAR / (64 * inputs);
+    int64_t lines = parts_of(32, together);
     const bfloat16 *all_rows = given->rows + row * inputs;
     if (count % ROWS) copy_rows(all_rows + count / ROWS * ROWS * inputs, count % ROWS, inputs, all_steps, own->rows);
     Waiting waiting = {0};
     for (int64_t group = first; group < end; group += together)
         for (int64_t i = 0; i < count; i += ROWS) {
             int is_whole = count - i >= ROWS;
+            int64_t stride = is_whole ? inputs : 32, row_step = is_whole ? 32 : 2 * TILE;
             const bfloat16 *rows = is_whole ? all_rows + i * inputs : own->rows;
             const char *next = (const char *)(rows + ROWS * inputs);
             for (int64_t step = 0; step < all_steps; step += STEPS)
                 for (int64_t panel = group; panel < least(end, group + together); panel++) {
-                    int64_t steps = least(all_steps - step, STEPS), row_step = is_whole ? 32 : 2 * TILE;
+                    int64_t steps = least(all_steps - step, STEPS);
+                    const bfloat16 *weight = given->weight + (panel * all_steps + step) * 2 * TILE;
                     float *sums = own->sums + (panel - group) * ROWS * ROWS;
-                    multiply_panel(given, rows + step * row_step, is_whole ? inputs : 32, row_step,
-                                   given->weight + (panel * all_steps + step) * 2 * TILE, steps, sums, step > 0, 0, &waiting, next, steps * lines);
+                    multiply_panel(given, rows + step * row_step, stride, row_step, weight, steps, sums, step > 0, 0,
+                                   &waiting, next, steps * lines);
                     next += steps * lines * 64;
                     waiting.count = 0;
-                    if (step + steps == all_steps) waiting = (Waiting){sums, NULL, row + i, least(count - i, ROWS), panel, 0};
+                    if (step + steps == all_steps)
+                        waiting = (Waiting){sums, NULL, row + i, least(count - i, ROWS), panel, 0};
                 }
         }
     finish(given, &waiting, 0, ROWS);
@@ -158,28 +164,33 @@ static void pass_rows(const Linear *given, const Scratch *own, int64_t row, int6
 
 // Rows stay in the second cache; weights pass, 32 outputs by 512 inputs at a time.
 static void pass_weights(const Linear *given, const Scratch *own, int64_t row, int64_t count, int64_t first, int64_t end) {
-    int64_t inputs = given->inputs, all_steps = inputs / 32, blocks = up(count) / ROWS;
+    int64_t inputs = given->inputs, all_steps = inputs / 32, blocks = up(count) / ROWS, apart = blocks * ROWS * ROWS;
+    int is_plain = given->activation == PLAIN;
+    int passes = ((uintptr_t)given->output | (uintptr_t)(given->panels * (is_plain ? 64 : 32))) % 64 == 0;  // whole lines
     Waiting waiting = {0};
     for (int64_t deep = 0, most = deep_steps(given); deep < all_steps; deep += most) {
         int64_t deep_end = least(all_steps, deep + most), near = deep_end - deep;
         for (int64_t i = 0; i < blocks; i++)
-            copy_rows(given->rows + (row + i * ROWS) * inputs + deep * 32, count - i * ROWS, inputs, near, own->rows + i * near * 2 * TILE);
+            copy_rows(given->rows + (row + i * ROWS) * inputs + deep * 32, count - i * ROWS, inputs, near,
+                      own->rows + i * near * 2 * TILE);
         for (int64_t panel = first; panel < end; panel++) {
-            int is_second = given->activation != PLAIN && (panel - first) % 2;
-            int is_first = given->activation != PLAIN && !is_second && panel + 1 < end;
+            int is_second = !is_plain && (panel - first) % 2, is_first = !is_plain && !is_second && panel + 1 < end;
             const bfloat16 *weight = given->weight + panel * all_steps * 2 * TILE;
-            float *sums = own->sums + (is_deep(given) ? panel - first : is_second) * blocks * ROWS * ROWS;
+            float *of_panel = own->sums + (is_deep(given) ? panel - first : is_second) * apart;
             for (int64_t step = deep; step < deep_end; step += STEPS) {
-                int64_t steps = least(deep_end - step, STEPS), next = step + steps < deep_end ? step + steps : all_steps + deep;
+                int64_t steps = least(deep_end - step, STEPS);
+                int64_t next = step + steps < deep_end ? step + steps : all_steps + deep;  // or of the next panel
                 int64_t lines = 32 * least(STEPS, next < deep_end ? deep_end - next : near);
                 for (int64_t i = 0; i < blocks; i++) {
-                    int64_t from = lines * i / blocks;
-                    float *of_block = sums + i * ROWS * ROWS;
-                    multiply_panel(given, own->rows + (i * near + step - deep) * 2 * TILE, 32, 2 * TILE, weight + step * 2 * TILE, steps, of_block,
-                                   step > 0, 1, &waiting, (const char *)(weight + next * 2 * TILE) + from * 64, lines * (i + 1) / blocks - from);
+                    const bfloat16 *rows = own->rows + (i * near + step - deep) * 2 * TILE;
+                    float *sums = of_panel + i * ROWS * ROWS;
+                    int64_t line = lines * i / blocks;
+                    multiply_panel(given, rows, 32, 2 * TILE, weight + step * 2 * TILE, steps, sums, step > 0, 1, &waiting,
+                                   (const char *)(weight + next * 2 * TILE) + line * 64, lines * (i + 1) / blocks - line);
                     waiting.count = 0;
                     if (step + steps == all_steps && !is_first)
-                        waiting = (Waiting){of_block, is_second ? of_block - blocks * ROWS * ROWS : NULL, row + i * ROWS, least(count - i * ROWS, ROWS), panel, 1};
+                        waiting = (Waiting){sums, is_second ? sums - apart : NULL, row + i * ROWS,
+                                            least(count - i * ROWS, ROWS), panel, passes};
                 }
             }
         }
@@ -190,20 +201,21 @@ static void pass_weights(const Linear *given, const Scratch *own, int64_t row, i
 
 // Rows and panels of a task. Where rows stay, it is the division that takes the least time, counted in rows by panels.
 static void divide(const Linear *given, int threads, int rows_stay, int64_t *rows, int64_t *panels) {
-    int64_t all_blocks = up(given->count) / ROWS, most = rows_stay ? NEAR / (2 * 32 * deep_steps(given)) / ROWS * ROWS : MOST_ROWS;
-    int64_t blocks = parts_of(given->count, most), fastest = INT64_MAX;
+    int64_t count = given->count, most = rows_stay ? NEAR / (64 * deep_steps(given)) / ROWS * ROWS : MOST_ROWS;
+    int64_t blocks = parts_of(count, most), all_blocks = parts_of(count, ROWS), fastest = INT64_MAX;
     if (!rows_stay) {
-        *rows = up(parts_of(given->count, least(blocks < threads ? threads : blocks, all_blocks)));
-        *panels = parts_of(given->panels, parts_of(threads, parts_of(given->count, *rows)));
+        *rows = up(parts_of(count, least(blocks < threads ? threads : blocks, all_blocks)));
+        *panels = parts_of(given->panels, parts_of(threads, parts_of(count, *rows)));
         return;
     }
+    int64_t group = GROUP / (64 * given->inputs);
     for (int64_t tried = blocks; tried <= least(2 * blocks, all_blocks); tried++)
         for (int64_t rounds = 1; rounds <= 3; rounds++) {
-            int64_t of_task = up(parts_of(given->count, tried)), in_rows = parts_of(given->count, of_task);
-            int64_t wanted = parts_of(given->panels, parts_of(rounds * threads, in_rows)), group = GROUP / (64 * given->inputs);
-            wanted = (least(wanted, group > 1 ? group : 1) + 1) / 2 * 2;  // pairs of gates
-            int64_t rest = parts_of(in_rows * parts_of(given->panels, wanted), threads) - 1;  // one at least has all rows
-            int64_t time = (of_task + FETCH + rest * (up(given->count) / in_rows + FETCH)) * (wanted + COPY);
+            int64_t of_task = up(parts_of(count, tried)), in_rows = parts_of(count, of_task);
+            int64_t wanted = parts_of(given->panels, parts_of(rounds * threads, in_rows));
+            wanted = (least(wanted, group > 1 ? group : 1) + 1) / 2 * 2;  // two panels of gates belong together
+            int64_t later = parts_of(in_rows * parts_of(given->panels, wanted), threads) - 1;  // after the first task
+            int64_t time = (of_task + FETCH + later * (up(count) / in_rows + FETCH)) * (wanted + COPY);
             if (time < fastest) fastest = time, *rows = of_task, *panels = wanted;
         }
 }
@@ -213,6 +225,7 @@ int linear(const Linear *given, int threads) {
     int failed = 0;
     if (!given->count) return 0;
     int64_t count = given->count, inputs = given->inputs, rows, panels;
+    // Faster from these widths on, by measurement: the weights do not stay in the second cache.
     int rows_stay = inputs >= 1024 && (inputs >= 2048 || given->panels >= 32);
     divide(given, threads, rows_stay, &rows, &panels);
 #pragma omp parallel num_threads(threads) reduction(| : failed)

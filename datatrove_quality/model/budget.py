@@ -8,6 +8,7 @@ from datatrove_quality.model.devices import processes_sharing
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
     from transformers import PreTrainedModel
 
 
@@ -36,7 +37,7 @@ def tokens_per_batch(model: "PreTrainedModel") -> int:
     if device.type == "cuda":
         room = SHARE_OF_FREE_MEMORY / processes_sharing(device) * _free_memory(device)
     else:
-        room = math.inf if device.type == "mps" else CPU_CACHE_BYTES
+        room = math.inf if device.type == "mps" else max(CPU_CACHE_BYTES, passing_bytes(model))
     return int(max(MIN_TOKENS, min(MAX_TOKENS[device.type], room / bytes_per_token(model))))
 
 
@@ -47,10 +48,28 @@ def bytes_per_token(model: "PreTrainedModel") -> int:
     from datatrove_quality.model.amx_linear import AmxLinear
 
     kinds = (nn.Linear, AmxLinear)
-    layers = [layer for module in model.modules() if isinstance(module, nn.ModuleList) for layer in module]
-    widths = [sum(one.out_features for one in layer.modules() if isinstance(one, kinds)) for layer in layers]
+    widths = [sum(one.out_features for one in layer.modules() if isinstance(one, kinds)) for layer in _layers(model)]
     hidden = getattr(model.config.get_text_config(), "hidden_size", None) or 0
     return 2 * model.dtype.itemsize * max([*widths, 4 * hidden, 1])
+
+
+def passing_bytes(model: "PreTrainedModel") -> int:
+    """The weights of the largest layer that multiplies on AMX, or 0.
+
+    They come from memory once a batch, which takes as long whether it is small or large.
+    """
+    from datatrove_quality.model.amx_linear import AmxLinear
+
+    return max(
+        (sum(one.weight.nbytes for one in layer.modules() if isinstance(one, AmxLinear)) for layer in _layers(model)),
+        default=0,
+    )
+
+
+def _layers(model: "PreTrainedModel") -> list["nn.Module"]:
+    from torch import nn
+
+    return [layer for module in model.modules() if isinstance(module, nn.ModuleList) for layer in module]
 
 
 def max_held_tokens(model: "PreTrainedModel") -> int:

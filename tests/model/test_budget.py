@@ -7,10 +7,12 @@ from scorers import config_of
 
 from datatrove_quality.engine.scorer import Scorer
 from datatrove_quality.model import budget
+from datatrove_quality.model.amx_linear import AmxLinear
 
 
 def test_the_budget_follows_the_models_width_and_the_devices_memory(model_folder, monkeypatch):
-    """A wide model gets fewer tokens at once, memory that others use counts, and a configured budget is kept."""
+    """A wide model gets fewer tokens at once, memory that others use counts, a configured budget is kept,
+    and on AMX a batch is as large as the weights that pass."""
     folder = model_folder("qwen3")
     model = Scorer(config_of(folder)).model
     assert Scorer(config_of(folder, tokens_per_batch=77)).replicas[0].tokens_per_batch == 77
@@ -20,6 +22,13 @@ def test_the_budget_follows_the_models_width_and_the_devices_memory(model_folder
     assert budget.tokens_per_batch(model) == 1_000
     monkeypatch.setattr(budget, "CPU_CACHE_BYTES", 10**12)
     assert budget.tokens_per_batch(model) == budget.MAX_TOKENS["cpu"]
+
+    layers = [AmxLinear(torch.zeros(64, 2, 16, 16, dtype=torch.int32), torch.zeros(64, 2, 16, 16, dtype=torch.int32))]
+    model.layers = torch.nn.ModuleList([torch.nn.Sequential(*layers), torch.nn.Linear(4, 4)])
+    monkeypatch.setattr(budget, "CPU_CACHE_BYTES", 10)
+    assert budget.passing_bytes(model) == 2 * 2048 * 64
+    monkeypatch.setattr(budget, "passing_bytes", lambda model: 1_000 * budget.bytes_per_token(model))
+    assert budget.tokens_per_batch(model) == 1_000
 
     gpu = types.SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.bfloat16)
     monkeypatch.setattr(budget, "bytes_per_token", lambda model: 100_000)

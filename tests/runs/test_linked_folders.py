@@ -1,5 +1,7 @@
 """Links to folders in the input: rows behind them are not left out in silence."""
 
+import os
+
 import pytest
 
 from datatrove_quality.runs.inputs import find_inputs
@@ -51,7 +53,29 @@ def test_links_that_lead_back_or_to_no_rows(folder, tmp_path_factory):
     for name in ("picture.png", ".hidden.jsonl", "info.json"):
         (elsewhere / name).write_text("{}\n")
     (folder / "sub").mkdir()
+    (elsewhere / "itself").symlink_to("itself")
     for name, target in (("me", "."), ("up", ".."), ("pictures", elsewhere)):
         (folder / "sub" / name).symlink_to(target)
     for pattern in ("", "/**/*.jsonl"):
         assert list(find_inputs(f"{folder}{pattern}").sizes) == ["a.jsonl"]
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_a_folder_without_access_is_refused(folder, monkeypatch, is_linked):
+    """A search leaves out what it cannot list; a glob, as in a shell, does so on purpose."""
+    target = folder / ("2023" if not is_linked else "../other")
+    for path in (target, folder / "lost+found"):
+        path.mkdir()
+    if is_linked:
+        (folder / "2023").symlink_to(target)
+
+    def scandir(path=".", real=os.scandir):
+        if str(path).endswith(("2023", "lost+found")):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(ValueError, match=r"/2023 cannot be listed \(Permission denied\), and files in it"):
+        find_inputs(str(folder))
+    for pattern in ("**/*.jsonl", "*.jsonl"):
+        assert list(find_inputs(f"{folder}/{pattern}").sizes) == ["a.jsonl"]

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 HOST_CORES = 2
 TARGET_PER_SECOND = 2_000
-# Of a GPU with memory enough: budget.py.
+# Of a GPU with memory enough: token_budget.py.
 GPU_TOKENS_PER_BATCH = 32_768
 
 

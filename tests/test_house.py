@@ -42,7 +42,7 @@ TESTED_IN = {
     "reading": "filter/test_parsing",
     "report/agreement": "cli/test_agree_command",
     "report/columns": "report/test_scored_rows",
-    "report/data": "report/test_build",
+    "report/contents": "report/test_build",
     "report/figures": "report/test_aggregate",
     "report/file_rows": "report/test_scored_rows",
     "report/findings": "report/test_scored_rows",

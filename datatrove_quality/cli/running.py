@@ -94,7 +94,7 @@ def execute(run: "Run", *stages: Any) -> "RunResult | None":
         SystemExit: tasks failed; says how many, and where their logs are.
     """
     from datatrove_quality.cascade.audit import BrokenPromise
-    from datatrove_quality.runs.completion import IncompleteRun
+    from datatrove_quality.runs.completed_tasks import IncompleteRun
 
     try:
         return run.execute(*stages)

@@ -7,9 +7,9 @@ from datatrove_quality.config import QUANTIZED, ScorerConfig
 from datatrove_quality.engine.batching import packed_batches, padded_batches
 from datatrove_quality.engine.lazy_model import LoadedModel
 from datatrove_quality.engine.replicas import Forward, Replica, copy_to
-from datatrove_quality.model.budget import tokens_per_batch
 from datatrove_quality.model.fingerprint import ProbeLogits
 from datatrove_quality.model.found_model import FoundModel
+from datatrove_quality.model.token_budget import tokens_per_batch
 
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from loguru import logger
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.engine.grouping import PlannedBatch, PrefixGroups
-from datatrove_quality.model.budget import max_held_tokens
 from datatrove_quality.model.cores import Threads, undivided_threads
 from datatrove_quality.model.devices import is_out_of_memory
+from datatrove_quality.model.token_budget import max_held_tokens
 
 
 if TYPE_CHECKING:

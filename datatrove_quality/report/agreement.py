@@ -13,7 +13,7 @@ from datatrove_quality.evaluation.agreement import Agreement
 from datatrove_quality.evaluation.columns import read_columns
 from datatrove_quality.evaluation.rated_rows import RatedRows
 from datatrove_quality.report.columns import Columns
-from datatrove_quality.report.data import Example, Section, Turn
+from datatrove_quality.report.contents import Example, Section, Turn
 from datatrove_quality.report.examples import MAX_CHARS, MAX_CHARS_OF_PAGE, MIN_CHARS, turns
 from datatrove_quality.report.page import render
 from datatrove_quality.report.sources import shown_path

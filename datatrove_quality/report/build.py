@@ -16,7 +16,7 @@ from datatrove_quality.atomic_write import write_atomic
 from datatrove_quality.report.aggregate import ScoreCounts
 from datatrove_quality.report.columns import Columns, as_number
 from datatrove_quality.report.comparison import ScoreIndex, compare
-from datatrove_quality.report.data import Comparison, Picked, Report, Scale, ScorerFacts, as_json
+from datatrove_quality.report.contents import Comparison, Picked, Report, Scale, ScorerFacts, as_json
 from datatrove_quality.report.examples import examples
 from datatrove_quality.report.from_stats import Totals, stats_figures
 from datatrove_quality.report.notes import notes_on, notes_on_columns

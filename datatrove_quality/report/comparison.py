@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from datatrove_quality.report.data import Comparison, Decisions, Moves, OfBoth, Picked
+from datatrove_quality.report.contents import Comparison, Decisions, Moves, OfBoth, Picked
 from datatrove_quality.report.histograms import QUANTILES, share
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from datatrove_quality.report.columns import TEXT_COLUMNS, Columns, as_number, as_value
-from datatrove_quality.report.data import Example, Picked, Section, Turn
+from datatrove_quality.report.contents import Example, Picked, Section, Turn
 from datatrove_quality.report.scored_rows import ScoredRows
 from datatrove_quality.report.text import cut_middle
 from datatrove_quality.rows.layouts import parse_conversation

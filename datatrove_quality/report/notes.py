@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from datatrove_quality.report.columns import Columns
-from datatrove_quality.report.data import ScorerFacts
+from datatrove_quality.report.contents import ScorerFacts
 from datatrove_quality.report.figures import Figures, ScoreFigures, StatsFigures
 from datatrove_quality.report.findings import Findings
 from datatrove_quality.report.histograms import MAX_SCORE

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from datatrove_quality.report import charts
-from datatrove_quality.report.data import Report
+from datatrove_quality.report.contents import Report
 from datatrove_quality.report.figures import Group
 from datatrove_quality.report.text import cut_middle, split_columns, split_hidden, visible
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from datatrove_quality.report.data import Picked
+from datatrove_quality.report.contents import Picked
 from datatrove_quality.report.histograms import MAX_SCORE
 
 

@@ -39,8 +39,8 @@ from datatrove_quality.rows.edits import checksum, shape, text_of
 from datatrove_quality.rows.forms import DecodedRow, Forms
 from datatrove_quality.rows.json_values import is_writable, json_text, safe_repr
 from datatrove_quality.rows.layouts import Where, nested_metadata, read, require_column_name, text_in
+from datatrove_quality.rows.layouts.column_names import NOT_LONG_TEXT
 from datatrove_quality.rows.layouts.several_answers import answer_rows
-from datatrove_quality.rows.layouts.table import NOT_LONG_TEXT
 from datatrove_quality.rows.types import (
     ANSWERS,
     CONVERSATION_ERROR,

@@ -16,7 +16,7 @@ from datatrove.data import Document
 from datatrove.io import DataFolder
 from datatrove.pipeline.base import PipelineStep
 
-from datatrove_quality.runs.completion import IncompleteRun
+from datatrove_quality.runs.completed_tasks import IncompleteRun
 from datatrove_quality.runs.run_record import CLAIM, RECORD, recorded_run
 
 

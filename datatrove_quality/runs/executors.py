@@ -15,7 +15,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove_quality.extras import require_extra
 from datatrove_quality.model.staging import STAGE_VARIABLE
 from datatrove_quality.runs.cluster import EXECUTORS, Cluster
-from datatrove_quality.runs.completion import IncompleteRun
+from datatrove_quality.runs.completed_tasks import IncompleteRun
 from datatrove_quality.runs.local_pool import LocalExecutor
 from datatrove_quality.runs.ray import ray_executor
 from datatrove_quality.runs.run_record import read_json

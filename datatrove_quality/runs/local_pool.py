@@ -27,7 +27,7 @@ from datatrove.utils.stats import PipelineStats
 from loguru import logger
 from multiprocess.reduction import ForkingPickler
 
-from datatrove_quality.runs.completion import IncompleteRun, OwnCompletions
+from datatrove_quality.runs.completed_tasks import IncompleteRun, OwnCompletions
 from datatrove_quality.runs.terminal import is_quiet, quiet_stderr, rewording, shorten_logged_errors
 
 

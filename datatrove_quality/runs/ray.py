@@ -6,7 +6,7 @@ from typing import Any
 from datatrove.executor import RayPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 
-from datatrove_quality.runs.completion import JobExecutor
+from datatrove_quality.runs.completed_tasks import JobExecutor
 
 
 class RayExecutor(JobExecutor, RayPipelineExecutor):

@@ -30,7 +30,7 @@ from datatrove_quality.rows.to_row import RowAdapter, ScoresAdapter
 from datatrove_quality.runs.active_run import active_run, require_inactive
 from datatrove_quality.runs.claim import Claim, HoldsClaim, give_claim, new_claim
 from datatrove_quality.runs.cluster import Cluster, require_count
-from datatrove_quality.runs.completion import IncompleteRun
+from datatrove_quality.runs.completed_tasks import IncompleteRun
 from datatrove_quality.runs.counts import StepCount, WriteTable, counted, table, total_counts
 from datatrove_quality.runs.executors import make_executor, require_executor, run_to_end
 from datatrove_quality.runs.handover import LoadDocuments, SaveDocuments

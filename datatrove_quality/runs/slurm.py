@@ -22,7 +22,7 @@ from datatrove.pipeline.base import PipelineStep
 from loguru import logger
 
 from datatrove_quality.runs.cluster import Cluster
-from datatrove_quality.runs.completion import JobExecutor
+from datatrove_quality.runs.completed_tasks import JobExecutor
 from datatrove_quality.runs.slurm_arguments import (
     asking_for_gpus,
     described_partitions,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from datatrove_quality.evaluation.labels import LabelledRow
 from datatrove_quality.training.config import TrainingConfig
-from datatrove_quality.training.data import Example, count_levels, require_two_levels
+from datatrove_quality.training.examples import Example, count_levels, require_two_levels
 
 
 if TYPE_CHECKING:

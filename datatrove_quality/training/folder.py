@@ -15,7 +15,7 @@ from datatrove_quality.evaluation import Evaluation
 from datatrove_quality.model.rendering import Renderer
 from datatrove_quality.training.card import model_card, write_curves
 from datatrove_quality.training.config import TrainingConfig
-from datatrove_quality.training.data import Example
+from datatrove_quality.training.examples import Example
 
 
 if TYPE_CHECKING:

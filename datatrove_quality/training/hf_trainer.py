@@ -16,7 +16,7 @@ from datatrove_quality.evaluation.markdown import percent
 from datatrove_quality.model.devices import any_device, is_native_dtype
 from datatrove_quality.training.batches import Collator, Order, batches_per_step
 from datatrove_quality.training.config import TrainingConfig
-from datatrove_quality.training.data import Example
+from datatrove_quality.training.examples import Example
 
 
 if TYPE_CHECKING:

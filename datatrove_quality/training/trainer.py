@@ -18,7 +18,7 @@ from datatrove_quality.extras import require_extra
 from datatrove_quality.training.base_model import find_base, load_model
 from datatrove_quality.training.batches import num_steps
 from datatrove_quality.training.config import TrainingConfig
-from datatrove_quality.training.data import Example, read_split, row_counts
+from datatrove_quality.training.examples import Example, read_split, row_counts
 from datatrove_quality.training.folder import (
     CHECKPOINTS,
     claim_folder,

@@ -212,7 +212,7 @@ def test_products_of_8_bits(folder, dtype, log):
 
 def test_the_budget_fits_beside_the_model(folder):
     """The budget that is chosen is the cap on an empty GPU, and is smaller on one that is nearly full."""
-    from datatrove_quality.model.budget import MAX_TOKENS, tokens_per_batch
+    from datatrove_quality.model.token_budget import MAX_TOKENS, tokens_per_batch
 
     model = scorer(folder("qwen3"), "bfloat16").model
     torch.cuda.empty_cache()  # what other tests left there counts as free

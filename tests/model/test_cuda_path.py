@@ -20,7 +20,7 @@ from datatrove_quality.engine import replicas, shared_trunk
 from datatrove_quality.engine.batching import packed_batches
 from datatrove_quality.engine.lazy_model import LoadedModel
 from datatrove_quality.engine.replicas import END, Batch, Replica, copy_to
-from datatrove_quality.model import attention, budget, forward, fused, quantized, self_check, trunk
+from datatrove_quality.model import attention, forward, fused, quantized, self_check, token_budget, trunk
 from datatrove_quality.model.shared_rows import SharedPrefixes
 
 
@@ -330,11 +330,11 @@ def test_heads_of_one_trunk_are_on_each_replicas_device(gpu, monkeypatch, family
 
 def test_the_budget_of_a_large_gpu_is_the_most(gpu, monkeypatch):
     """100 GB of free memory admit the most tokens that are ever taken at once; a nearly full device fewer."""
-    monkeypatch.setattr(budget, "processes_sharing", lambda device: 1)
+    monkeypatch.setattr(token_budget, "processes_sharing", lambda device: 1)
     model = classifier(gpu, "qwen3")
-    most = budget.tokens_per_batch(model)
+    most = token_budget.tokens_per_batch(model)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10_000_000, 140 * 10**9))
-    assert budget.tokens_per_batch(model) < most == 32_768
+    assert token_budget.tokens_per_batch(model) < most == 32_768
 
 
 MISTAKES = {

@@ -3,7 +3,7 @@ import pytest
 from scored_rows_samples import make, refused, scored, write
 
 from datatrove_quality.report.comparison import ScoreIndex, compare
-from datatrove_quality.report.data import OfBoth, Picked
+from datatrove_quality.report.contents import OfBoth, Picked
 
 
 def test_two_runs_are_compared_by_id(tmp_path):

@@ -14,7 +14,7 @@ from kept_rows import Keep, expected, kept, run, second_run_at, write_files
 
 from datatrove_quality.runs import run_record
 from datatrove_quality.runs.claim import LostOutput
-from datatrove_quality.runs.completion import IncompleteRun
+from datatrove_quality.runs.completed_tasks import IncompleteRun
 
 
 @pytest.fixture

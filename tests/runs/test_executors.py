@@ -6,7 +6,7 @@ import pytest
 from datatrove.executor import LocalPipelineExecutor
 from executors import make
 
-from datatrove_quality.runs.completion import IncompleteRun
+from datatrove_quality.runs.completed_tasks import IncompleteRun
 from datatrove_quality.runs.executors import require_complete, run_to_end
 
 

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 import pytest
 from kept_rows import FILES, Keep, expected, kept, run, write_files
 
-from datatrove_quality.runs.completion import IncompleteRun
+from datatrove_quality.runs.completed_tasks import IncompleteRun
 
 
 @pytest.fixture

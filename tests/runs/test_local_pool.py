@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from datatrove_quality.runs.completion import IncompleteRun
+from datatrove_quality.runs.completed_tasks import IncompleteRun
 from datatrove_quality.runs.executors import make_executor
 
 

@@ -7,7 +7,7 @@ import torch
 from datatrove_quality.training import TrainingConfig
 from datatrove_quality.training.batches import Collator, Order, batches_per_step, num_steps
 from datatrove_quality.training.config import ORDERS
-from datatrove_quality.training.data import Example
+from datatrove_quality.training.examples import Example
 
 
 def test_a_step_is_shared_by_the_devices():

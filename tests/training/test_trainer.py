@@ -20,7 +20,7 @@ from datatrove_quality import ScorerConfig, ScoreScale, evaluate_scores, load_sc
 from datatrove_quality.training import train_classifier
 from datatrove_quality.training.base_model import find_base, load_model
 from datatrove_quality.training.batches import Order
-from datatrove_quality.training.data import Example, read_examples, split_examples
+from datatrove_quality.training.examples import Example, read_examples, split_examples
 from datatrove_quality.training.hf_trainer import logits_to_scores
 
 

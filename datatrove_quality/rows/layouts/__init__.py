@@ -1,9 +1,9 @@
-"""Rows in every layout that is read, and how it is recognised: `table.py` is the place to add one."""
+"""Rows in every layout that is read, and how it is recognised: `column_names.py` is the place to add one."""
 
 from typing import Any
 
+from datatrove_quality.rows.layouts.column_names import SCHEMAS
 from datatrove_quality.rows.layouts.read import Found, nested_metadata, read, text_in
-from datatrove_quality.rows.layouts.table import SCHEMAS
 from datatrove_quality.rows.layouts.where import Where, require_column_name
 from datatrove_quality.rows.types import Conversation, ConversationWithArguments, Row
 
@@ -25,8 +25,8 @@ def parse_conversation(
 ) -> Conversation:
     """Reads the conversation in a row of data.
 
-    docs/layouts.md has the table of all layouts, with the columns of each and what is read; `table.py` is where one is
-    added, and a test keeps both equal. By `schema="auto"`, in this order: a list of messages (`messages`,
+    docs/layouts.md has the table of all layouts, with the columns of each and what is read; one is added in
+    `column_names.py`, and a test keeps both equal. By `schema="auto"`, in this order: a list of messages (`messages`,
     `conversations`, `conversation`, in OpenAI's, ShareGPT's, Anthropic's or Gemini's form, or pairs), a question and
     its answer (`instruction`, `prompt`, `question`, `query`, `inputs`, `problem`, `input`), `data`, `contents`,
     `chosen`, an API's request or reply, `metadata`. Beside any of them: `system`, `history`, `context`, an answer in a

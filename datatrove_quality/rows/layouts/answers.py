@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
+from datatrove_quality.rows.layouts.column_names import CHOICES, LATER_ANSWERS, SAYS
 from datatrove_quality.rows.layouts.messages import RESPONSES_ITEMS, items_in, read_messages, turn
 from datatrove_quality.rows.layouts.slots import decoded, turns_of_text
-from datatrove_quality.rows.layouts.table import CHOICES, LATER_ANSWERS, SAYS
 from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, USER, known_role
 from datatrove_quality.rows.types import Conversation, InvalidConversation, Row, described, require_no_surrogates
 

@@ -5,10 +5,7 @@ from typing import Any
 
 from loguru import logger
 
-from datatrove_quality.rows.layouts.messages import without_nulls
-from datatrove_quality.rows.layouts.repeated import one_of
-from datatrove_quality.rows.layouts.slots import decoded
-from datatrove_quality.rows.layouts.table import (
+from datatrove_quality.rows.layouts.column_names import (
     ANSWERS,
     ENVELOPES,
     LATER_ANSWERS,
@@ -17,6 +14,9 @@ from datatrove_quality.rows.layouts.table import (
     TEMPLATE_ARGUMENTS,
     TOOLS,
 )
+from datatrove_quality.rows.layouts.messages import without_nulls
+from datatrove_quality.rows.layouts.repeated import one_of
+from datatrove_quality.rows.layouts.slots import decoded
 from datatrove_quality.rows.types import SOURCE, InvalidConversation, Row, described, shown
 
 

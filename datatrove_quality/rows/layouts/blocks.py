@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
+from datatrove_quality.rows.layouts.column_names import SAYS
 from datatrove_quality.rows.layouts.repeated import one_of
 from datatrove_quality.rows.layouts.slots import joined
-from datatrove_quality.rows.layouts.table import SAYS
 from datatrove_quality.rows.roles import TOOL
 from datatrove_quality.rows.types import InvalidConversation, Message, described, keys_found, shown
 

@@ -5,9 +5,9 @@ from collections.abc import Collection
 from typing import Any
 
 from datatrove_quality.rows.layouts.blocks import TEXT_KEYS, is_text_part, part_text, turns_of_blocks
+from datatrove_quality.rows.layouts.column_names import SAYS
 from datatrove_quality.rows.layouts.repeated import is_repeated, one_of
 from datatrove_quality.rows.layouts.slots import decoded, joined
-from datatrove_quality.rows.layouts.table import SAYS
 from datatrove_quality.rows.roles import ASSISTANT, ROLES, SYSTEM, TOOL, USER, known_role
 from datatrove_quality.rows.types import (
     MAX_DEPTH,

@@ -2,7 +2,7 @@
 
     system prompt ── history ── question, with its context ── answer
 
-Each part may be in a column of its own: `table.py` has their names.
+Each part may be in a column of its own: `column_names.py` has their names.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,18 +20,7 @@ from datatrove_quality.rows.layouts.answers import (
 )
 from datatrove_quality.rows.layouts.arguments import template_arguments_in
 from datatrove_quality.rows.layouts.blocks import part_text
-from datatrove_quality.rows.layouts.messages import (
-    items_in,
-    pairs_as_messages,
-    read_messages,
-    repeats_itself,
-    texts_as_messages,
-    turn,
-    without_keys,
-)
-from datatrove_quality.rows.layouts.repeated import are_in, is_repeated, one_of
-from datatrove_quality.rows.layouts.slots import Slot, decoded, joined
-from datatrove_quality.rows.layouts.table import (
+from datatrove_quality.rows.layouts.column_names import (
     ANSWERS,
     CHATS,
     CONTENTS,
@@ -50,6 +39,17 @@ from datatrove_quality.rows.layouts.table import (
     TURNS,
     Pair,
 )
+from datatrove_quality.rows.layouts.messages import (
+    items_in,
+    pairs_as_messages,
+    read_messages,
+    repeats_itself,
+    texts_as_messages,
+    turn,
+    without_keys,
+)
+from datatrove_quality.rows.layouts.repeated import are_in, is_repeated, one_of
+from datatrove_quality.rows.layouts.slots import Slot, decoded, joined
 from datatrove_quality.rows.layouts.where import Where
 from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, USER, known_role
 from datatrove_quality.rows.types import (

@@ -3,9 +3,9 @@
 from typing import Any
 
 from datatrove_quality.rows.layouts.answers import is_choice, is_filled
+from datatrove_quality.rows.layouts.column_names import ANSWERS, CHATS, LATER_ANSWERS, SEVERAL_ANSWERS
 from datatrove_quality.rows.layouts.repeated import is_said
 from datatrove_quality.rows.layouts.slots import decoded
-from datatrove_quality.rows.layouts.table import ANSWERS, CHATS, LATER_ANSWERS, SEVERAL_ANSWERS
 from datatrove_quality.rows.layouts.where import Where
 from datatrove_quality.rows.roles import is_answer
 from datatrove_quality.rows.types import InvalidConversation, Row

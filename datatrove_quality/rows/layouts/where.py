@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from datatrove_quality.rows.layouts.table import SCHEMAS
+from datatrove_quality.rows.layouts.column_names import SCHEMAS
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import torch
 from scorers import config_of
 
 from datatrove_quality.engine.scorer import Scorer
-from datatrove_quality.model import budget
+from datatrove_quality.model import token_budget
 from datatrove_quality.model.amx_linear import AmxLinear
 
 
@@ -17,22 +17,22 @@ def test_the_budget_follows_the_models_width_and_the_devices_memory(model_folder
     model = Scorer(config_of(folder)).model
     assert Scorer(config_of(folder, tokens_per_batch=77)).replicas[0].tokens_per_batch == 77
     outputs = 64 + 2 * 32 + 64 + 2 * 96 + 64  # queries, keys and values, their output, the feed-forward layer's
-    monkeypatch.setattr(budget, "CPU_CACHE_BYTES", 1_000 * budget.bytes_per_token(model))
-    assert budget.bytes_per_token(model) == 2 * 4 * outputs
-    assert budget.tokens_per_batch(model) == 1_000
-    monkeypatch.setattr(budget, "CPU_CACHE_BYTES", 10**12)
-    assert budget.tokens_per_batch(model) == budget.MAX_TOKENS["cpu"]
+    monkeypatch.setattr(token_budget, "CPU_CACHE_BYTES", 1_000 * token_budget.bytes_per_token(model))
+    assert token_budget.bytes_per_token(model) == 2 * 4 * outputs
+    assert token_budget.tokens_per_batch(model) == 1_000
+    monkeypatch.setattr(token_budget, "CPU_CACHE_BYTES", 10**12)
+    assert token_budget.tokens_per_batch(model) == token_budget.MAX_TOKENS["cpu"]
 
     layers = [AmxLinear(torch.zeros(64, 2, 16, 16, dtype=torch.int32), torch.zeros(64, 2, 16, 16, dtype=torch.int32))]
     model.layers = torch.nn.ModuleList([torch.nn.Sequential(*layers), torch.nn.Linear(4, 4)])
-    monkeypatch.setattr(budget, "CPU_CACHE_BYTES", 10)
-    assert budget.passing_bytes(model) == 2 * 2048 * 64
-    monkeypatch.setattr(budget, "passing_bytes", lambda model: 1_000 * budget.bytes_per_token(model))
-    assert budget.tokens_per_batch(model) == 1_000
+    monkeypatch.setattr(token_budget, "CPU_CACHE_BYTES", 10)
+    assert token_budget.passing_bytes(model) == 2 * 2048 * 64
+    monkeypatch.setattr(token_budget, "passing_bytes", lambda model: 1_000 * token_budget.bytes_per_token(model))
+    assert token_budget.tokens_per_batch(model) == 1_000
 
     gpu = types.SimpleNamespace(device=torch.device("cuda", 0), dtype=torch.bfloat16)
-    monkeypatch.setattr(budget, "bytes_per_token", lambda model: 100_000)
+    monkeypatch.setattr(token_budget, "bytes_per_token", lambda model: 100_000)
     for free, processes, expected in ((70e9, 1, 32_768), (4e9, 1, 20_000), (4e9, 4, 5_000), (1e6, 1, 512)):
-        monkeypatch.setattr(budget, "_free_memory", lambda device, free=free: int(free))
-        monkeypatch.setattr(budget, "processes_sharing", lambda device, processes=processes: processes)
-        assert budget.tokens_per_batch(gpu) == expected
+        monkeypatch.setattr(token_budget, "_free_memory", lambda device, free=free: int(free))
+        monkeypatch.setattr(token_budget, "processes_sharing", lambda device, processes=processes: processes)
+        assert token_budget.tokens_per_batch(gpu) == expected

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from datatrove_quality.rows.layouts.table import ANSWERS, CHATS, ENVELOPES, PAIRS, REJECTED, SAYS, TOOLS
+from datatrove_quality.rows.layouts.column_names import ANSWERS, CHATS, ENVELOPES, PAIRS, REJECTED, SAYS, TOOLS
 
 
 def test_the_documentation_names_every_column() -> None:

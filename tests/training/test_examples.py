@@ -10,7 +10,7 @@ from training_runs import annotated, config
 from datatrove_quality.config import Unscorable
 from datatrove_quality.training import TrainingConfig, train_classifier
 from datatrove_quality.training.batches import Collator
-from datatrove_quality.training.data import Example, split_examples
+from datatrove_quality.training.examples import Example, split_examples
 
 
 def test_bad_rows_are_counted_and_never_trained_on(base, tmp_path):

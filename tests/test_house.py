@@ -53,6 +53,7 @@ TESTED_IN = {
     "rows/column_values": "test_stats",
     "rows/layouts/answers": "rows/layouts/test_read_published",
     "rows/layouts/arguments": "rows/test_per_message",
+    "rows/layouts/detection": "rows/layouts/test_read",
     "rows/layouts/messages": "rows/layouts/test_read_published",
     "rows/layouts/slots": "rows/test_edits",
     "rows/scored_conversation": "filter/test_parsing",

@@ -11,9 +11,9 @@ import orjson
 from datatrove_quality.rows.forms import Forms, decoded_columns
 from datatrove_quality.rows.json_values import json_text, parse_json
 from datatrove_quality.rows.layouts import Where, parse_conversation, read
-from datatrove_quality.rows.layouts.column_names import ENVELOPES, REJECTED, SAYS
+from datatrove_quality.rows.layouts.column_names import API_ANSWERS, ENVELOPES, REJECTED, SAYS
 from datatrove_quality.rows.layouts.messages import without_nulls
-from datatrove_quality.rows.layouts.read import API_ANSWERS, slots_in
+from datatrove_quality.rows.layouts.read import slots_in
 from datatrove_quality.rows.layouts.slots import JoinedSlot, Path, Slot, replaced, with_slots
 from datatrove_quality.rows.roles import known_role
 from datatrove_quality.rows.types import MESSAGES, Conversation, InvalidConversation, Message, Row, shown

@@ -48,6 +48,9 @@ TEMPLATE_ARGUMENTS = "chat_template_kwargs"
 TOOLS = ("tools", "functions")
 """Columns of tool definitions, which are rendered only with `QualityFilter(render_tools=True)`."""
 
+API_ANSWERS = ("response", "choices", "result")
+"""Columns of what an API gave back, beside the request's object or alone."""
+
 ENVELOPES = ("body", "request", "params")
 """Columns of an object that holds a row: batch requests of OpenAI, Gemini and Anthropic."""
 

@@ -2,7 +2,7 @@
 
     system prompt ── history ── question, with its context ── answer
 
-Each part may be in a column of its own: `column_names.py` has their names.
+Each part may be in a column of its own: `column_names.py` has their names, and `detection.py` chooses among them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,6 +22,7 @@ from datatrove_quality.rows.layouts.arguments import template_arguments_in
 from datatrove_quality.rows.layouts.blocks import part_text
 from datatrove_quality.rows.layouts.column_names import (
     ANSWERS,
+    API_ANSWERS,
     CHATS,
     CONTENTS,
     CONTEXTS,
@@ -39,6 +40,7 @@ from datatrove_quality.rows.layouts.column_names import (
     TURNS,
     Pair,
 )
+from datatrove_quality.rows.layouts.detection import NotHere, detect, first_given, required_column
 from datatrove_quality.rows.layouts.messages import (
     items_in,
     pairs_as_messages,
@@ -67,13 +69,6 @@ OTHERS_THAN = {column: SAYS - {column} for column in CHATS}
 SYSTEM_COLUMNS = frozenset(SYSTEMS)
 QUESTIONS = frozenset(pair.question for pair in PAIRS)
 ALL_ANSWERS = frozenset(answer for pair in PAIRS for answer in pair.answers) | {*ANSWERS, *LATER_ANSWERS}
-API_ANSWERS = ("response", "choices", "result")
-"""Columns of what an API gave back, beside the request's object or alone."""
-NAME_THEM = "name the columns with prompt_key and answer_key (--prompt-key, --answer-key), or messages_key"
-
-
-class NotHere(InvalidConversation):
-    """The row's own columns hold no conversation; something in them may."""
 
 
 @dataclass(slots=True)
@@ -118,7 +113,7 @@ def read(row: Row, where: Where) -> Found:
 
 
 def _read_columns(row: Row, where: Where) -> Found:
-    column, pair = _detect(row, where)
+    column, pair = detect(row, where)
     found = _read_pair(row, where, pair) if pair else _read_list(row, where, column)
     # Most rows have no other column that can say something.
     others = OTHERS_THAN.get(column)
@@ -144,7 +139,7 @@ def _read_inside(row: Row, where: Where, error: NotHere) -> Found:
         if isinstance(row.get(name), dict):
             if others := [other for other in ENVELOPES if other != name and _says(row.get(other))]:
                 raise InvalidConversation("unused_column", f"columns {name!r} and {others[0]!r} may be the request")
-            column = _first_given(row, API_ANSWERS)
+            column = first_given(row, API_ANSWERS)
             answer = {"choices" if column == "choices" else "response": row[column]} if column else {}
             nested = row[name]
             found = _read_columns(answer | nested, where)
@@ -184,88 +179,6 @@ def nested_metadata(row: Row) -> Row | None:
             return None
         return metadata if is_writable(metadata) else None
     return metadata if isinstance(metadata, dict) else None
-
-
-# --- which layout it is ----------------------------------------------------------------------------------------------
-
-
-def _detect(row: Row, where: Where) -> tuple[str, Pair | None]:
-    """The column of the list of messages, or the columns of question and answer."""
-    if where.messages_key is not None:
-        return _required(row, where.messages_key), None
-    if where.prompt_key is not None:
-        return _required(row, where.prompt_key), Pair("prompt_response", where.prompt_key)
-    if where.schema == "messages":
-        return _required(row, CHATS[0]), None
-    if where.schema == "sharegpt":
-        return _first_given(row, CHATS[1:]) or _required(row, CHATS[1]), None
-    if where.schema != "auto":
-        pairs = [pair for pair in PAIRS if pair.schema == where.schema]
-        pair = next((pair for pair in pairs if row.get(pair.question) is not None), pairs[0])
-        return _required(row, pair.question), pair
-    if column := next((column for column in CHATS if is_filled(row.get(column))), None):
-        return column, None
-    for pair in PAIRS:
-        if row.get(pair.question) is not None and _is_answered(row, pair, where):
-            return pair.question, pair
-    return _first_given(row, CHATS) or _detect_list(row), None
-
-
-def _is_answered(row: Row, pair: Pair, where: Where) -> bool:
-    columns = (where.answer_key,) if where.answer_key else (*pair.answers, *LATER_ANSWERS)
-    return _first_given(row, columns) is not None or _is_list_of_messages(row[pair.question])
-
-
-def _is_list_of_messages(value: Any) -> bool:
-    first = value[0] if isinstance(value, list) and value else value
-    return isinstance(first, dict) and not first.keys().isdisjoint(("role", "from", "messages"))
-
-
-def _detect_list(row: Row) -> str:
-    """The column of a conversation that has no column for the question."""
-    if isinstance(row.get(CONTENTS), list) and row[CONTENTS]:
-        return CONTENTS
-    turns = row.get(TURNS)  # of objects it may be a whole data set
-    if isinstance(turns, list) and turns and (isinstance(turns[0], str) or _is_list_of_messages(turns)):
-        return TURNS
-    chosen = row.get("chosen")
-    if _is_list_of_messages(chosen) or (isinstance(chosen, str) and is_text_of_turns(chosen)):
-        return "chosen"
-    if "custom_id" in row and not any(isinstance(row.get(name), dict) for name in ENVELOPES):
-        for column in API_ANSWERS:
-            if isinstance(row.get(column), dict | list) and row[column]:
-                return column
-    return _not_here(row)
-
-
-def _not_here(row: Row) -> str:
-    for column in CHATS:
-        if column in row:
-            raise NotHere("null_column", f"column {column!r} is null, and no other can replace it: {NAME_THEM}")
-    if is_message(row):
-        what = 'a row is one message, not a conversation: put its messages into a list, {"messages": [...]}'
-        raise NotHere("missing_column", f"{what}; {keys_found(row)}")
-    questions = ", ".join(f"{pair.question!r} with {_either(pair.answers)}" for pair in PAIRS[:5])
-    raise NotHere(
-        "missing_column",
-        f"looked for {', '.join(map(repr, CHATS))}, {questions}, and others; {keys_found(row)}. {NAME_THEM}",
-    )
-
-
-def _either(answers: tuple[str, ...]) -> str:
-    return "an answer" if answers == ANSWERS else " or ".join(map(repr, answers))
-
-
-def _required(row: Row, column: str) -> str:
-    if row.get(column) is not None:
-        return column
-    if column in row:
-        raise NotHere("null_column", f"column {column!r} is null")
-    raise NotHere("missing_column", f"looked for column {column!r}; {keys_found(row)}")
-
-
-def _first_given(row: Row, columns: tuple[str, ...]) -> str | None:
-    return next((column for column in columns if row.get(column) is not None), None)
 
 
 # --- its parts -------------------------------------------------------------------------------------------------------
@@ -417,7 +330,7 @@ def text_in(row: Row, column: str) -> str:
     Raises:
         InvalidConversation: it holds something else, or there is no such column.
     """
-    value = row[_required(row, column)]
+    value = row[required_column(row, column)]
     if not isinstance(value, str):
         raise InvalidConversation("invalid_content", f"column {column!r} is {described(value)}, not a text")
     require_no_surrogates(value, f"column {column!r}")

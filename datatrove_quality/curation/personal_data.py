@@ -5,9 +5,11 @@ starts again finds none of its scores, since its texts are others. Here the same
 """
 
 import ipaddress
+import json
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 from datatrove.pipeline.formatters.base import BaseFormatter
 
@@ -17,8 +19,10 @@ EMAIL = re.compile(r"(?<![\w.+%-])([.+%-]*+)[\w.+%-]++@(?:[^\W_][\w-]*+\.)+[^\W\
 
 AREA = "(?:1[1-9]|2[12478]|3[1-578]|4[1-9]|5[1345]|6[1-9]|7[134579]|8[1-9]|9[1-9])"
 BLANK, DASH = "[ \u00a0]?", "[-\u2010-\u2013]"
+# Not within a word; the n of an escaped line end, as in source text and in lines of JSON, is none.
+START = r"(?:(?<!\w)|(?<=\\[bfnrt]))"
 PHONE = re.compile(
-    rf"""(?<!\w)(?:
+    rf"""{START}(?:
         \+[1-9](?:[ \u00a0()\u2010-\u2013-]{{0,2}}[0-9]){{9,14}}                          # with a country's code
       | (?:55{BLANK})?\(0?{AREA}\){BLANK}(?:9{BLANK}[0-9]|[2-9])[0-9]{{3}}(?:[. ]|{DASH})?[0-9]{{4}}
       | (?:55{BLANK})?0?{AREA}(?:[. ]|{DASH})9{BLANK}[0-9]{{4}}(?:[. ]|{DASH})?[0-9]{{4}}
@@ -58,6 +62,10 @@ def is_cnpj(text: str) -> bool:
     )
 
 
+JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?')
+"""The texts and numbers of valid JSON."""
+
+
 class _Kind(NamedTuple):
     """A kind of numbers: how they look, their replacement, and whether a text that looks so is one."""
 
@@ -72,7 +80,7 @@ class _Kind(NamedTuple):
 NUMBERS = (
     _Kind(re.compile(r"(?<![0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?!\.?[0-9])"), "0.0.0.0", is_public_ip),
     _Kind(
-        re.compile(rf"(?<!\w)[0-9A-Z]{{2}}\.?[0-9A-Z]{{3}}\.?[0-9A-Z]{{3}}/?[0-9A-Z]{{4}}{DASH}?[0-9]{{2}}(?![0-9])"),
+        re.compile(rf"{START}[0-9A-Z]{{2}}\.?[0-9A-Z]{{3}}\.?[0-9A-Z]{{3}}/?[0-9A-Z]{{4}}{DASH}?[0-9]{{2}}(?![0-9])"),
         "00.000.000/0000-00",
         is_cnpj,
     ),
@@ -93,12 +101,55 @@ class MaskPII(BaseFormatter):
     `00.000.000/0000-00` (where the check digits are right, with or without signs between the digits), Brazilian phone
     numbers, and others with `+` and a country's code, `(00) 00000-0000`. A masked text stays as it is. Names, streets,
     and numbers of other documents are not recognised.
+
+    All that a message holds is masked: its content, the arguments of its tool calls, `name` and every other key, texts
+    in JSON texts too. A number that is one of these becomes 0.
     """
 
     name = "🎭 Mask personal data"
 
     def format(self, text: str) -> str:
-        """The text with personal data replaced."""
+        """The text with personal data replaced; JSON stays JSON."""
+        return JSON_TOKEN.sub(self._masked_token, text) if _is_json(text) else self._masked(text)
+
+    def format_value(self, value: Any) -> Any:
+        """A value with personal data replaced in all that it holds, keys of objects included.
+
+        Args:
+            value: of any type.
+        """
+        if isinstance(value, str):
+            return self.format(value)
+        if isinstance(value, dict):
+            return self._formatted_object(value)
+        if isinstance(value, list | tuple):
+            return [self.format_value(item) for item in value]
+        if value is None or isinstance(value, bool):
+            return value
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value).removesuffix(".0")
+        masked = self.format(text)
+        if masked == text:
+            return value
+        return type(value)(0) if isinstance(value, int | float | Decimal) else masked
+
+    def _formatted_object(self, value: dict[Any, Any]) -> dict[Any, Any]:
+        """Two keys with one replacement are numbered: no value is lost."""
+        masked: dict[Any, Any] = {}
+        for key, item in value.items():
+            wanted = name = self.format_value(key)
+            number = 1
+            while name in masked:
+                number += 1
+                name = f"{wanted} ({number})"
+            masked[name] = self.format_value(item)
+        return masked
+
+    def _masked_token(self, found: re.Match[str]) -> str:
+        value = json.loads(found[0])
+        masked = self.format_value(value)
+        return found[0] if masked == value else json.dumps(masked, ensure_ascii=False)
+
+    def _masked(self, text: str) -> str:
         text = EMAIL.sub(r"\1email@example.com", text) if "@" in text else text
         before = ""
         while text != before:  # each round leaves fewer digits above zero
@@ -106,3 +157,14 @@ class MaskPII(BaseFormatter):
             for kind in NUMBERS:
                 text = kind.masked(text)
         return text
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text is an object, an array or a text of JSON."""
+    if not text.lstrip().startswith(("{", "[", '"')):
+        return False
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

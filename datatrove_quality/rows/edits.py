@@ -96,7 +96,7 @@ def write_back(row: Row, where: Where, edited: Any, text: int, forms: Forms) -> 
         raise CannotWriteBack(f"the row would not hold the edited conversation: {error.to_text()}") from None
     raise CannotWriteBack(
         f"the conversation was read from {columns}, and was edited in a way that does not fit there: a step may "
-        "change the contents of messages, but add or remove none"
+        "change the texts of messages, but not their number, nor keys or numbers in them"
     )
 
 

@@ -19,7 +19,8 @@ class PerMessage(PipelineStep):
 
     The formatter alone would edit `doc.text`, and the conversation would be scored and written as it was. In this step
     it edits the content of each message, and what an assistant's message has thought (`reasoning_content`); arguments
-    of tool calls stay as they are. `doc.text` becomes the edited contents, and `RowAdapter` writes them back into the
+    of tool calls stay as they are, unless the formatter has a method `format_value` for values of any type, as `MaskPII`
+    has: it gets all values of the message. `doc.text` becomes the edited contents, and `RowAdapter` writes them back into the
     source's columns. A document without a conversation passes as it is: its row is kept as it was.
 
     Filters are not taken: their rules about length and words would drop every "Oi".
@@ -78,5 +79,8 @@ class PerMessage(PipelineStep):
         doc.text = text
 
     def _formatted(self, message: dict[str, Any]) -> dict[str, Any]:
+        format_value = getattr(self.formatter, "format_value", None)
+        if format_value is not None:
+            return {key: format_value(value) for key, value in message.items()}
         keys = ["content", *(key for key in REASONING_KEYS if isinstance(message.get(key), str))]
         return message | {key: self.formatter.format(message[key]) for key in keys if message[key]}

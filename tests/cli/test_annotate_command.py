@@ -116,12 +116,17 @@ def test_show_prints_prompts_and_asks_nobody(tmp_path, capsys):
 def test_personal_data_does_not_leave_the_machine(tmp_path, judge, address):
     """It is masked in what is sent, and in what is written."""
     private = turns("Escreva a ana.souza@exemplo.com.br", "Feito.")
+    call = {"function": {"name": "send", "arguments": '{"to": "ana.souza@exemplo.com.br", "phone": 11987654321}'}}
+    private[0]["name"], private[1]["tool_calls"] = "ana.souza@exemplo.com.br", [call]
     write_rows(tmp_path / "in/a.jsonl", [{"id": "x", "messages": private}])
     annotate(tmp_path / "in", tmp_path / "out", address, "--mask-pii")
     sent = judge.requests[-1]["messages"][0]["content"]
-    assert "ana.souza" not in sent and "] user:\nEscreva a " in sent
+    assert "ana.souza" not in sent and "98765" not in sent and "] user:\nEscreva a " in sent
     [row] = read_rows(tmp_path / "out/rows")
     assert row["messages"][0]["content"] in sent
+    assert json.loads(row["messages"][1]["tool_calls"][0]["function"]["arguments"]) == {
+        "to": "email@example.com", "phone": 0,
+    }  # fmt: skip
 
 
 def test_plain_text(tmp_path, judge, address):

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from commands import run_command
 from datatrove.data import Document
@@ -52,7 +53,37 @@ def test_other_numbers_stay() -> None:
     assert [MaskPII().format(text) for text in LEFT] == list(LEFT)
 
 
-PIECES = st.sampled_from([*MASKED, *LEFT, CPF, CNPJ, PHONE, *"0123456789.,-/()+@ ", "11", "a", "com", "52998224725"])
+def test_all_that_a_message_holds_is_masked() -> None:
+    """Names, other keys, arguments as an object or as JSON text, numbers; what is no personal data stays as it is."""
+    given = {"to": "ana@x.com", "phone": 11987654321, "n": [3, 0.5, True, None], "note": "\n11 98765-4321"}
+    masked = {"to": "email@example.com", "phone": 0, "n": [3, 0.5, True, None], "note": f"\n{PHONE}"}
+    keys, masked_keys = {"a@x.com": 1, "b@x.com": 2}, {"email@example.com": 1, "email@example.com (2)": 2}
+    call = [{"id": "c1", "function": {"name": "send", "arguments": given | keys}}]
+    row = {
+        "messages": [
+            {"role": "user", "content": "Oi", "name": "ana@x.com"},
+            {"role": "assistant", "content": "", "tool_calls": call},
+            {"role": "tool", "content": orjson.dumps(given, option=orjson.OPT_INDENT_2).decode()},
+            {"role": "assistant", "content": "Feito.", "extra": orjson.dumps([orjson.dumps(given).decode()]).decode()},
+        ]
+    }
+    document = Document(**ConversationAdapter()(None, row, "a.jsonl", 0))
+    [edited] = PerMessage(MaskPII()).run([document])
+    written = RowAdapter()(None, edited)["messages"]
+    assert written == edited.metadata["messages"]
+    assert written[0]["name"] == "email@example.com"
+    assert written[1]["tool_calls"][0]["function"] == {"name": "send", "arguments": masked | masked_keys}
+    assert written[2]["content"] == orjson.dumps(masked, option=orjson.OPT_INDENT_2).decode()
+    assert orjson.loads(orjson.loads(written[3]["extra"])[0]) == masked
+    assert written[3]["content"] == "Feito."
+
+
+def test_an_escaped_line_end_is_no_part_of_a_number() -> None:
+    """As in source text, and in lines of JSON, which are no one JSON value."""
+    assert MaskPII().format(r"Oi\n11 98765-4321\n12ABC34501DE35") == rf"Oi\n{PHONE}\n{CNPJ}"
+
+
+PIECES = st.sampled_from([*MASKED, *LEFT, CPF, CNPJ, PHONE, *"0123456789.,-/()+@ ", "11", "a", "com", "52998224725", *'[]{}":\\n'])
 
 
 @given(st.lists(PIECES, max_size=8).map("".join))

@@ -19,8 +19,8 @@ class PerMessage(PipelineStep):
 
     The formatter alone would edit `doc.text`, and the conversation would be scored and written as it was. In this step
     it edits the content of each message, and what an assistant's message has thought (`reasoning_content`); arguments
-    of tool calls stay as they are, unless the formatter has a method `format_value` for values of any type, as `MaskPII`
-    has: it gets all values of the message. `doc.text` becomes the edited contents, and `RowAdapter` writes them back into the
+    of tool calls stay as they are. A formatter with a method `format_value` for values of any type, as `MaskPII` has,
+    gets all values of the message. `doc.text` becomes the edited contents, and `RowAdapter` writes them back into the
     source's columns. A document without a conversation passes as it is: its row is kept as it was.
 
     Filters are not taken: their rules about length and words would drop every "Oi".

@@ -62,6 +62,14 @@ def item_feature(feature: Any) -> Any:
     return feature.get("feature") if isinstance(feature, dict) else None
 
 
+def has_numbers(schema: "pa.Schema", column: str) -> bool:
+    """Whether a column is there, and is of numbers."""
+    from pyarrow import types
+
+    kind = schema.field(column).type if column in schema.names else None
+    return kind is not None and (types.is_integer(kind) or types.is_floating(kind))
+
+
 # --- rows of a batch, and a batch of rows ----------------------------------------------------------------------------
 
 

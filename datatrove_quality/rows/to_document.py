@@ -17,10 +17,12 @@ no conversation becomes a document with `metadata["conversation_error"]`, and ev
     into      the column of a `TextAdapter`
     dataset   the column `dataset` that the reader adds, where the row has none
     constants whether the row's text has `NaN` or `Infinity`
+    id        the row's id, where it is a number, of which the document has the text
 
 `text` to `into` show whether a step has changed the text or `metadata["messages"]` since, and where that is written.
 """
 
+import math
 import os
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
@@ -119,6 +121,9 @@ class _Adapter:
         document = {"text": reading.text, "id": _document_id(row.get(self.id_key), place)}
         # The last entry: what later steps add comes after it, see RowAdapter.
         metadata[SOURCE] = _bookkeeping(columns, metadata | document, reading) | self.settings
+        number = columns.get(self.id_key)
+        if type(number) is int or (type(number) is float and math.isfinite(number)):
+            metadata[SOURCE]["id"] = number
         if isinstance(decoded, DecodedRow) and reading.messages is not None:
             metadata[SOURCE]["forms"] = decoded.forms
         if isinstance(reader, HuggingFaceDatasetReader) and "dataset" not in metadata:

@@ -8,7 +8,7 @@ import orjson
 from datatrove.data import Document
 from datatrove.pipeline.writers import JsonlWriter, ParquetWriter
 
-from datatrove_quality.rows.arrow_values import nested_extension, scalar_text
+from datatrove_quality.rows.arrow_values import has_numbers, nested_extension, scalar_text
 from datatrove_quality.rows.edits import CannotWriteBack, checksum, is_edited, write_back
 from datatrove_quality.rows.json_values import json_text, with_constants
 from datatrove_quality.rows.layouts import Where, nested_metadata
@@ -166,9 +166,10 @@ def _leaf_text(value: Any) -> str:
 class ScoresAdapter:
     """Gives the scores only: for a writer's `adapter=`, as a sidecar of a corpus that is not rewritten.
 
-    Each row has `id`, `file_path`, and `{prefix}_score`, `_int_score`, `_tokens`, `_truncated` and `_error`, null
-    where the document has none, so that all rows have the same columns; what each output of a classifier with several
-    says, where the document has it; and `filter_reason` where there is one.
+    Each row has `id` (a number where it is one in the source, else text), `file_path`, and `{prefix}_score`,
+    `_int_score`, `_tokens`, `_truncated` and `_error`, null where the document has none, so that all rows have the
+    same columns; what each output of a classifier with several says, where the document has it; and `filter_reason`
+    where there is one.
 
     Args:
         prefix: the prefix of the `QualityFilter`. None: those of all filters that the document went through.
@@ -186,7 +187,7 @@ class ScoresAdapter:
     def __call__(self, writer: Any, document: Document) -> Row:
         """The scores of a document; arguments as those of `RowAdapter`."""
         metadata = document.metadata
-        row: Row = {"id": document.id, "file_path": metadata.get("file_path")}
+        row: Row = {"id": _row_id(writer, document), "file_path": metadata.get("file_path")}
         for prefix in [self.prefix] if self.prefix else _prefixes(metadata):
             types = score_types(prefix) | (cascade_types(prefix) if f"{prefix}_scored_by" in metadata else {})
             row |= {name: metadata.get(name) for name in types} | output_values(metadata, prefix)
@@ -194,6 +195,22 @@ class ScoresAdapter:
         if metadata.get("filter_reason") is not None:
             row["filter_reason"] = metadata["filter_reason"]
         return _for_jsonl_writer(row) if isinstance(writer, JsonlWriter) else row
+
+
+def _row_id(writer: Any, document: Document) -> Any:
+    """The row's id, a number where it was one, so that scores can be joined with their corpus.
+
+    In Parquet it is what the schema says: in a column of numbers, a row without one has None; without a schema it is
+    text, since the first rows would decide its type.
+    """
+    source = document.metadata.get(SOURCE)
+    number = source.get("id") if isinstance(source, dict) else None
+    if number is not None and str(number) != document.id:  # a step has given another one
+        number = None
+    if isinstance(writer, JsonlWriter):
+        return document.id if number is None else number
+    schema = getattr(writer, "schema", None)
+    return document.id if schema is None or not has_numbers(schema, "id") else number
 
 
 def _prefixes(metadata: Row) -> list[str]:

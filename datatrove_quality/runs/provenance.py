@@ -14,6 +14,7 @@ from datatrove.io import get_datafolder
 from loguru import logger
 
 from datatrove_quality.config import ScorerConfig, ScoreScale
+from datatrove_quality.rows.arrow_values import has_numbers
 from datatrove_quality.rows.score_columns import recorded_score, score_column
 from datatrove_quality.runs.inputs import Inputs, path_in
 from datatrove_quality.runs.run_record import ROW_FOLDERS, recorded_run
@@ -52,12 +53,22 @@ def output_schema(
 
 
 def sidecar_schema(
-    scorers: Mapping[str, ScorerConfig | None], all_answers: Collection[str], cascades: Collection[str]
+    inputs: Inputs,
+    id_key: str,
+    scorers: Mapping[str, ScorerConfig | None],
+    all_answers: Collection[str],
+    cascades: Collection[str],
 ) -> "pa.Schema":
-    """The columns of files that hold the scores alone; arguments as those of `output_schema`."""
+    """The columns of files that hold the scores alone; other arguments as those of `output_schema`.
+
+    Args:
+        id_key: the input's column of the id, which keeps its type where it is of numbers.
+    """
     import pyarrow as pa
 
-    schema = pa.schema([("id", pa.string()), ("file_path", pa.string())])
+    source = inputs.parquet_schema()
+    of_id = source.field(id_key).type if has_numbers(source, id_key) else pa.string()
+    schema = pa.schema([("id", of_id), ("file_path", pa.string())])
     for prefix, scorer in scorers.items():
         schema = score_schema(schema, prefix, scorer, prefix in all_answers, prefix in cascades)
     return schema

@@ -362,7 +362,8 @@ class Run:
                     writer.schema = with_columns_of_steps(stages, columns)
                 else:
                     own = {rows.prefix: scorers.get(rows.prefix)} if rows.prefix else scorers
-                    writer.schema = sidecar_schema(own, answers, cascades)
+                    id_key = getattr(self._adapter, "id_key", "id")
+                    writer.schema = sidecar_schema(self.inputs, id_key, own, answers, cascades)
         for step in scoring.filters:
             step.audit_folder = self.path(f"{AUDIT}/{step.prefix}")
         tell_documents_per_task(stages[0].pipeline, self.inputs, self.tasks)

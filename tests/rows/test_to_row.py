@@ -272,6 +272,20 @@ def test_scores_adapter(tmp_path: Path) -> None:
     assert other["filter_reason"] == "x"
 
 
+def test_a_sidecar_has_the_ids_of_its_rows(tmp_path: Path) -> None:
+    """A number stays one, unless a step has given another id; what JSON or a column cannot hold as one is text."""
+    ids = [7, 0.5, "007", True, None, 2**70, float("inf"), 2**64 - 1]
+    documents = [adapt(GOOD | {"id": value}) for value in ids]
+    changed = adapt(GOOD | {"id": 8})
+    changed.id = "new"
+    writer = JsonlWriter(str(tmp_path / "out"), adapter=ScoresAdapter(), compression=None)
+    list(writer.run([*documents, changed]))
+    texts = [document.id for document in documents]
+    assert [row["id"] for row in read_rows(tmp_path / "out")] == [7, 0.5, *texts[2:7], 2**64 - 1, "new"]
+    # Without a schema the first rows of a Parquet file would decide the type of its column.
+    assert [ScoresAdapter()(None, document)["id"] for document in documents] == texts
+
+
 def test_scores_adapter_finds_the_prefixes_by_itself() -> None:
     """Without a prefix, a sidecar has the scores of every filter, of a failed one its error, no source columns."""
     document = adapt(GOOD | {"some_error": "of the source", "count_tokens": 3})

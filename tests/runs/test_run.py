@@ -218,6 +218,20 @@ def test_a_sidecar_has_the_scores_alone(tmp_path, model):
         run.writer("other", adapter=lambda writer, document: {"id": document.id})
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_a_sidecar_joins_by_ids_that_are_numbers(tmp_path, model, ending):
+    """Ids have the type that they have in the corpus, whatever their column is called, or no table joins the two."""
+    items = [row | {"id": "other", "nr": 2**53 + n} for n, row in enumerate(rows(4))]
+    items[2] |= {"nr": None}
+    write_rows(tmp_path / f"in/a.{ending}", items)
+    run = Run(tmp_path / "in", tmp_path / "out")
+    reader = run.reader(ConversationAdapter(id_key="nr"))
+    run([reader, QualityFilter(model), run.writer("scores", ScoresAdapter())])
+    found = [row["id"] for row in read_rows(tmp_path / "out/scores")]
+    # A column of numbers cannot hold what stands for an id that is missing.
+    assert found == [2**53, 2**53 + 1, None if ending == "parquet" else "a.jsonl/2", 2**53 + 3]
+
+
 def test_steps_of_datatroves_own_go_into_the_pipeline(tmp_path):
     """A run is no closed world: any step, any writer, any function."""
     write_rows(tmp_path / "in/a.jsonl", rows(3))

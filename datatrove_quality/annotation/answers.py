@@ -13,6 +13,13 @@ from datatrove_quality.config import Unscorable
 
 # The places of a reply at which a level may be told: `"score": 4`.
 _SCORE = re.compile(r'"score"\s*:\s*"?')
+# An entry of that name in text that is no valid JSON; and its value where nothing but the object's next entry or its
+# end follows. "4 or 5", "4/5" and "4.5" are no such values.
+_SCORE_KEY = re.compile(r"""\bscore["']?\s*:""")
+_SCORE_VALUE = re.compile(
+    r"""\s*["']?\s*([+-]?[0-9]{1,9})(?:\.0*)?\s*["']?\s*(?:,?\s*(?:["']?[A-Za-z_]\w*["']?\s*:|[}\]])|,?\s*$|```)"""
+)
+_NOT_VISIBLE_ASCII = re.compile(r"[^!-~]+")
 _THOUGHTS = re.compile(r"^.*?</think>", re.DOTALL)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,9}(\.0*)?")
 MAX_REASON = 2_000
@@ -85,29 +92,50 @@ def expected_level(tokens: Sequence[Any], text: str, rubric: Rubric) -> float:
     Raises:
         Unscorable: the probabilities of the score's token are not there; the reason is "no_logprobs".
     """
-    place = [match.end() for match in _SCORE.finditer(text)]
-    if len(place) != 1:
-        raise Unscorable("no_logprobs", f"the answer has {len(place)} places for a score")
-    position = 0
-    for token in tokens:
-        end = position + len(token["token"])
-        if position <= place[0] < end:
-            return _mean_level(token.get("top_logprobs") or [], text[position : place[0]], rubric)
-        position = end
+    places = [match.end() for match in _SCORE.finditer(text)]
+    if len(places) != 1:
+        raise Unscorable("no_logprobs", f"the answer has {len(places)} places for a score")
+    shown = [_visible(_text_of(token)) for token in tokens]
+    start = "".join(shown).find(answer := _visible(text))
+    if start < 0 or "".join(shown).count(answer) > 1:
+        raise Unscorable("no_logprobs", "the endpoint's tokens are not those of the answer")
+    place = start + len(_visible(text[: places[0]]))
+    end = 0
+    for token, characters in zip(tokens, shown, strict=True):
+        begin, end = end, end + len(characters)
+        if begin <= place < end:
+            return _mean_level(token, characters[: place - begin], rubric)
     raise Unscorable("no_logprobs", "the endpoint gave no token at the place of the score")
 
 
-def _mean_level(alternatives: Sequence[Any], before: str, rubric: Rubric) -> float:
-    """`before` is the part of the score's token before the digit, such as a space."""
-    masses = dict.fromkeys(map(str, rubric.values), 0.0)
-    for alternative in alternatives:
-        digit = alternative["token"].removeprefix(before).strip()
-        if digit in masses:
-            masses[digit] += math.exp(alternative["logprob"])
-    total = sum(masses.values())
-    if not total > 0:
+def _text_of(token: Any) -> str:
+    """The text of a token: by its bytes, where the endpoint gives them; a part of a character has none."""
+    given = token.get("bytes")
+    return token["token"] if given is None else bytes(given).decode("utf-8", "ignore")
+
+
+def _visible(text: str) -> str:
+    """The visible ASCII characters: each is in one token, and every endpoint shows them as they are.
+
+    Of characters that a tokenizer splits some endpoints show a replacement for each part; others mark blanks.
+    """
+    return _NOT_VISIBLE_ASCII.sub("", text)
+
+
+def _mean_level(token: Any, before: str, rubric: Rubric) -> float:
+    """`before` is the part of the score's token before the digit, such as a quotation mark."""
+    levels = set(map(str, rubric.values))
+    if _visible(_text_of(token)).removeprefix(before) not in levels:
+        raise Unscorable("no_logprobs", "the token at the place of the score is no level")
+    likeliest = token.get("top_logprobs") or []
+    # Tokens by their texts; the one that was drawn need not be among the likeliest.
+    masses = {_text_of(one): math.exp(one["logprob"]) for one in [token, *likeliest]}
+    found = [(_visible(text).removeprefix(before), mass) for text, mass in masses.items()]
+    known = [(int(level), mass) for level, mass in found if level in levels]
+    total = sum(mass for _, mass in known)
+    if not total > 0 or not any(_visible(_text_of(one)).removeprefix(before) in levels for one in likeliest):
         raise Unscorable("no_logprobs", "no level is among the likeliest tokens at the place of the score")
-    return sum(int(level) * mass for level, mass in masses.items()) / total
+    return sum(level * mass for level, mass in known) / total
 
 
 def _object_in(text: str) -> tuple[dict[str, Any], bool]:
@@ -115,10 +143,22 @@ def _object_in(text: str) -> tuple[dict[str, Any], bool]:
     try:
         found = json.loads(text, object_pairs_hook=_unique)
     except (json.JSONDecodeError, RecursionError):
-        return _repaired(text), True
+        return _among_words(text) or _repaired(text), True
     if isinstance(found, dict):
         return found, False
     raise Unscorable("unparsable_answer", f"a {type(found).__name__} instead of an object: {text!r:.200}")
+
+
+def _among_words(text: str) -> dict[str, Any] | None:
+    """The one valid JSON object in a text: with a fence or words around it, which tell no score."""
+    start, end = text.find("{"), text.rfind("}") + 1
+    if start < 0 or _SCORE_KEY.search(text[:start] + " " + text[end:]):
+        return None
+    try:
+        found: dict[str, Any] = json.loads(text[start:end], object_pairs_hook=_unique)
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    return found if "score" in found else None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -129,19 +169,23 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _repaired(text: str) -> dict[str, Any]:
-    """The object in a text that is not all JSON: with a fence or words around it, single quotes, a comma too many."""
+    """The object in a text that is no valid JSON: single quotes, a comma too many or one that is missing."""
     import json_repair
 
+    keys = list(_SCORE_KEY.finditer(text))
+    if len(keys) > 1:
+        raise Unscorable("ambiguous_answer", f"the answer has several scores: {text!r:.200}")
     try:
         found: Any = json_repair.loads(text)
     except (ValueError, RecursionError) as error:
         raise Unscorable("unparsable_answer", f"{error} in {text!r:.200}") from error
     objects = [one for one in (found if isinstance(found, list) else [found]) if isinstance(one, dict)]
     scored = [one for one in objects if "score" in one]
-    if len(scored) > 1 or len(re.findall(r"""["']score["']\s*:""", text)) > 1:
-        raise Unscorable("ambiguous_answer", f"the answer has several scores: {text!r:.200}")
-    if not scored:
+    if len(scored) != 1 or not keys:
         raise Unscorable("unparsable_answer", f"no JSON object with a score in {text!r:.200}")
+    told = _SCORE_VALUE.match(text, keys[0].end())
+    if told is None or _whole(scored[0]["score"]) != int(told[1]):  # what the library makes of "4 or 5" is a guess
+        raise Unscorable("unparsable_answer", f"the score is not one whole number in {text!r:.200}")
     return scored[0]
 
 

@@ -13,6 +13,42 @@ from datatrove_quality.config import Unscorable
 RUBRIC = load_rubric("instruct-quality-pt")
 
 
+UNCLEAR = (
+    *(
+        "4 or 5",
+        "4 ou 5",
+        "2 3",
+        "3½",
+        "4 to 5",
+        "4-5",
+        "4/5",
+        "4,5",
+        "4, 5",
+        "4.5.",
+        "~4",
+        "4?",
+        "**4**",
+        "4%",
+        "<4>",
+    ),
+    *(
+        '"4 or 5"',
+        '"2 3"',
+        '"3½"',
+        "[4, 5]",
+        "4 | 5",
+        '4 "ou" 5',
+        "4\n5",
+        "4 // 5",
+        "quatro",
+        "four",
+        "4²",
+        "0x4",
+        "4+",
+    ),
+)
+
+
 @pytest.mark.parametrize(
     ("text", "level", "repaired"),
     [
@@ -25,6 +61,11 @@ RUBRIC = load_rubric("instruct-quality-pt")
         ('```json\n{"reason": "boa", "score": 4}\n```', 4, True),
         ("{'reason': 'boa', 'score': 4,}", 4, True),
         ('Claro! {"reason": "boa", "score": 4} Espero ter ajudado.', 4, True),
+        ('```json\n{"reason": "eu diria score: 2, mas", "score": 4}\n```', 4, True),
+        ("{score: 4, reason: 'boa'}", 4, True),
+        ('{"score": 4 "reason": "falta uma vírgula"}', 4, True),
+        ('{"reason": "sem fim", "score": 4', 4, True),
+        ("{'reason': 'boa', 'score': '4.0'}", 4, True),
     ],
 )
 def test_levels_are_read(text, level, repaired):
@@ -49,6 +90,10 @@ def test_levels_are_read(text, level, repaired):
         ('[{"score": 4}]', "unparsable_answer"),
         ('{"score": 0}', "score_out_of_range"),
         ('{"score": 6}', "score_out_of_range"),
+        *((f'{{"reason": "boa", "score": {score}}}', "unparsable_answer") for score in UNCLEAR),
+        *((f"{{'score': {score}, 'reason': 'boa'}}", "unparsable_answer") for score in UNCLEAR),
+        ("{score: 4, score: 2}", "ambiguous_answer"),
+        ('score: 2? {"score": 4}', "ambiguous_answer"),
         ('{"score": 4, "score": 2}', "ambiguous_answer"),
         ('{"score": 4} ou {"score": 2}', "ambiguous_answer"),
         pytest.param('{"a": ' * 3_000, "unparsable_answer", id="nested"),
@@ -104,6 +149,43 @@ def test_expected_level(digit):
         '{"reason": "9", "', "score", '":', digit, "}", _3={before + "4": 0.5, before + "5": 0.25, "x": 0.25}
     )
     assert expected_level(made, text, RUBRIC) == pytest.approx((4 * 0.5 + 5 * 0.25) / 0.75)
+
+
+def as_bytes(*pieces, **top):
+    """Tokens of an endpoint that gives bytes; what is no whole character has a replacement for its text."""
+    made = tokens(*(piece.decode("utf-8", "replace") for piece in pieces), **top)
+    return [token | {"bytes": list(piece)} for token, piece in zip(made, pieces, strict=True)]
+
+
+EMOJI = "😀".encode()
+LEVELS = {"4": 0.75, "5": 0.25}
+PIECES = (b'{"reason": "', EMOJI[:2], EMOJI[2:3], EMOJI[3:], b' 11111", "score": ', b"4", b"}")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        as_bytes(*PIECES, _5=LEVELS),
+        [token | {"bytes": None} for token in as_bytes(*PIECES, _5=LEVELS)],
+        tokens('{"reason": "', "", "", "😀", ' 11111", "score": ', "4", "}", "<|im_end|>", _5=LEVELS),
+        tokens('{"reason": "', "<0xF0>😀"[6:], ' 11111",', 'Ġ"score":', "Ġ4", "}", _4={"Ġ4": 0.75, "Ġ5": 0.25}),
+        tokens("hm: 4</think>", '{"reason": "😀 11111", "score": 4}'[:-2], "4", "}", _2=LEVELS),
+    ],
+)
+def test_the_place_of_the_score_does_not_depend_on_split_characters(made):
+    """However an endpoint shows parts of a character: digits before the score are not taken for it."""
+    assert expected_level(made, '{"reason": "😀 11111", "score": 4}', RUBRIC) == pytest.approx(4.25)
+
+
+def test_the_expected_level_is_about_the_level_that_was_told():
+    """The drawn token counts, also outside of the likeliest; where it is no level, no number is right."""
+    text = '{"score": 4}'
+    made = tokens('{"score": ', "4", "}", _1={"5": 0.5})
+    made[1]["logprob"] = math.log(0.25)
+    assert expected_level(made, text, RUBRIC) == pytest.approx((5 * 0.5 + 4 * 0.25) / 0.75)
+    for others in (tokens('{"score": ', "4}", _1={"5": 0.1}), tokens('{"score": 3', "4", "}", _1=LEVELS)):
+        with pytest.raises(Unscorable, match=r"no level|not those"):
+            expected_level(others, text, RUBRIC)
 
 
 def test_expected_level_needs_probabilities():

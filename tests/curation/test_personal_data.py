@@ -84,9 +84,7 @@ def test_an_escaped_line_end_is_no_part_of_a_number() -> None:
 
 
 CHARACTERS = '0123456789.,-/()+@ []{}":\\n'
-PIECES = st.sampled_from(
-    [*MASKED, *LEFT, CPF, CNPJ, PHONE, *CHARACTERS, "11", "a", "com", "52998224725", *'[]{}":\\n']
-)
+PIECES = st.sampled_from([*MASKED, *LEFT, CPF, CNPJ, PHONE, *CHARACTERS, "11", "a", "com", "52998224725"])
 
 
 @given(st.lists(PIECES, max_size=8).map("".join))

@@ -1,4 +1,4 @@
-"""What a terminal shows of the log: warnings and errors, one line each. Log files have all of it.
+"""What a terminal shows of the log: warnings, errors and results, one line each. Log files have all of it.
 
 DataTrove writes its whole log to `sys.stderr` too. The command and `Run` replace that stream, and so do their worker
 processes; progress bars and all else that is printed pass through.
@@ -16,8 +16,8 @@ from typing import Any, TextIO, TypeAlias, cast
 
 Reword: TypeAlias = Callable[[str], str]
 
-# Lines about how far a task is; on a terminal there is a bar instead.
-_PROGRESS = "datatrove_quality.progress"
+# Lines about how far a task or a training is; on a terminal there is a bar instead.
+_PROGRESS = ("datatrove_quality.progress", "datatrove_quality.training.hf_trainer")
 # They log an error and raise it: it is reported where it is caught.
 _RAISE_WHAT_THEY_LOG = ("datatrove.executor.base", "datatrove.executor.ray")
 # A part of the input without near duplicates, which DataTrove warns of.
@@ -26,7 +26,7 @@ _PACKAGE = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 
 
 class QuietStream:
-    """A stream that leaves out log messages below warnings, and shortens the others.
+    """A stream that leaves out log messages below warnings but for results, and shortens the others.
 
     A message that comes twice in a row is shown once: rows that are sampled before a run are read again by it.
 
@@ -60,8 +60,9 @@ class QuietStream:
         module, beginning = _NO_NEAR_DUPLICATES
         if record["name"] == module and record["message"].startswith(beginning):
             return False
-        is_progress = record["name"] == _PROGRESS and not self._stream.isatty()
-        return is_progress or record["level"].no >= 30  # loguru's number of WARNING
+        is_progress = record["name"] in _PROGRESS and not self._stream.isatty()
+        # `shown` is bound to what a person waits for; 30 is loguru's number of WARNING.
+        return is_progress or record["extra"].get("shown", False) or record["level"].no >= 30
 
     def _is_bar(self, text: str) -> bool:
         """Whether a text is a bar of one of DataTrove's steps, which is for terminals only, or its end."""

@@ -113,7 +113,7 @@ def last_checkpoint(output: Path) -> str | None:
     if not found:
         return None
     step, folder = max(found)
-    logger.info(f"Resuming from step {step}, {folder}.")
+    logger.bind(shown=True).info(f"Resuming from step {step}, {folder}.")
     return str(folder)
 
 

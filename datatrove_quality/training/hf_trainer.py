@@ -2,12 +2,14 @@
 
 import math
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from loguru import logger
+from tqdm import tqdm
 
 from datatrove_quality.config import ScoreScale
 from datatrove_quality.evaluation import evaluate_scores
@@ -21,7 +23,7 @@ from datatrove_quality.training.examples import Example
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, Trainer, TrainingArguments
+    from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 
 LOG_LINES = 100
@@ -118,7 +120,7 @@ def make_trainer(
     arguments.eval_steps = arguments.save_steps = math.ceil(steps / config.evaluations)
     arguments.logging_steps = math.ceil(steps / LOG_LINES)
     pad_token_id = model.config.get_text_config().pad_token_id
-    trainer = _trainer_class(config, training, steps)(
+    trainer = _trainer_class(config, training)(
         model=model,
         args=arguments,
         data_collator=Collator(pad_token_id, config.scale.offset, masks=not is_packable(model)),
@@ -128,14 +130,15 @@ def make_trainer(
         compute_metrics=_metrics(config.scale),
     )
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_progress_callback(steps))
     if trainer.accelerator.ddp_handler is not None:
         # Else each of several devices holds all gradients twice.
         trainer.accelerator.ddp_handler.gradient_as_bucket_view = True
     return trainer
 
 
-def _trainer_class(config: TrainingConfig, training: list[Example], steps: int) -> "type[Trainer]":
-    """A `Trainer` that takes rows in our `Order` and logs as we do; made in a function, as transformers loads late."""
+def _trainer_class(config: TrainingConfig, training: list[Example]) -> "type[Trainer]":
+    """A `Trainer` that takes rows in our `Order`; made in a function, as transformers loads late."""
     from torch.utils.data import DataLoader
     from transformers import Trainer
 
@@ -152,19 +155,44 @@ def _trainer_class(config: TrainingConfig, training: list[Example], steps: int) 
             )
             return self.accelerator.prepare(loader)
 
-        def log(self, logs: dict[str, float], *rest: Any) -> None:
-            super().log(logs, *rest)
-            _log_step(logs, self.state.global_step, steps)
-
     return QualityTrainer
 
 
-def _log_step(logs: dict[str, float], step: int, steps: int) -> None:
+def _progress_callback(steps: int) -> "TrainerCallback":
+    """What shows how far a training of so many steps is: a bar on a terminal, lines in the log."""
+    from transformers import TrainerCallback
+
+    class ProgressCallback(TrainerCallback):
+        def on_train_begin(self, args: Any, state: "TrainerState", control: Any, **rest: Any) -> None:
+            is_shown = state.is_world_process_zero and sys.stderr.isatty()
+            self.bar = tqdm(total=steps, unit="step", desc="training", disable=not is_shown, dynamic_ncols=True)
+
+        def on_step_end(self, args: Any, state: "TrainerState", control: Any, **rest: Any) -> None:
+            self.bar.update(state.global_step - self.bar.n)  # the first one is any, of a training that resumes
+
+        def on_log(self, args: Any, state: "TrainerState", control: Any, **rest: Any) -> None:
+            self.bar.clear()
+            log_step(rest["logs"], state.global_step, steps)
+
+        def on_train_end(self, args: Any, state: "TrainerState", control: Any, **rest: Any) -> None:
+            self.bar.close()
+
+    return ProgressCallback()
+
+
+def log_step(logs: dict[str, float], step: int, steps: int) -> None:
+    """Log a loss, or what an evaluation found, which a terminal shows too.
+
+    Args:
+        logs: what the Trainer logs.
+        step: the steps that are done.
+        steps: those of the whole training.
+    """
     if "loss" in logs:
         logger.info(f"step {step} of {steps}: loss {logs['loss']:.4f}, learning rate {logs['learning_rate']:.2e}")
     elif "eval_macro_f1" in logs:
         f1, loss = percent(logs["eval_macro_f1"]), logs["eval_loss"]
-        logger.info(f"step {step} of {steps}: held out: macro F1 {f1}, loss {loss:.4f}")
+        logger.bind(shown=True).info(f"step {step} of {steps}: held out: macro F1 {f1}, loss {loss:.4f}")
 
 
 def _squared_error(outputs: Any, labels: "torch.Tensor", num_items_in_batch: Any = None) -> "torch.Tensor":

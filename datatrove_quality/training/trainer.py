@@ -75,7 +75,7 @@ def train_classifier(
     with arguments.main_process_first(local=False):
         record = claim_folder(output, run_settings(config, arguments, base.renderer, training + held_out))
     if "evaluation" in record:
-        logger.info(f"{output} holds this training, finished: nothing is left to do.")
+        logger.bind(shown=True).info(f"{output} holds this training, finished: nothing is left to do.")
         return record
     model = load_model(config, base)
     if prepare is not None:

@@ -1,6 +1,7 @@
 """`datatrove-quality train`, as a user runs it."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,14 @@ def annotated_file(tmp_path) -> Path:
     return tmp_path / "data" / "rows.jsonl"
 
 
-def test_the_script_trains_on_a_file_and_says_where_everything_is(annotated_file, base, tmp_path, capsys):
+def test_the_script_trains_on_a_file_and_says_where_everything_is(annotated_file, base, tmp_path, capsys, monkeypatch):
     """One command from annotated rows to a classifier; what is not asked for is `TrainingConfig`'s default."""
     options = ["--batch-size", "16", "--warmup-steps", "2", "--device", "cpu", "--holdout", "10"]
     arguments = [str(annotated_file), "--labels", "stars", "--model", str(base), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     run_command("train", *arguments, *options)
-    printed = capsys.readouterr().out
+    printed, shown = capsys.readouterr()
+    assert "training: 100%" in shown and "step 7 of 7: held out: macro F1" in shown and "learning rate" not in shown
     assert "50 rows; on 10 held out" in printed
     assert f"--model {tmp_path / 'out'}" in printed
     record = json.loads((tmp_path / "out" / "training.json").read_text())

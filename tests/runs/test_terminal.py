@@ -34,12 +34,12 @@ class Stream(io.StringIO):
 def logged():
     """A function that logs to a quiet stream, as loguru does, and gives what appears there."""
 
-    def log(*, name="some.module", terminal=True, raised=None, **messages):
+    def log(*, name="some.module", terminal=True, raised=None, shown=False, **messages):
         stream = Stream(terminal)
         number = logger.add(QuietStream(stream), format="{time} | {level} | {message}", level="DEBUG")
         try:
             for level, message in messages.items():
-                to = logger.patch(lambda record: record.update(name=name)).opt(exception=raised)
+                to = logger.bind(shown=shown).patch(lambda record: record.update(name=name)).opt(exception=raised)
                 to.log(level.upper(), message)
         finally:
             logger.remove(number)
@@ -102,6 +102,14 @@ def test_without_a_terminal_progress_is_lines(logged):
     """In a file of `nohup` or a job there is no bar: a line a minute is what shows that a run lives."""
     assert logged(name="datatrove_quality.progress", terminal=False, info="5 documents") == "5 documents\n"
     assert logged(name="datatrove_quality.progress", terminal=True, info="5 documents") == ""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_a_person_waits_for_is_shown(logged, terminal):
+    """Of a training: what each evaluation finds, also beside the bar; where there is no bar, its losses too."""
+    name = "datatrove_quality.training.hf_trainer"
+    assert logged(name=name, terminal=terminal, shown=True, info="macro F1 90%") == "macro F1 90%\n"
+    assert logged(name=name, terminal=terminal, info="loss 0.1") == ("" if terminal else "loss 0.1\n")
 
 
 @pytest.mark.parametrize("terminal", [True, False])

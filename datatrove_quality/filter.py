@@ -301,16 +301,17 @@ class QualityFilter(BaseFilter):
             pairs = chain.from_iterable(map(reading.read_answers, documents))
         results = self._results(pairs, rank, counts)
         scored = Measured(_with_further(results))
-        booked = 0.0
+        booked, last = 0.0, None
         try:
             for entry, result, further in scored:
+                last = entry.document
                 self._annotate(entry.document, result, further)
                 counts.update(entry.notes)
                 count_result(result, counts, self.stats)
                 guard.note(entry.document.metadata, result.reason if isinstance(result, Unscorable) else None)
                 # A damaged part of a file says nothing about the settings.
                 unread = counts["unscorable"] - counts["unscorable_damaged_file"]
-                if unread == DOCUMENTS_BEFORE_GIVING_UP and (problem := none_scored(counts, "first ")):
+                if unread == DOCUMENTS_BEFORE_GIVING_UP and (problem := none_scored(counts, last, "first ")):
                     raise ValueError(problem)
                 if isinstance(result, Score | RecordedScore) and counts["scored"] == DOCUMENTS_BEFORE_GIVING_UP:
                     warn_of_constant_scores(self.stats)
@@ -326,8 +327,8 @@ class QualityFilter(BaseFilter):
         guard.close()
         if FEW_SCORES <= counts["scored"] < DOCUMENTS_BEFORE_GIVING_UP:
             warn_of_constant_scores(self.stats)
-        if problem := none_scored(counts):
-            logger.error(problem)
+        if problem := none_scored(counts, last):
+            logger.error(f"{problem} They are few, and the run goes on.")
 
     def _results(self, pairs: Iterator[Pair], rank: int, counts: Counter[str]) -> Generator[tuple[Entry, Result]]:
         """Each document with its score or error; the model is found when there is a first document that needs it."""

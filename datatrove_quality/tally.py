@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
+from datatrove.data import Document
 from datatrove.utils.stats import Stats
 from loguru import logger
 
@@ -12,6 +13,7 @@ from datatrove_quality.cascade.stream import ProxyDecision, ScorerResult
 from datatrove_quality.config import ScoreScale, Unscorable
 from datatrove_quality.engine.scorer import StoredScore
 from datatrove_quality.rows.score_columns import RecordedScore
+from datatrove_quality.rows.to_document import NAME_COLUMNS
 
 
 T = TypeVar("T")
@@ -97,16 +99,19 @@ def require_all_accounted(received: int, stats: Stats) -> None:
         )
 
 
-def none_scored(counts: Counter[str], which: str = "") -> str | None:
+def none_scored(counts: Counter[str], last: Document | None, which: str = "") -> str | None:
     """What to say where no document has been scored, and none decided by a proxy; None: some have, or none came.
 
     Args:
         counts: of `count_result`.
+        last: the last one of them.
         which: of the documents, such as "first ".
     """
     if not counts["unscorable"] or counts["scored"] or counts["scored_by_proxy"]:
         return None
-    return f"None of the task's {which}{counts['unscorable']} documents could be scored: {_advice(counts)}"
+    path = None if last is None else last.metadata.get("file_path")
+    where = f", the last of them in {path}" if path else ""
+    return f"None of the task's {which}{counts['unscorable']} documents could be scored{where}: {_advice(counts)}"
 
 
 def _advice(counts: Counter[str]) -> str:
@@ -119,12 +124,14 @@ def _advice(counts: Counter[str]) -> str:
     elif reason in NOT_READ:
         todo = "Look at the error of these documents: their files are not what they are read as."
     elif reason in ("missing_score", "invalid_score"):
-        todo = "Set prefix= to what the names of the score columns begin with, or give a scorer=."
-    else:
+        todo = "Set prefix= to what the names of the score columns begin with, or give a scorer, not scorer=None."
+    elif reason == "missing_messages":  # of documents that none of our adapters has made
         todo = (
-            "Set the schema= or messages_key= of ConversationAdapter and the messages_key= of QualityFilter to where "
-            "the conversations are; plain text is scored with messages_key=None."
+            "Read the rows with ConversationAdapter, or set messages_key= to where the conversations are in the "
+            "metadata; plain text is scored with messages_key=None."
         )
+    else:
+        todo = f"Look at the error of these documents. {NAME_COLUMNS}"
     return f"{count} times because of {reason}. {todo}"
 
 

@@ -83,7 +83,7 @@ def _message(source: tuple[str, str], reasons: Counter[str], which: str = "") ->
     return (
         f"None of the task's {which}{reasons.total():,} rows with {column}={value!r} can be scored, {count:,} of them "
         f"because of {reason}: they are read wrongly, or hold no conversations. Look at them with `datatrove-quality "
-        "inspect`; say where their conversations are (schema, prompt_key, answer_key, ...), or filter them apart."
+        "inspect`; name their columns (messages_key=, or prompt_key= and answer_key=), or filter them apart."
     )
 
 

@@ -62,6 +62,12 @@ from datatrove_quality.rows.types import (
 ARROW_READERS = (ParquetReader, IpcReader, HuggingFaceDatasetReader)
 """Their rows have types that JSON has not, and their natural output is Parquet."""
 
+NAME_COLUMNS = (
+    "Name the columns: messages_key=, or prompt_key= and answer_key= of ConversationAdapter; plain text is scored "
+    "with TextAdapter and messages_key=None."
+)
+"""What to do where rows are read wrongly."""
+
 # The fields of a `Where`, which an adapter has under the same names.
 _where = attrgetter(*(field.name for field in fields(Where)))
 

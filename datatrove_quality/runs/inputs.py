@@ -38,7 +38,7 @@ from datatrove_quality.readers.files import (
 from datatrove_quality.readers.json_text import looks_like_rows
 from datatrove_quality.readers.jsonl import ConversationJsonlReader
 from datatrove_quality.readers.parquet import ConversationParquetReader
-from datatrove_quality.rows.to_document import ConversationAdapter
+from datatrove_quality.rows.to_document import NAME_COLUMNS, ConversationAdapter
 from datatrove_quality.rows.types import conversation_error
 from datatrove_quality.runs.linked_folders import require_no_linked_rows
 from datatrove_quality.runs.named_columns import require_named_columns
@@ -406,9 +406,7 @@ def require_scorable(inputs: Inputs, adapter: Callable) -> None:
     if None not in reasons and reasons and reasons.most_common(1)[0][0] == "missing_column":
         first = next(error for error in errors if error is not None and error.reason == "missing_column")
         raise ValueError(
-            f"None of the first {len(errors)} rows can be scored. missing_column: {first}. Name the columns: "
-            "messages_key=, or prompt_key= and answer_key= of ConversationAdapter; plain text is scored with "
-            "TextAdapter and messages_key=None."
+            f"None of the first {len(errors)} rows can be scored. missing_column: {first}. {NAME_COLUMNS}"
         )
 
 

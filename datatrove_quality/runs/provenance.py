@@ -85,7 +85,7 @@ def require_scores(inputs: Inputs, adapter: Callable, prefix: str, score_of: str
         column, of = score_column({}, prefix, score_of), "" if score_of is None else ", score_of (--score-of)"
         raise ValueError(
             f"scorer=None (--scores-from-columns): the first {len(sample)} rows have no score in a column "
-            f"{column!r}. Set prefix (--prefix){of} to what its name begins with, or give a scorer."
+            f"{column!r}. Set prefix (--prefix){of} to what its name begins with, or give a scorer, not scorer=None."
         )
 
 
@@ -150,7 +150,7 @@ def require_same_scorer(inputs: Inputs, prefix: str, own: "Scorer") -> None:
             raise ValueError(
                 f"reuse_scores (--reuse-scores): the scores in {path} were made with different settings:\n"
                 f"{listed}\n"
-                "Give the model, dtype, max_tokens and scale that they were made with, or omit reuse_scores."
+                "Give the model, dtype, max_tokens and scale that they were made with, or set reuse_scores=False."
             )
     if len(described) < len(inputs.sizes):
         logger.warning(_not_said(inputs, len(described), "scores of this model and scale"))

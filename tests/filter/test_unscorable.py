@@ -98,7 +98,18 @@ def test_a_small_file_of_bad_rows_does_not_raise(config, log):
     """Three bad rows are three bad rows; the log says that none could be scored."""
     step = QualityFilter(config, min_score=3)
     assert list(step.run([document([]) for _ in range(3)])) == []
-    assert any(line.startswith("ERROR") and "None of the task's 3 documents" in line for line in log)
+    [line] = [line for line in log if line.startswith("ERROR")]
+    assert "None of the task's 3 documents could be scored, the last of them in in/part-7.jsonl: 3 times" in line
+    assert line.endswith("the run goes on.\n")
+
+
+def test_the_file_and_the_columns_to_name_are_told(config):
+    """Of a folder with one file that is read wrongly, the reader has to be told which it is."""
+    errors = {"conversation_error": "missing_column: looked for 'messages'", "file_path": "data/b.jsonl"}
+    documents = (Document(text="x", id="a", metadata=dict(errors)) for _ in range(1_000))
+    message = r"first 1000 documents .* the last of them in data/b\.jsonl: 1000 times .*prompt_key= and answer_key="
+    with pytest.raises(ValueError, match=message):
+        list(QualityFilter(config).run(documents))
 
 
 @pytest.mark.parametrize("value", ["My own words: nothing to do with it", 3, ["x"]])

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from datatrove_quality.rows.types import InvalidConversation
+from datatrove_quality.rows.types import MAX_DEPTH, InvalidConversation
 
 
 DIGITS_TO_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
@@ -193,6 +193,16 @@ def texts_in(value: Any, keys: bool = False) -> Iterator[str]:
             waiting += [*value, *value.values()] if keys else value.values()
         elif isinstance(value, list | tuple):
             waiting += value
+
+
+def holds_anything(value: Any, depth: int = 0) -> bool:
+    """Whether a value has, however deep, a text that is not blank, a number but 0, true, or what no JSON holds."""
+    if isinstance(value, str):
+        return bool(value) and not value.isspace()
+    if isinstance(value, dict | list | tuple):
+        items = value.values() if isinstance(value, dict) else value
+        return depth > MAX_DEPTH or any(holds_anything(item, depth + 1) for item in items)
+    return value is not None and (bool(value) if isinstance(value, int | float) else True)
 
 
 def size_of(value: Any) -> int:

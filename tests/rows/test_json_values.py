@@ -6,7 +6,7 @@ from datatrove.data import Document
 from datatrove.pipeline.writers import JsonlWriter
 
 from datatrove_quality import InvalidConversation, RowAdapter
-from datatrove_quality.rows.json_values import parse_json
+from datatrove_quality.rows.json_values import holds_anything, parse_json
 
 
 def test_a_lone_surrogate_beside_nan_is_refused_as_elsewhere():
@@ -61,3 +61,18 @@ def test_a_key_with_two_values(text):
 def test_no_key_with_two_values(text):
     """Quotes and colons within texts are no keys; the same value twice loses nothing."""
     assert parse_json(text) == parse_json(text.encode()) == orjson.loads(text)
+
+
+@pytest.mark.parametrize("value", [None, "", " \n", [], {}, 0, False, {"url": None, "frames": [{}, [" "]]}])
+def test_nothing_is_held(value):
+    """Arrow and APIs fill keys that have no value with such."""
+    assert not holds_anything(value)
+
+
+@pytest.mark.parametrize("value", ["a.png", [0, 0.5], True, {"url": None, "frames": [{"id": 7}]}, [b""]])
+def test_something_is_held(value):
+    """However deep, in a value that holds itself, too."""
+    assert holds_anything(value)
+    endless = []
+    endless.append(endless)
+    assert holds_anything(endless)

@@ -57,7 +57,9 @@ def test_a_value_in_normal_form_is_what_parsing_gives(value: Any) -> None:
     assert (conversation_of(value) is value) == in_normal_form(value)
 
 
-@pytest.mark.parametrize("value", [TURNS, [*TURNS, CALL], [TURNS[0] | {"weight": 0, "train": False}]], ids=len)
+@pytest.mark.parametrize(
+    "value", [TURNS, [*TURNS, CALL], [TURNS[0] | {"weight": 0, "train": False, "images": []}]], ids=len
+)
 def test_the_same_object_comes_back(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A conversation in normal form is not parsed, nor copied."""
     monkeypatch.setattr(normal_form, "parse_conversation", None)

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from datatrove_quality.rows.layouts.column_names import SAYS
+from datatrove_quality.rows.layouts.column_names import MEDIA, SAYS
 from datatrove_quality.rows.layouts.repeated import one_of
 from datatrove_quality.rows.layouts.slots import joined
 from datatrove_quality.rows.roles import TOOL
@@ -12,10 +12,13 @@ from datatrove_quality.rows.types import InvalidConversation, Message, described
 
 TEXT_PARTS = (None, "text", "input_text", "output_text")
 TEXT_KEYS = ("text", "value", "content")
-BESIDE_TEXT = SAYS | {
-    *("image", "image_url", "video", "video_url", "audio", "input_audio", "audio_url", "file"),
-    *("inlineData", "inline_data", "fileData", "file_data", "executableCode", "codeExecutionResult"),
-}
+BESIDE_TEXT = (
+    SAYS
+    | MEDIA
+    | {
+        *("inlineData", "inline_data", "fileData", "file_data", "executableCode", "codeExecutionResult"),
+    }
+)
 """Keys of what a part of another kind holds; in one with a text, it would be left out."""
 
 INPUT_KEYS = ("input", "args", "arguments")

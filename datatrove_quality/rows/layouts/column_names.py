@@ -139,5 +139,14 @@ SAYS = frozenset(
 )
 """Every column that can say something about the conversation."""
 
+MEDIA = frozenset(
+    {
+        *("image", "images", "image_url", "image_urls", "video", "videos", "video_url", "video_urls"),
+        *("audio", "audios", "audio_url", "audio_urls", "input_audio"),
+        *("file", "files", "file_url", "file_urls", "media", "multimedia"),
+    }
+)
+"""Keys of what a message shows or plays beside its content, which a classifier of text does not get."""
+
 NOT_LONG_TEXT = SAYS | REJECTED | {*TOOLS, *ENVELOPES, "id", "text", "metadata", "images"}
 """Columns that are not named in the log when they hold long text beside a conversation."""

@@ -4,8 +4,9 @@ import json
 from collections.abc import Collection
 from typing import Any
 
+from datatrove_quality.rows.json_values import holds_anything
 from datatrove_quality.rows.layouts.blocks import TEXT_KEYS, is_text_part, part_text, turns_of_blocks
-from datatrove_quality.rows.layouts.column_names import SAYS
+from datatrove_quality.rows.layouts.column_names import MEDIA, SAYS
 from datatrove_quality.rows.layouts.repeated import is_repeated, one_of
 from datatrove_quality.rows.layouts.slots import decoded, joined
 from datatrove_quality.rows.roles import ASSISTANT, ROLES, SYSTEM, TOOL, USER, known_role
@@ -27,7 +28,7 @@ CONTENT_KEYS = ("content", "value", "parts", "text", "message")
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 """Keys of what an assistant thinks before it answers. They go to the template as they are."""
 
-BESIDE_CONTENT = (SAYS | {*CONTENT_KEYS, "attachments", "refusal"}) - {"content", *REASONING_KEYS}
+BESIDE_CONTENT = (SAYS | MEDIA | {*CONTENT_KEYS, "attachments", "refusal"}) - {"content", *REASONING_KEYS}
 """Keys of a message in which a template does not look: what one says has to be in the content too."""
 
 PAIR_KEYS = (
@@ -159,6 +160,10 @@ def says_more(message: Message) -> str:
     """The key of a message that says, in text or otherwise, what its content does not; "": there is none."""
     for key in BESIDE_CONTENT & message.keys():
         value = message[key]
+        if key in MEDIA:
+            if holds_anything(value):
+                return key
+            continue
         try:
             parts = value if isinstance(value, list) else [value] if isinstance(value, (str, dict)) else []
             if all(is_repeated(part_text(part).strip(), message["content"]) for part in parts):
@@ -279,8 +284,8 @@ def _calls(value: Any, key: str) -> list[Any]:
 def _pair(item: Message, question: str, answer: str) -> list[Message]:
     """The turns of an item that holds a question and its answer, and perhaps a system prompt."""
     texts = {SYSTEM: item.get(SYSTEM), USER: item[question], ASSISTANT: item[answer]}
-    others = (SAYS | {"human", "user", "assistant", "bot", "gpt"}) - {question, answer, SYSTEM}
-    if unread := [key for key in others & item.keys() if item[key]]:
+    others = (SAYS | MEDIA | {"human", "user", "assistant", "bot", "gpt"}) - {question, answer, SYSTEM}
+    if unread := [key for key in others & item.keys() if holds_anything(item[key])]:
         raise InvalidConversation("invalid_message", f"has {shown(unread[0])} beside {question} and {answer}")
     turns = [turn(role, text) for role, text in texts.items() if text is not None and (text or role != SYSTEM)]
     for made in turns:

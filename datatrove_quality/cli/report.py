@@ -29,8 +29,9 @@ def run(options: argparse.Namespace) -> None:
     report = build_report(filled(ReportOptions, options))
     page = write_report(report, options.output)
     figures = report.figures
+    decided = f", {figures.decided_by_proxy:,} decided by a proxy" if figures.decided_by_proxy else ""
     kept = f", {figures.kept.documents:,} kept at {figures.threshold:g}" if figures.kept else ""
-    print(f"{figures.documents:,} documents: {figures.scored:,} with a score{kept}.")
+    print(f"{figures.documents:,} documents: {figures.scored:,} with a score{decided}{kept}.")
     for note in report.notes:
         print(f"note: {visible(note)}")
     print(f"Written to {page}, the numbers to report.json beside it.")

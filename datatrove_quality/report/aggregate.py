@@ -6,7 +6,7 @@ Nothing here grows with the number of rows.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,9 @@ class ScoreBatch:
         first: the number of the first row among all rows read; the others follow.
         scores: (n,) float64; NaN: the row has no usable score.
         tokens: (n,) float64; NaN: not known.
-        errors: why a row has no score, `"<reason>: <message>"`, by its place in the batch; of each row without one.
+        errors: why a row has no score, `"<reason>: <message>"`, by its place in the batch; of each row without one
+            that no proxy has decided.
+        proxy_scores: by which a cascade's proxy has decided a row, likewise; NaN: not known.
         groups: (n,) an index into `values` for each row; None: rows are not grouped.
         values: to group by.
         ids: of the rows, of any type; empty: they were not read.
@@ -54,6 +56,23 @@ class ScoreBatch:
     groups: np.ndarray | None = None
     values: tuple[str, ...] = ()
     ids: tuple[Any, ...] = ()
+    proxy_scores: dict[int, float] = field(default_factory=dict)
+
+    def kept(self, threshold: float | None, proxy_keeps_above: float | None) -> np.ndarray | None:
+        """Whether each row is kept, (n,); None: it is not known of all.
+
+        Args:
+            threshold: the lowest score that is kept; None: there is none.
+            proxy_keeps_above: the score above which the proxy kept what it decided; None: not known.
+        """
+        if threshold is None:
+            return None
+        kept = self.scores >= threshold
+        for place, score in self.proxy_scores.items():
+            if proxy_keeps_above is None or np.isnan(score):
+                return None
+            kept[place] = score > proxy_keeps_above
+        return kept
 
 
 class ScoreCounts:
@@ -63,17 +82,21 @@ class ScoreCounts:
         threshold: the `min_score` of a filter; None: nothing is said about what it would keep.
         samples: rows to read per score band and on either side of the threshold.
         seed: decides which.
+        proxy_keeps_above: the score above which a cascade's proxy kept what it decided, with that threshold; None: not
+            known. If it has decided any, nothing is said about what is kept.
     """
 
-    def __init__(self, threshold: float | None, samples: int, seed: int):
+    def __init__(self, threshold: float | None, samples: int, seed: int, proxy_keeps_above: float | None = None):
         self.threshold = threshold
+        self.proxy_keeps_above = proxy_keeps_above
         self.documents = 0
         self.reasons: Counter[str] = Counter()
         self.samples = ScoreSamples(threshold, samples, seed)
         self.first_of_reason: dict[str, int] = {}  # the number of a row
-        self._groups = GroupCounts(threshold)
+        self._groups = GroupCounts()
         self._scores, self._lengths = Sums(), Sums()
-        self._kept = np.zeros(2)
+        self._kept: np.ndarray | None = None if threshold is None else np.zeros(2)
+        self._decided = np.zeros(2)  # by a proxy: documents and tokens
         self._total = 0.0
         self._range = [np.inf, -np.inf]
         self._without_tokens = 0
@@ -83,33 +106,43 @@ class ScoreCounts:
         """Count a batch of rows."""
         self.documents += len(batch.scores)
         usable = np.isfinite(batch.scores)
+        decided = np.isin(np.arange(len(usable)), list(batch.proxy_scores))
         drawn = self.samples.draw(len(batch.scores))
-        self._add_unscorable(batch, np.flatnonzero(~usable))
-        scores, tokens = batch.scores[usable], _lengths(batch.tokens[usable])
+        self._add_unscorable(batch, np.flatnonzero(~usable & ~decided))
+        lengths = _lengths(batch.tokens)
+        self._decided += decided.sum(), np.nansum(lengths[decided])
+        kept = batch.kept(self.threshold, self.proxy_keeps_above)
+        if kept is None:
+            self._kept = None
+        elif self._kept is not None:
+            self._kept += kept.sum(), np.nansum(lengths[kept])
+        scores, tokens = batch.scores[usable], lengths[usable]
         if len(scores):
             self._add_scores(scores, tokens)
             self.samples.add_scored(scores, batch.first + np.flatnonzero(usable), drawn[usable])
         if batch.groups is not None:
-            self._groups.add(batch.groups, batch.values, usable, scores, tokens)
+            self._groups.add(batch, lengths, usable, decided, kept)
 
     def figures(self) -> Figures:
         """All numbers of the rows that were counted."""
         bins, sums = self._scores.result()
         bars = bars_for(bins, sums[:, 0])
-        tokens = sums[:, 1].sum()
+        tokens = sums[:, 1].sum() + self._decided[1]
+        decided = int(self._decided[0])
         return Figures(
             threshold=self.threshold,
             documents=self.documents,
             scored=int(sums[:, 0].sum()),
+            decided_by_proxy=decided,
             unscorable=self.reasons.total(),
             tokens=int(tokens),
             documents_without_tokens=self._without_tokens,
             documents_beyond_scale=self._beyond_scale,
-            kept=kept_of(self._kept, self.documents, tokens) if self.threshold is not None else None,
+            kept=None if self._kept is None else kept_of(self._kept, self.documents, tokens),
             scores=self._summary(bins, sums),
             histogram=histogram(bins, sums, bars),
-            thresholds=thresholds(bins, sums, self.documents, bars),
-            groups=self._groups.figures(bars),
+            thresholds=[] if decided else thresholds(bins, sums, self.documents, bars),
+            groups=self._groups.figures(bars, self._kept is not None),
             lengths=self._length_figures(bars),
             reasons=dict(self.reasons.most_common()),
         )
@@ -131,9 +164,6 @@ class ScoreCounts:
         self._beyond_scale += int((np.abs(scores) > MAX_SCORE).sum())
         self._total += float(scores.sum())
         self._range = [min(self._range[0], scores.min()), max(self._range[1], scores.max())]
-        if self.threshold is not None:
-            kept = scores >= self.threshold
-            self._kept += kept.sum(), np.nansum(tokens[kept])
 
     def _summary(self, bins: np.ndarray, sums: np.ndarray) -> ScoreSummary | None:
         count = sums[:, 0].sum()

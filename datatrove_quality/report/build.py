@@ -76,8 +76,10 @@ def build_report(options: ReportOptions) -> Report:
     columns = columns_of(options, sources)
     _require_threshold_on_scale(options, sources, columns.prefix)
     totals = _stats_totals(options, sources, columns)
-    counts = ScoreCounts(_threshold(options, sources), options.sample, options.seed)
-    index = ScoreIndex(counts.threshold) if options.against else None
+    threshold = _threshold(options, sources)
+    keeps_above = sources.proxy_keeps_above(columns.prefix, threshold)
+    counts = ScoreCounts(threshold, options.sample, options.seed, keeps_above)
+    index = ScoreIndex(threshold, keeps_above) if options.against else None
     rows = ScoredRows(sources.files, columns, options.share)
     _count(rows, counts, index)
     comparison, flips = _compare(options, index) if index else (None, [])
@@ -218,7 +220,7 @@ def _count(rows: ScoredRows, counts: ScoreCounts, index: ScoreIndex | None) -> N
     for batch in rows.batches(with_ids=index is not None):
         counts.add(batch)
         if index:
-            index.add(batch.ids, batch.scores, batch.tokens)
+            index.add(batch)
     group = rows.columns.group
     if group and not rows.found.groups_seen and counts.documents:
         raise ValueError(f"--group-by {group}: no file has a column of this name.")
@@ -239,13 +241,15 @@ def _require_scores(name: str, documents: int, rows: ScoredRows) -> None:
 def _compare(options: ReportOptions, index: ScoreIndex) -> tuple[Comparison, list[Picked]]:
     """What differs from the other run."""
     sources = Sources.find(options.against)
-    rows = ScoredRows(sources.files, columns_of(replace(options, group_by=None), sources))
+    columns = columns_of(replace(options, group_by=None), sources)
+    rows = ScoredRows(sources.files, columns)
     # Files alone have no threshold: then that of the first run decides for both.
-    other = ScoreIndex(_threshold(options, sources) if sources.runs else index.threshold)
+    threshold = _threshold(options, sources) if sources.runs else index.threshold
+    other = ScoreIndex(threshold, sources.proxy_keeps_above(columns.prefix, threshold))
     documents = 0
     for batch in rows.batches(with_ids=True):
         documents += len(batch.scores)
-        other.add(batch.ids, batch.scores, batch.tokens)
+        other.add(batch)
     _require_scores("--against", documents, rows)
     figures, flips = compare(index, other, options.sample, options.seed)
     notes = [*sources.notes, *rows.found.notes]

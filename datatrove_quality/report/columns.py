@@ -52,6 +52,10 @@ class Columns:
         return f"{self.prefix}_error"
 
     @property
+    def proxy_score(self) -> str:
+        return f"{self.prefix}_proxy_score"
+
+    @property
     def scored_by(self) -> str:
         return f"{self.prefix}_scored_by"
 
@@ -82,19 +86,30 @@ def as_value(value: Any) -> str:
     return text if len(text) <= MAX_VALUE_CHARS else text[: MAX_VALUE_CHARS - 1] + "…"
 
 
-def error_of(error: Any, score: Any, scored_by: Any) -> str:
+def error_of(error: Any, score: Any) -> str:
     """Why a row has no score that can be read, as `"<reason>: <message>"`.
 
     Args:
         error: in the row's column of errors.
         score: in the row's column of scores.
-        scored_by: in the row's column of what decided it.
     """
     if isinstance(error, str) and error:
         return error
-    if scored_by == PROXY:
-        return "scored_by_proxy: a cascade's proxy decided it"
     return "missing_score: no score and no error" if score is None else f"invalid_score: {score!r:.100}"
+
+
+def deciding_score(error: Any, score: Any, scored_by: Any, proxy_score: Any) -> float | None:
+    """The proxy's score of a row that a cascade's proxy has decided; NaN where it cannot be read; None: of others.
+
+    Args:
+        error: in the row's column of errors.
+        score: in the row's column of scores.
+        scored_by: in the row's column of what decided it.
+        proxy_score: in the row's column of the proxy's scores.
+    """
+    if scored_by != PROXY or is_score(score) or (isinstance(error, str) and error):
+        return None
+    return or_nan(as_number(proxy_score))
 
 
 def or_nan(number: float | None) -> float:

@@ -1,11 +1,10 @@
 """Two runs over the same documents -> how many decisions differ, how scores moved, and which rows to read."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from datatrove_quality.report.aggregate import ScoreBatch
 from datatrove_quality.report.contents import Comparison, Decisions, Moves, OfBoth, Picked
 from datatrove_quality.report.histograms import QUANTILES, share
 
@@ -16,22 +15,24 @@ class ScoreIndex:
 
     Args:
         threshold: the lowest score that is kept; None: no threshold.
+        proxy_keeps_above: see `ScoreBatch.kept`.
     """
 
     threshold: float | None
+    proxy_keeps_above: float | None = None
+    kept_known: bool = True
     missing: int = 0
     _hashes: list[np.ndarray] = field(default_factory=list)
     _scores: list[np.ndarray] = field(default_factory=list)
     _tokens: list[np.ndarray] = field(default_factory=list)
+    _kept: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, ids: Sequence[Any], scores: np.ndarray, tokens: np.ndarray) -> None:
-        """Add rows.
-
-        Args:
-            ids: of any type; None: the row has no id.
-            scores: NaN: the row has none.
-            tokens: how many each has; NaN: not known.
-        """
+    def add(self, batch: ScoreBatch) -> None:
+        """Add rows, with their ids; None: the row has none."""
+        ids, scores, tokens = batch.ids, batch.scores, batch.tokens
+        kept = batch.kept(self.threshold, self.proxy_keeps_above)
+        self.kept_known = self.kept_known and kept is not None
+        self._kept.append(np.zeros(len(scores), bool) if kept is None else kept)
         self.missing += sum(i is None for i in ids)
         self._hashes.append(np.fromiter((0 if i is None else hash(str(i)) or 1 for i in ids), np.int64, len(ids)))
         self._scores.append(scores)
@@ -45,6 +46,10 @@ class ScoreIndex:
         found, rows = found[found != 0], rows[found != 0]
         return found, scores[rows], rows, len(hashes) - self.missing - len(found)
 
+    def kept_of(self, rows: np.ndarray) -> np.ndarray | None:
+        """Whether rows are kept; None: it is not known of all."""
+        return np.concatenate([np.zeros(0, bool), *self._kept])[rows] if self.kept_known else None
+
     def tokens_of(self, rows: np.ndarray) -> np.ndarray:
         """How many tokens rows have; -1: not known."""
         return np.concatenate([np.zeros(0, np.int32), *self._tokens])[rows]
@@ -52,13 +57,14 @@ class ScoreIndex:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """The documents in both runs, in the order of A's rows, and each run's threshold."""
+    """The documents in both runs, in the order of A's rows."""
 
     rows: np.ndarray  # of A
     now: np.ndarray  # scores in A; NaN: none
     was: np.ndarray  # scores in B
     has_other_tokens: np.ndarray  # whether both runs know how many tokens it has, and they differ
-    keeps_from: OfBoth[float | None]
+    kept_now: np.ndarray | None  # whether A keeps it; None: not known of all
+    kept_was: np.ndarray | None  # the same of B
 
     @property
     def moved(self) -> np.ndarray:
@@ -70,9 +76,8 @@ class _Pairs:
         return np.isfinite(self.was) & np.isfinite(self.now)
 
     def kept(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Whether A and B keep each document; None: a run has no threshold."""
-        here, there = self.keeps_from.here, self.keeps_from.there
-        return None if here is None or there is None else (self.now >= here, self.was >= there)
+        """Whether A and B keep each document; None: it is not known."""
+        return None if self.kept_now is None or self.kept_was is None else (self.kept_now, self.kept_was)
 
 
 def compare(a: ScoreIndex, b: ScoreIndex, samples: int, seed: int) -> tuple[Comparison, list[Picked]]:
@@ -95,7 +100,8 @@ def compare(a: ScoreIndex, b: ScoreIndex, samples: int, seed: int) -> tuple[Comp
     keeps_from = OfBoth(a.threshold, b.threshold)
     tokens_a, tokens_b = a.tokens_of(rows_a[at_a]), b.tokens_of(rows_b[at_b])
     differ = (tokens_a != tokens_b) & (tokens_a >= 0) & (tokens_b >= 0)
-    pairs = _Pairs(rows_a[at_a], scores_a[at_a], scores_b[at_b], differ, keeps_from)
+    kept = a.kept_of(rows_a[at_a]), b.kept_of(rows_b[at_b])
+    pairs = _Pairs(rows_a[at_a], scores_a[at_a], scores_b[at_b], differ, *kept)
     figures = Comparison(
         documents_in_both=len(pairs.rows),
         only_here=len(hashes_a) - len(pairs.rows),

@@ -11,7 +11,7 @@ class Kept:
         documents: how many are kept.
         documents_share: of all documents, those without a score included; None: no documents.
         tokens: of the documents that are kept.
-        tokens_share: of the tokens of all documents with a score; None: these have none.
+        tokens_share: of the tokens of all documents that a threshold or a proxy decides; None: these have none.
     """
 
     documents: int
@@ -79,8 +79,8 @@ class GroupTotals:
     Args:
         value: of the column.
         documents: all of them.
-        unscorable: those without a score.
-        tokens: of those with a score.
+        unscorable: those that could not be scored.
+        tokens: of the others.
         mean: of their scores; None: they have none.
     """
 
@@ -96,7 +96,7 @@ class Group(GroupTotals):
     """The documents with one value of the column that the report groups by.
 
     Args:
-        kept: what the threshold keeps of them; None: there is no threshold.
+        kept: what is kept of them; None: it is not known of all documents.
         histogram: of their scores, with the bars of the histogram of all documents.
     """
 
@@ -146,17 +146,20 @@ class ScoreFigures:
         threshold: that is marked; None: none is.
         documents: all of them.
         scored: those with a score.
-        unscorable: those without one; these two are all documents.
-        tokens: of the documents with a score.
-        kept: what the threshold keeps; None: no threshold. Of statistics as exact as their rounded scores.
+        decided_by_proxy: those that a cascade's proxy has kept or dropped, which have no score.
+        unscorable: those that could not be scored; these three are all documents.
+        tokens: of the first two.
+        kept: what the threshold keeps, or the cascade with it; None: no threshold, or not that of the cascade. Of
+            statistics as exact as their rounded scores.
         histogram: of the scores.
-        thresholds: what each edge of the bars would keep as a threshold.
-        reasons: why documents have no score, and how many, the most common first.
+        thresholds: what each edge of the bars would keep as a threshold; empty: a proxy has decided documents.
+        reasons: why documents could not be scored, and how many, the most common first.
     """
 
     threshold: float | None
     documents: int
     scored: int
+    decided_by_proxy: int
     unscorable: int
     tokens: int
     kept: Kept | None

@@ -30,21 +30,23 @@ def stats_figures(totals: Totals, prefix: str, rows: Figures) -> StatsFigures:
         int(sum(totals.get("histogram", {}).get(stat, {}).values())) for stat in (score, f"{score}__tokens")
     )
     reasons = _reasons(totals, f"{prefix}_unscored")
-    documents = scored + sum(reasons.values())
-    kept = None if rows.threshold is None else sums[values >= rows.threshold].sum(axis=0)
+    decided = reasons.pop("scored_by_proxy", 0)  # how, it does not count
+    documents = scored + decided + sum(reasons.values())
+    kept = None if rows.threshold is None or decided else sums[values >= rows.threshold].sum(axis=0)
     mean = totals["summary"][score]["summary"] / scored if scored else None
     bars = bars_for(bins, sums[:, 0])
     return StatsFigures(
         threshold=rows.threshold,
         documents=documents,
         scored=scored,
+        decided_by_proxy=decided,
         unscorable=sum(reasons.values()),
         tokens=tokens,
         mean=mean,
         kept=None if kept is None else kept_of(kept, documents, tokens),
         reasons=reasons,
         histogram=histogram(bins, sums, bars),
-        thresholds=thresholds(bins, sums, documents, bars),
+        thresholds=[] if decided else thresholds(bins, sums, documents, bars),
         groups={
             column: _groups(stats, score, f"{prefix}_unscored")
             for column, stats in sorted(totals.items())

@@ -13,7 +13,7 @@ import numpy as np
 
 from datatrove_quality.evaluation.columns import flat
 from datatrove_quality.report.aggregate import ScoreBatch
-from datatrove_quality.report.columns import as_number, as_value, error_of, or_nan, score_names
+from datatrove_quality.report.columns import as_number, as_value, deciding_score, error_of, or_nan, score_names
 from datatrove_quality.report.file_rows import FileRows
 from datatrove_quality.rows.types import Row, conversation_error
 
@@ -29,7 +29,7 @@ class JsonlRows(FileRows):
         self.found.note_scorer(None, self.file.full_path, self.columns)
         rows = self._fields()
         while some := list(islice(rows, LINES_AT_ONCE)):
-            scores, errors, tokens, values, ids = zip(*some, strict=True)
+            scores, errors, decided, tokens, values, ids = zip(*some, strict=True)
             groups: dict[str, int] = {}
             codes = [groups.setdefault(value, len(groups)) for value in values] if self.columns.group else None
             yield ScoreBatch(
@@ -37,6 +37,7 @@ class JsonlRows(FileRows):
                 scores=np.array(scores),
                 tokens=np.array(tokens),
                 errors={place: error for place, error in enumerate(errors) if error},
+                proxy_scores={place: score for place, score in enumerate(decided) if score is not None},
                 groups=None if codes is None else np.array(codes),
                 values=tuple(groups),
                 ids=ids if with_ids else (),
@@ -50,8 +51,8 @@ class JsonlRows(FileRows):
             if place in wanted:
                 yield place, flat(row)
 
-    def _fields(self) -> Iterator[tuple[float, str, float, str | None, Any]]:
-        """Score, error, tokens, group and id of each row."""
+    def _fields(self) -> Iterator[tuple[float, str, float | None, float, str | None, Any]]:
+        """Score, error, the score by which a proxy has decided it, tokens, group and id of each row."""
         columns, others_noted = self.columns, False
         for row in self._noted():
             found = flat(row)
@@ -61,17 +62,16 @@ class JsonlRows(FileRows):
             self.found.scores_seen |= columns.score in found or (columns.error in found and NO_ROW not in found)
             self.found.groups_seen |= columns.group in found
             score = as_number(found.get(columns.score))
+            made = [found.get(name) for name in (columns.error, columns.score, columns.scored_by, columns.proxy_score)]
+            decided = deciding_score(*made)
             yield (
                 or_nan(score),
-                "" if score is not None else self._error_of(found),
+                "" if score is not None or decided is not None else error_of(*made[:2]),
+                decided,
                 or_nan(as_number(found.get(columns.tokens))),
                 as_value(found.get(columns.group)) if columns.group else None,
                 found.get(columns.id),
             )
-
-    def _error_of(self, found: Row) -> str:
-        columns = self.columns
-        return error_of(found.get(columns.error), found.get(columns.score), found.get(columns.scored_by))
 
     def _noted(self) -> Iterator[Row]:
         """The rows; lines that cannot be read as rows are counted in a note at the end."""

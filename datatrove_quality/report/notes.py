@@ -51,11 +51,16 @@ def notes_on_columns(figures: Figures, found: Findings, columns: Columns) -> Ite
         yield f"Some rows have no {columns.score!r}, but {sorted(others)[:5]}: they count as without a score."
     if invalid := figures.reasons.get("invalid_score"):
         yield f"{invalid:,} scores are no finite numbers: NaN is never a score."
-    if decided := figures.reasons.get("scored_by_proxy"):
+    if decided := figures.decided_by_proxy:
         yield (
-            f"A cascade's proxy decided {decided:,} documents: they have no score, and the histogram shows the "
-            "others, most of which lie near the threshold."
+            f"A cascade's proxy decided {decided:,} documents: they have no score. Histogram, mean and quantiles are "
+            "of the others, most of which lie near the threshold, and are not those of the corpus."
         )
+        if figures.threshold is not None and figures.kept is None:
+            yield (
+                f"What is kept at {figures.threshold:g} is not known: the proxy decided for the run's own threshold, "
+                "which the run's folder tells (SCORED), and its files alone do not."
+            )
     if figures.documents_without_tokens:
         yield f"{figures.documents_without_tokens:,} documents have no {columns.tokens!r}: their length is not known."
 

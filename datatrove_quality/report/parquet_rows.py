@@ -12,7 +12,7 @@ import numpy as np
 
 from datatrove_quality.evaluation.columns import flat
 from datatrove_quality.report.aggregate import ScoreBatch
-from datatrove_quality.report.columns import Columns, WrongColumn, as_value, error_of, score_names
+from datatrove_quality.report.columns import Columns, WrongColumn, as_value, deciding_score, error_of, score_names
 from datatrove_quality.report.file_rows import FileRows
 from datatrove_quality.rows.column_values import NO_VALUE
 from datatrove_quality.rows.types import Row
@@ -73,7 +73,7 @@ class ParquetRows(FileRows):
         columns = self.columns
         wanted = (
             *(columns.score, columns.tokens, columns.error, columns.group),
-            *(columns.id if with_ids else None, columns.scored_by),
+            *(columns.id if with_ids else None, columns.scored_by, columns.proxy_score),
         )
         paths = [_column_path(schema, name) if name else None for name in wanted]
         self.found.note_columns(_score_columns(schema), columns)
@@ -112,27 +112,31 @@ def _column(batch: "pa.RecordBatch", path: str) -> "pa.Array":
 
 
 def _score_batch(found: "list[Any]", count: int, first: int, columns: Columns) -> ScoreBatch:
-    """Rows of a file; `found` holds score, tokens, error, group, id and scored_by."""
-    score, tokens, error, group, ids, scored_by = found
+    """Rows of a file; `found` holds score, tokens, error, group, id, scored_by and proxy_score."""
+    score, tokens, error, group, ids, scored_by, proxy_score = found
     scores = _numbers(score, count, columns.score)
+    places = np.flatnonzero(~np.isfinite(scores))
+    made = _values(places, error, score, scored_by, proxy_score)
+    decided = {place: by for place, row in made.items() if (by := deciding_score(*row)) is not None}
     groups, values = _dictionary(group, count, columns.group) if columns.group else (None, ())
     return ScoreBatch(
         first=first,
         scores=scores,
         tokens=_numbers(tokens, count, columns.tokens),
-        errors=_errors(np.flatnonzero(~np.isfinite(scores)), error, score, scored_by),
+        errors={place: error_of(*row[:2]) for place, row in made.items() if place not in decided},
+        proxy_scores=decided,
         groups=groups,
         values=values,
         ids=(None,) * count if ids is None else tuple(ids.to_pylist()),
     )
 
 
-def _errors(places: np.ndarray, *columns: "pa.Array | None") -> dict[int, str]:
-    """Why the rows in some places have no score."""
+def _values(places: np.ndarray, *columns: "pa.Array | None") -> dict[int, list[Any]]:
+    """What columns hold in some rows."""
     if not len(places):
         return {}
     given = [[None] * len(places) if column is None else column.take(places).to_pylist() for column in columns]
-    return {int(place): error_of(*values) for place, *values in zip(places, *given, strict=True)}
+    return {int(place): values for place, *values in zip(places, *given, strict=True)}
 
 
 def _numbers(column: "pa.Array | None", count: int, name: str) -> np.ndarray:

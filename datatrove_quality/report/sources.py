@@ -85,6 +85,20 @@ class Sources:
             text = text.replace(path, shown[path]) if path.strip("/") else text
         return text
 
+    def proxy_keeps_above(self, prefix: str, threshold: float | None) -> float | None:
+        """Above which score the proxy of the runs' cascade kept documents; None: not known, or of another threshold.
+
+        Args:
+            prefix: of the score columns.
+            threshold: the lowest score that is kept.
+        """
+        filters = [one for run in self.runs for one in run.get("filters") or () if one.get("prefix") == prefix]
+        bands = {(one["min_score"], *one["cascade"]["band"]) for one in filters if one.get("cascade")}
+        if len(bands) != 1 or len(self.runs) < len(self.names):
+            return None  # not the same for all, or there are files of which no record tells
+        min_score, _, high = bands.pop()
+        return high if min_score == threshold else None
+
     def show(self, path: str) -> str:
         """The name to show for a path or address, which `without_folders` then knows too."""
         name = shown_path(path)

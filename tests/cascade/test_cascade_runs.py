@@ -111,14 +111,49 @@ def test_a_broken_promise_is_said_at_the_end_or_stops_the_run(tmp_path, models, 
 
 
 def test_what_reads_scores_knows_of_proxies(tmp_path, models, capsys):
-    """A report counts what has no score; a threshold is not chosen by scores near another one."""
+    """A threshold is not chosen by scores near another one."""
     source(tmp_path, ".parquet")
     filtered(tmp_path, models, certified(models))
     assert command.main(["choose-threshold", str(tmp_path / "out"), "--keep-share", "0.5"]) == command.MISTAKE
     assert "Score a sample without a cascade" in capsys.readouterr().err
-    assert command.main(["report", str(tmp_path / "out"), "--output", str(tmp_path / "page")]) == 0
-    page = (tmp_path / "page/report.html").read_text()
-    assert "A cascade&#39;s proxy decided" in page and "scored_by_proxy" in page
+
+
+def report_of(folder, *arguments):
+    assert command.main(["report", *map(str, arguments), "--output", str(folder / "page")]) == 0
+    return json.loads((folder / "page/report.json").read_text()), (folder / "page/report.html").read_text()
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_a_report_counts_what_the_proxy_decided(tmp_path, models, ending):
+    """What is kept is what the run kept, in all and by group, also where two runs are compared; other thresholds, and
+    files without the run's record, are not known."""
+    source(tmp_path, ending)
+    filtered(tmp_path, models, certified(models))
+    filtered(tmp_path, models, None, "plain")
+    kept, excluded = (read_rows(tmp_path / "out" / name) for name in ("kept", "excluded"))
+    by_proxy = [row for row in kept + excluded if row["quality_scored_by"] == "proxy"]
+    figures, page = report_of(tmp_path, tmp_path / "out", "--group-by", "id", "--against", tmp_path / "plain")
+    assert (figures["documents"], figures["decided_by_proxy"], figures["unscorable"]) == (60, len(by_proxy), 0)
+    tokens = [sum(row["quality_tokens"] for row in some) for some in (kept, kept + excluded)]
+    expected = {"documents": len(kept), "documents_share": len(kept) / 60, "tokens": tokens[0]}
+    assert figures["kept"] == expected | {"tokens_share": pytest.approx(tokens[0] / tokens[1])}
+    assert figures["thresholds"] == [] and figures["reasons"] == {} and figures["tokens"] == tokens[1]
+    groups = {group["value"]: group for group in figures["groups"]["values"][:50]}
+    for row in kept + excluded:
+        if group := groups.get(row["id"]):
+            assert (group["documents"], group["unscorable"]) == (1, 0)
+            assert (group["kept"]["documents"], group["kept"]["tokens"]) == (
+                (1, row["quality_tokens"]) if row in kept else (0, 0)
+            )
+    was = {row["id"] for row in read_rows(tmp_path / "plain/kept")}
+    now = {row["id"] for row in kept}
+    decisions = figures["comparison"]["decisions"]
+    assert (decisions["kept_here_only"], decisions["kept_there_only"]) == (len(now - was), len(was - now))
+    assert "A cascade&#39;s proxy decided" in page and "decided by a proxy" in page
+    for arguments in ((tmp_path / "out", "--threshold", 2), (tmp_path / "out/kept", "--threshold", models[2])):
+        figures, page = report_of(tmp_path, *arguments, "--allow-outside-scale", "--group-by", "id")
+        assert figures["kept"] is None and figures["groups"]["values"][0]["kept"] is None
+        assert any("is not known" in note for note in figures["notes"])
 
 
 def test_the_command_takes_the_file(tmp_path, models, capsys):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scored_rows_samples import make, refused, scored, write
 
+from datatrove_quality.report.aggregate import ScoreBatch
 from datatrove_quality.report.comparison import ScoreIndex, compare
 from datatrove_quality.report.contents import OfBoth, Picked
 
@@ -51,11 +52,15 @@ def test_files_that_cannot_be_compared_are_refused_and_thresholds_are_those_of_t
     assert found["decisions"]["differ_share"] == 0
 
 
+def batch(ids, scores, tokens):
+    return ScoreBatch(0, np.array(scores), np.array(tokens), {}, ids=tuple(ids))
+
+
 def test_comparing_needs_no_threshold():
     """Without thresholds nothing is decided, and only scores are compared."""
     a, b = ScoreIndex(None), ScoreIndex(None)
-    a.add(["x", "y", 3], np.array([1.0, 2.0, 3.0]), np.array([7.0, 8.0, 9.0]))
-    b.add(["y", "x", "3"], np.array([2.5, 1.0, np.nan]), np.array([8.0, 7.0, np.nan]))
+    a.add(batch(["x", "y", 3], [1.0, 2.0, 3.0], [7.0, 8.0, 9.0]))
+    b.add(batch(["y", "x", "3"], [2.5, 1.0, np.nan], [8.0, 7.0, np.nan]))
     figures, sections = compare(a, b, samples=3, seed=0)
     assert figures.documents_in_both == 3 and figures.decisions is None
     assert figures.moved.lowest == -0.5 and figures.scored_in_one_only == OfBoth(here=1, there=0)
@@ -65,8 +70,8 @@ def test_comparing_needs_no_threshold():
 def test_rows_that_were_rendered_otherwise_are_listed():
     """As after an upgrade: another number of tokens, though the score may be the same; or no score any more."""
     a, b = ScoreIndex(None), ScoreIndex(None)
-    a.add(["w", "x", "y", "z"], np.array([1.0, 2.0, np.nan, 4.0]), np.array([7.0, 8.0, np.nan, 9.0]))
-    b.add(["z", "y", "x", "w"], np.array([4.0, 3.0, 2.5, 1.0]), np.array([9.0, 5.0, 8.0, 6.0]))
+    a.add(batch(["w", "x", "y", "z"], [1.0, 2.0, np.nan, 4.0], [7.0, 8.0, np.nan, 9.0]))
+    b.add(batch(["z", "y", "x", "w"], [4.0, 3.0, 2.5, 1.0], [9.0, 5.0, 8.0, 6.0]))
     figures, sections = compare(a, b, samples=3, seed=0)
     assert figures.other_tokens == 1
     assert [(section.title, section.rows) for section in sections] == [

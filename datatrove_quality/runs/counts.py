@@ -19,7 +19,8 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.stats import Stats
 from loguru import logger
 
-from datatrove_quality.runs.outputs import Claim, whole_files
+from datatrove_quality.runs.claim import Claim
+from datatrove_quality.runs.outputs import whole_files
 
 
 @dataclass

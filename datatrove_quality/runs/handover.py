@@ -15,7 +15,8 @@ from datatrove.data import Document
 from datatrove.io import get_datafolder
 from datatrove.pipeline.base import PipelineStep
 
-from datatrove_quality.runs.outputs import Claim, whole_files
+from datatrove_quality.runs.claim import Claim
+from datatrove_quality.runs.outputs import whole_files
 
 
 DIGEST_BYTES = 8

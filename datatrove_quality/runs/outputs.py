@@ -11,7 +11,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from datatrove.data import Document
 from datatrove.io import DataFolder, OutputFileManager, get_datafolder
@@ -22,19 +22,13 @@ from loguru import logger
 
 from datatrove_quality.rows.arrow_values import record_batch
 from datatrove_quality.rows.json_values import size_of
+from datatrove_quality.runs.claim import Claim
 from datatrove_quality.runs.sealed_folder import SealedFolder, write_seal
 
 
 ID_LENGTH = 8
 WAITING_BYTES = 16 * 2**20
 """Of rows that wait to be written as Parquet: a thousand with large columns would take gigabytes."""
-
-
-class Claim(Protocol):
-    """A run's claim to its output folder: runs/claim.py."""
-
-    def require(self) -> None:
-        """Raises: the folder is another run's."""
 
 
 class WholeFiles(DiskWriter):

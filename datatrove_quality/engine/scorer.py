@@ -223,7 +223,11 @@ class Scorer:
                 yield result
 
     def stream_pairs(
-        self, pairs: Iterable[tuple[T, Input]], store: ScoreStore | None = None, counts: Counter[str] | None = None
+        self,
+        pairs: Iterable[tuple[T, Input]],
+        store: ScoreStore | None = None,
+        counts: Counter[str] | None = None,
+        alone: bool = False,
     ) -> Generator[tuple[T, Score | RecordedScore | Unscorable], None, None]:
         """As `stream`, where each input travels with the thing that it is of, such as its document.
 
@@ -231,13 +235,13 @@ class Scorer:
             pairs: anything, which is handed through as it is, and an input.
             store: as for `stream`.
             counts: gets `shared_tokens` at the end: how many tokens were not computed, since texts begin alike.
+            alone: compute each text that the store lacks, also where its logit came with another's forward passes.
 
         Yields:
             For each pair, in order, the same thing and the input's result.
         """
-        logits = LogitStream(
-            self.renderer, self._model, store, self._files.packable, self._sharing.handed, self._is_needed_again()
-        )
+        handed = None if alone else self._sharing.handed
+        logits = LogitStream(self.renderer, self._model, store, self._files.packable, handed, self._is_needed_again())
         try:
             with closing(logits.of(pairs)) as stream:
                 for companion, logit in stream:

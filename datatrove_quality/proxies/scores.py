@@ -132,10 +132,10 @@ def seconds_per_document(scorer: Scorer, inputs: Sequence[Input]) -> float:
         scorer: the model.
         inputs: of a random sample; the first ones are timed.
     """
-    for _ in scorer.stream(inputs[:WARM_UP]):
+    for _ in scorer.stream_pairs([(None, item) for item in inputs[:WARM_UP]], alone=True):
         pass
     done, started = 0, time.perf_counter()
-    with closing(scorer.stream_pairs((None, item) for item in inputs[:TIMED_DOCUMENTS])) as stream:
+    with closing(scorer.stream_pairs([(None, item) for item in inputs[:TIMED_DOCUMENTS]], alone=True)) as stream:
         for _ in stream:
             done += 1
             if time.perf_counter() - started > TIMED_SECONDS:

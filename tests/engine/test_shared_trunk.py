@@ -16,6 +16,7 @@ from datatrove_quality.engine import scorer, shared_trunk
 from datatrove_quality.engine.scorer import Scorer
 from datatrove_quality.engine.shared_trunk import HandedOver, needed
 from datatrove_quality.engine.store import Logit
+from datatrove_quality.proxies.scores import seconds_per_document
 
 
 def sister(folder, target, seed=1, outputs=None, **edits):
@@ -336,3 +337,18 @@ def test_steps_of_another_pipeline_are_not_waited_for(model_folder, tmp_path):
     with needed(config), needed(None):
         assert shared_trunk.needed_configs() == [config]
     assert not shared_trunk.needed_configs()
+
+
+def test_what_a_model_takes_is_that_of_its_own_passes(model_folder, tmp_path, passes):
+    """A proxy on the classifier's trunk leaves its logits here: to look them up is not what they cost."""
+    first = model_folder("qwen3")
+    steps = [
+        QualityFilter(config_of(folder), prefix=name)
+        for folder, name in ((first, "a"), (sister(first, tmp_path / "b"), "b"))
+    ]
+    inputs = conversations(12, seed=3, longest=40)
+    run(steps, [Document(text="x", id=str(at), metadata={"messages": item}) for at, item in enumerate(inputs)])
+    for step in steps:
+        passes.clear()
+        assert seconds_per_document(scorer.find_scorer(step.scorer), inputs) > 0
+        assert sum(passes) == 8 + 12

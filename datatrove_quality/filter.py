@@ -93,7 +93,7 @@ class QualityFilter(BaseFilter):
         reuse_scores: score only documents whose metadata holds no score, and take those that are there as they are.
             The step cannot see what made them: model, dtype and scale must be the same. Parquet files tell the model
             in their schema's metadata, see `score_schema`.
-        allow_no_answer: score conversations in which the assistant says nothing, for those who rate prompts.
+        allow_no_answer: score conversations without a message of the assistant, for those who rate prompts.
         accept_changed_text: where a step has changed `doc.text` and not the conversation, score the conversation as it
             is. Else such a document is an error.
         render_tools: pass the row's tool definitions (`tools`, `functions`) to the chat template.

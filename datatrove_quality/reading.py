@@ -9,10 +9,10 @@ from datatrove_quality.config import Unscorable
 from datatrove_quality.engine.streaming import Input
 from datatrove_quality.rows.answers import other_answers
 from datatrove_quality.rows.json_values import size_of
-from datatrove_quality.rows.roles import USER, known_role
+from datatrove_quality.rows.roles import USER, is_answer, known_role
 from datatrove_quality.rows.score_columns import RecordedScore, recorded_score, score_column
 from datatrove_quality.rows.scored_conversation import changed_text_error, scored_conversation, text_edit
-from datatrove_quality.rows.types import MESSAGES, conversation_error
+from datatrove_quality.rows.types import MESSAGES, Message, conversation_error
 
 
 class Entry(NamedTuple):
@@ -69,7 +69,7 @@ class Reading:
         item = self._input(document)
         if isinstance(item, str | RecordedScore | Unscorable):
             return Entry(document), item
-        notes: tuple[str, ...] = ("ends_with_user",) if known_role(item[-1]["role"]) == USER else ()
+        notes = _notes_on_end(item[-1])
         if self.messages_key == MESSAGES and (edit := text_edit(document, item)):
             if edit == "text" and not self.accept_changed_text:
                 raise changed_text_error(document)
@@ -108,3 +108,11 @@ class Reading:
             return scored_conversation(document, self.messages_key, self.render_tools, self.allow_no_answer)
         except Unscorable as invalid:
             return invalid
+
+
+def _notes_on_end(message: Message) -> tuple[str, ...]:
+    """What is counted of a conversation's last message: that it is the user's, or that it says nothing."""
+    if known_role(message["role"]) == USER:
+        return ("ends_with_user",)
+    content, is_alone = message["content"], message.keys() <= {"role", "content"}  # neither calls nor thoughts
+    return ("empty_answer",) if is_alone and is_answer(message["role"]) and not content.strip() else ()

@@ -17,6 +17,7 @@ from datatrove.pipeline.dedup import (
 from datatrove.pipeline.dedup.minhash import MinhashConfig
 from datatrove.pipeline.filters import GopherRepetitionFilter
 from datatrove.utils.hashing import HashConfig
+from datatrove.utils.text import TextNormConfig
 
 from datatrove_quality import AnswerFilter, ConversationAdapter, ConversationRules, QualityFilter, Run, Stage
 
@@ -36,7 +37,8 @@ def main() -> None:
     options = parser.parse_args()
 
     run = Run(options.input, options.output, workers=options.workers, name="curate")
-    minhash = MinhashConfig(hash_config=HashConfig(hash_fc="sha1"))  # the default fails with xxhash 4
+    # By default all numbers are alike, so that "12 times 7" is "3 times 9"; and the hash fails with xxhash 4.
+    minhash = MinhashConfig(norm_config=TextNormConfig(norm_numbers=False), hash_config=HashConfig(hash_fc="sha1"))
     signatures, pairs, duplicates = (run.between(name) for name in ("signatures", "pairs", "duplicates"))
     clean = [
         run.reader(ConversationAdapter()),

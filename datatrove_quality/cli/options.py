@@ -74,7 +74,7 @@ def add_rendering_options(group: argparse._ArgumentGroup | argparse.ArgumentPars
 def add_template_options(group: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
     """Options that say what is rendered."""
     add = group.add_argument
-    add("--allow-no-answer", action="store_true", help="score conversations in which the assistant says nothing")
+    add("--allow-no-answer", action="store_true", help="score conversations without a message of the assistant")
     add("--render-tools", action="store_true", help="pass the rows' tool definitions to the chat template")
 
 

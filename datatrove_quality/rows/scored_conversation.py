@@ -36,7 +36,7 @@ def scored_conversation(
     if not allow_no_answer and not any(is_answer(message["role"]) for message in conversation):
         raise InvalidConversation(
             "no_answer",
-            "the assistant says nothing, and no column with an answer was found: name it with answer_key "
+            "no message is the assistant's, and no column with an answer was found: name it with answer_key "
             "(--answer-key); allow_no_answer=True (--allow-no-answer) scores prompts",
         )
     arguments = arguments_of_document(metadata, render_tools)

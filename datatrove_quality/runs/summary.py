@@ -15,6 +15,7 @@ from datatrove_quality.runs.run_record import read_json, recorded_run
 BAR_WIDTH = 20
 NOTED = {
     "ends_with_user": "with the user's turn at the end",
+    "empty_answer": "with an empty answer at the end",
     "template_left_out": "cut by the template",
     "changed_white_space": "with another white space in text",
     "changed_text": "with a changed text, not scored",

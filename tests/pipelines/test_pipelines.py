@@ -80,14 +80,25 @@ def test_filter_conversations(tmp_path, conversations, monkeypatch, capsys):
 
 
 def test_curate_conversations(tmp_path, conversations, monkeypatch, capsys):
-    """Every row is written once; of a conversation that is there twice one is kept, unless a rule drops both."""
+    """Every row is written once; of a conversation that is there twice one is kept, unless a rule drops both.
+
+    Questions that differ in their numbers alone are other questions.
+    """
     pytest.importorskip("spacy", reason="the extra curate is not installed: pip install 'datatrove-quality[curate]'")
     lines = [line for path in sorted(conversations.iterdir()) for line in path.read_bytes().splitlines(keepends=True)]
-    write_rows(conversations / "2.jsonl", lines[:5])
+    question, answer = (
+        "Diga, por favor: quanto é {} vezes {}, e por que é assim?",
+        "O produto de {} por {} é {}, claro.",
+    )
+    sums = [
+        {"id": f"sum {n}", "messages": turns(question.format(n, n + 5), answer.format(n, n + 5, n * (n + 5)))}
+        for n in range(3, 8)
+    ]
+    write_rows(conversations / "2.jsonl", lines[:5] + sums)
     arguments = (conversations, tmp_path / "out", "--model", DEMO / "demo-classifier", "--min-score", 3.5)
     start(monkeypatch, "curate_conversations", *arguments)
     found = written(tmp_path / "out")
-    assert sum(found.values()) == ROWS + 5
+    assert sum(found.values()) == ROWS + 10
     assert found["kept"] > 10 and found["excluded/score"] > 5 and found["excluded/rules"] >= 2
     ids = {name: [row.get("id") for row in read_rows(tmp_path / "out" / name)] for name in found}
     copied = {json.loads(line)["id"] for line in lines[:5]} - {
@@ -96,8 +107,9 @@ def test_curate_conversations(tmp_path, conversations, monkeypatch, capsys):
     }
     assert len(copied) >= 3 and copied <= {*ids["excluded/duplicates"]}
     assert all((ids["kept"] + ids["excluded/score"]).count(name) == 1 for name in copied)
+    assert not any(str(name).startswith("sum") for name in ids["excluded/duplicates"])
     assert {row["filter_reason"] for row in read_rows(tmp_path / "out/excluded/duplicates")} == {"near_duplicate"}
-    assert f"documents in{ROWS + 5:>44}" in capsys.readouterr().out
+    assert f"documents in{ROWS + 10:>44}" in capsys.readouterr().out
 
 
 def test_annotate_pretraining_text(tmp_path, monkeypatch):

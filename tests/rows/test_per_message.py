@@ -1,5 +1,6 @@
 """Formatters on each message: what is scored is what is written, and a text that was edited alone is an error."""
 
+import math
 import pickle
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,14 @@ def test_no_answer(config: ScorerConfig) -> None:
     calls = {"messages": [user(U1), assistant("") | {"reasoning_content": "hum"}, user(U1)]}
     assert next(QualityFilter(config).run([adapt(calls)])).metadata["quality_error"].startswith("role_not_rendered")
     assert scored(config, adapt({"messages": [*ONE, user(U1)]}))[1]["ends_with_user"] == 1
-    assert "ends_with_user" not in scored(config, adapt({"messages": ONE}))[1]
+    assert not {"ends_with_user", "empty_answer"} & scored(config, adapt({"messages": ONE}))[1].keys()
+
+
+def test_an_empty_answer_is_scored_and_counted(config: ScorerConfig) -> None:
+    """It is there, and bad; a column that lost its answers must not pass unseen."""
+    for text in ("", " \n"):
+        score, counts = scored(config, adapt({"prompt": U1, "response": text}))
+        assert math.isfinite(score) and counts["empty_answer"] == counts["scored"] == 1
 
 
 def test_tools_and_template_arguments(config: ScorerConfig, log: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

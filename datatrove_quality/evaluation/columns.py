@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from datatrove_quality.config import Unscorable
-from datatrove_quality.rows.score_columns import PROXY, is_score
+from datatrove_quality.rows.score_columns import is_decided_by_proxy, is_score
 from datatrove_quality.rows.types import Row, conversation_error
 from datatrove_quality.runs.inputs import Inputs
 
@@ -44,7 +44,7 @@ def score_in(row: Row, column: str) -> float:
         Unscorable: no score; the reason is "missing_score", "invalid_score" or that of a line that is not a row.
     """
     value = row.get(column)
-    if row.get(f"{column.removesuffix('_score')}_scored_by") == PROXY and not is_score(value):
+    if is_decided_by_proxy(row, column):
         raise Unscorable("scored_by_proxy", "a cascade's proxy decided it")
     if value is None:
         error = conversation_error(row)
@@ -58,6 +58,23 @@ def tokens_in(row: Row, column: str | None) -> float:
     """The token count in a row; NaN if it is missing."""
     value: Any = None if column is None else row.get(column)
     return float(value) if is_score(value) and value >= 0 else math.nan
+
+
+def require_no_cascade(decided: int, rows: int) -> None:
+    """Refuse rows of which a cascade's proxy has decided some.
+
+    Args:
+        decided: how many of the rows whose scores count.
+        rows: how many there are.
+
+    Raises:
+        ValueError: there are some.
+    """
+    if decided:
+        raise ValueError(
+            f"A cascade's proxy decided {decided:,} of {rows:,} rows, which have no score, and the others are those "
+            "near its threshold: no figure of them is that of the corpus. Score a sample without a cascade."
+        )
 
 
 def listed(reasons: Counter[str]) -> str:

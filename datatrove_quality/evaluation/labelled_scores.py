@@ -13,7 +13,14 @@ from tqdm import tqdm
 from datatrove_quality.atomic_write import write_atomic, write_json
 from datatrove_quality.config import ScoreScale, Unscorable
 from datatrove_quality.engine.scorer import Input, Scorer
-from datatrove_quality.evaluation.columns import columns_found, listed, read_columns, score_in, tokens_in
+from datatrove_quality.evaluation.columns import (
+    columns_found,
+    listed,
+    read_columns,
+    require_no_cascade,
+    score_in,
+    tokens_in,
+)
 from datatrove_quality.evaluation.labelled_rows import labelled_documents
 from datatrove_quality.evaluation.labels import label_in, parse_label
 from datatrove_quality.evaluation.metrics import Evaluation, evaluate_scores
@@ -145,7 +152,8 @@ def read_labelled_scores(
         weights: of the rows. None: `sample_weight`, where rows have it.
 
     Raises:
-        ValueError: a column holds nothing that can be used; names the columns that there are.
+        ValueError: a column holds nothing that can be used, and names the columns that there are; or a cascade's
+            proxy has decided rows with a label.
     """
     found = LabelledScores(scale, weights=weights or SampleWeights())
     row: Row = {}
@@ -156,6 +164,8 @@ def read_labelled_scores(
             found.left_out[error.reason] += 1
         else:
             found.add(row, label, score, tokens_in(row, tokens))
+    decided = found.left_out["scored_by_proxy"]
+    require_no_cascade(decided, decided + len(found.labels))
     if row and not found.labels:
         raise ValueError(
             f"No row has both a label in {labels} and a score in {scores}: {listed(found.left_out)}; "

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from datatrove_quality.config import ScoreScale, Unscorable
+from datatrove_quality.rows.score_columns import is_decided_by_proxy
 from datatrove_quality.rows.types import Conversation
 
 
@@ -71,12 +72,15 @@ def label_in(row: Mapping[str, Any], column: str) -> Any:
         column: of labels. Those of a judge or a classifier, such as `judge_score`, have `judge_error` beside them.
 
     Raises:
-        Unscorable: that says why the row has no label; the reason is the name of the column that says so.
+        Unscorable: that says why the row has no label; the reason is the name of the column of errors that says so,
+            or "scored_by_proxy".
     """
     if made := _MADE_BY_MODELS.fullmatch(column):
         error = f"{made[1]}_error"
         if isinstance(text := row.get(error), str) and text:
             raise Unscorable(error, text)
+        if is_decided_by_proxy(row, column):
+            raise Unscorable("scored_by_proxy", "a cascade's proxy decided it")
     return row.get(column)
 
 

@@ -13,9 +13,10 @@ from tqdm import tqdm
 from datatrove_quality.config import ScoreScale, Unscorable
 from datatrove_quality.evaluation.agreement import Agreement, measure_agreement
 from datatrove_quality.evaluation.arrays import Floats
-from datatrove_quality.evaluation.columns import columns_found, listed, read_columns
+from datatrove_quality.evaluation.columns import columns_found, listed, read_columns, require_no_cascade
 from datatrove_quality.evaluation.labels import label_in, parse_real_label
 from datatrove_quality.evaluation.sample_weights import SampleWeights
+from datatrove_quality.rows.score_columns import is_decided_by_proxy
 from datatrove_quality.rows.types import Row
 from datatrove_quality.runs.inputs import Inputs
 
@@ -36,6 +37,7 @@ class RatedRows:
     weights: SampleWeights
     missing: dict[str, Counter[str]] = field(init=False)
     _levels: list[tuple[float, ...]] = field(default_factory=list)
+    _decided: int = 0  # rows that one rates, and that a cascade's proxy decided instead of another
 
     def __post_init__(self) -> None:
         self.missing = {rater: Counter() for rater in self.raters}
@@ -45,7 +47,10 @@ class RatedRows:
 
     def add(self, row: Row) -> None:
         """Read a row's levels and its weight."""
-        self._levels.append(tuple(self._level(row, rater) for rater in self.raters))
+        levels = tuple(self._level(row, rater) for rater in self.raters)
+        is_rated = not all(map(math.isnan, levels))
+        self._decided += is_rated and any(is_decided_by_proxy(row, rater) for rater in self.raters)
+        self._levels.append(levels)
         self.weights.add(row)
 
     def agreement(self, seed: int) -> Agreement:
@@ -55,8 +60,9 @@ class RatedRows:
             seed: of the bootstrap.
 
         Raises:
-            ValueError: two have no row in common.
+            ValueError: two have no row in common, or a cascade's proxy has decided rows that another has rated.
         """
+        require_no_cascade(self._decided, len(self))
         levels = range(int(self.scale.low), int(self.scale.high) + 1)
         return measure_agreement(self._levels, self.raters, levels, self.weights.found(), seed)
 

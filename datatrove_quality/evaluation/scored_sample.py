@@ -10,7 +10,14 @@ import numpy as np
 from tqdm import tqdm
 
 from datatrove_quality.config import ScoreScale, Unscorable
-from datatrove_quality.evaluation.columns import columns_found, listed, read_columns, score_in, tokens_in
+from datatrove_quality.evaluation.columns import (
+    columns_found,
+    listed,
+    read_columns,
+    require_no_cascade,
+    score_in,
+    tokens_in,
+)
 from datatrove_quality.evaluation.labels import label_in, parse_label
 from datatrove_quality.evaluation.sample_weights import SampleWeights
 from datatrove_quality.rows.types import Row
@@ -107,11 +114,7 @@ def read_scored_sample(
     if not total:
         paths = [path_in(inputs.folder, path) for path in inputs.sizes]
         raise ValueError(f"SCORED {', '.join(paths[:5])}: the input has no rows.")
-    if decided := sample.no_score["scored_by_proxy"]:
-        raise ValueError(
-            f"A cascade's proxy decided {decided:,} of {total:,} rows, which have no score, and the others are those "
-            "near its threshold: no figure of them is that of the corpus. Score a sample without a cascade."
-        )
+    require_no_cascade(sample.no_score["scored_by_proxy"], total)
     if sample.no_score.total() == total:
         raise ValueError(f"None of {total:,} rows has a {prefix}_score: give --prefix; {columns_found(row)}.")
     if labels is not None and sample.no_label.total() == total:

@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from numbers import Real
 from typing import Any, NamedTuple, cast
@@ -136,6 +137,17 @@ class RecordedScore(NamedTuple):
     int_score: int | None
     tokens: int | None
     truncated: bool
+
+
+def is_decided_by_proxy(row: Mapping[str, Any], column: str) -> bool:
+    """Whether a row has no score because a cascade's proxy has decided it.
+
+    Args:
+        row: the row.
+        column: of the score or its level: `{prefix}_score`, `{prefix}_int_score`.
+    """
+    prefix = column.removesuffix("_score").removesuffix("_int")
+    return row.get(f"{prefix}_scored_by") == PROXY and not is_score(row.get(column))  # null; NaN where pandas wrote it
 
 
 def recorded_score(

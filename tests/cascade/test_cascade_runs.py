@@ -118,6 +118,21 @@ def test_what_reads_scores_knows_of_proxies(tmp_path, models, capsys):
     assert "Score a sample without a cascade" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("column", ["quality_score", "quality_int_score"])
+def test_scores_of_a_cascade_are_not_compared_with_labels(tmp_path, column, capsys):
+    """A figure of the rows in the band looks like one of the corpus. Rows without a label do not matter."""
+    scored = {"quality_score": 4.0, "quality_int_score": 4, "quality_scored_by": "classifier", "human": 4}
+    decided = {"quality_score": None, "quality_int_score": None, "quality_scored_by": "proxy"}
+    for name, human in (("labelled", 5), ("not", None)):
+        write_rows(tmp_path / f"{name}.jsonl", [scored, scored | {"human": 3}, decided | {"human": human}])
+    evaluate = ["--scores", "quality_score", "--labels", "human", "--output", str(tmp_path / "e")]
+    agree = ["--with", column, "--labels", "human"]
+    for name, arguments in (("evaluate", evaluate), ("agree", agree)):
+        assert command.main([name, str(tmp_path / "labelled.jsonl"), *arguments]) == command.MISTAKE
+        assert "Score a sample without a cascade" in capsys.readouterr().err
+        assert command.main([name, str(tmp_path / "not.jsonl"), *arguments]) == 0
+
+
 def report_of(folder, *arguments):
     assert command.main(["report", *map(str, arguments), "--output", str(folder / "page")]) == 0
     return json.loads((folder / "page/report.json").read_text()), (folder / "page/report.html").read_text()

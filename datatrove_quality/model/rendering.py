@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.model.direct_rendering import Render, direct_rendering, is_plain
-from datatrove_quality.model.template_checks import TemplateChecks, leaves_out, require_all_rendered, writes_date
+from datatrove_quality.model.template_checks import TemplateChecks, require_all_rendered, writes_date
 from datatrove_quality.model.template_limits import at_date, limit_template
 from datatrove_quality.rows.json_values import texts_in
 from datatrove_quality.rows.normal_form import parsed
@@ -204,14 +204,11 @@ class Renderer:
         """As `render`; and whether the template leaves out a part of a message that it renders."""
         if isinstance(item, str | Unscorable):
             return self._text_or_reason(item), False
-        arguments = arguments_of(item)
         try:
-            conversation = self.template.prepared(item)
-            text = self._apply_template(conversation, arguments)
-            self.template.require_arguments(arguments, text)
+            text, left_out = self.template.rendered(item, arguments_of(item))
         except Unscorable as error:
             return error, False
-        return self._text_or_reason(text), leaves_out(conversation, text)
+        return self._text_or_reason(text), left_out
 
     @cached_property
     def template(self) -> TemplateChecks:

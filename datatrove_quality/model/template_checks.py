@@ -3,17 +3,16 @@
 A template may raise on what it does not know, which is seen. It may also leave a message out without a word: of a role
 that it has no branch for, of an answer beside a tool call, of a second system turn. Each kind of message that occurs
 is therefore rendered once with a marker in its place, and the marker must be in the text. Templates may move, trim and
-wrap what they are given. What they leave out of a single message is found by comparing it with the rendered text.
+wrap what they are given. So is each shape of conversation (`template_marks`), for what depends on other messages.
 """
 
-import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.model.template_limits import TemplateLimitExceeded, at_date
+from datatrove_quality.model.template_marks import Skeleton, leaves_out, shape_of, skeleton_of
 from datatrove_quality.rows.json_values import texts_in
 from datatrove_quality.rows.layouts.messages import reasoning
 from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, TOOL, USER, known_role
@@ -26,8 +25,8 @@ Places = Callable[[Message, str, bool], Iterator[Conversation]]
 FOUR_ROLES = frozenset((USER, ASSISTANT, SYSTEM, TOOL))
 MARKER = "qzx7marker"
 NAME_MARKER = "qzx7name"
-THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
-"""The block of thoughts before an answer, which templates leave out of earlier turns on purpose."""
+MAX_SHAPES = 10_000
+"""Shapes of conversations that are remembered."""
 
 # They differ in all that a date can be written with: century, weekday, half of the day, ...
 TWO_DATES = (datetime(1999, 2, 3, 4, 5, 6), datetime(2012, 11, 27, 18, 39, 47))
@@ -65,18 +64,44 @@ class TemplateChecks:
         self._apply = apply
         self._roles: dict[str, str] = {role: role for role in FOUR_ROLES}
         self._left_out: dict[Kind, str] = {}
-        # Of messages that are a role and a content, nearly all: what is rendered as it is.
-        self._rendered: set[tuple[str, bool, bool]] = set()
+        # Of conversations whose roles are rendered as they are.
+        self._skeletons: dict[Hashable, Skeleton] = {}
         self._leaves_out_tools: dict[str, bool] = {}
 
-    def prepared(self, conversation: Conversation) -> Conversation:
+    def rendered(self, item: Conversation, arguments: dict[str, Any]) -> tuple[str, bool]:
+        """The text of a conversation, and whether the template leaves out a part of a message that it renders.
+
+        Args:
+            item: a conversation in normal form.
+            arguments: for the template, which its row has.
+
+        Raises:
+            Unscorable: the template refuses the conversation, or leaves out messages, calls or arguments.
+        """
+        shape = shape_of(item)
+        skeleton = None if arguments else self._skeletons.get(shape)
+        conversation = item if skeleton else self._prepared(item)
+        if skeleton is None:
+            skeleton = skeleton_of(conversation, lambda marked: self._apply(marked, arguments))
+            if conversation is item and not arguments:
+                self._remember(shape, skeleton)
+        if skeleton.refused:
+            raise Unscorable("role_not_rendered", skeleton.refused)
+        text = self._apply(conversation, arguments)
+        self._require_arguments(arguments, text)
+        return text, leaves_out(conversation, text, skeleton)
+
+    def _remember(self, shape: Hashable, skeleton: Skeleton) -> None:
+        if len(self._skeletons) >= MAX_SHAPES:
+            self._skeletons.clear()
+        self._skeletons[shape] = skeleton
+
+    def _prepared(self, conversation: Conversation) -> Conversation:
         """The conversation with roles that the template renders.
 
         Raises:
             Unscorable: it leaves out messages of a role.
         """
-        if self._is_known(conversation):
-            return conversation
         names = [self._roles.get(message["role"]) or self._role(message["role"]) for message in conversation]
         has_other_names = False
         for number, (message, name) in enumerate(zip(conversation, names, strict=True)):
@@ -86,25 +111,12 @@ class TemplateChecks:
                 reason = self._left_out[kind] = self._why_left_out(kind)
             if reason:
                 raise Unscorable("role_not_rendered", f"message {number + 1}: {reason}")
-            if len(message) == 2 and message["role"] == name:
-                self._rendered.add((name, kind.is_first, kind.has_content))
             has_other_names |= message["role"] != name
         if not has_other_names:
             return conversation
         return [message | {"role": name} for message, name in zip(conversation, names, strict=True)]
 
-    def _is_known(self, conversation: Conversation) -> bool:
-        """Whether all messages are of kinds that the template is known to render; takes no time."""
-        is_first = True
-        for message in conversation:
-            content = message["content"]
-            kind = (message["role"], is_first, bool(content) and not content.isspace())
-            if len(message) != 2 or kind not in self._rendered:
-                return False
-            is_first = False
-        return True
-
-    def require_arguments(self, arguments: dict[str, Any], text: str) -> None:
+    def _require_arguments(self, arguments: dict[str, Any], text: str) -> None:
         """Refuse a text in which what a row gives to the template beside its messages is not found.
 
         Raises:
@@ -210,38 +222,6 @@ def _suiting(message: Message, known: str, is_first: bool) -> Iterator[Conversat
 
 def _said_by(role: str) -> Message:
     return {"role": role, "content": "?"}
-
-
-def leaves_out(conversation: Conversation, text: str) -> bool:
-    """Whether a rendered text lacks a part of a message, but for thoughts of earlier turns."""
-    end = 0
-    for message in conversation:
-        content = message["content"].strip()
-        # Nearly all templates keep the order, so the search goes on behind the message before.
-        start = text.find(content, end)
-        if start >= 0:
-            end = start + len(content)
-        elif content not in text and not _is_found(content, text):
-            return True
-        if len(message) > 2 and any(name not in text for name in _called(message)):
-            return True
-    last = conversation[-1]
-    thought = reasoning(last).strip() if len(last) > 2 else ""
-    return bool(thought) and thought not in text
-
-
-def _called(message: Message) -> Iterator[str]:
-    """The names of the tools that a message calls."""
-    for call in message.get("tool_calls") or ():
-        function = call.get("function", call)
-        if isinstance(function, dict) and isinstance(function.get("name"), str):
-            yield function["name"]
-
-
-def _is_found(content: str, text: str) -> bool:
-    """Whether a content is in the text in another form: without its thoughts, or as JSON has it."""
-    answer = THOUGHT.sub("", content, count=1).strip() if THOUGHT.match(content) else content
-    return answer in text or json.dumps(content, ensure_ascii=False)[1:-1] in text
 
 
 def require_all_rendered(apply: Apply) -> list[str]:

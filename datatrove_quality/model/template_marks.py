@@ -1,0 +1,277 @@
+"""What a chat template writes of a conversation, found by rendering it once more with marks for all that it says.
+
+A template may leave out the arguments of a call, or a short message whose words are elsewhere in the text, and nothing
+in the text tells. With marks in their places it does. What the template writes around the marks, and in which order,
+is kept for each shape of conversation: its roles, which contents are blank, and how its calls are built. A text is
+compared with that. It differs where a template does something else for certain contents; then each thing said must be
+in the text as often as all that is written says it.
+"""
+
+import json
+import re
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, NamedTuple
+
+from datatrove_quality.config import Unscorable
+from datatrove_quality.rows.layouts.messages import REASONING_KEYS, reasoning
+from datatrove_quality.rows.types import Conversation, Message
+
+
+CONTENT, CALL, KEY, THOUGHT, LAST_THOUGHT = "content", "call", "name of an argument", "thought", "last thought"
+ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "kwargs")
+THOUGHT_FIRST = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
+"""A content with thoughts before its answer, which templates leave out of earlier turns on purpose."""
+
+MAX_MARKS = 100_000
+MAX_COUNTED = 1_000_000_000
+"""Characters that are looked at for one conversation, a second at most."""
+
+_MARK = re.compile(r"(?:qzx7m|72900)(\d{5})", re.IGNORECASE)
+_IN_PYTHON = {"true": "True", "false": "False", "null": "None"}
+
+
+class Said(NamedTuple):
+    """One thing that a conversation says.
+
+    Args:
+        message: the number of its message, from 0.
+        kind: what it is of the message; thoughts of earlier turns may be left out.
+        text: itself.
+    """
+
+    message: int
+    kind: str
+    text: str
+
+
+class Skeleton(NamedTuple):
+    """What a template writes of conversations of one shape.
+
+    Args:
+        pieces: of the text, with the places of what is said at odd numbers.
+        order: what is said there, by its number.
+        is_plain: whether it is the contents of all messages, and nothing else, that is said.
+        with_keys: whether the names of arguments are among what is said.
+        lost: what is left out, but for thoughts of earlier turns.
+        refused: why such a conversation cannot be scored; "": it can.
+    """
+
+    pieces: tuple[str, ...]
+    order: tuple[int, ...]
+    is_plain: bool = False
+    with_keys: bool = False
+    lost: tuple[Said, ...] = ()
+    refused: str = ""
+
+
+UNKNOWN = Skeleton((), ())
+
+
+def shape_of(conversation: Conversation) -> Hashable:
+    """All of a conversation on which it should depend what a template writes of it."""
+    shape: list[Hashable] = []
+    for message in conversation:
+        content, role = message["content"], message["role"]
+        if len(message) > 2:
+            shape.append((role, _content_shape(content), *_others_shape(message)))
+        elif content and not content.isspace() and "<think>" not in content[:16]:
+            shape.append(role)  # nearly all
+        else:
+            shape.append((role, _content_shape(content)))
+    return tuple(shape)
+
+
+def _content_shape(content: str) -> Hashable:
+    parts = _thought_and_answer(content)
+    return tuple(bool(part.strip()) for part in parts) if parts else bool(content) and not content.isspace()
+
+
+def _others_shape(message: Message) -> Iterator[Hashable]:
+    for key in sorted(message):
+        if key == "tool_calls":
+            yield key, _value_shape(message[key])
+        elif key not in ("role", "content"):
+            yield key, bool(message[key])
+
+
+def _value_shape(value: Any) -> Hashable:
+    if isinstance(value, dict):
+        return tuple((key, _value_shape(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return "list", *map(_value_shape, value)
+    return ("text", bool(value.strip())) if isinstance(value, str) else type(value).__name__
+
+
+def _thought_and_answer(content: str) -> tuple[str, str] | None:
+    """The parts of a content that begins with a block of thoughts; None: it does not."""
+    found = THOUGHT_FIRST.match(content) if "<think>" in content[:16] else None
+    return (found[1], found[2]) if found else None
+
+
+class _Marking:
+    """Puts marks in the places of what a conversation says.
+
+    Args:
+        conversation: in normal form.
+        with_keys: whether names of arguments are replaced too.
+
+    Attributes:
+        said: what the marks stand for, by their numbers.
+        marked: the conversation with marks.
+    """
+
+    def __init__(self, conversation: Conversation, with_keys: bool):
+        self.said: list[Said] = []
+        self.marked: Conversation = []
+        self._with_keys = with_keys
+        self._last = len(conversation) - 1
+        self._number = 0
+        for self._number, message in enumerate(conversation):
+            self.marked.append(self._message(message))
+
+    def _mark(self, kind: str, text: str) -> str:
+        if not text or text.isspace():
+            return text
+        self.said.append(Said(self._number, kind, text))
+        return f"qzx7m{len(self.said) - 1:05}"
+
+    def _message(self, message: Message) -> Message:
+        marked = message | {"content": self._content(message["content"])}
+        if len(message) > 2 and (thought := reasoning(message)):
+            mark = self._mark(LAST_THOUGHT if self._number == self._last else THOUGHT, thought)
+            marked |= {key: mark for key in REASONING_KEYS if isinstance(message.get(key), str)}
+        if "tool_calls" in message:
+            marked["tool_calls"] = [self._call(call) for call in message["tool_calls"]]
+        return marked
+
+    def _content(self, content: str) -> str:
+        if parts := _thought_and_answer(content):
+            thought, answer = map(self._mark, (THOUGHT, CONTENT), parts)
+            return f"<think>\n{thought.strip()}\n</think>\n\n{answer.strip()}"
+        return self._mark(CONTENT, content)
+
+    def _call(self, call: Message) -> Message:
+        function = call.get("function")
+        return call | {"function": self._function(function)} if isinstance(function, dict) else self._function(call)
+
+    def _function(self, function: Message) -> Message:
+        marked = dict(function)
+        if isinstance(function.get("name"), str):
+            marked["name"] = self._mark(CALL, function["name"])
+        given = [key for key in ARGUMENT_KEYS if key in function]
+        for key in given:
+            same = next(other for other in given if function[other] == function[key])
+            marked[key] = self._value(function[key]) if same == key else marked[same]
+        return marked
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {self._key(key): self._value(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._value(item) for item in value]
+        if isinstance(value, str):
+            return self._mark(CALL, value)
+        try:
+            mark = self._mark(CALL, json.dumps(value, default=str))
+        except ValueError:  # thousands of digits
+            return value
+        return mark if value is None or isinstance(value, bool) else 7_290_000_000 + len(self.said) - 1
+
+    def _key(self, key: Any) -> Any:
+        return self._mark(KEY, key) if self._with_keys and isinstance(key, str) else key
+
+
+def skeleton_of(conversation: Conversation, render: Callable[[Conversation], str]) -> Skeleton:
+    """What a template writes of conversations that have the shape of this one.
+
+    Args:
+        conversation: in normal form, with roles that the template knows.
+        render: the template; raises `Unscorable`.
+
+    Returns:
+        `UNKNOWN` where the template does not take the conversation with marks.
+    """
+    skeleton = _skeleton(conversation, render, with_keys=True)
+    has_calls = any("tool_calls" in message for message in conversation)
+    if has_calls and (skeleton is UNKNOWN or any(said.kind != KEY for said in skeleton.lost)):
+        # The template may look for the arguments of a tool by their names, and finds none where these are marks.
+        return _skeleton(conversation, render, with_keys=False)
+    return skeleton
+
+
+def _skeleton(conversation: Conversation, render: Callable[[Conversation], str], with_keys: bool) -> Skeleton:
+    marking = _Marking(conversation, with_keys)
+    try:
+        pieces = _MARK.split(render(marking.marked))
+    except Unscorable:
+        return UNKNOWN
+    order = tuple(map(int, pieces[1::2]))
+    if len(marking.said) > MAX_MARKS or not all(number < len(marking.said) for number in order):
+        return UNKNOWN
+    written = set(order)
+    lost = [said for number, said in enumerate(marking.said) if number not in written and said.kind != THOUGHT]
+    calls = {said.message for said in map(marking.said.__getitem__, written) if said.kind in (CALL, KEY)}
+    refused = next(filter(None, (_why_refused(said, conversation[said.message], calls) for said in lost)), "")
+    are_pairs = all(len(message) == 2 for message in conversation)
+    is_plain = are_pairs and [said.message for said in marking.said] == list(range(len(conversation)))
+    return Skeleton(tuple(pieces), order, is_plain, with_keys, tuple(lost), refused)
+
+
+def _why_refused(lost: Said, message: Message, calls: set[int]) -> str:
+    """Why a conversation in which this is lost cannot be scored; "": a part of a message is, which is counted."""
+    what = f"message {lost.message + 1}: the chat template leaves out"
+    if lost.kind == CONTENT and lost.message not in calls:
+        return f"{what} this message of role {message['role']!r}, where it is in the conversation"
+    has_content = bool(message["content"]) and not message["content"].isspace()
+    if lost.kind in (CALL, KEY) and not has_content:
+        return f"{what} a part of its call of a tool ({lost.kind})"
+    return ""
+
+
+def leaves_out(conversation: Conversation, text: str, skeleton: Skeleton) -> bool:
+    """Whether a rendered text lacks a part of a message, but for thoughts of earlier turns.
+
+    Args:
+        conversation: as the template got it.
+        text: what it has made of it.
+        skeleton: of the conversation's shape.
+    """
+    if skeleton.lost:
+        return True
+    if skeleton.is_plain and _filled(skeleton, [message["content"] for message in conversation]) == text:
+        return False
+    said = _Marking(conversation, skeleton.with_keys).said
+    if skeleton is not UNKNOWN and _filled(skeleton, [one.text.strip() for one in said]) == text:
+        return False
+    return _says_less(text, said, skeleton.pieces[::2])
+
+
+def _filled(skeleton: Skeleton, texts: list[str]) -> str:
+    pieces = list(skeleton.pieces)
+    pieces[1::2] = [texts[number] for number in skeleton.order]
+    return "".join(pieces)
+
+
+def _says_less(text: str, said: list[Said], around: tuple[str, ...]) -> bool:
+    """Whether a text lacks something, or has it only as a part of what else is written."""
+    written = []
+    for one in said:
+        form = next((form for form in _forms(one.text) if form in text), None)
+        if form is not None:
+            written.append(form)
+        elif one.kind != THOUGHT:
+            return True
+    distinct = set(written)
+    if len(distinct) * len(text) > MAX_COUNTED:
+        return True  # that nothing is left out cannot be shown
+    everything = "\0".join([*written, *around])
+    return any(text.count(form) < everything.count(form) for form in distinct)
+
+
+def _forms(text: str) -> Iterator[str]:
+    """How a template may write a text: as it is, as JSON has it, or as Python."""
+    yield text.strip()
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield repr(text)[1:-1]
+    if text in _IN_PYTHON:
+        yield _IN_PYTHON[text]

@@ -1,0 +1,144 @@
+"""What a template leaves out without a trace: an argument of a call, a message whose words are elsewhere."""
+
+import pytest
+from tiny_models import chatml_tokenizer
+
+from datatrove_quality.config import Unscorable
+from datatrove_quality.model.rendering import Renderer
+
+
+TURNS = "{% for m in messages %}{% if KEEP %}<{{ m.role }}>{{ m.content }}</s>{{ CALLS }}{% endif %}{% endfor %}"
+QUESTION = {"role": "user", "content": "Qual a previsão?"}
+
+
+def renderer(keep="true", calls=""):
+    template = TURNS.replace("KEEP", keep).replace("{{ CALLS }}", calls)
+    return Renderer(chatml_tokenizer(), 4_000, chat_template=template)
+
+
+def with_calls(body):
+    """A template that writes each call so."""
+    return renderer(calls="{% for c in m.tool_calls or [] %}" + body + "{% endfor %}")
+
+
+def called(arguments, content="", name="previsao", **more):
+    calls = [{"id": "a1", "type": "function", "function": {"name": name, "arguments": arguments, **more}}]
+    return [QUESTION, {"role": "assistant", "content": content, "tool_calls": calls}]
+
+
+def said(*texts):
+    return [{"role": ("user", "assistant")[number % 2], "content": text} for number, text in enumerate(texts)]
+
+
+def outcome(one, conversation):
+    """The reason why it has no score, or whether something is counted as left out."""
+    text, left_out = one.render_checked(conversation)
+    return text.reason if isinstance(text, Unscorable) else left_out
+
+
+NAME_ONLY = "[call {{ c.function.name }}]"
+WHOLE = "[call {{ c.function.name }} {{ c.function.arguments | tojson }}]"
+EACH = "[{{ c.function.name }}{% for k, v in c.function.arguments.items() %} {{ k }}={{ v }}{% endfor %}]"
+VALUES = "[{{ c.function.name }}{% for v in c.function.arguments.values() %} {{ v }}{% endfor %}]"
+BY_NAME = "[{{ c.function.name }}: {{ c.function.arguments.cidade }}]"
+FIRST = "{% if loop.first %}" + WHOLE + "{% endif %}"
+TEXT_ONLY = "[{{ c.function.name + c.function.arguments }}]"
+
+
+@pytest.mark.parametrize(
+    ("body", "arguments", "expected"),
+    [
+        (NAME_ONLY, {"cidade": "Recife"}, "role_not_rendered"),
+        (NAME_ONLY, {"dia": 3}, "role_not_rendered"),
+        (NAME_ONLY, {"horas": True}, "role_not_rendered"),
+        (NAME_ONLY, {"onde": [{"lat": 1.5}]}, "role_not_rendered"),
+        (NAME_ONLY, '{"cidade": "previsao"}', "role_not_rendered"),
+        (NAME_ONLY, {}, False),
+        (WHOLE, {"cidade": 'São "Paulo"\n', "dia": 3, "horas": True, "onde": [{"lat": 1.5}, "a"]}, False),
+        (WHOLE, '{"cidade": "Recife"}', False),
+        (EACH, {"cidade": "Recife", "dia": 3, "horas": False}, False),
+        (VALUES, {"cidade": "Recife"}, "role_not_rendered"),
+        (BY_NAME, {"cidade": "Recife"}, False),
+        (BY_NAME, {"cidade": "Recife", "dia": "3"}, "role_not_rendered"),
+        (TEXT_ONLY, '{"cidade": "Recife"}', False),
+        (TEXT_ONLY, {"cidade": "Recife"}, "template_error"),
+    ],
+)
+def test_arguments_of_a_call(body, arguments, expected):
+    """A call that is all of a message is written with its arguments, their names too, or the row is refused."""
+    assert outcome(with_calls(body), called(arguments)) == expected
+
+
+def test_a_call_beside_a_content():
+    """What is lost is a part of a message, which is counted."""
+    assert outcome(with_calls(NAME_ONLY), called({"dia": 3}, "Vejo o dia 3")) is True
+    assert outcome(with_calls(WHOLE), called({"dia": 3}, "Vejo o dia 3")) is False
+
+
+def test_a_second_call_and_a_second_name_of_the_arguments():
+    """Each call is looked for, and each thing that it says, once where it says it twice."""
+    two = called({"dia": 3})
+    two[1]["tool_calls"] *= 2
+    assert outcome(with_calls(WHOLE), two) is False
+    assert outcome(with_calls(FIRST), two) == "role_not_rendered"
+    assert outcome(with_calls(WHOLE), called({"dia": 3}, parameters={"dia": 3})) is False
+    assert outcome(with_calls(WHOLE), called({"dia": 3}, parameters={"dia": 4})) == "role_not_rendered"
+
+
+@pytest.mark.parametrize("keep", ["loop.revindex <= 4", "loop.index0 != 1 or messages | length < 5"])
+def test_a_message_that_is_left_out_where_it_is(keep):
+    """Also where another message says the same words; the same template renders shorter conversations."""
+    one = renderer(keep)
+    assert outcome(one, said("Oi", "ok", "Tudo ok?", "ok, Oi", "Oi", "Tudo ok")) == "role_not_rendered"
+    assert outcome(one, said("Oi", "ok", "Tudo ok?", "ok, Oi")) is False
+
+
+@pytest.mark.parametrize(
+    "texts", [("Oi", "ok", "Tudo ok?", "Sim, ok"), ("ok", "Bem ok"), ("Olá", "user"), ("a", "s", "ok", "ok", "Bem")]
+)
+def test_a_message_that_is_left_out_for_what_it_says(texts):
+    """Its words in other messages, or in what the template writes itself, do not hide it."""
+    assert outcome(renderer("m.content | length > 2 and m.content != 'user'"), said(*texts)) is True
+    assert outcome(renderer(), said(*texts)) is False
+
+
+def test_repeated_messages():
+    """Of two equal messages one is left out."""
+    unlike = renderer("loop.first or messages[loop.index0 - 1].content != m.content")
+    assert outcome(unlike, said("Oi", "Oi", "E?", "Bem")) is True
+    assert outcome(unlike, said("Oi", "Olá", "Oi", "Olá")) is False
+
+
+@pytest.mark.parametrize(
+    ("content", "written"),
+    [
+        ("m.content | trim", False),
+        ("m.content | tojson", False),
+        ("m.content.split('</think>')[-1].lstrip()", False),
+        ("m.content ~ ' ' ~ m.content", False),
+        ("'Nota: ' ~ m.content if 'x' in m.content else m.content", False),
+        ("m.content[:48]", True),
+        ("m.content | replace('ex', '')", True),
+    ],
+)
+def test_contents_that_are_written_otherwise(content, written):
+    """Trimmed, as JSON, twice, with more for some contents: all is there. Cut or changed: it is not."""
+    one = Renderer(chatml_tokenizer(), 4_000, chat_template=TURNS.replace("m.content }}", content + " }}")
+                   .replace("KEEP", "true").replace("CALLS", "''"))  # fmt: skip
+    conversation = said(
+        " Explique: e por que ninguém lê um texto longo até o fim\n",
+        "<think>\nhum\n</think>\n\nexato",
+        "e x",
+        "<think>\n\n</think>\n\nde novo",
+    )
+    assert outcome(one, conversation) is written
+
+
+def test_the_last_thoughts():
+    """Thoughts of earlier turns are left out on purpose; those of the last answer are looked for."""
+    one = renderer()
+    thinks = {"role": "assistant", "content": "Sim", "reasoning_content": "Penso que sim"}
+    assert outcome(one, [QUESTION, thinks, QUESTION, {"role": "assistant", "content": "Sim"}]) is False
+    assert outcome(one, [QUESTION, thinks]) is True
+    written = renderer(calls="{{ m.reasoning_content or '' }}")
+    assert outcome(written, [QUESTION, thinks]) is False

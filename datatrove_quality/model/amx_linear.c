@@ -2,8 +2,9 @@
 //
 // A task is a block of rows by some panels of 32 outputs each. Small weights stay in the second cache while rows pass;
 // where weights are large, rows stay and weights pass. A sum goes up the inputs in float32 and in one order, whatever
-// the block and however many threads: a row's outputs do not depend on the rows beside it. Compiled and called by
-// amx_linear.py, which checks the arguments.
+// the block and however many threads: a row's outputs do not depend on the rows beside it. Sums of 32 rows by a panel are
+// four tiles of 16 by 16: upper left, upper right, lower left, lower right. Compiled and called by amx_linear.py, which
+// checks the arguments.
 
 #include "amx.h"
 
@@ -11,8 +12,8 @@
 #define DEEP_STEPS 64     // at most 2,048 inputs, after which sums go to memory
 #define NEAR (7 << 17)    // bytes that stay in the second cache, which others may share, while the rest passes
 #define GROUP (8 << 20)   // bytes of weights that meet all rows before the next ones: they stay in the last cache
-#define COPY 4            // Copying a task's rows takes as long as so many panels,
-#define FETCH 32          // and fetching a panel's weights delays it by as long as so many rows take.
+#define COPY 4            // panels: a task's rows are copied in the time that these take
+#define FETCH 32          // rows: a panel's weights are waited for as long as these take
 #define MOST_ROWS 1024    // of a task while weights stay
 
 enum { PLAIN, SILU, GELU };
@@ -26,14 +27,14 @@ typedef struct {
 
 typedef struct {
     bfloat16 *rows;  // of a task, copied as pairs of tiles
-    float *sums;     // of 32 rows by 32 outputs each, as four tiles
+    float *sums;
 } Scratch;
 
 // Sums of 32 rows or fewer in a panel that wait to become outputs.
 typedef struct {
     const float *sums, *before;  // NULL, or the sums of the panel before: two panels of gates fill lines of the output
     int64_t row, count, panel;
-    int passes;  // outputs go around the caches
+    int streams;  // outputs go around the caches
 } Waiting;
 
 INLINE int64_t least(int64_t one, int64_t other) { return one < other ? one : other; }
@@ -72,13 +73,15 @@ INLINE void finish(const Linear *given, const Waiting *of, int64_t first, int64_
             store(output, 0, 0xFFFF, gated(given, sums), 1);
             continue;
         }
-        if (of->passes) _mm512_stream_si512((void *)output, values);
+        if (of->streams) _mm512_stream_si512((void *)output, values);
         else _mm512_storeu_si512(output, values);
     }
 }
 
-// The products of 32 rows and a panel for `steps` times 32 inputs. Meanwhile the vector units finish what waits, and
-// `lines` of what comes next are fetched. What passes is read so that it pushes nothing out of the first cache.
+// The products of 32 rows and a panel for `steps` times 32 inputs. Two rows are `stride` apart and two steps of a row
+// `row_step`: rows as they are given, or copied. Meanwhile the vector units finish what waits, and `lines` of what comes
+// next are fetched. What waits may be in `sums`: it is finished before the new ones are stored. Of what stays in the
+// second cache each piece passes through the first, and is read so that it pushes nothing out of it.
 INLINE void multiply_panel(const Linear *given, const bfloat16 *rows, int64_t stride, int64_t row_step,
                            const bfloat16 *weight, int64_t steps, float *sums, int goes_on, int rows_stay,
                            const Waiting *waiting, const char *next, int64_t lines) {
@@ -135,7 +138,7 @@ static void copy_rows(const bfloat16 *rows, int64_t count, int64_t stride, int64
 
 // Weights stay in the second cache; rows pass, 32 by 512 inputs at a time.
 static void pass_rows(const Linear *given, const Scratch *own, int64_t row, int64_t count, int64_t first, int64_t end) {
-    int64_t inputs = given->inputs, all_steps = inputs / 32, together = NEAR / (64 * inputs);
+    int64_t inputs = given->inputs, all_steps = inputs / 32, together = NEAR / (64 * inputs);  // 7 or more
     int64_t lines = parts_of(32, together);
     const bfloat16 *all_rows = given->rows + row * inputs;
     if (count % ROWS) copy_rows(all_rows + count / ROWS * ROWS * inputs, count % ROWS, inputs, all_steps, own->rows);
@@ -166,7 +169,7 @@ static void pass_rows(const Linear *given, const Scratch *own, int64_t row, int6
 static void pass_weights(const Linear *given, const Scratch *own, int64_t row, int64_t count, int64_t first, int64_t end) {
     int64_t inputs = given->inputs, all_steps = inputs / 32, blocks = up(count) / ROWS, apart = blocks * ROWS * ROWS;
     int is_plain = given->activation == PLAIN;
-    int passes = ((uintptr_t)given->output | (uintptr_t)(given->panels * (is_plain ? 64 : 32))) % 64 == 0;  // whole lines
+    int streams = ((uintptr_t)given->output | (uintptr_t)(given->panels * (is_plain ? 64 : 32))) % 64 == 0;  // full lines
     Waiting waiting = {0};
     for (int64_t deep = 0, most = deep_steps(given); deep < all_steps; deep += most) {
         int64_t deep_end = least(all_steps, deep + most), near = deep_end - deep;
@@ -190,7 +193,7 @@ static void pass_weights(const Linear *given, const Scratch *own, int64_t row, i
                     waiting.count = 0;
                     if (step + steps == all_steps && !is_first)
                         waiting = (Waiting){sums, is_second ? sums - apart : NULL, row + i * ROWS,
-                                            least(count - i * ROWS, ROWS), panel, passes};
+                                            least(count - i * ROWS, ROWS), panel, streams};
                 }
             }
         }
@@ -199,7 +202,8 @@ static void pass_weights(const Linear *given, const Scratch *own, int64_t row, i
     _mm_sfence();  // what went around the caches is there for other threads
 }
 
-// Rows and panels of a task. Where rows stay, it is the division that takes the least time, counted in rows by panels.
+// Rows and panels of a task. Where rows stay, it is the division that takes the least time, counted in rows by panels:
+// fewer rows a task than the most, or so many panels that each thread has one to three tasks.
 static void divide(const Linear *given, int threads, int rows_stay, int64_t *rows, int64_t *panels) {
     int64_t count = given->count, most = rows_stay ? NEAR / (64 * deep_steps(given)) / ROWS * ROWS : MOST_ROWS;
     int64_t blocks = parts_of(count, most), all_blocks = parts_of(count, ROWS), fastest = INT64_MAX;
@@ -212,15 +216,15 @@ static void divide(const Linear *given, int threads, int rows_stay, int64_t *row
     for (int64_t tried = blocks; tried <= least(2 * blocks, all_blocks); tried++)
         for (int64_t rounds = 1; rounds <= 3; rounds++) {
             int64_t of_task = up(parts_of(count, tried)), in_rows = parts_of(count, of_task);
-            int64_t wanted = parts_of(given->panels, parts_of(rounds * threads, in_rows));
-            wanted = (least(wanted, group > 1 ? group : 1) + 1) / 2 * 2;  // two panels of gates belong together
+            int64_t wanted = least(parts_of(given->panels, parts_of(rounds * threads, in_rows)), group > 1 ? group : 1);
+            if (given->activation != PLAIN) wanted = (wanted + 1) / 2 * 2;  // two panels of gates belong together
             int64_t later = parts_of(in_rows * parts_of(given->panels, wanted), threads) - 1;  // after the first task
             int64_t time = (of_task + FETCH + later * (up(count) / in_rows + FETCH)) * (wanted + COPY);
             if (time < fastest) fastest = time, *rows = of_task, *panels = wanted;
         }
 }
 
-// 0: done; 1: out of memory.
+// 0: done; 1: out of memory, and some outputs are not written.
 int linear(const Linear *given, int threads) {
     int failed = 0;
     if (!given->count) return 0;

@@ -114,7 +114,7 @@ def tiles(weight: Tensor) -> Tensor:
 def _on_large_pages(count: int) -> Tensor:
     """So many int32; where the system can, in pages of 2 MB: weights that pass touch a page of 4 KB for two tiles."""
     memory = mmap.mmap(-1, count * torch.int32.itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):  # a kernel without them
+    with suppress(OSError, AttributeError):  # a system without them
         memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=torch.int32)
 

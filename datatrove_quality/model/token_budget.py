@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 # More tokens at once than this fill no device better.
 MAX_TOKENS = {"cuda": 32_768, "mps": 8_192, "cpu": 4_096}
 MIN_TOKENS = 512
-# What a CPU keeps near: batches whose layers need more take up to 1.3 times as long (benchmarks/EXPERIMENTS.md).
+# What a CPU keeps near: batches whose layers need more take up to 1.3 times as long (benchmarks/EXPERIMENTS.md), but
+# where larger weights pass at each batch, which then counts for more.
 CPU_CACHE_BYTES = 48_000_000
 # Of a model's weights, what keys and values that are held for the next batch may take, and what they may in any case.
 SHARE_HELD = 0.125

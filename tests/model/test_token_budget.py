@@ -23,10 +23,11 @@ def test_the_budget_follows_the_models_width_and_the_devices_memory(model_folder
     monkeypatch.setattr(token_budget, "CPU_CACHE_BYTES", 10**12)
     assert token_budget.tokens_per_batch(model) == token_budget.MAX_TOKENS["cpu"]
 
-    layers = [AmxLinear(torch.zeros(64, 2, 16, 16, dtype=torch.int32), torch.zeros(64, 2, 16, 16, dtype=torch.int32))]
-    model.layers = torch.nn.ModuleList([torch.nn.Sequential(*layers), torch.nn.Linear(4, 4)])
+    weights = torch.zeros(64, 2, 16, 16, dtype=torch.int32)
+    one, two, three = (AmxLinear(weights, weights) for _ in range(3))
+    model.layers = torch.nn.ModuleList([one, torch.nn.Sequential(two, torch.nn.Linear(4, 4), three)])
     monkeypatch.setattr(token_budget, "CPU_CACHE_BYTES", 10)
-    assert token_budget.passing_bytes(model) == 2 * 2048 * 64
+    assert token_budget.passing_bytes(model) == 2 * (2 * 2048 * 64)  # two layers in bfloat16
     monkeypatch.setattr(token_budget, "passing_bytes", lambda model: 1_000 * token_budget.bytes_per_token(model))
     assert token_budget.tokens_per_batch(model) == 1_000
 

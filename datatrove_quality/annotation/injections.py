@@ -8,6 +8,7 @@ from datatrove.data import Document
 
 from datatrove_quality.annotation.step import LLMJudge
 from datatrove_quality.config import Unscorable
+from datatrove_quality.evaluation.binomial import unseen_share
 from datatrove_quality.evaluation.markdown import markdown_table, percent
 from datatrove_quality.evaluation.resampling import RESAMPLES
 from datatrove_quality.evaluation.thresholds import Estimate, estimated
@@ -123,6 +124,7 @@ def _effect(kind: str, before: np.ndarray, after: np.ndarray, seed: int) -> Inje
     shifts = (after - before)[both]
     drawn = np.random.default_rng(seed).integers(len(shifts), size=(RESAMPLES, len(shifts)))
     raised = float((np.rint(after[both]) > np.rint(before[both])).mean())
-    return InjectionEffect(
-        kind, len(shifts), estimated(float(shifts.mean()), shifts[drawn].mean(axis=1)), raised, lost
-    )
+    most_common = float(np.unique(shifts, return_counts=True)[1].max() / len(shifts))
+    mean, unseen = float(shifts.mean()), unseen_share(1 - most_common, len(shifts))  # by one level
+    shift = estimated(mean, shifts[drawn].mean(axis=1), (mean - unseen, mean + unseen))
+    return InjectionEffect(kind, len(shifts), shift, raised, lost)

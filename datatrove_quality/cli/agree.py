@@ -4,8 +4,8 @@
 
 reads rows with the levels of two raters or more and prints the confusion matrix, Cohen's kappa with quadratic weights,
 Krippendorff's alpha over all raters, and how much higher or lower one rates than the other, each with its 95% interval
-(bootstrap over rows). Rows that a rater has not rated count for the others; they are reported. A rating that is a
-fraction, such as judge_score, counts as its nearest level.
+(bootstrap over rows, and the exact binomial bound on rows that differ). Rows that a rater has not rated count for the
+others; they are reported. A rating that is a fraction, such as judge_score, counts as its nearest level.
 
 With --output it writes report.html, which shows conversations about which the raters differ, agreement.json and
 agreement.md. Where rows carry `sample_weight`, as those of a sample do, each counts by it.

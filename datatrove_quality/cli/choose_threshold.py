@@ -4,8 +4,9 @@
     datatrove-quality choose-threshold scored/ --keep-share 0.6 --by tokens
 
 reads rows with scores, prints the threshold, what it keeps, and how sure the sample's size lets one be (95 %,
-bootstrap). The first takes the lowest threshold at which labels of at least --level make up that share of what is
-kept; rows without a label count for the shares kept only. The second needs no labels.
+bootstrap, and of shares at least the exact binomial interval). The first takes the lowest threshold at which labels of
+at least --level make up that share of what is kept; rows without a label count for the shares kept only. The second
+needs no labels.
 
 Give the whole output folder of `datatrove-quality filter`, not its kept/ alone: what that run excluded is what a lower
 threshold would keep. Rows without a score count as documents that no threshold keeps.

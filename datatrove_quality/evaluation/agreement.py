@@ -1,9 +1,11 @@
 """How far raters agree about levels: confusion matrices, quadratic-weighted kappa, Krippendorff's alpha.
 
-All of it is a sum over rows, divided: so a resample of rows is a sum with other weights, and gives the interval.
+All of it is a sum over rows, divided: so a resample of rows is a sum with other weights, and gives the interval. A
+resample has no difference that the sample has not. So an interval also holds what the figure would be if as many rows
+more differed, by one level, as the exact binomial bound on their share admits.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from datatrove_quality.evaluation.arrays import Floats, as_weights, share_of
+from datatrove_quality.evaluation.binomial import unseen_share
 from datatrove_quality.evaluation.resampling import RESAMPLES
 from datatrove_quality.evaluation.thresholds import Estimate, estimated
 
@@ -69,7 +72,7 @@ def measure_agreement(
     weights: ArrayLike | None = None,
     seed: int = 0,
 ) -> Agreement:
-    """Compare raters, with 95% intervals by the bootstrap over rows.
+    """Compare raters, with 95% intervals: by the bootstrap over rows, and the exact binomial of rows that differ.
 
     Args:
         ratings: the level that each rater gave, NaN where it gave none; shape (n, raters).
@@ -96,7 +99,10 @@ def measure_agreement(
     size = len(levels)
     pairs = tuple(_pair(bins, names, place, size, seed) for place in range(1, len(names)))
     coincidences = _coincidences(bins.codes, size)
-    alpha = _estimate(_alpha(bins.sums(coincidences)), [_alpha(sums) for sums in bins.resamples(coincidences, seed)])
+    sums = bins.sums(coincidences)
+    known = np.where(bins.codes < 0, bins.codes.max(axis=1, keepdims=True), bins.codes)
+    worse = _with_differences(sums, bins.unseen(np.ptp(known, axis=1) > 0), (-1, 1))
+    alpha = _estimate(_alpha(sums), [_alpha(block) for block in bins.resamples(coincidences, seed)], _alpha(worse))
     return Agreement(int(rated.sum()), tuple(levels), given is not None, alpha, pairs)
 
 
@@ -127,6 +133,17 @@ class _Bins:
         """The weighted sum over all rows of what each adds; of shape (bins, k), (k,)."""
         return (self.weights * self.counts) @ of_row
 
+    def unseen(self, differs: np.ndarray, among: np.ndarray | None = None) -> float:
+        """How many more rows may differ, as a share.
+
+        Args:
+            differs: whether the rows of a bin do; shape (bins,).
+            among: the bins that count; shape (bins,). None: all.
+        """
+        rows = self.weights * self.counts * (True if among is None else among)
+        total = rows.sum()
+        return unseen_share(float((rows * differs).sum() / total), float(total**2 / (rows * self.weights).sum()))
+
     def resamples(self, of_row: Floats, seed: int) -> Iterator[Floats]:
         """The same over rows drawn with replacement, as many as there are: blocks of shape (r, k)."""
         rng = np.random.default_rng(seed)
@@ -143,10 +160,13 @@ def _pair(bins: _Bins, names: Sequence[str], place: int, size: int, seed: int) -
     cells = np.zeros((len(first), size * size))
     cells[both, (first * size + other)[both]] = 1
     sums, resamples = bins.sums(cells), list(bins.resamples(cells, seed))
-    figures = (
-        _estimate(figure(sums), [figure(block) for block in resamples]) for figure in (_equal, _difference, _kappa)
-    )
-    equal, difference, kappa = figures
+    unseen = bins.unseen(first != other, both)
+
+    def estimate(figure: Callable[[Floats], Floats]) -> Estimate | None:
+        others = [figure(_with_differences(sums, unseen, steps)) for steps in ((-1, 1), (-1,), (1,))]
+        return _estimate(figure(sums), [figure(block) for block in resamples], *others)
+
+    equal, difference, kappa = (estimate(figure) for figure in (_equal, _difference, _kappa))
     assert equal is not None and difference is not None  # they have a row in common
     return PairAgreement(
         labels=names[0],
@@ -159,9 +179,30 @@ def _pair(bins: _Bins, names: Sequence[str], place: int, size: int, seed: int) -
     )
 
 
-def _estimate(value: Floats, resamples: list[Floats]) -> Estimate | None:
-    """A figure with its interval; None where it has no value."""
-    return None if np.isnan(value) else estimated(float(value), np.concatenate(resamples))
+def _estimate(value: Floats, resamples: list[Floats], *others: Floats) -> Estimate | None:
+    """A figure with its interval, which holds the others too; None where it has no value."""
+    known = tuple(float(other) for other in others if not np.isnan(other))
+    return None if np.isnan(value) else estimated(float(value), np.concatenate(resamples), known)
+
+
+def _with_differences(sums: Floats, part: float, steps: Sequence[int]) -> Floats:
+    """Sums of cells of which more differ, by one level.
+
+    Args:
+        sums: of the cells, laid flat.
+        part: a share of them, which is taken from those that are equal.
+        steps: from the first's level to the other's, as often the one as the other, where they are on the scale.
+    """
+    matrix = _square(sums)
+    equal, size = np.diag(matrix), len(matrix)
+    moving = equal * min(1.0, float(_share(part * matrix.sum(), equal.sum())) if equal.any() else 0.0)
+    moved = np.zeros_like(matrix)
+    for level, rows in enumerate(moving):
+        places = [level + step for step in steps if 0 <= level + step < size] or [level]
+        moved[level, places] += rows / len(places)
+    if len(steps) > 1:  # as often the one higher as the other
+        moved = (moved + moved.T) / 2
+    return (matrix - np.diag(moving) + moved).reshape(-1)
 
 
 def _square(sums: Floats) -> Floats:

@@ -1,6 +1,7 @@
 """What each threshold keeps, in a sample and in samples drawn from it (the bootstrap), which say how sure it is."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -81,6 +82,15 @@ class Sample:
         weighted = [np.asarray(np.bincount(cells, given**power, 3 * size), np.float64) for power in (1, 2)]
         sums = [np.asarray(np.bincount(places, each**power, size), np.float64) for power in (1, 2)]
         return cls(-distinct[:-1], counts, weighted[0].reshape(size, 3), weighted[1].reshape(size, 3), *sums)
+
+    def effective_rows(self, part: Any) -> float:
+        """How many documents of one weight say as much as those of a part of `weights`.
+
+        Args:
+            part: an index.
+        """
+        weights, squares = float(self.weights[part].sum()), float(self.weight_squares[part].sum())
+        return weights * weights / squares if squares else 0.0
 
     def labelled(self, place: int) -> int:
         """How many documents with a label have the score of a place or a higher one."""

@@ -38,13 +38,6 @@ def _ends(threshold: Estimate) -> tuple[str, str]:
 
 def _notes(choice: ThresholdChoice) -> list[str]:
     notes = []
-    if choice.precision is not None and choice.precision.value == 1:
-        # A resample never shows what the sample does not hold; this bound is the rule of three.
-        worst = max(0.0, 1 - 3 / choice.labelled_kept)
-        notes.append(
-            f"None of the {choice.labelled_kept:,} labelled rows kept has a lower label: so many cannot exclude a "
-            f"precision of {percent(worst)}."
-        )
     if choice.unreached:
         notes.append(
             f"In {percent(choice.unreached)} of the resamples no threshold reaches it: label more rows to be sure."

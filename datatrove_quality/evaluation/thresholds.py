@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from datatrove_quality.evaluation.arrays import Floats, Ints
+from datatrove_quality.evaluation.binomial import share_interval
 from datatrove_quality.evaluation.markdown import percent
 from datatrove_quality.evaluation.resampling import Curve, Sample, interval, resampled
 
@@ -157,32 +158,49 @@ def _choice(sample: Sample, curve: Curve, chosen: int, place: Callable[[Curve], 
     places = place(resamples)
     again = np.where(places < 0, np.inf, bins.scores[places])
 
-    def estimate(name: str) -> Estimate | None:
+    def estimate(name: str, rows: float) -> Estimate | None:
         value = float(getattr(curve, name)[chosen])
-        return None if np.isnan(value) else estimated(value, getattr(resamples, name)[:, at])
+        return None if np.isnan(value) else estimated_share(value, getattr(resamples, name)[:, at], rows)
 
-    kept = estimate("kept")
+    everything, kept_labelled, good = np.s_[:], np.s_[: chosen + 1, :2], np.s_[:, 0]
+    kept = estimate("kept", sample.effective_rows(everything))
     assert kept is not None  # a share of all documents, and there are some
     return ThresholdChoice(
         threshold=estimated(_short(sample.scores, chosen), again),
         kept=kept,
-        tokens_kept=estimate("tokens_kept"),
-        precision=estimate("precision"),
-        recall=estimate("recall"),
+        tokens_kept=estimate("tokens_kept", sample.effective_rows(everything)),
+        precision=estimate("precision", sample.effective_rows(kept_labelled)),
+        recall=estimate("recall", sample.effective_rows(good)),
         labelled_kept=sample.labelled(chosen),
         unreached=float((places < 0).mean()),
     )
 
 
-def estimated(value: float, resamples: Floats) -> Estimate:
+def estimated_share(value: float, resamples: Floats, rows: float) -> Estimate:
+    """A share with its interval: that of the resamples, and at least the exact binomial one.
+
+    Args:
+        value: the sample's own.
+        resamples: see `estimated`.
+        rows: of which it is a share, or as many as they are worth.
+    """
+    return estimated(value, resamples, share_interval(value, rows))
+
+
+def estimated(value: float, resamples: Floats, at_least: tuple[float, ...] = ()) -> Estimate:
     """A figure with its interval, which holds it: a threshold is shortened, and the resamples may all lie on one side.
 
     Args:
         value: the sample's own.
         resamples: the figure in each resample; infinite where it has none; shape (r,).
+        at_least: what the interval holds, too.
     """
     low, high = interval(resamples)
-    return Estimate(value, None if low is None else min(low, value), None if high is None else max(high, value))
+    return Estimate(
+        value,
+        None if low is None else min(low, value, *at_least),
+        None if high is None else max(high, value, *at_least),
+    )
 
 
 def _short(scores: Floats, chosen: int) -> float:

@@ -77,8 +77,9 @@ def test_planted_instructions_are_measured(tmp_path, capsys):
     with serving(Gullible()) as address:
         run_command("agree", tmp_path / "a.jsonl", "--injections", 20, *judge, "--endpoint", address)
     printed = capsys.readouterr().out
-    assert "| instruction | 12 | +2.000 | +2.000 to +2.000 | 100.0% | 0 |" in printed
-    assert printed.count("| 12 | +0.000 | +0.000 to +0.000 | 0.0% | 0 |") == 3
+    # Of 12 equal shifts, 26.5% (1 - 0.025 ** (1 / 12)) may be others.
+    assert "| instruction | 12 | +2.000 | +1.735 to +2.265 | 100.0% | 0 |" in printed
+    assert printed.count("| 12 | +0.000 | -0.265 to +0.265 | 0.0% | 0 |") == 3
     with pytest.raises(ValueError, match="--endpoint is missing"):
         run_command("agree", tmp_path / "a.jsonl", "--injections", 20, *judge)
     with pytest.raises(ValueError, match="omit --labels"):

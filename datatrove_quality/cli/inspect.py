@@ -87,7 +87,8 @@ def find_renderer(options: argparse.Namespace) -> "Renderer | None":
     except (ValueError, OSError) as error:
         if options.model is not None:
             raise
-        print(f"No rendered text: {CARD_MODEL} is not here ({error!s:.200}). Give --model.", file=sys.stderr)
+        why = str(error).partition("\n")[0]
+        print(f"No rendered text: {why} To see the text, give --model.", file=sys.stderr)
         return None
     if options.text is None:
         renderer.require_template()

@@ -99,13 +99,15 @@ def curation_stages(run: Run, adapter: Callable, wanted: Curation, cpu: Cluster,
     finders = min(run.tasks, MAX_FINDERS)
     exact, minhash = exact_config(), minhash_config()
     between, whole = run.between, run.whole
+    exact_signature = ExactDedupSignature(between("exact_signatures"), exact)
+    exact_signature.finder_workers = finders  # as an argument, it makes DataTrove warn of what is done below
     clean = [
         run.reader(adapter),
         *([PerMessage(MaskPII())] if wanted.mask_pii else []),
         ConversationRules(run.writer("excluded/rules"), wanted.without_rules, wanted.prefix, wanted.group_by),
         *answer_filters(run, wanted),
         run.save("cleaned"),
-        whole(ExactDedupSignature(between("exact_signatures"), exact, finders)),
+        whole(exact_signature),
     ]
     find_exact = [whole(ExactFindDedups(between("exact_signatures"), between("exact_duplicates"), exact))]
     exact_duplicates = run.writer(f"excluded/{EXACT_DUPLICATE}", reason=EXACT_DUPLICATE)

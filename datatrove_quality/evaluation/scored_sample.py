@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from datatrove.io import get_datafolder
 from tqdm import tqdm
 
 from datatrove_quality.config import ScoreScale, Unscorable
@@ -22,6 +23,7 @@ from datatrove_quality.evaluation.labels import label_in, parse_label
 from datatrove_quality.evaluation.sample_weights import SampleWeights
 from datatrove_quality.rows.types import Row
 from datatrove_quality.runs.inputs import Inputs, path_in
+from datatrove_quality.runs.run_record import recorded_run
 
 
 @dataclass
@@ -126,8 +128,16 @@ def read_scored_sample(
 def run_of_half(source: str) -> Path | None:
     """The output folder of the run of which `source` is one half only: what it kept, or what it excluded.
 
-    Figures of such a half are biased, since an earlier threshold chose its rows. None: it is no such half.
+    Figures of such a half are biased, since an earlier threshold chose its rows. None: it is no such half, or the run
+    had no threshold.
+
+    Raises:
+        ValueError: the run's record is damaged.
     """
     folder = Path(source)
     is_half = folder.name in ("kept", "excluded") and folder.is_dir() and (folder.parent / "logs").is_dir()
-    return folder.parent if is_half else None
+    if not is_half:
+        return None
+    filters = (recorded_run(get_datafolder(str(folder.parent))) or {}).get("filters")
+    bounds = [found.get(name) for found in filters or () for name in ("min_score", "max_score")]
+    return None if filters and all(bound is None for bound in bounds) else folder.parent

@@ -65,9 +65,9 @@ class ConversationJsonlReader(DiskReader, JsonlReader):
             if document:
                 yield document
         if bad:
-            lines, kept = ("1 line", "it is") if bad == 1 else (f"{bad:,} lines", "they are")
+            lines = "1 line" if bad == 1 else f"{bad:,} lines"
             reasons = "invalid JSON, a key with two values, not an object, or damaged"
-            logger.warning(f"`{filepath}`: {lines} could not be read as a row ({reasons}); {kept} kept as unscorable")
+            logger.warning(f"`{filepath}`: {lines} could not be read as a row ({reasons}): unscorable")
 
 
 def _row(raw: bytes, damage: InvalidConversation | None) -> Row:

@@ -107,7 +107,7 @@ class FilterSummary(StepSummary):
         """The counts as a table of text.
 
         Args:
-            seconds: how long the run took, from its first document to its last. None: not known, or an earlier run
+            seconds: how long the run's tasks took. None: not known, or an earlier run
                 had done a part, so that documents per second would say nothing.
         """
         counts, tokens = self.counts, int(self.counts["tokens"])
@@ -123,7 +123,8 @@ class FilterSummary(StepSummary):
             shared = int(counts["shared_tokens"])
             lines.append(f"{'  not computed: texts begin alike':<34}{shared:>12,}{shared / tokens:>9.1%}")
         lines.append(self.line("documents cut at max_tokens", counts["truncated"]))
-        lines.append(self.line("with control tokens spelled out", counts["special_tokens"]))
+        if counts["special_tokens"] or not counts["reused"]:  # scores that were there say nothing of them
+            lines.append(self.line("with control tokens spelled out", counts["special_tokens"]))
         for name, what in NOTED.items():
             if counts[name]:
                 lines.append(self.line(what, counts[name]))
@@ -139,7 +140,7 @@ class FilterSummary(StepSummary):
             lines.append(self.line("scores that were there already", counts["reused"]))
         if seconds:
             speed = f"{self.documents / seconds:,.0f} documents/s, {tokens / seconds:,.0f} tokens/s"
-            lines.append(f"{seconds:.1f} s from start to end, loading included: {speed}")
+            lines.append(f"{seconds:.1f} s for the tasks, loading of weights included: {speed}")
         return "\n".join(["", *lines, ""])
 
     def _outcomes(self) -> list[str]:

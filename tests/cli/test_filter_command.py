@@ -207,7 +207,7 @@ def test_the_terminal_shows_warnings_and_the_table(tmp_path, model, workers, sco
     assert quiet.returncode == 0, quiet.stderr
     lines = [line for line in quiet.stderr.split("\n") if line and "Loading weights" not in line]
     reasons = "(invalid JSON, a key with two values, not an object, or damaged)"
-    warning = f"warning: `{{}}.jsonl`: 1 line could not be read as a row {reasons}; it is kept as unscorable"
+    warning = f"warning: `{{}}.jsonl`: 1 line could not be read as a row {reasons}: unscorable"
     assert lines and set(lines) <= {warning.format("a"), warning.format("b")}
     assert workers == 2 or len(lines) == 2  # DataTrove's second worker shows errors only
     log = "".join(path.read_text() for path in (tmp_path / "quiet/logs/logs").glob("task_*.log"))
@@ -220,7 +220,9 @@ def test_the_table_says_what_the_run_was_and_what_to_do_next(tmp_path, model, ca
     """Model, threshold, rows and logs, and a command that can be typed as it is, in a shell too."""
     write_rows(tmp_path / "in/a.jsonl", rows(5))
     run_filter(tmp_path / "in", "--output", tmp_path / "my out", "--model", model, "--min-score", -1, "--max-score", 9)
-    shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.split("start to end")[1].splitlines()[2:])
+    shown = dict(
+        line.split(maxsplit=1) for line in capsys.readouterr().out.split("weights included")[1].splitlines()[2:]
+    )
     assert shown["model"] == model
     assert shown["threshold"] == "scores at or above -1 and at or below 9 are kept"
     assert shown["rows"] == f"{tmp_path}/my out/kept, {tmp_path}/my out/excluded"
@@ -232,6 +234,7 @@ def test_the_table_says_what_the_run_was_and_what_to_do_next(tmp_path, model, ca
     run_filter(tmp_path / "my out", "--output", tmp_path / "again", "--scores-from-columns")
     shown = capsys.readouterr().out
     assert "the scores that the rows have" in shown and "none: rows are annotated" in shown
+    assert "control tokens" not in shown  # which were not looked for
 
 
 def test_a_run_without_a_score_does_not_look_finished(tmp_path, model, capsys):

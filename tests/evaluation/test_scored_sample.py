@@ -1,5 +1,6 @@
 """The sample that a threshold is chosen by, and what a person reads about the choice."""
 
+import json
 import math
 
 from samples import write_rows
@@ -39,10 +40,14 @@ def test_counts_that_some_scored_rows_lack_are_not_used(tmp_path):
 
 
 def test_one_half_of_a_run_is_known_by_its_folder(tmp_path):
-    """`kept` beside `logs` is half of a run; a folder that is only called so is not."""
+    """`kept` beside `logs` is half of a run that had a threshold; a folder that is only called so is not."""
     (tmp_path / "run/kept").mkdir(parents=True)
     assert run_of_half(str(tmp_path / "run/kept")) is None
     (tmp_path / "run/logs").mkdir()
     assert run_of_half(str(tmp_path / "run/kept")) == tmp_path / "run"
     assert run_of_half(str(tmp_path / "run")) is None
     assert run_of_half(str(tmp_path / "run/excluded")) is None
+    for bound, half in ((None, None), (3.5, tmp_path / "run")):
+        filters = [{"prefix": "quality", "min_score": bound, "max_score": None}]
+        (tmp_path / "run/logs/run.json").write_text(json.dumps({"filters": filters}))
+        assert run_of_half(str(tmp_path / "run/kept")) == half

@@ -173,14 +173,20 @@ def require_own_logits(model: "PreTrainedModel", ours: ProbeLogits, own: list[li
         ValueError: two logits differ by more than the dtype's noise, or are not finite.
     """
     for (tokens, mine), reference in zip(ours, own, strict=True):
-        if reference is not None and not _near(mine, reference, model.dtype):
+        if reference is None or _near(mine, reference, model.dtype):
+            continue
+        where = f"({type(model).__name__}, {model.dtype}, {model.device})"
+        failed = f"model={model.name_or_path!r}: self-check failed on a probe of {tokens} tokens"
+        if not all(map(math.isfinite, reference)):
             raise ValueError(
-                f"model={model.name_or_path!r}: self-check failed on a probe of {tokens} tokens: our forward "
-                f"pass gives the logit {_shown(mine)}, the model's own {_shown(reference)}, more than "
-                f"{_tolerance(model.dtype)} apart ({type(model).__name__}, {model.dtype}, {model.device}). Try "
-                "dtype='float32' or another version of transformers or torch, and report the model. "
-                "self_check=False scores anyway."
+                f"{failed}: the model's own forward pass gives the logit {_shown(reference)} {where}. Its weights are "
+                "damaged, unless they need another dtype: fetch or save it again, or try dtype='float32'."
             )
+        raise ValueError(
+            f"{failed}: our forward pass gives the logit {_shown(mine)}, the model's own {_shown(reference)}, more "
+            f"than {_tolerance(model.dtype)} apart {where}. Try dtype='float32' or another version of transformers or "
+            "torch, and report the model. In Python, ScorerConfig(self_check=False) scores anyway."
+        )
 
 
 def require_varied_logits(model: "PreTrainedModel", ours: ProbeLogits) -> None:

@@ -15,7 +15,7 @@ from datatrove_quality.cascade.bounds import (
     rows_needed,
     upper_bound,
 )
-from datatrove_quality.cascade.values import AUDIT, KINDS, Bound, Cascade, Certificate, Kind
+from datatrove_quality.cascade.values import AUDIT, KINDS, Bound, Cascade, Certificate, Kind, require_audit
 from datatrove_quality.config import ScorerConfig
 
 
@@ -77,31 +77,32 @@ def calibrate_cascade(
     seed: int = 0,
     attempts: int = 1,
     proxy: ScorerConfig | None = None,
+    audit: float = AUDIT,
 ) -> Calibration:
     """Choose a band on one half of a sample, and certify it on the other.
 
-    The promise is `disagreement`, a bound on the share of all decisions that differ from the classifier's; or
-    `wrongly_dropped` (as a share of what the classifier keeps) and `wrongly_kept` (of what it drops); or all three.
+    The promise is `disagreement`, a bound on the share of all decisions that differ from the classifier's, or
+    `wrongly_dropped` (as a share of what the classifier keeps) and `wrongly_kept` (of what it drops), or all three.
     The chance of being wrong, 1 - confidence, is divided among them. The certifying half is looked at once, with one
     band, so that its errors are binomial: over all calibrations, those without a certificate included, at most
     1 - confidence end in a certificate whose promise is broken. Arrays do not say what made them: the certificate
     names neither models nor how rows are read, to which `datatrove-quality calibrate` ties its own.
 
     Args:
-        scores: the classifier's, of a simple random sample of the corpus; NaN where it gives none, which counts as a
-            changed decision whatever the proxy decides; shape (n,).
+        scores: the classifier's, of a simple random sample of the corpus; NaN (none) counts as a changed decision
+            whatever the proxy decides; shape (n,).
         proxy_scores: the proxy's, of the same rows; NaN where it gives none, which the classifier decides; shape (n,).
         min_score: the threshold: the classifier keeps scores from it on.
         disagreement: a share above 0, below 1. None: not promised.
         wrongly_dropped: likewise; together with `wrongly_kept`.
         wrongly_kept: likewise.
         confidence: above 0, below 1.
-        costs: of a row scored by the classifier and by the proxy, in any one unit. None: not known; whether the
-            cascade pays is then not judged.
+        costs: of a row scored by the classifier and by the proxy, in one unit. None: whether it pays is not judged.
         seed: of the halves.
-        attempts: how many calibrations on this corpus there were, this one included: each has half the chance of being
-            wrong that the one before had, so that together they have at most twice the first one's.
+        attempts: calibrations on this corpus, this one included: each has half the chance of being wrong that the one
+            before had, so that together they have at most twice the first one's.
         proxy: of the cascade that is returned.
+        audit: likewise; it costs speed.
 
     Returns:
         The cascade, or why there is no cascade; and what the sample says of the band.
@@ -109,6 +110,7 @@ def calibrate_cascade(
     Raises:
         ValueError: a value is not as said above; names it, and the fix.
     """
+    require_audit(audit)
     promise = _promise(disagreement, wrongly_dropped, wrongly_kept)
     alpha = _alpha(confidence, attempts, len(promise))
     fit, certify = _Sample.halves(scores, proxy_scores, min_score, seed)
@@ -116,12 +118,12 @@ def calibrate_cascade(
         return Calibration(None, reason, None, (), certify.size, math.nan, math.nan, math.nan, ())
     band = fit.choose(promise, alpha)
     bounds = certify.bounds(band, promise, alpha)
-    rescored, speed = certify.rescored(band), certify.speed(band, costs)
-    changed = certify.errors(band, "disagreement") / certify.size
+    rescored, speed = certify.rescored(band), certify.speed(band, costs, audit)
+    agreement = 1 - certify.errors(band, "disagreement") / certify.size
     reason = _broken(bounds, alpha) or _not_worth_it(rescored, speed)
-    certificate = Certificate(float(min_score), confidence, bounds, certify.size, seed, attempts)
-    cascade = None if reason else Cascade(proxy, band, certificate)
-    return Calibration(cascade, reason, band, bounds, certify.size, rescored, 1 - changed, speed, fit.curve())
+    issued = Certificate(float(min_score), confidence, bounds, certify.size, seed, attempts)
+    cascade = None if reason else Cascade(proxy, band, issued, audit)
+    return Calibration(cascade, reason, band, bounds, certify.size, rescored, agreement, speed, fit.curve())
 
 
 @dataclass(frozen=True)
@@ -202,13 +204,13 @@ class _Sample:
         dropped, kept = self._outside(band)
         return 1 - (dropped + len(self.proxies) - kept) / self.size
 
-    def speed(self, band: tuple[float, float], costs: Sequence[float] | None) -> float:
+    def speed(self, band: tuple[float, float], costs: Sequence[float] | None, audit: float) -> float:
         """How many times as fast as the classifier alone, the audit included; NaN where costs are not known."""
         if costs is None:
             return math.nan
         classifier, proxy = costs
         rescored = self.rescored(band)
-        return classifier / (proxy + (rescored + AUDIT * (1 - rescored)) * classifier)
+        return classifier / (proxy + (rescored + audit * (1 - rescored)) * classifier)
 
     def unusable(self, promise: dict[Kind, float], alpha: float) -> str | None:
         """Why no band can be chosen by these rows; None: one can."""

@@ -86,6 +86,16 @@ class Certificate:
         return f"{', '.join(shown)} (confidence {self.confidence:.1%}, {self.rows:,} certifying rows)"
 
 
+def require_audit(audit: object) -> None:
+    """Refuse what is no share of documents.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(audit, bool) or not isinstance(audit, int | float) or not 0 <= audit <= 1:
+        raise ValueError(f"audit={audit!r}: give a share from 0 to 1.")
+
+
 @dataclass(frozen=True)
 class Cascade:
     """A proxy decides the documents whose proxy score lies outside a band; the classifier scores the others.
@@ -131,8 +141,7 @@ class Cascade:
                 f"band={self.band}: the certificate is for band={self.certificate.band}. Give that one, calibrate "
                 "again, or set certificate=None: a band of your own promises nothing."
             )
-        if not _is_number(self.audit) or not 0 <= self.audit <= 1:
-            raise ValueError(f"audit={self.audit!r}: give a share from 0 to 1.")
+        require_audit(self.audit)
         if not isinstance(self.strict_audit, bool):
             raise ValueError(f"strict_audit={self.strict_audit!r}: give True or False.")
         if self.strict_audit and (self.certificate is None or not self.audit):

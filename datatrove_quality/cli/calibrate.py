@@ -84,6 +84,7 @@ def run(options: argparse.Namespace) -> None:
         seed=attempt - 1,
         attempts=attempt,
         proxy=proxy.config,
+        audit=options.audit,
     )
     attempts.record(settings)
     print_calibration(calibration, costs, attempt)
@@ -92,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
     if calibration.cascade is None:
         sys.exit(f"no certificate: {calibration.reason}")
     tied = {"prefix": options.prefix, "reading": reading, "columns": row_adapter(options).settings, **made_by}
-    replace(calibration.cascade.with_certificate(**tied), audit=options.audit).save(output)
+    calibration.cascade.with_certificate(**tied).save(output)
     used = f"--min-score {options.min_score:g} --cascade {output}"
     print(f"Written to {output}. Use it: datatrove-quality filter INPUT --output DIR {used}")
 

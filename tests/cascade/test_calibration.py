@@ -52,6 +52,19 @@ def test_a_certificate_says_what_was_shown():
     assert found.speed == pytest.approx(10 / (1 + 10 * (found.rescored + 0.005 * (1 - found.rescored))))
 
 
+def test_the_speed_to_expect_is_that_with_the_audit():
+    """If the classifier scores all that the proxy decides, too, the cascade is slower than it alone: it does not pay."""
+    scores, proxies, min_score = sample()
+    for audit in (0, 0.2, 1):
+        found = calibrate_cascade(scores, proxies, min_score, disagreement=0.01, costs=(10, 1), seed=3, audit=audit)
+        by_classifier = found.rescored + audit * (1 - found.rescored)
+        assert found.speed == pytest.approx(10 / (1 + 10 * by_classifier))
+        assert found.cascade is None if audit == 1 else found.cascade.audit == audit
+    assert "does not pay" in found.reason
+    with pytest.raises(ValueError, match=r"audit=2: give a share"):
+        calibrate_cascade(scores, proxies, min_score, disagreement=0.01, audit=2)
+
+
 def test_the_certifying_half_is_a_half_of_its_own():
     """The figures are those of the rows that the seed's permutation puts second, counted here one by one."""
     scores, proxies, min_score = sample(rows=5_001)

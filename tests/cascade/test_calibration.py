@@ -53,7 +53,7 @@ def test_a_certificate_says_what_was_shown():
 
 
 def test_the_speed_to_expect_is_that_with_the_audit():
-    """If the classifier scores all that the proxy decides, too, the cascade is slower than it alone: it does not pay."""
+    """Where the classifier scores all that the proxy decides, too, it alone is faster: the cascade does not pay."""
     scores, proxies, min_score = sample()
     for audit in (0, 0.2, 1):
         found = calibrate_cascade(scores, proxies, min_score, disagreement=0.01, costs=(10, 1), seed=3, audit=audit)

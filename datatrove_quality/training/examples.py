@@ -127,7 +127,9 @@ def read_examples(
         texts = renderer.encode([item for item, _ in window])
         for text, (_, value) in zip(texts, window, strict=True):
             label = _label(value, config.scale)
-            if isinstance(text, Unscorable):
+            if isinstance(value, Unscorable):  # which says what was wrong where it was labelled
+                refused[value.reason] += 1
+            elif isinstance(text, Unscorable):
                 refused[text.reason] += 1
             elif isinstance(label, Unscorable):
                 refused[label.reason] += 1

@@ -20,10 +20,12 @@ def test_bad_rows_are_counted_and_never_trained_on(base, tmp_path):
     messages = good[0][0]
     bad = [(messages, 9), (messages, 5.51), (messages, math.nan), (messages, None), (messages, "gut")]
     bad += [(Unscorable("null_column", "null"), 3), ([{"role": "narrador", "content": "x"}], 3), ([], 3)]
+    bad += [(Unscorable("missing_column", "no messages"), Unscorable("judge_error", "invalid_json"))]
     record = train_classifier(config(base), spelled + bad, tmp_path / "out")
     assert record["rows"]["training"] + record["rows"]["held_out"] == 50
     assert sum(record["rows"]["refused"].values()) == len(bad)
-    assert record["rows"]["refused"].keys() >= {"null_column", "template_error"}
+    assert record["rows"]["refused"].keys() >= {"null_column", "template_error", "judge_error"}
+    assert "missing_column" not in record["rows"]["refused"]  # of the row as its judge wrote it
 
 
 def test_fractions_are_trained_on_as_they_are(base, tmp_path, monkeypatch):

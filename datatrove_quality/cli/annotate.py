@@ -213,9 +213,12 @@ def say_what_it_takes(
     """Print an estimate of requests, tokens and cost."""
     from datatrove_quality.annotation.estimate import Estimate, rows_in
     from datatrove_quality.annotation.prompt import Prompt
+    from datatrove_quality.rows.types import conversation_error
 
-    prompts = [prompt for prompt in step.prompts(documents) if isinstance(prompt, Prompt)]
     sampled = options.sample is not None and step.documents_per_task
+    if sampled:  # of rows that hold a conversation
+        documents = [document for document in documents if conversation_error(document.metadata) is None]
+    prompts = [prompt for prompt in step.prompts(documents) if isinstance(prompt, Prompt)]
     rows = sum(sampled) if sampled else rows_in(started.inputs, options.limit, started.tasks)
     expected = Estimate.of(step.judge, prompts, len(prompts) / max(1, len(documents)), rows)
     print(f"Estimated: {expected.text(options.price_per_million)}", file=sys.stderr)

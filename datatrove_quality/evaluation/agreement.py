@@ -54,6 +54,7 @@ class Agreement:
         rows: how many rows two raters or more have rated.
         levels: of the scale, from low to high.
         weighted: whether rows count by their sample weights.
+        stands_for: how many rows of the whole these rows stand for: the sum of their weights.
         alpha: Krippendorff's, for ordered levels, over all raters. None: all levels are the same one.
         pairs: the first rater with each other one.
     """
@@ -61,6 +62,7 @@ class Agreement:
     rows: int
     levels: tuple[int, ...]
     weighted: bool
+    stands_for: float
     alpha: Estimate | None
     pairs: tuple[PairAgreement, ...]
 
@@ -103,7 +105,8 @@ def measure_agreement(
     known = np.where(bins.codes < 0, bins.codes.max(axis=1, keepdims=True), bins.codes)
     worse = _with_differences(sums, bins.unseen(np.ptp(known, axis=1) > 0), (-1, 1))
     alpha = _estimate(_alpha(sums), [_alpha(block) for block in bins.resamples(coincidences, seed)], _alpha(worse))
-    return Agreement(int(rated.sum()), tuple(levels), given is not None, alpha, pairs)
+    whole = float(rated.sum() if given is None else given[rated].sum())
+    return Agreement(int(rated.sum()), tuple(levels), given is not None, whole, alpha, pairs)
 
 
 @dataclass(frozen=True)

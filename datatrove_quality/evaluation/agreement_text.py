@@ -34,7 +34,9 @@ def describe_agreement(agreement: Agreement) -> str:
     """All of it for a terminal or a page, as Markdown."""
     counted = f"{agreement.rows:,} rows with two ratings or more"
     if agreement.weighted:
-        counted += ", each counted by its sample weight: matrices estimate the whole that was sampled"
+        counted += (
+            f", each counted by its sample weight: matrices are of the {agreement.stands_for:,.0f} that they stand for"
+        )
     header = ["", "value", "95% interval"]
     parts = [counted, markdown_table(header, overall(agreement))]
     for pair in agreement.pairs:

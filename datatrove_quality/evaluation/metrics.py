@@ -79,7 +79,7 @@ class Evaluation:
         documents: how many there are.
         levels: the levels of the scale, L of them, from low to high.
         confusion: L rows by label, L columns by int_score: counts of documents; with sample weights, estimated numbers
-            of documents of the whole that was sampled.
+            of the documents that the sampled ones stand for.
         macro_precision: mean over the levels that occur as a label or an int_score.
         macro_recall: likewise.
         macro_f1: likewise.

@@ -30,7 +30,7 @@ def test_figures_and_conversations_to_read(tmp_path, capsys):
     arguments = ("--labels", "human", "--with", "judge_level", "--with", "judge_score")
     run_command("agree", tmp_path / "in", *arguments, "--output", tmp_path / "out")
     printed = capsys.readouterr().out
-    assert "38 rows with human and judge_level" in printed and "counted by its sample weight" in printed
+    assert "38 rows with human and judge_level" in printed and "matrices are of the 57 that they stand for" in printed
     assert "judge_level: 2 of 40 rows have no usable level: judge_error 2" in printed
     record = json.loads((tmp_path / "out/agreement.json").read_text())
     pair, same = record["agreement"]["pairs"]
@@ -38,6 +38,7 @@ def test_figures_and_conversations_to_read(tmp_path, capsys):
     assert sum(map(sum, pair["confusion"])) == 60 - 3 and pair["confusion"][0][3] == 1
     assert pair["kappa"]["low"] < pair["kappa"]["value"] < pair["kappa"]["high"]
     page = (tmp_path / "out/report.html").read_text()
+    assert "matrices are of the 57 that they stand for" in page
     assert "judge_level is 3 higher than human" in page
     farthest = page.split("judge_level is 3 higher than human</h3>")[1]
     assert "Pergunta 0?" in farthest.split("</section>")[0] and "why 0" in farthest.split("</section>")[0]

@@ -152,7 +152,8 @@ def test_401_names_the_variable(tmp_path):
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
 def test_a_sample_with_held_out_rows(tmp_path, judge, address, ending, capsys):
     """Sampled rows carry their weight; held-out rows are annotated and written apart, and no training reads them."""
-    write_rows(tmp_path / f"in/a{ending}", [row | {"source": "s"} for row in rows(60, "a")])
+    nothing = [{"id": f"no{number}", "messages": []} for number in range(9)]
+    write_rows(tmp_path / f"in/a{ending}", [row | {"source": "s"} for row in [*rows(60, "a"), *nothing]])
     arguments = ("--sample", 20, "--by", "source,length", "--hold-out", 5)
     annotate(tmp_path / "in", tmp_path / "out", address, *arguments)
     learned, held_out = read_rows(tmp_path / "out/rows"), read_rows(tmp_path / "out/held-out")

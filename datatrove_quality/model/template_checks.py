@@ -79,17 +79,23 @@ class TemplateChecks:
             Unscorable: the template refuses the conversation, or leaves out messages, calls or arguments.
         """
         shape = shape_of(item)
-        skeleton = None if arguments else self._skeletons.get(shape)
-        conversation = item if skeleton else self._prepared(item)
-        if skeleton is None:
-            skeleton = skeleton_of(conversation, lambda marked: self._apply(marked, arguments))
-            if conversation is item and not arguments:
-                self._remember(shape, skeleton)
+        known = None if arguments else self._skeletons.get(shape)
+        conversation = item if known else self._prepared(item)
+        skeleton = known or self._skeleton(conversation, arguments)
+        if conversation is item and not (known or arguments):
+            self._remember(shape, skeleton)
         if skeleton.refused:
             raise Unscorable("role_not_rendered", skeleton.refused)
         text = self._apply(conversation, arguments)
         self._require_arguments(arguments, text)
-        return text, leaves_out(conversation, text, skeleton)
+        is_short = leaves_out(conversation, text, skeleton)
+        if is_short and known and not known.lost:
+            # What was written around another conversation's marks may have been its own: numbers of calls, names.
+            is_short = leaves_out(conversation, text, self._skeleton(conversation, arguments))
+        return text, is_short
+
+    def _skeleton(self, conversation: Conversation, arguments: dict[str, Any]) -> Skeleton:
+        return skeleton_of(conversation, lambda marked: self._apply(marked, arguments))
 
     def _remember(self, shape: Hashable, skeleton: Skeleton) -> None:
         if len(self._skeletons) >= MAX_SHAPES:

@@ -146,9 +146,13 @@ class _Marking:
 
     def _content(self, content: str) -> str:
         if parts := _thought_and_answer(content):
-            thought, answer = map(self._mark, (THOUGHT, CONTENT), parts)
-            return f"<think>\n{thought.strip()}\n</think>\n\n{answer.strip()}"
+            thought, answer = map(self._within_blanks, (THOUGHT, CONTENT), parts)
+            return f"<think>{thought}</think>{answer}"
         return self._mark(CONTENT, content)
+
+    def _within_blanks(self, kind: str, text: str) -> str:
+        said = text.strip()
+        return text.replace(said, self._mark(kind, said), 1) if said else text
 
     def _call(self, call: Message) -> Message:
         function = call.get("function")
@@ -239,10 +243,14 @@ def leaves_out(conversation: Conversation, text: str, skeleton: Skeleton) -> boo
     if skeleton.lost:
         return True
     if skeleton.is_plain and _filled(skeleton, [message["content"] for message in conversation]) == text:
-        return False
+        return False  # of nearly all
     said = _Marking(conversation, skeleton.with_keys).said
-    if skeleton is not UNKNOWN and _filled(skeleton, [one.text.strip() for one in said]) == text:
-        return False
+    if skeleton is not UNKNOWN:
+        texts = [one.text for one in said]
+        if _filled(skeleton, texts) == text or _filled(skeleton, list(map(str.strip, texts))) == text:
+            return False
+    written = set(skeleton.order)
+    said = [one for number, one in enumerate(said) if one.kind != THOUGHT or number in written]
     return _says_less(text, said, skeleton.pieces[::2])
 
 
@@ -254,24 +262,29 @@ def _filled(skeleton: Skeleton, texts: list[str]) -> str:
 
 def _says_less(text: str, said: list[Said], around: tuple[str, ...]) -> bool:
     """Whether a text lacks something, or has it only as a part of what else is written."""
-    written = []
+    written: dict[str, set[str]] = {}
+    everything = [*around]
     for one in said:
-        form = next((form for form in _forms(one.text) if form in text), None)
-        if form is not None:
-            written.append(form)
-        elif one.kind != THOUGHT:
+        forms = _forms(one.text)
+        found = next((form for form in forms if form in text), None)
+        if found is not None:
+            everything.append(found)
+        elif one.kind not in (THOUGHT, KEY):
             return True
-    distinct = set(written)
-    if len(distinct) * len(text) > MAX_COUNTED:
+        if found is not None and one.kind != KEY:  # names are often a letter, and whether they are written is known
+            written[one.text] = set(forms)
+    if len(written) * len(text) > MAX_COUNTED:
         return True  # that nothing is left out cannot be shown
-    everything = "\0".join([*written, *around])
-    return any(text.count(form) < everything.count(form) for form in distinct)
+    whole = "\0".join(everything)
+    return any(_count(text, forms) < _count(whole, forms) for forms in written.values())
 
 
-def _forms(text: str) -> Iterator[str]:
+def _forms(text: str) -> list[str]:
     """How a template may write a text: as it is, as JSON has it, or as Python."""
-    yield text.strip()
-    yield json.dumps(text, ensure_ascii=False)[1:-1]
-    yield repr(text)[1:-1]
-    if text in _IN_PYTHON:
-        yield _IN_PYTHON[text]
+    forms = [text.strip(), json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1]]
+    return [*forms, _IN_PYTHON[text]] if text in _IN_PYTHON else forms
+
+
+def _count(text: str, forms: set[str]) -> int:
+    """How often a text says something in any form; one within another counts for both, on either side."""
+    return sum(map(text.count, forms))

@@ -142,3 +142,25 @@ def test_the_last_thoughts():
     assert outcome(one, [QUESTION, thinks]) is True
     written = renderer(calls="{{ m.reasoning_content or '' }}")
     assert outcome(written, [QUESTION, thinks]) is False
+
+
+def test_what_a_template_writes_of_other_keys():
+    """The number of a call is not that of another conversation's, whose digits a short answer may have."""
+    one = with_calls(WHOLE + "({{ c.id }})")
+    for number in ("4444", "1234", "9999"):
+        asks = called({"dia": 3})
+        asks[1]["tool_calls"][0]["id"] = number
+        told = [{"role": "tool", "content": "\n4"}, {"role": "assistant", "content": "4 "}]
+        assert outcome(one, asks + told) is False
+
+
+def test_thoughts_that_another_message_says():
+    """Thoughts of an earlier turn are not looked for, also where a later text has the same words."""
+    thinks = {"role": "assistant", "content": "Sim", "reasoning_content": "Oi"}
+    assert outcome(renderer(), [QUESTION, thinks, *said(" Oi", "Bem \n")]) is False
+
+
+def test_a_text_in_two_forms():
+    """As it is in one message, as JSON in another."""
+    one = renderer(keep="m.role == 'user'", calls="{% else %}{{ m.content | tojson }}")
+    assert outcome(one, said('a "b"', 'a "b"', "b", "Bem")) is False

@@ -47,8 +47,9 @@ def require_named_columns(inputs: "Inputs", adapter: Callable) -> None:
     if sought.count:
         named = ", ".join(f"{parameter}={value!r}" for parameter, value in sought.missing.values())
         there = cut(", ".join(map(shown, sought.columns)), 1_000)
+        todo = "Give the names one by one, without commas" if "," in "".join(sought.missing) else "Correct the name"
         raise ValueError(
-            f"{named}: none of the first {sought.count} rows has such a column; there are {there}. Correct the name."
+            f"{named}: none of the first {sought.count} rows has such a column; there are {there}. {todo}."
         )
 
 

@@ -20,8 +20,11 @@ Reword: TypeAlias = Callable[[str], str]
 _PROGRESS = ("datatrove_quality.progress", "datatrove_quality.training.hf_trainer")
 # They log an error and raise it: it is reported where it is caught.
 _RAISE_WHAT_THEY_LOG = ("datatrove.executor.base", "datatrove.executor.ray")
-# A part of the input without near duplicates, which DataTrove warns of.
-_NO_NEAR_DUPLICATES = ("datatrove.pipeline.dedup.minhash", "No .remove file")
+# What DataTrove warns of where nothing is wrong: no near duplicates; more tasks than files, which `Run` says.
+_NO_WARNINGS = (
+    ("datatrove.pipeline.dedup.minhash", "No .remove file"),
+    ("datatrove.pipeline.readers.base", "No files found on"),
+)
 _PACKAGE = f"{Path(__file__).resolve().parents[1]}{os.sep}"
 
 
@@ -57,8 +60,7 @@ class QuietStream:
     def _is_shown(self, record: Any) -> bool:
         if record["name"] in _RAISE_WHAT_THEY_LOG and (record["exception"] or record["extra"].get("raised")):
             return False
-        module, beginning = _NO_NEAR_DUPLICATES
-        if record["name"] == module and record["message"].startswith(beginning):
+        if any(record["name"] == module and record["message"].startswith(text) for module, text in _NO_WARNINGS):
             return False
         is_progress = record["name"] in _PROGRESS and not self._stream.isatty()
         # `shown` is bound to what a person waits for; 30 is loguru's number of WARNING.

@@ -47,6 +47,13 @@ def test_a_misspelt_column_is_refused(tmp_path, misspelt):
         require_named_columns(find_inputs(str(folder)), ConversationAdapter(**NAMED | misspelt))
 
 
+def test_names_with_commas_between_them_are_refused(tmp_path):
+    """One name with a comma in it is what they are."""
+    folder = corpus(tmp_path, a=[PAIR])
+    with pytest.raises(ValueError, match="one by one, without commas"):
+        require_named_columns(find_inputs(str(folder)), ConversationAdapter(ignored_columns=("pergunta,resposta",)))
+
+
 def test_a_column_that_some_rows_have_is_not_missing(tmp_path):
     """In a later file, in metadata, as a key of messages; and defaults are not sought."""
     nested = {"metadata": json.dumps({"antes": []}), "messages": json.dumps([{"role": "user", "nota": "x"}])}

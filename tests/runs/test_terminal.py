@@ -85,8 +85,9 @@ def test_a_message_that_comes_twice_is_shown_once():
     assert stream.getvalue() == "warning: a\nwarning: b\nwarning: a\n"
 
 
-def test_a_task_without_near_duplicates_is_no_warning(logged):
-    """DataTrove warns of it in each task of a run in which nothing is wrong."""
+def test_a_task_without_near_duplicates_or_files_is_no_warning(logged):
+    """DataTrove warns of it in each task of a run in which nothing is wrong, or of which `Run` has said it."""
+    assert logged(name="datatrove.pipeline.readers.base", warning="No files found on data for rank=1") == ""
     name = "datatrove.pipeline.dedup.minhash"
     assert logged(name=name, warning="No .remove file for rank=0.") == ""
     assert logged(name=name, warning="Another one.") == "warning: Another one.\n"

@@ -4,7 +4,7 @@ import hashlib
 import json
 import zlib
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -14,13 +14,17 @@ from datatrove_quality.rows.layouts import Where, parse_conversation, read
 from datatrove_quality.rows.layouts.column_names import API_ANSWERS, ENVELOPES, REJECTED, SAYS
 from datatrove_quality.rows.layouts.messages import without_nulls
 from datatrove_quality.rows.layouts.read import slots_in
-from datatrove_quality.rows.layouts.slots import JoinedSlot, Path, Slot, replaced, with_slots
+from datatrove_quality.rows.layouts.slots import FractionSlot, JoinedSlot, Path, Slot, WholeSlot, replaced, with_slots
 from datatrove_quality.rows.roles import known_role
 from datatrove_quality.rows.types import MESSAGES, Conversation, InvalidConversation, Message, Row, shown
 
 
 ROLE_NAMES = {"user": "human", "assistant": "gpt"}
 """What ShareGPT calls a role, where a list has no message of it that would say."""
+
+
+# A text or number that has changed, and its place in the row.
+Change: TypeAlias = tuple[Path, str | int | float]
 
 
 class CannotWriteBack(ValueError):
@@ -86,7 +90,7 @@ def write_back(row: Row, where: Where, edited: Any, text: int, forms: Forms) -> 
         written: Row | None = None
         if changes is not None:
             changes += _repeated(slots, {path for path, _ in changes}, found.messages, wanted)
-            written = _with_texts(row, changes)
+            written = _with_changes(row, changes)
         elif found.column in row and forms.get(found.column, "json") == "json":
             written = row | {found.column: _as_list(row[found.column], wanted)}
         if written is not None and read(decoded_columns(written, forms), where).messages == wanted:
@@ -96,15 +100,15 @@ def write_back(row: Row, where: Where, edited: Any, text: int, forms: Forms) -> 
         raise CannotWriteBack(f"the row would not hold the edited conversation: {error.to_text()}") from None
     raise CannotWriteBack(
         f"the conversation was read from {columns}, and was edited in a way that does not fit there: a step may "
-        "change the texts of messages, but not their number, nor keys or numbers in them"
+        "change the texts and numbers in messages, but add or remove no message and rename no key"
     )
 
 
-def _changes(original: Conversation, edited: Conversation) -> list[tuple[Path, str]] | None:
-    """The texts that have changed, and their places; None: more than texts has, or a text has no place."""
+def _changes(original: Conversation, edited: Conversation) -> list[Change] | None:
+    """What has changed; None: more than texts and numbers has, or one has no place."""
     if len(original) != len(edited):
         return None
-    changes: list[tuple[Path, str]] = []
+    changes: list[Change] = []
     for before, after in zip(original, edited, strict=True):
         placed = _placed(before, after)
         if placed is None:
@@ -113,17 +117,17 @@ def _changes(original: Conversation, edited: Conversation) -> list[tuple[Path, s
     return changes
 
 
-def _with_texts(row: Row, changes: list[tuple[Path, str]]) -> Row:
-    for path, text in changes:
+def _with_changes(row: Row, changes: list[Change]) -> Row:
+    for path, new in changes:
         column = str(path[0])
-        row = row | {column: replaced(row[column], path[1:], text)}
+        row = row | {column: replaced(row[column], path[1:], new)}
     return row
 
 
-def _repeated(slots: Row, written: set[Path], original: Conversation, edited: Conversation) -> list[tuple[Path, str]]:
+def _repeated(slots: Row, written: set[Path], original: Conversation, edited: Conversation) -> list[Change]:
     """The same change wherever else a column says the text that has changed: as `prompt` may repeat the first turn."""
     new = {before["content"].strip(): after["content"] for before, after in zip(original, edited, strict=True)}
-    changes = []
+    changes: list[Change] = []
     for column, value in slots.items():
         for text in slots_in(value, column):
             after = new.get(text.strip())
@@ -132,7 +136,7 @@ def _repeated(slots: Row, written: set[Path], original: Conversation, edited: Co
     return changes
 
 
-def _placed(before: Any, after: Any) -> list[tuple[Path, str]] | None:
+def _placed(before: Any, after: Any) -> list[Change] | None:
     """Where an edited value goes; None: it has no place."""
     if before == after:
         return []
@@ -140,6 +144,8 @@ def _placed(before: Any, after: Any) -> list[tuple[Path, str]] | None:
         pairs = _pairs(before, after)
         placed = None if pairs is None else [_placed(*pair) for pair in pairs]
         return None if placed is None or None in placed else [change for part in placed for change in part or ()]
+    if isinstance(before, WholeSlot | FractionSlot) and isinstance(after, int | float | str):
+        return [(before.path, after)]
     if not isinstance(after, str):
         return None
     if isinstance(before, Slot):
@@ -153,7 +159,7 @@ def _pairs(before: Any, after: Any) -> list[tuple[Any, Any]] | None:
     return list(zip(before, after, strict=True)) if len(before) == len(after) else None
 
 
-def _shared_out(before: JoinedSlot, after: str) -> list[tuple[Path, str]] | None:
+def _shared_out(before: JoinedSlot, after: str) -> list[Change] | None:
     """Shares an edited text out among the texts that it was put together of."""
     texts = _by_separators(before, after) or _by_unchanged_ends(before, after)
     placed = [_placed(piece, text) for piece, text in zip(before.pieces, texts, strict=True)]

@@ -78,6 +78,18 @@ def test_all_that_a_message_holds_is_masked() -> None:
     assert written[3]["content"] == "Feito."
 
 
+def test_masked_numbers_go_back_into_columns_of_messages() -> None:
+    """As into `prompt` and `completion`, where a conversation is not one list."""
+    call = {"name": "send", "arguments": {"to": "a@x.com", "phone": 11987654321, "cpf": 52998224725.0, "n": 3}}
+    answer = {"role": "assistant", "content": "", "tool_calls": [{"function": call}]}
+    row = {"prompt": [{"role": "user", "content": "Oi"}], "completion": [answer], "source": 11987654321}
+    [edited] = PerMessage(MaskPII()).run([Document(**ConversationAdapter()(None, row, "a.jsonl", 0))])
+    written = RowAdapter()(None, edited)
+    masked = {"to": "email@example.com", "phone": 0, "cpf": 0.0, "n": 3}
+    assert written["completion"][0]["tool_calls"][0]["function"]["arguments"] == masked
+    assert (written["prompt"], written["source"]) == (row["prompt"], 11987654321)
+
+
 def test_an_escaped_line_end_is_no_part_of_a_number() -> None:
     """As in source text, and in lines of JSON, which are no one JSON value."""
     assert MaskPII().format(r"Oi\n11 98765-4321\n12ABC34501DE35") == rf"Oi\n{PHONE}\n{CNPJ}"

@@ -53,6 +53,18 @@ class Slot(str):
         return slot
 
 
+class WholeSlot(int):
+    """A whole number of a row; see `Slot`."""
+
+    path: Path
+
+
+class FractionSlot(float):
+    """A number with a point of a row; see `Slot`."""
+
+    path: Path
+
+
 class JoinedSlot(str):
     """A text that was put together of a row's texts.
 
@@ -101,9 +113,13 @@ def turns_of_text(text: str) -> list[tuple[str, str]]:
 
 
 def with_slots(value: Any, path: Path) -> Any:
-    """A copy of a value in which each text is a `Slot`."""
+    """A copy of a value in which each text is a `Slot`, and each number knows its path as well."""
     if isinstance(value, str):
         return Slot(value, path)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = WholeSlot(value) if isinstance(value, int) else FractionSlot(value)
+        number.path = path
+        return number
     if isinstance(value, dict):
         return {key: with_slots(item, (*path, key)) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -111,17 +127,17 @@ def with_slots(value: Any, path: Path) -> Any:
     return value
 
 
-def replaced(value: Any, path: Path, text: str) -> Any:
-    """A copy of a value with another text at a path."""
+def replaced(value: Any, path: Path, new: Any) -> Any:
+    """A copy of a value with another text or number at a path."""
     if not path:
-        return text
+        return new
     step, rest = path[0], path[1:]
     if isinstance(step, JsonText):
-        return json.dumps(replaced(parse_json(value), rest, text), ensure_ascii=False)
+        return json.dumps(replaced(parse_json(value), rest, new), ensure_ascii=False)
     if isinstance(step, TurnOfText):
-        return _replaced_turn(value, step.number, text)
+        return _replaced_turn(value, step.number, new)
     copied: Any = dict(value) if isinstance(value, dict) else list(value)
-    copied[step] = replaced(value[step], rest, text)
+    copied[step] = replaced(value[step], rest, new)
     return tuple(copied) if isinstance(value, tuple) else copied  # a map's pair
 
 

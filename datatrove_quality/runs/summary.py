@@ -13,6 +13,8 @@ from datatrove_quality.runs.run_record import read_json, recorded_run
 
 
 BAR_WIDTH = 20
+COUNT_ENDS = 46
+"""The column in which counts end; names may be long."""
 NOTED = {
     "ends_with_user": "with the user's turn at the end",
     "empty_answer": "with an empty answer at the end",
@@ -58,7 +60,7 @@ class StepSummary:
     def line(self, name: str, count: float) -> str:
         """A count and its share of the documents that came in."""
         share = f"{count / self.counts['total']:.1%}" if self.counts["total"] else ""
-        return f"{name:<34}{count:>12,}{share:>9}"
+        return f"{name}{f' {count:,}':>{max(0, COUNT_ENDS - len(name))}}{share:>9}"
 
     def bars(self, prefix: str, label: str) -> list[str]:
         """Lines with a bar for each level, of the counts whose names begin alike."""
@@ -148,7 +150,7 @@ class FilterSummary(StepSummary):
         counts = self.counts
         lines = [self.line("kept", counts["forwarded"])]
         kept = [(reason, n) for reason, n in self.named("unscorable_") if not counts[f"dropped_unscorable_{reason}"]]
-        lines += [self.line(f"  without a score: {reason}", count) for reason, count in kept]
+        lines += [self.line(f"  no score: {reason}", count) for reason, count in kept]
         lines.append(self.line("dropped", counts["dropped"]))
         return lines + [self.line(f"  {reason}", count) for reason, count in self.named("dropped_")]
 

@@ -41,6 +41,14 @@ def test_summary_adds_up_all_tasks():
     assert [line.split() for line in table.splitlines() if line.startswith("dropped")] == [["dropped", "4", "40.0%"]]
 
 
+def test_counts_are_in_one_column():
+    """Beside the longest reasons too."""
+    counts = {"total": 9_999, "forwarded": 9_999, "unscorable": 1_234, "unscorable_unknown_template_argument": 1_234}
+    lines = summary.FilterSummary(summary.Counter(counts)).table(None).splitlines()
+    assert {line.index("%") for line in lines if "%" in line} == {54}
+    assert "  no score: unknown_template_argument    1,234    12.3%" in lines
+
+
 def test_tokens_that_were_not_computed_have_a_line():
     """As a share of all; none where nothing was shared, or where no text has a score."""
     counts = summary.Counter({"total": 2, "scored": 2, "tokens": 800, "shared_tokens": 600})

@@ -23,8 +23,8 @@ THOUGHT_FIRST = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
 """A content with thoughts before its answer, which templates leave out of earlier turns on purpose."""
 
 MAX_MARKS = 100_000
-MAX_COUNTED = 1_000_000_000
-"""Characters that are looked at for one conversation, a second at most."""
+MAX_COUNTED = 500_000_000
+"""Characters that are looked at for one conversation, a second or two at most."""
 
 _MARK = re.compile(r"(?:qzx7m|72900)(\d{5})", re.IGNORECASE)
 _IN_PYTHON = {"true": "True", "false": "False", "null": "None"}
@@ -262,6 +262,8 @@ def _filled(skeleton: Skeleton, texts: list[str]) -> str:
 
 def _says_less(text: str, said: list[Said], around: tuple[str, ...]) -> bool:
     """Whether a text lacks something, or has it only as a part of what else is written."""
+    if len(said) * len(text) > MAX_COUNTED:
+        return True  # that nothing is left out cannot be shown
     written: dict[str, set[str]] = {}
     everything = [*around]
     for one in said:
@@ -273,8 +275,6 @@ def _says_less(text: str, said: list[Said], around: tuple[str, ...]) -> bool:
             return True
         if found is not None and one.kind != KEY:  # names are often a letter, and whether they are written is known
             written[one.text] = set(forms)
-    if len(written) * len(text) > MAX_COUNTED:
-        return True  # that nothing is left out cannot be shown
     whole = "\0".join(everything)
     return any(_count(text, forms) < _count(whole, forms) for forms in written.values())
 

@@ -164,3 +164,10 @@ def test_a_text_in_two_forms():
     """As it is in one message, as JSON in another."""
     one = renderer(keep="m.role == 'user'", calls="{% else %}{{ m.content | tojson }}")
     assert outcome(one, said('a "b"', 'a "b"', "b", "Bem")) is False
+
+
+def test_far_too_many_things():
+    """What would take minutes to compare is counted, since nothing shows that it is all there."""
+    arguments = {f"k{number}": number for number in range(10_000)}
+    assert outcome(with_calls(WHOLE), called(arguments)) is False
+    assert outcome(with_calls(WHOLE), called(arguments | {"k": '"'})) is True

@@ -20,6 +20,7 @@ MASKED = {
     "Escreva a ana@empresa.com.br.": "Escreva a email@example.com.",
     "...ana.b+c@x.y.com!": "...email@example.com!",
     "<joão@exemplo.com>": "<email@example.com>",
+    "https://x.com/?a=1&to=ana.b%2Bc%40x.com.br&n=2": "https://x.com/?a=1&to=email@example.com&n=2",
     "De 8.8.8.8 a 192.168.0.1": "De 0.0.0.0 a 192.168.0.1",
     "CPF:529.982.247-25, 52998224725": f"CPF:{CPF}, {CPF}",
     "1,529.982.247-25,ana": f"1,{CPF},ana",
@@ -106,7 +107,7 @@ def test_a_masked_text_stays_as_it_is(text: str) -> None:
     assert MaskPII().format(once) == once
 
 
-@pytest.mark.parametrize("piece", ["aB3/+", "a.", "a@", "98-", "1", "ABCDEFGH "])
+@pytest.mark.parametrize("piece", ["aB3/+", "a.", "a@", "a%40", "%40", "98-", "1", "ABCDEFGH "])
 def test_no_text_takes_for_ever(piece: str) -> None:
     """Texts without blanks, such as encoded images, end: what is square takes hours here."""
     assert MaskPII().format(piece * 100_000)

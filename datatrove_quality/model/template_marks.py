@@ -74,10 +74,11 @@ def shape_of(conversation: Conversation) -> Hashable:
         content, role = message["content"], message["role"]
         if len(message) > 2:
             shape.append((role, _content_shape(content), *_others_shape(message)))
-        elif content and not content.isspace() and "<think>" not in content[:16]:
-            shape.append(role)  # nearly all
+        elif "<" < content[:1] < "\x7f":
+            shape.append(role)  # of nearly all: it begins with a letter
         else:
-            shape.append((role, _content_shape(content)))
+            is_said = _content_shape(content)
+            shape.append(role if is_said is True else (role, is_said))
     return tuple(shape)
 
 
@@ -255,8 +256,8 @@ def leaves_out(conversation: Conversation, text: str, skeleton: Skeleton) -> boo
 
 
 def _filled(skeleton: Skeleton, texts: list[str]) -> str:
-    pieces = list(skeleton.pieces)
-    pieces[1::2] = [texts[number] for number in skeleton.order]
+    pieces = [*skeleton.pieces]
+    pieces[1::2] = map(texts.__getitem__, skeleton.order)
     return "".join(pieces)
 
 

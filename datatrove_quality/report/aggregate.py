@@ -67,7 +67,7 @@ class ScoreBatch:
         """
         if threshold is None:
             return None
-        kept = self.scores >= threshold
+        kept = np.isfinite(self.scores) & (self.scores >= threshold)
         for place, score in self.proxy_scores.items():
             if proxy_keeps_above is None or np.isnan(score):
                 return None

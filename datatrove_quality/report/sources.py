@@ -97,7 +97,7 @@ class Sources:
         if len(bands) != 1 or len(self.runs) < len(self.names):
             return None  # not the same for all, or there are files of which no record tells
         min_score, _, high = bands.pop()
-        return high if min_score == threshold else None
+        return float(high) if min_score == threshold else None  # JSON holds an infinite end as text
 
     def show(self, path: str) -> str:
         """The name to show for a path or address, which `without_folders` then knows too."""

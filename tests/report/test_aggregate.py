@@ -35,3 +35,12 @@ def test_numbers_equal_those_counted_by_hand_and_add_up(tmp_path, ending):
         assert group["kept"]["documents"] == sum(row in kept for row in here)
         assert group["tokens"] == sum(row["quality_tokens"] or 0 for row in here)
     assert sum(group["documents"] for group in figures["groups"]["values"]) == 1_000
+
+
+def test_an_infinite_score_is_none(tmp_path):
+    """Parquet can hold one: it is not usable, so its row is not kept and its tokens are not counted."""
+    rows = scored(3)
+    rows[0]["quality_score"] = np.inf
+    figures, _ = make(tmp_path, write(tmp_path / "in/a.parquet", rows), "--threshold", "-9", "--group-by", "source")
+    assert (figures["scored"], figures["kept"]["documents"], figures["kept"]["tokens_share"]) == (2, 2, 1)
+    assert sum(group["kept"]["documents"] for group in figures["groups"]["values"]) == 2

@@ -86,3 +86,19 @@ def test_a_file_that_goes_away_is_left_out_and_named_without_its_folder(tmp_path
         (note,) = [note for note in figures["notes"] if f"{name}/gone.{ending}" in note]
         assert "No such file" in note and "left out" in note
     assert str(tmp_path) not in page + str(figures)
+
+
+@pytest.mark.parametrize("band", [[2.0, "inf"], ["-inf", 4.0]])
+def test_a_cascade_whose_band_has_no_end_is_reported(tmp_path, band):
+    """The record holds an infinite end as text: above it the proxy keeps nothing."""
+    decided = [0.5, 9.0] if band[1] == "inf" else [4.5, -9.0]
+    rows = scored(2)
+    for score, row in zip(decided, scored(2, 1), strict=True):
+        row["id"] += "-decided"
+        rows.append(row | {"quality_score": None, "quality_scored_by": "proxy", "quality_proxy_score": score})
+    write(tmp_path / "run/kept/0.jsonl", rows)
+    cascade = {"prefix": "quality", "min_score": -99.0, "cascade": {"band": band}}
+    write(tmp_path / "run/logs/run.json", [{"min_score": -99.0, "prefix": "quality", "filters": [cascade]}])
+    figures, _ = make(tmp_path, tmp_path / "run", "--against", tmp_path / "run")
+    assert figures["decided_by_proxy"] == 2
+    assert figures["kept"]["documents"] == figures["comparison"]["decisions"]["kept_in_both"] == (2 + (band[1] == 4.0))

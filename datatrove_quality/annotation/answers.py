@@ -128,10 +128,9 @@ def _mean_level(token: Any, before: str, rubric: Rubric) -> float:
     if _visible(_text_of(token)).removeprefix(before) not in levels:
         raise Unscorable("no_logprobs", "the token at the place of the score is no level")
     likeliest = token.get("top_logprobs") or []
-    # Tokens by their texts; the one that was drawn need not be among the likeliest.
-    masses = {_text_of(one): math.exp(one["logprob"]) for one in [token, *likeliest]}
-    found = [(_visible(text).removeprefix(before), mass) for text, mass in masses.items()]
-    known = [(int(level), mass) for level, mass in found if level in levels]
+    drawn_too = [] if _text_of(token) in map(_text_of, likeliest) else [token]
+    found = [(_visible(_text_of(one)).removeprefix(before), one["logprob"]) for one in [*likeliest, *drawn_too]]
+    known = [(int(level), math.exp(logprob)) for level, logprob in found if level in levels]
     total = sum(mass for _, mass in known)
     if not total > 0 or not any(_visible(_text_of(one)).removeprefix(before) in levels for one in likeliest):
         raise Unscorable("no_logprobs", "no level is among the likeliest tokens at the place of the score")

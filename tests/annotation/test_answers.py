@@ -188,6 +188,14 @@ def test_the_expected_level_is_about_the_level_that_was_told():
             expected_level(others, text, RUBRIC)
 
 
+def test_tokens_of_one_text_all_count_and_the_drawn_one_counts_once():
+    """Two tokens can have one text ("4" and "▁4", or its byte): neither takes the place of the other."""
+    made = tokens('{"score": ', "4", "}", _1={"4": 0.6, "3": 0.38})
+    made[1]["logprob"] = math.log(0.6)
+    made[1]["top_logprobs"].append({"token": "4", "logprob": math.log(0.015)})
+    assert expected_level(made, '{"score": 4}', RUBRIC) == pytest.approx((4 * 0.615 + 3 * 0.38) / 0.995)
+
+
 def test_expected_level_needs_probabilities():
     """Without them there is no mean, and the level itself is not taken for one."""
     text = '{"score": 4}'

@@ -162,13 +162,13 @@ def _choice(sample: Sample, curve: Curve, chosen: int, place: Callable[[Curve], 
         value = float(getattr(curve, name)[chosen])
         return None if np.isnan(value) else estimated_share(value, getattr(resamples, name)[:, at], rows)
 
-    everything, kept_labelled, good = np.s_[:], np.s_[: chosen + 1, :2], np.s_[:, 0]
+    everything, scored, kept_labelled, good = np.s_[:], np.s_[:-1], np.s_[: chosen + 1, :2], np.s_[:, 0]
     kept = estimate("kept", sample.effective_rows(everything))
     assert kept is not None  # a share of all documents, and there are some
     return ThresholdChoice(
         threshold=estimated(_short(sample.scores, chosen), again),
         kept=kept,
-        tokens_kept=estimate("tokens_kept", sample.effective_rows(everything)),
+        tokens_kept=estimate("tokens_kept", sample.effective_rows(scored)),
         precision=estimate("precision", sample.effective_rows(kept_labelled)),
         recall=estimate("recall", sample.effective_rows(good)),
         labelled_kept=sample.labelled(chosen),

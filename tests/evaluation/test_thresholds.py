@@ -150,6 +150,14 @@ def test_an_interval_holds_its_figure_even_where_all_resamples_lie_on_one_side()
     assert ends(estimated(4.0, np.full(9, np.inf))) == (None, 4.0, None)
 
 
+def test_rows_without_a_score_say_nothing_of_the_tokens_of_those_that_have_one():
+    """All 20 scored documents are kept: of their tokens 83% at least, whatever the number of others."""
+    for others in (0, 180):
+        scores = np.r_[np.full(others, -np.inf), np.linspace(1, 3, 20)]
+        found = threshold_for_share(scores, 20 / (20 + others), (scores > 0) * 100)
+        assert ends(found.tokens_kept) == pytest.approx((0.025 ** (1 / 20), 1, 1))
+
+
 def test_a_sample_of_rare_scores_with_weights_chooses_as_the_whole_would():
     """Drawn five times as often where scores are low: the shares are those of the whole, and intervals hold them."""
     rng = np.random.default_rng(8)

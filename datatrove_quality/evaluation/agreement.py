@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from datatrove_quality.evaluation.arrays import Floats, as_weights, share_of
-from datatrove_quality.evaluation.binomial import unseen_share
+from datatrove_quality.evaluation.binomial import share_interval, unseen_share
 from datatrove_quality.evaluation.resampling import RESAMPLES
 from datatrove_quality.evaluation.thresholds import Estimate, estimated
 
@@ -103,7 +103,7 @@ def measure_agreement(
     coincidences = _coincidences(bins.codes, size)
     sums = bins.sums(coincidences)
     known = np.where(bins.codes < 0, bins.codes.max(axis=1, keepdims=True), bins.codes)
-    worse = _with_differences(sums, bins.unseen(np.ptp(known, axis=1) > 0), (-1, 1))
+    worse = _with_differences(sums, unseen_share(*bins.differing(np.ptp(known, axis=1) > 0)), (-1, 1))
     alpha = _estimate(_alpha(sums), [_alpha(block) for block in bins.resamples(coincidences, seed)], _alpha(worse))
     whole = float(rated.sum() if given is None else given[rated].sum())
     return Agreement(int(rated.sum()), tuple(levels), given is not None, whole, alpha, pairs)
@@ -136,8 +136,8 @@ class _Bins:
         """The weighted sum over all rows of what each adds; of shape (bins, k), (k,)."""
         return (self.weights * self.counts) @ of_row
 
-    def unseen(self, differs: np.ndarray, among: np.ndarray | None = None) -> float:
-        """How many more rows may differ, as a share.
+    def differing(self, differs: np.ndarray, among: np.ndarray | None = None) -> tuple[float, float]:
+        """The share of rows that differ, and how many rows of one weight these rows are worth.
 
         Args:
             differs: whether the rows of a bin do; shape (bins,).
@@ -145,7 +145,7 @@ class _Bins:
         """
         rows = self.weights * self.counts * (True if among is None else among)
         total = rows.sum()
-        return unseen_share(float((rows * differs).sum() / total), float(total**2 / (rows * self.weights).sum()))
+        return float((rows * differs).sum() / total), float(total**2 / (rows * self.weights).sum())
 
     def resamples(self, of_row: Floats, seed: int) -> Iterator[Floats]:
         """The same over rows drawn with replacement, as many as there are: blocks of shape (r, k)."""
@@ -163,13 +163,15 @@ def _pair(bins: _Bins, names: Sequence[str], place: int, size: int, seed: int) -
     cells = np.zeros((len(first), size * size))
     cells[both, (first * size + other)[both]] = 1
     sums, resamples = bins.sums(cells), list(bins.resamples(cells, seed))
-    unseen = bins.unseen(first != other, both)
+    differing, worth = bins.differing(first != other, both)
+    unseen = unseen_share(differing, worth)
 
-    def estimate(figure: Callable[[Floats], Floats]) -> Estimate | None:
+    def estimate(figure: Callable[[Floats], Floats], at_least: Sequence[float] = ()) -> Estimate | None:
         others = [figure(_with_differences(sums, unseen, steps)) for steps in ((-1, 1), (-1,), (1,))]
-        return _estimate(figure(sums), [figure(block) for block in resamples], *others)
+        return _estimate(figure(sums), [figure(block) for block in resamples], *others, *at_least)
 
-    equal, difference, kappa = (estimate(figure) for figure in (_equal, _difference, _kappa))
+    equal = estimate(_equal, share_interval(1 - differing, worth))
+    difference, kappa = estimate(_difference), estimate(_kappa)
     assert equal is not None and difference is not None  # they have a row in common
     return PairAgreement(
         labels=names[0],
@@ -182,7 +184,7 @@ def _pair(bins: _Bins, names: Sequence[str], place: int, size: int, seed: int) -
     )
 
 
-def _estimate(value: Floats, resamples: list[Floats], *others: Floats) -> Estimate | None:
+def _estimate(value: Floats, resamples: list[Floats], *others: Floats | float) -> Estimate | None:
     """A figure with its interval, which holds the others too; None where it has no value."""
     known = tuple(float(other) for other in others if not np.isnan(other))
     return None if np.isnan(value) else estimated(float(value), np.concatenate(resamples), known)

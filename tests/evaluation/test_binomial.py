@@ -39,6 +39,16 @@ def test_raters_that_agree_in_a_small_sample_may_differ_in_the_whole(weight):
     assert 0.85 < found.alpha.low < 0.97 and found.alpha.high == 1
 
 
+@pytest.mark.parametrize("equal", [0, 1, 5, 10, 19])
+def test_the_interval_of_equal_levels_is_clopper_and_pearsons_at_both_ends(equal):
+    """Of 20 rows none may be equal, and 17% of all yet."""
+    table = np.column_stack([np.full(20, 3), np.where(np.arange(20) < equal, 3, 4)])
+    [pair] = measure_agreement(table, ["a", "b"], range(1, 6)).pairs
+    low = beta.ppf(0.025, equal, 21 - equal) if equal else 0.0
+    assert pair.equal.low <= low + 1e-9
+    assert pair.equal.high >= beta.ppf(0.975, equal + 1, 20 - equal) - 1e-9
+
+
 def test_the_interval_of_few_rows_holds_the_truth():
     """Raters who agree in 95% of rows, 30 rows of them: a plain bootstrap's interval held kappa in 60% of samples."""
     rng = np.random.default_rng(0)

@@ -13,12 +13,18 @@ from datatrove_quality.config import Unscorable
 
 # The places of a reply at which a level may be told: `"score": 4`.
 _SCORE = re.compile(r'"score"\s*:\s*"?')
-# An entry of that name in text that is no valid JSON; and its value where nothing but the object's next entry or its
-# end follows. "4 or 5", "4/5" and "4.5" are no such values.
-_SCORE_KEY = re.compile(r"""\bscore["']?\s*:""")
+# An entry of that name in text that is no valid JSON; "the score: high" are words of a reason.
+_SCORE_KEY = re.compile(r"""(?P<words>(?<=\w )score:(?!\W*\d))|\bscore["'“”‘’]?\s*:""")
+# Its value, where nothing but a comment without numbers, the object's next entry or its end follows. "4 or 5", "4/5"
+# and "4.5" are no such values. Blanks are never tried again (*+): a model can write thousands.
+_BLANK = r"(?:\s|//[^\n\d]*\n|\#[^\n\d]*\n|/\*[^*\d]*\*/)*+"
 _SCORE_VALUE = re.compile(
-    r"""\s*["']?\s*([+-]?[0-9]{1,9})(?:\.0*)?\s*["']?\s*(?:,?\s*(?:["']?[A-Za-z_]\w*["']?\s*:|[}\]])|,?\s*$|```)"""
+    r"""\s*+(\*\*)?["'“”‘’]?\s*+(?P<level>[+-]?[0-9]{1,9})(?:\.0*)?\s*+["'“”‘’]?(?(1)\*\*)"""
+    rf"""{_BLANK}(?:[,;]?{_BLANK}(?:["'“”‘’][^\W\d][^"'“”‘’:\n]*["'“”‘’]\s*:|[^\W\d]\w*\s*:|[}}\]])|,?\s*+$|```)"""
 )
+# Words around an object that tell a score, and the numbers in them; "4/5" is 4.
+_TOLD = re.compile(r"""\bscore["'“”‘’*_]*\s*[:=]\s*(.*)""", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<![/\d])\d+(?:[.,]\d+)?")
 _NOT_VISIBLE_ASCII = re.compile(r"[^!-~]+")
 _THOUGHTS = re.compile(r"^.*?</think>", re.DOTALL)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,9}(\.0*)?")
@@ -142,22 +148,32 @@ def _object_in(text: str) -> tuple[dict[str, Any], bool]:
     try:
         found = json.loads(text, object_pairs_hook=_unique)
     except (json.JSONDecodeError, RecursionError):
-        return _among_words(text) or _repaired(text), True
+        found = _among_words(text) or _repaired(text)
+        _require_no_other_score(text, found["score"])
+        return found, True
     if isinstance(found, dict):
         return found, False
     raise Unscorable("unparsable_answer", f"a {type(found).__name__} instead of an object: {text!r:.200}")
 
 
 def _among_words(text: str) -> dict[str, Any] | None:
-    """The one valid JSON object in a text: with a fence or words around it, which tell no score."""
+    """The one valid JSON object in a text: with a fence or words around it."""
     start, end = text.find("{"), text.rfind("}") + 1
-    if start < 0 or _SCORE_KEY.search(text[:start] + " " + text[end:]):
+    if start < 0:
         return None
     try:
         found: dict[str, Any] = json.loads(text[start:end], object_pairs_hook=_unique)
     except (json.JSONDecodeError, RecursionError):
         return None
     return found if "score" in found else None
+
+
+def _require_no_other_score(text: str, score: Any) -> None:
+    """Refuse words around the object that tell another score than it."""
+    for words in (text[: max(0, text.find("{"))], text[text.rfind("}") + 1 :] if "}" in text else ""):
+        told = {number for line in _TOLD.findall(words) for number in _NUMBER.findall(line)}
+        if told - {str(_whole(score))}:
+            raise Unscorable("ambiguous_answer", f"the answer has several scores: {text!r:.200}")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -171,7 +187,7 @@ def _repaired(text: str) -> dict[str, Any]:
     """The object in a text that is no valid JSON: single quotes, a comma too many or one that is missing."""
     import json_repair
 
-    keys = list(_SCORE_KEY.finditer(text))
+    keys = [key for key in _SCORE_KEY.finditer(text) if not key["words"]]
     if len(keys) > 1:
         raise Unscorable("ambiguous_answer", f"the answer has several scores: {text!r:.200}")
     try:
@@ -183,7 +199,8 @@ def _repaired(text: str) -> dict[str, Any]:
     if len(scored) != 1 or not keys:
         raise Unscorable("unparsable_answer", f"no JSON object with a score in {text!r:.200}")
     told = _SCORE_VALUE.match(text, keys[0].end())
-    if told is None or _whole(scored[0]["score"]) != int(told[1]):  # what the library makes of "4 or 5" is a guess
+    # What the library makes of "4 or 5" is a guess.
+    if told is None or _whole(scored[0]["score"]) != int(told["level"]):
         raise Unscorable("unparsable_answer", f"the score is not one whole number in {text!r:.200}")
     return scored[0]
 

@@ -15,9 +15,8 @@ def about_cascade(cascade: Cascade, audit_folder: str | None) -> dict[str, str]:
     """
     low, high = cascade.band
     model = "" if cascade.proxy is None else cascade.proxy.model
-    if (
-        cascade.proxy is not None and cascade.proxy.dtype != "auto"
-    ):  # which may be all that tells it from the classifier
+    # Its dtype may be all that tells it from the classifier.
+    if cascade.proxy is not None and cascade.proxy.dtype != "auto":
         model += f" in {cascade.proxy.dtype}"
     about = {"proxy": f"{model}: below {low:g} dropped, above {high:g} kept, the others scored"}
     certificate = cascade.certificate

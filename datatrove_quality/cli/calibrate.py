@@ -223,7 +223,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     sample.add_argument("--new-sample", action="store_true", help="a further attempt, on other rows, at its price")
     sample.add_argument("--checkpoints", metavar="DIR", help="where scores are kept (default: FILE.work)")
-    sample.add_argument("--audit", type=audit, default=0.005, metavar="SHARE", help="of the runs (default: 0.005)")
+    sample.add_argument(
+        "--audit",
+        type=audit,
+        default=0.005,
+        metavar="SHARE",
+        help="of what the proxy decides, scored by the classifier too (default: 0.005)",
+    )
     proxy = parser.add_argument_group("proxy")
     proxy.add_argument("--proxy", metavar="MODEL", help="hub id or folder (default: the classifier, in --proxy-dtype)")
     proxy.add_argument("--proxy-revision", metavar="REVISION", help="branch, tag or commit on the hub")

@@ -2,7 +2,8 @@
 
 All of it is a sum over rows, divided: so a resample of rows is a sum with other weights, and gives the interval. A
 resample has no difference that the sample has not. So an interval also holds what the figure would be if as many rows
-more differed, by one level, as the exact binomial bound on their share admits.
+more differed, by one level, as the exact binomial bound on their share admits; that of equal levels holds the exact
+binomial one.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,8 @@
 """How far a share of a sample may be from that of the whole: exact binomial intervals (Clopper-Pearson).
 
 A bootstrap shows only what the sample holds: where none of 20 rows differs, no resample has one that does, and its
-interval has no width. These intervals hold the truth as often as they say for every share and every size.
+interval has no width. These intervals hold the truth at least as often as they say, also there; where both sides have
+many rows the bootstrap does, too, and no other is given.
 """
 
 import math

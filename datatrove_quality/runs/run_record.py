@@ -247,7 +247,7 @@ def recorded_run(folder: DataFolder) -> dict[str, Any] | None:
     """The record of the run that wrote a folder; None: no run recorded it.
 
     Beside what affects the output it has, for readers, "prefix", "scorer" (see `Scorer.describe`), "min_score" and
-    "max_score" of its filter, "filters" (the same of each filter, where there are several), "id_key",
+    "max_score" of its filter, "filters" (the same of each filter), "id_key",
     "messages_key" and "text" (columns of the input; None: found by the layout, or no plain text).
 
     Raises:

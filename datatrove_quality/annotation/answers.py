@@ -13,8 +13,10 @@ from datatrove_quality.config import Unscorable
 
 # The places of a reply at which a level may be told: `"score": 4`.
 _SCORE = re.compile(r'"score"\s*:\s*"?')
+# The start of a number, also of one in words.
+_NUMERAL = r"\W*(?:\d|(?i:zero|one|two|three|four|five|um|dois|três|quatro|cinco)\b)"
 # An entry of that name in text that is no valid JSON; "the score: high" are words of a reason.
-_SCORE_KEY = re.compile(r"""(?P<words>(?<=\w )score:(?!\W*\d))|\bscore["'“”‘’]?\s*:""")
+_SCORE_KEY = re.compile(rf"""(?P<words>(?<=\w )score:(?!{_NUMERAL}))|\bscore["'“”‘’]?\s*:""")
 # Its value, where nothing but a comment without numbers, the object's next entry or its end follows. "4 or 5", "4/5"
 # and "4.5" are no such values. Blanks are never tried again (*+): a model can write thousands.
 _BLANK = r"(?:\s|//[^\n\d]*\n|\#[^\n\d]*\n|/\*[^*\d]*\*/)*+"
@@ -24,7 +26,7 @@ _SCORE_VALUE = re.compile(
 )
 # Words around an object that tell a score, and the numbers in them; "4/5" is 4.
 _TOLD = re.compile(r"""\bscore["'“”‘’*_]*\s*[:=]\s*(.*)""", re.IGNORECASE)
-_NUMBER = re.compile(r"(?<![/\d])\d+(?:[.,]\d+)?")
+_NUMBER = re.compile(rf"^(?!\W*\d){_NUMERAL}|(?<![/\d])\d+(?:[.,]\d+)?")
 _NOT_VISIBLE_ASCII = re.compile(r"[^!-~]+")
 _THOUGHTS = re.compile(r"^.*?</think>", re.DOTALL)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,9}(\.0*)?")

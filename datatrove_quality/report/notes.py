@@ -58,8 +58,8 @@ def notes_on_columns(figures: Figures, found: Findings, columns: Columns) -> Ite
         )
         if figures.threshold is not None and figures.kept is None:
             yield (
-                f"What is kept at {figures.threshold:g} is not known: the proxy decided for the run's own threshold, "
-                "which the run's folder tells (SCORED), and its files alone do not."
+                f"What is kept at {figures.threshold:g} is not known: the proxy decided for the run's own threshold. "
+                "Give the run's folder as SCORED, which tells it, without --threshold."
             )
     if figures.documents_without_tokens:
         yield f"{figures.documents_without_tokens:,} documents have no {columns.tokens!r}: their length is not known."

@@ -167,6 +167,8 @@ READ: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = [
     ("Anthropic thinking", {"messages": [user(U1), assistant("") | {"content": [
         {"type": "thinking", "thinking": C}, {"type": "text", "text": A1}]}]},
      [user(U1), assistant(A1) | {"reasoning_content": C}]),
+    ("blank thoughts", {"messages": [user(U1) | {"thinking": " "}, assistant(A1) | {"reasoning_content": "\n", "reasoning": C}]},
+     [user(U1) | {"thinking": " "}, assistant(A1) | {"reasoning_content": "\n", "reasoning": C}]),
     ("parts with value", {"messages": [user("") | {"content": [{"type": "text", "value": U1}]}, assistant(A1)]}, ONE),
     ("function_call", {"messages": [user(U1), {"role": "assistant", "content": None, "function_call": CALL["function"]},
                                     {"role": "tool", "content": T}, assistant(A1)]}, CALLED),

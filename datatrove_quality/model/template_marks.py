@@ -89,7 +89,7 @@ def _content_shape(content: str) -> Hashable:
 
 def _others_shape(message: Message) -> Iterator[Hashable]:
     for key in sorted(message):
-        if key == "tool_calls":
+        if key == "tool_calls" or key in REASONING_KEYS:
             yield key, _value_shape(message[key])
         elif key not in ("role", "content"):
             yield key, bool(message[key])

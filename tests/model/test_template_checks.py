@@ -40,6 +40,10 @@ ALTERNATING = """
 {%- if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}
 {{- '[' + ('model' if m.role == 'assistant' else m.role) + '] ' + m.content }}
 {%- endfor %}"""
+THINKING = """
+{%- for m in messages %}{{ '[' + m.role + '] ' }}
+{%- if m.reasoning_content is string %}{{ '<think>' + m.reasoning_content + '</think>' }}{% endif %}
+{{- m.content }}{% endfor %}"""
 CALL = {"type": "function", "function": {"name": "soma", "arguments": {"a": 1}}}
 
 
@@ -126,6 +130,15 @@ def test_calls_and_thoughts():
     assert plain.render_checked([user("Oi"), assistant("Um momento", tool_calls=[CALL])])[1]
     assert not calls.render_checked([user("Oi"), assistant("", tool_calls=[CALL])])[1]
     assert reason(plain.render([user("Oi"), assistant("", tool_calls=[CALL])])) == "role_not_rendered"
+
+
+def test_thoughts_that_say_nothing_are_of_another_shape():
+    """A blank thought, or a switch in its place, after a thought of a conversation that is otherwise the same."""
+    one = renderer(THINKING)
+    for thought, text in [("Penso", "<think>Penso</think>"), ("\n", "<think>\n</think>"), ("", "<think></think>"),
+                          (True, ""), ("Hum", "<think>Hum</think>")]:  # fmt: skip
+        turns = [user("Oi"), assistant("Olá", reasoning_content=thought), user("E?"), assistant("Bem")]
+        assert one.render_checked(turns) == (f"[user] Oi[assistant] {text}Olá[user] E?[assistant] Bem", False)
 
 
 def test_each_kind_is_probed_once():

@@ -86,6 +86,25 @@ def test_a_part_that_is_repeated_is_no_silent_original(row: dict[str, Any]) -> N
         RowAdapter()(None, document)
 
 
+@pytest.mark.parametrize("place", [
+    lambda turns, value: {"metadata": json.dumps({"messages": turns, "v": value})},
+    lambda turns, value: {"metadata": {"messages": turns, "v": value}},
+    lambda turns, value: {"metadata": {"messages": json.dumps(turns), "v": [value]}},
+    lambda turns, value: {"messages": turns, "v": value, "metadata": json.dumps({"v": value})},
+    lambda turns, value: {"messages": [turn | {"weight": value} for turn in turns]},
+    lambda turns, value: {"messages": json.dumps([turn | {"weight": value} for turn in turns])},
+    lambda turns, value: {"body": {"messages": turns[:1], "top_p": value},
+                          "response": {"body": {"choices": [{"message": turns[1], "logprob": value}]}}},
+])  # fmt: skip
+def test_values_of_any_type_beside_what_is_edited(place: Any) -> None:
+    """They come back as they were: a number with a point in a text of metadata once ended the run."""
+    for value in (0.5, -1.5e300, 1e-7, 7, -(2**63), True, False, None, "", "a", [0.25, [1]], {"k": 0.75}):
+        document = adapt(place(ONE, value))
+        assert RowAdapter()(None, document) == place(ONE, value)
+        mask_contents(document)
+        assert repr(RowAdapter()(None, document)) == repr(place(masked(ONE), value))
+
+
 def test_what_was_not_chosen_has_the_edited_prompt() -> None:
     """The turns that a rejected answer repeats are edited with the others; the answer itself is another text."""
     row = {"messages": ONE, "rejected": [user(U1), assistant(A2)]}

@@ -181,7 +181,8 @@ def repeats_itself(message: Message) -> bool:
 
 def _second_thought(message: Message) -> str:
     """The key of a thought that no template looks for: it is no text, or another key has another one; "": none is."""
-    thoughts = [key for key in REASONING_KEYS if isinstance(message.get(key), str | list | dict) and message[key]]
+    given = [key for key in REASONING_KEYS if isinstance(message.get(key), str | list | dict)]
+    thoughts = [key for key in given if holds_anything(message[key])]  # parsers that find none leave a line end
     first = reasoning(message) if thoughts else ""
     return next((key for key in thoughts if not (isinstance(message[key], str) and message[key] in first)), "")
 

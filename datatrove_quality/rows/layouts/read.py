@@ -174,10 +174,12 @@ def nested_metadata(row: Row) -> Row | None:
     metadata = row.get("metadata")
     if isinstance(metadata, str) and metadata.lstrip().startswith("{"):
         try:
-            metadata = decoded(metadata) if type(metadata) is not str else parse_json(metadata)
+            plain = parse_json(str(metadata))
         except InvalidConversation:
             return None
-        return metadata if is_writable(metadata) else None
+        if not is_writable(plain):  # asked without slots: orjson refuses numbers that know their places
+            return None
+        return plain if type(metadata) is str else decoded(metadata)
     return metadata if isinstance(metadata, dict) else None
 
 

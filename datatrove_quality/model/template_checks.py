@@ -8,11 +8,14 @@ wrap what they are given. So is each shape of conversation (`template_marks`), f
 
 from collections.abc import Callable, Hashable, Iterator
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, NamedTuple
+
+from loguru import logger
 
 from datatrove_quality.config import Unscorable
 from datatrove_quality.model.template_limits import TemplateLimitExceeded, at_date
-from datatrove_quality.model.template_marks import Skeleton, leaves_out, shape_of, skeleton_of
+from datatrove_quality.model.template_marks import UNKNOWN, Skeleton, is_whole, leaves_out, shape_of, skeleton_of
 from datatrove_quality.rows.json_values import texts_in
 from datatrove_quality.rows.layouts.messages import reasoning
 from datatrove_quality.rows.roles import ASSISTANT, SYSTEM, TOOL, USER, known_role
@@ -25,8 +28,8 @@ Places = Callable[[Message, str, bool], Iterator[Conversation]]
 FOUR_ROLES = frozenset((USER, ASSISTANT, SYSTEM, TOOL))
 MARKER = "qzx7marker"
 NAME_MARKER = "qzx7name"
-MAX_SHAPES = 10_000
-"""Shapes of conversations that are remembered."""
+MAX_SHAPES, MAX_BYTES = 500, 20_000_000
+"""Shapes of conversations that are remembered, and what they take."""
 
 # They differ in all that a date can be written with: century, weekday, half of the day, ...
 TWO_DATES = (datetime(1999, 2, 3, 4, 5, 6), datetime(2012, 11, 27, 18, 39, 47))
@@ -53,6 +56,31 @@ class Kind(NamedTuple):
     only_thinks: bool = False
 
 
+class _Kept:
+    """Skeletons by shapes; of too many, those that were used last."""
+
+    def __init__(self) -> None:
+        self._skeletons: dict[Hashable, tuple[Skeleton, int]] = {}
+        self._size = 0
+
+    def get(self, shape: Hashable) -> Skeleton | None:
+        found = self._skeletons.pop(shape, None)
+        if found is None:
+            return None
+        self._skeletons[shape] = found
+        return found[0]
+
+    def keep(self, shape: Hashable, skeleton: Skeleton) -> None:
+        if shape is None:
+            return
+        self._size -= self._skeletons.pop(shape, (skeleton, 0))[1]
+        self._skeletons[shape] = skeleton, skeleton.size
+        self._size += skeleton.size
+        while len(self._skeletons) > MAX_SHAPES or self._size > MAX_BYTES:
+            oldest = next(iter(self._skeletons))
+            self._size -= self._skeletons.pop(oldest)[1]
+
+
 class TemplateChecks:
     """What one template does with each kind of message, each found out once.
 
@@ -65,7 +93,7 @@ class TemplateChecks:
         self._roles: dict[str, str] = {role: role for role in FOUR_ROLES}
         self._left_out: dict[Kind, str] = {}
         # Of conversations whose roles are rendered as they are.
-        self._skeletons: dict[Hashable, Skeleton] = {}
+        self._skeletons = _Kept()
         self._leaves_out_tools: dict[str, bool] = {}
 
     def rendered(self, item: Conversation, arguments: dict[str, Any]) -> tuple[str, bool]:
@@ -78,29 +106,32 @@ class TemplateChecks:
         Raises:
             Unscorable: the template refuses the conversation, or leaves out messages, calls or arguments.
         """
-        shape = shape_of(item)
-        known = None if arguments else self._skeletons.get(shape)
+        shape = _shape(item, arguments)
+        known = self._skeletons.get(shape)
         conversation = item if known else self._prepared(item)
-        skeleton = known or self._skeleton(conversation, arguments)
-        if conversation is item and not (known or arguments):
-            self._remember(shape, skeleton)
+        text = None
+        if known and not known.refused:
+            text = self._apply(conversation, arguments)
+            if is_whole(conversation, text, known):
+                self._require_arguments(arguments, text)
+                return text, False
+        # What is lost of another conversation of this shape may be lost for what only that one has: names, numbers.
+        skeleton = known if known and _is_exact(conversation) else self._skeleton(conversation, arguments)
+        if conversation is item:
+            self._skeletons.keep(shape, skeleton)
         if skeleton.refused:
             raise Unscorable("role_not_rendered", skeleton.refused)
-        text = self._apply(conversation, arguments)
+        text = self._apply(conversation, arguments) if text is None else text
         self._require_arguments(arguments, text)
-        is_short = leaves_out(conversation, text, skeleton)
-        if is_short and known and not known.lost:
-            # What was written around another conversation's marks may have been its own: numbers of calls, names.
-            is_short = leaves_out(conversation, text, self._skeleton(conversation, arguments))
-        return text, is_short
+        return text, _leaves_out(conversation, text, skeleton)
 
     def _skeleton(self, conversation: Conversation, arguments: dict[str, Any]) -> Skeleton:
-        return skeleton_of(conversation, lambda marked: self._apply(marked, arguments))
-
-    def _remember(self, shape: Hashable, skeleton: Skeleton) -> None:
-        if len(self._skeletons) >= MAX_SHAPES:
-            self._skeletons.clear()
-        self._skeletons[shape] = skeleton
+        """What the template writes of a conversation; `UNKNOWN` where that cannot be found out."""
+        try:
+            return skeleton_of(conversation, lambda marked: self._apply(marked, arguments))
+        except Exception as error:  # a check of what is rendered, which ends no run
+            logger.warning(f"What the chat template leaves out of a conversation was not looked for: {error!r:.200}")
+            return UNKNOWN
 
     def _prepared(self, conversation: Conversation) -> Conversation:
         """The conversation with roles that the template renders.
@@ -184,6 +215,31 @@ class TemplateChecks:
                     continue
             self._leaves_out_tools[name] = bool(texts) and not any(NAME_MARKER in text for text in texts)
         return self._leaves_out_tools[name]
+
+
+def _shape(conversation: Conversation, arguments: dict[str, Any]) -> Hashable:
+    """The shape under which a skeleton is kept; None: it has none, such as values of unusual types."""
+    try:
+        shape = shape_of(conversation)
+        # Other tools, another text around the messages.
+        shape = (shape, sha256(repr(arguments).encode("utf-8", "replace")).digest()) if arguments else shape
+        hash(shape)
+    except Exception:  # a check of what is rendered, which ends no run
+        return None
+    return shape
+
+
+def _is_exact(conversation: Conversation) -> bool:
+    """Whether a conversation with marks is the same for all of its shape."""
+    return all(len(message) == 2 for message in conversation)
+
+
+def _leaves_out(conversation: Conversation, text: str, skeleton: Skeleton) -> bool:
+    try:
+        return leaves_out(conversation, text, skeleton)
+    except Exception as error:  # that nothing is left out cannot be shown
+        logger.warning(f"What the chat template leaves out of a conversation was not looked for: {error!r:.200}")
+        return True
 
 
 def _kind(role: str, is_first: bool, message: Message) -> Kind:

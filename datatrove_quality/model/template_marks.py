@@ -54,6 +54,7 @@ class Skeleton(NamedTuple):
         with_keys: whether the names of arguments are among what is said.
         lost: what is left out, but for thoughts of earlier turns.
         refused: why such a conversation cannot be scored; "": it can.
+        num_said: how many things the conversation says.
     """
 
     pieces: tuple[str, ...]
@@ -62,13 +63,23 @@ class Skeleton(NamedTuple):
     with_keys: bool = False
     lost: tuple[Said, ...] = ()
     refused: str = ""
+    num_said: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory, about."""
+        return 100 * len(self.pieces) + sum(map(len, set(self.pieces)))
 
 
 UNKNOWN = Skeleton((), ())
 
 
 def shape_of(conversation: Conversation) -> Hashable:
-    """All of a conversation on which it should depend what a template writes of it."""
+    """All of a conversation on which it should depend what a template writes of it.
+
+    Of conversations of roles and contents alone it is all that their marks leave of them. Of others it is not: values
+    of other keys, such as the number of a call, are not in it.
+    """
     shape: list[Hashable] = []
     for message in conversation:
         content, role = message["content"], message["role"]
@@ -83,8 +94,9 @@ def shape_of(conversation: Conversation) -> Hashable:
 
 
 def _content_shape(content: str) -> Hashable:
-    parts = _thought_and_answer(content)
-    return tuple(bool(part.strip()) for part in parts) if parts else bool(content) and not content.isspace()
+    if parts := _thought_and_answer(content):
+        return tuple(part.replace(part.strip(), "-", 1) if part.strip() else part for part in parts)
+    return content if not content or content.isspace() else True
 
 
 def _others_shape(message: Message) -> Iterator[Hashable]:
@@ -107,6 +119,10 @@ def _thought_and_answer(content: str) -> tuple[str, str] | None:
     """The parts of a content that begins with a block of thoughts; None: it does not."""
     found = THOUGHT_FIRST.match(content) if "<think>" in content[:16] else None
     return (found[1], found[2]) if found else None
+
+
+def _is_said(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
 
 
 class _Marking:
@@ -140,7 +156,7 @@ class _Marking:
         marked = message | {"content": self._content(message["content"])}
         if len(message) > 2 and (thought := reasoning(message)):
             mark = self._mark(LAST_THOUGHT if self._number == self._last else THOUGHT, thought)
-            marked |= {key: mark for key in REASONING_KEYS if isinstance(message.get(key), str)}
+            marked |= {key: mark for key in REASONING_KEYS if _is_said(message.get(key))}
         if "tool_calls" in message:
             marked["tool_calls"] = [self._call(call) for call in message["tool_calls"]]
         return marked
@@ -219,7 +235,11 @@ def _skeleton(conversation: Conversation, render: Callable[[Conversation], str],
     refused = next(filter(None, (_why_refused(said, conversation[said.message], calls) for said in lost)), "")
     are_pairs = all(len(message) == 2 for message in conversation)
     is_plain = are_pairs and [said.message for said in marking.said] == list(range(len(conversation)))
-    return Skeleton(tuple(pieces), order, is_plain, with_keys, tuple(lost), refused)
+    pieces[1::2] = [""] * len(order)
+    shared = {piece: piece for piece in pieces}  # most are alike, and skeletons are kept
+    lost = [said._replace(text="") for said in lost]
+    around = tuple(map(shared.__getitem__, pieces))
+    return Skeleton(around, order, is_plain, with_keys, tuple(lost), refused, len(marking.said))
 
 
 def _why_refused(lost: Said, message: Message, calls: set[int]) -> str:
@@ -233,23 +253,38 @@ def _why_refused(lost: Said, message: Message, calls: set[int]) -> str:
     return ""
 
 
+def is_whole(conversation: Conversation, text: str, skeleton: Skeleton) -> bool:
+    """Whether a text is all that a skeleton has, with what this conversation says in its places, and nothing is lost.
+
+    Args:
+        conversation: as the template got it.
+        text: what it has made of it.
+        skeleton: of a conversation of the same shape.
+    """
+    if skeleton.lost or skeleton is UNKNOWN:
+        return False
+    if skeleton.is_plain:
+        texts = [message["content"] for message in conversation]
+    else:
+        texts = [one.text for one in _Marking(conversation, skeleton.with_keys).said]
+    if len(texts) != skeleton.num_said:
+        return False
+    return _filled(skeleton, texts) == text or _filled(skeleton, list(map(str.strip, texts))) == text
+
+
 def leaves_out(conversation: Conversation, text: str, skeleton: Skeleton) -> bool:
     """Whether a rendered text lacks a part of a message, but for thoughts of earlier turns.
 
     Args:
         conversation: as the template got it.
         text: what it has made of it.
-        skeleton: of the conversation's shape.
+        skeleton: its own.
     """
     if skeleton.lost:
         return True
-    if skeleton.is_plain and _filled(skeleton, [message["content"] for message in conversation]) == text:
+    if is_whole(conversation, text, skeleton):
         return False  # of nearly all
     said = _Marking(conversation, skeleton.with_keys).said
-    if skeleton is not UNKNOWN:
-        texts = [one.text for one in said]
-        if _filled(skeleton, texts) == text or _filled(skeleton, list(map(str.strip, texts))) == text:
-            return False
     written = set(skeleton.order)
     said = [one for number, one in enumerate(said) if one.kind != THOUGHT or number in written]
     return _says_less(text, said, skeleton.pieces[::2])
@@ -283,6 +318,8 @@ def _says_less(text: str, said: list[Said], around: tuple[str, ...]) -> bool:
 def _forms(text: str) -> list[str]:
     """How a template may write a text: as it is, as JSON has it, or as Python."""
     forms = [text.strip(), json.dumps(text, ensure_ascii=False)[1:-1], repr(text)[1:-1]]
+    if "'" in text:
+        forms += [form.replace("\\'", "'").replace("'", "\\'") for form in forms]
     return [*forms, _IN_PYTHON[text]] if text in _IN_PYTHON else forms
 
 

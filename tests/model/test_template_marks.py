@@ -4,6 +4,7 @@ import pytest
 from tiny_models import chatml_tokenizer
 
 from datatrove_quality.config import Unscorable
+from datatrove_quality.model import template_checks
 from datatrove_quality.model.rendering import Renderer
 
 
@@ -152,6 +153,83 @@ def test_what_a_template_writes_of_other_keys():
         asks[1]["tool_calls"][0]["id"] = number
         told = [{"role": "tool", "content": "\n4"}, {"role": "assistant", "content": "4 "}]
         assert outcome(one, asks + told) is False
+
+
+UNLESS_ANALYSIS = "m.channel != 'analysis'"
+FUNCTIONS = "{% if c.type == 'function' %}" + WHOLE + "{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("one", "lost", "whole"),
+    [
+        (
+            lambda: renderer(UNLESS_ANALYSIS),
+            [QUESTION, {"role": "assistant", "content": "hm", "channel": "analysis"}, *said("E?", "hm")],
+            [QUESTION, {"role": "assistant", "content": "hm", "channel": "final"}, *said("E?", "hm")],
+        ),
+        (
+            lambda: with_calls(FUNCTIONS),
+            [QUESTION, called({"dia": 3})[1] | {"tool_calls": [{"type": "x", "name": "f", "arguments": {}}]}],
+            [QUESTION, called({"dia": 3})[1] | {"tool_calls": [{"type": "function", "name": "f", "arguments": {}}]}],
+        ),
+        (
+            lambda: with_calls(WHOLE),
+            called({"dia": "3"}, parameters={"dia": "4"}),
+            called({"dia": "3"}, parameters={"dia": "3"}),
+        ),
+    ],
+)
+def test_the_outcome_of_a_row_is_its_own(one, lost, whole):
+    """Rows of the same shape, of which one is refused for what only it has, in any order."""
+    for call in lost[1].get("tool_calls", []) + whole[1].get("tool_calls", []):
+        call.setdefault("function", {"name": "f", "arguments": {"dia": 3}})
+    alone = [outcome(one(), lost), outcome(one(), whole)]
+    assert alone == ["role_not_rendered", False]
+    for rows in ([lost, whole, lost], [whole, lost, whole]):
+        in_turn = one()
+        assert [outcome(in_turn, row) for row in rows] == [alone[row is whole] for row in rows]
+
+
+@pytest.mark.parametrize("thinking", [True, 3, " ", None, ["Penso"], {"a": "b"}])
+def test_thoughts_that_are_no_text(thinking):
+    """They are no thoughts, and no run ends at them, whatever the rows before have said."""
+    one = renderer(calls="{{ m.reasoning_content or '' }}")
+    thinks = {"role": "assistant", "content": "Sim", "reasoning_content": "Penso que sim"}
+    rows = [[QUESTION, thinks | {"thinking": thought}, *said("E?", "Bem")] for thought in ("Penso que sim", thinking)]
+    rows += [[QUESTION, {"role": "assistant", "content": "Sim", "thinking": thinking}, *said("E?", "Bem")]]
+    assert [outcome(one, row) for row in rows + rows[::-1]] == [False] * 6
+
+
+def test_a_check_that_fails_ends_no_run(monkeypatch):
+    """The row is scored, and counted where nothing shows that all is there."""
+
+    def fails(*_):
+        raise IndexError
+
+    for name, expected in (("shape_of", False), ("skeleton_of", False), ("leaves_out", True)):
+        with monkeypatch.context() as patched:
+            patched.setattr(template_checks, name, fails)
+            assert outcome(renderer(), said("Oi", "Olá")) is expected
+
+
+def test_few_shapes_are_kept(monkeypatch):
+    """Those used last; what they take has a bound, too."""
+    monkeypatch.setattr(template_checks, "MAX_SHAPES", 3)
+    one = renderer()
+    for turns in (2, 4, 6, 2, 8):
+        assert outcome(one, said(*map(str, range(turns)))) is False
+    kept = one.template._skeletons
+    assert [len(shape) for shape in kept._skeletons] == [6, 2, 8]
+    monkeypatch.setattr(template_checks, "MAX_BYTES", 3_000)
+    assert outcome(one, said(*map(str, range(10)))) is False
+    assert [len(shape) for shape in kept._skeletons] == [10]
+
+
+def test_an_escaped_quote():
+    """As LFM2's template writes it."""
+    written = """'{{ v | replace("'", "\\\\'") }}'"""
+    body = "[{{ c.function.name }}{% for k, v in c.function.arguments.items() %} {{ k }}=" + written + "{% endfor %}]"
+    assert outcome(with_calls(body), called({"cidade": "it's"})) is False
 
 
 def test_thoughts_that_another_message_says():

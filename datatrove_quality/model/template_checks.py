@@ -8,6 +8,7 @@ wrap what they are given. So is each shape of conversation (`template_marks`), f
 
 from collections.abc import Callable, Hashable, Iterator
 from datetime import datetime
+from functools import cache
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -112,7 +113,7 @@ class TemplateChecks:
         text = None
         if known and not known.refused:
             text = self._apply(conversation, arguments)
-            if is_whole(conversation, text, known):
+            if _is_whole(conversation, text, known):
                 self._require_arguments(arguments, text)
                 return text, False
         # What is lost of another conversation of this shape may be lost for what only that one has: names, numbers.
@@ -130,7 +131,7 @@ class TemplateChecks:
         try:
             return skeleton_of(conversation, lambda marked: self._apply(marked, arguments))
         except Exception as error:  # a check of what is rendered, which ends no run
-            logger.warning(f"What the chat template leaves out of a conversation was not looked for: {error!r:.200}")
+            _warn_once(type(error).__name__)
             return UNKNOWN
 
     def _prepared(self, conversation: Conversation) -> Conversation:
@@ -217,6 +218,11 @@ class TemplateChecks:
         return self._leaves_out_tools[name]
 
 
+@cache
+def _warn_once(error: str) -> None:
+    logger.warning(f"What the chat template leaves out was not looked for in each conversation: {error}")
+
+
 def _shape(conversation: Conversation, arguments: dict[str, Any]) -> Hashable:
     """The shape under which a skeleton is kept; None: it has none, such as values of unusual types."""
     try:
@@ -234,11 +240,18 @@ def _is_exact(conversation: Conversation) -> bool:
     return all(len(message) == 2 for message in conversation)
 
 
+def _is_whole(conversation: Conversation, text: str, known: Skeleton) -> bool:
+    try:
+        return is_whole(conversation, text, known)
+    except Exception:  # its own marks decide
+        return False
+
+
 def _leaves_out(conversation: Conversation, text: str, skeleton: Skeleton) -> bool:
     try:
         return leaves_out(conversation, text, skeleton)
     except Exception as error:  # that nothing is left out cannot be shown
-        logger.warning(f"What the chat template leaves out of a conversation was not looked for: {error!r:.200}")
+        _warn_once(type(error).__name__)
         return True
 
 

@@ -206,10 +206,12 @@ def test_a_check_that_fails_ends_no_run(monkeypatch):
     def fails(*_):
         raise IndexError
 
-    for name, expected in (("shape_of", False), ("skeleton_of", False), ("leaves_out", True)):
+    for name in ("shape_of", "skeleton_of", "is_whole", "leaves_out"):
         with monkeypatch.context() as patched:
             patched.setattr(template_checks, name, fails)
-            assert outcome(renderer(), said("Oi", "Olá")) is expected
+            one = renderer()
+            assert outcome(one, said("Oi", "Olá")) is (name == "leaves_out")
+            assert outcome(one, said("Oi", "Olá")) is False
 
 
 def test_few_shapes_are_kept(monkeypatch):

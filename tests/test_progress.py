@@ -1,7 +1,6 @@
 """Live progress: one bar on a terminal, a line a minute in every log, and nothing where it is switched off."""
 
 import contextlib
-import io
 import os
 import subprocess
 import sys
@@ -10,20 +9,11 @@ import pytest
 from datatrove.data import Document
 from datatrove.utils.stats import Stats
 from loguru import logger
+from screens import Screen
 
 from datatrove_quality import QualityFilter
 from datatrove_quality import progress as progress_module
 from datatrove_quality.progress import Progress
-
-
-class Screen(io.StringIO):
-    """A terminal that remembers what was written to it."""
-
-    name = "<stderr>"
-    terminal = True
-
-    def isatty(self):
-        return self.terminal
 
 
 @pytest.fixture

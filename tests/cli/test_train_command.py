@@ -2,10 +2,13 @@
 
 import json
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
 from commands import run_command
+from loguru import logger
+from screens import Screen
 from training_runs import annotated
 
 
@@ -19,13 +22,24 @@ def annotated_file(tmp_path) -> Path:
     return tmp_path / "data" / "rows.jsonl"
 
 
-def test_the_script_trains_on_a_file_and_says_where_everything_is(annotated_file, base, tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def screen():
+    """A terminal to which the log goes."""
+    screen = Screen()
+    logger.remove()
+    logger.add(screen)
+    yield screen
+    logger.remove()
+    logger.add(sys.stderr)
+
+
+def test_the_script_trains_on_a_file_and_says_where_everything_is(annotated_file, base, tmp_path, capsys, screen):
     """One command from annotated rows to a classifier; what is not asked for is `TrainingConfig`'s default."""
     options = ["--batch-size", "16", "--warmup-steps", "2", "--device", "cpu", "--holdout", "10"]
     arguments = [str(annotated_file), "--labels", "stars", "--model", str(base), "--output", str(tmp_path / "out")]
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    run_command("train", *arguments, *options)
-    printed, shown = capsys.readouterr()
+    with redirect_stderr(screen):
+        run_command("train", *arguments, *options)
+    printed, shown = capsys.readouterr().out, screen.getvalue()
     assert "training: 100%" in shown and "step 7 of 7: held out: macro F1" in shown and "learning rate" not in shown
     assert "50 rows; on 10 held out" in printed
     assert f"--model {tmp_path / 'out'}" in printed

@@ -132,7 +132,7 @@ def write_lines(path: Path, rows: Iterator[Any], seed: int = 0) -> int:
     with path.open("wb") as file:
         for row in rows:
             line = json.dumps(row, ensure_ascii=rng.random() < 0.5).encode(errors="surrogatepass").replace(b"\n", b" ")
-            if rng.random() < 0.03:
+            if rng.random() < 0.03 and len(line) > 1:
                 line = line[: rng.randrange(1, len(line))]
             if rng.random() < 0.03:
                 line += rng.choice((b"\xff\xfe", b"}", b"\0", b",,", line))

@@ -130,6 +130,8 @@ class TemplateChecks:
         """What the template writes of a conversation; `UNKNOWN` where that cannot be found out."""
         try:
             return skeleton_of(conversation, lambda marked: self._apply(marked, arguments))
+        except (MemoryError, OSError):  # may pass: says nothing of the template, and would be kept
+            raise
         except Exception as error:  # a check of what is rendered, which ends no run
             _warn_once(type(error).__name__)
             return UNKNOWN
@@ -250,6 +252,8 @@ def _is_whole(conversation: Conversation, text: str, known: Skeleton) -> bool:
 def _leaves_out(conversation: Conversation, text: str, skeleton: Skeleton) -> bool:
     try:
         return leaves_out(conversation, text, skeleton)
+    except (MemoryError, OSError):
+        raise
     except Exception as error:  # that nothing is left out cannot be shown
         _warn_once(type(error).__name__)
         return True

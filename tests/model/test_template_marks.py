@@ -251,3 +251,23 @@ def test_far_too_many_things():
     arguments = {f"k{number}": number for number in range(10_000)}
     assert outcome(with_calls(WHOLE), called(arguments)) is False
     assert outcome(with_calls(WHOLE), called(arguments | {"k": '"'})) is True
+
+
+@pytest.mark.parametrize("error", [MemoryError, OSError])
+def test_what_may_pass_is_an_error_and_no_outcome_that_is_kept(error, monkeypatch):
+    """The same conversation is refused as soon as there is memory, or the file, again."""
+    one, conversation = with_calls(NAME_ONLY), called({"cidade": "Recife"})
+    outcome(one, said("Olá", "Oi"))
+
+    def fails(*arguments):
+        raise error
+
+    with monkeypatch.context() as short:
+        short.setattr(template_checks, "skeleton_of", fails)
+        with pytest.raises(error):
+            one.render_checked(conversation)
+    assert outcome(one, conversation) == "role_not_rendered"
+    with monkeypatch.context() as short:
+        short.setattr(template_checks, "leaves_out", fails)
+        with pytest.raises(error):
+            with_calls(WHOLE).render_checked(called({"cidade": "Recife"}))

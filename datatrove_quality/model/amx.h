@@ -30,22 +30,14 @@ static void configure(void) {
     _tile_loadconfig(&tiles);
 }
 
-// 2 x 2 tiles of sums: `steps` times 32 values of 32 rows of A, by tiles of B of 32 values by 16 columns. Of B that is
-// wanted later, so many lines are fetched at each step.
+// 2 x 2 tiles of sums: `steps` times 32 values of 32 rows of A, by tiles of B of 32 values by 16 columns.
 INLINE void multiply(const bfloat16 *a, int64_t a_stride, const bfloat16 *b, int64_t b_step, int64_t b_next, int64_t steps,
-                     float *sums, int64_t stride, int goes_on, const char *later, int64_t lines) {
+                     float *sums, int64_t stride) {
     __asm__ volatile("" ::: "memory");  // GCC does not know that tiles are loaded from memory
-    if (goes_on) {
-        _tile_loadd(0, sums, stride * 4);
-        _tile_loadd(1, sums + 16, stride * 4);
-        _tile_loadd(2, sums + 16 * stride, stride * 4);
-        _tile_loadd(3, sums + 16 * stride + 16, stride * 4);
-    } else {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    }
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
     for (int64_t i = 0; i < steps; i++) {
         _tile_stream_loadd(6, b + i * b_step, 64);
         _tile_loadd(4, a + i * 32, a_stride * 2);
@@ -55,7 +47,6 @@ INLINE void multiply(const bfloat16 *a, int64_t a_stride, const bfloat16 *b, int
         _tile_loadd(5, a + 16 * a_stride + i * 32, a_stride * 2);
         _tile_dpbf16ps(2, 5, 6);
         _tile_dpbf16ps(3, 5, 7);
-        for (int64_t line = 0; line < lines; line++, later += 64) _mm_prefetch(later, _MM_HINT_T1);
     }
     _tile_stored(0, sums, stride * 4);
     _tile_stored(1, sums + 16, stride * 4);

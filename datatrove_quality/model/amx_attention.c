@@ -108,7 +108,7 @@ static void attend_rows(const Attention *given, const Scratch *own, const bfloat
         else memset(own->queries + i * dim, 0, dim * 2);
     }
     for (int64_t key = skipped; key < width; key += ROWS)
-        multiply(own->queries, dim, own->keys + key * dim, TILE, 16 * dim, dim / 32, own->products + key, width, 0, NULL, 0);
+        multiply(own->queries, dim, own->keys + key * dim, TILE, 16 * dim, dim / 32, own->products + key, width);
     float totals[ROWS];
     for (int64_t i = 0; i < ROWS; i++) {
         int64_t at = before + (i < count ? i : count - 1), end = given->causal ? at + 1 : key_count;
@@ -119,7 +119,7 @@ static void attend_rows(const Attention *given, const Scratch *own, const bfloat
     }
     for (int64_t part = 0; part < dim; part += ROWS)
         multiply(own->weights + skipped, width, own->values + (part / 16 * steps + skipped / ROWS) * TILE, TILE,
-                 steps * TILE, (width - skipped) / ROWS, own->sums + part, dim, 0, NULL, 0);
+                 steps * TILE, (width - skipped) / ROWS, own->sums + part, dim);
     for (int64_t i = 0; i < count; i++) {
         floats inverse = _mm512_set1_ps(1.0f / totals[i]);
         for (int64_t j = 0; j < dim; j += LANES)
